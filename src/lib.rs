@@ -9,6 +9,7 @@ mod auth;
 mod buffers;
 mod chaos;
 mod client_address;
+mod decisions;
 mod degradation;
 mod descriptors;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -17,6 +17,7 @@ use crate::buffers::client_wait::WaitReceivers;
 use crate::buffers::send_progress::{SendLimits, SendWatch};
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
+use crate::decisions::{Decisions, Recorder};
 use crate::degradation::published::Degradation;
 use crate::router::Router;
 use crate::server::AcceptMetrics;
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) degradation: Degradation,
     pub(crate) log: Logger,
     pub(crate) log_stats: Arc<LogStats>,
+    /// The decisions of all threads.
+    pub(crate) decisions: Arc<Decisions>,
     /// The values that the log redacts.
     pub(crate) redaction: Redaction,
     /// The phase of the drain.
@@ -157,6 +160,8 @@ pub(crate) struct Worker {
     pub(crate) client_connections: Arc<IdleConnections>,
     signing_keys: SigningKeyCache,
     token_cache: TokenCache,
+    /// Records the decisions of this thread.
+    pub(crate) decisions: Recorder,
     /// The responses and uploads of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
     /// The large bodies of this thread.
@@ -179,6 +184,7 @@ impl Worker {
         let send_watch = SendWatch::new(limits.pace, wait_receivers(&shared));
         let (signing_keys, token_cache) = (SigningKeyCache::default(), TokenCache::default());
         let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
+        let decisions = shared.decisions.recorder();
         Rc::new(Self {
             shared,
             limits,
@@ -186,6 +192,7 @@ impl Worker {
             client_connections,
             signing_keys,
             token_cache,
+            decisions,
             send_watch,
             transfers,
         })
@@ -256,6 +263,10 @@ impl RequestHost for Worker {
 
     fn metrics(&self) -> &RequestMetrics {
         &self.shared.metrics
+    }
+
+    fn decisions(&self) -> &Recorder {
+        &self.decisions
     }
 
     fn monitor(&self) -> &MonitorHandle {

@@ -27,6 +27,7 @@ mod conformance;
 mod cors;
 mod credentials;
 mod deadline;
+mod decisions;
 mod descriptors;
 mod endpoints;
 mod error_documents;

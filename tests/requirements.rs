@@ -23,7 +23,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 49;
+const LATER: usize = 47;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -157,9 +157,9 @@ const LEDGER: [(&str, State); 132] = [
     ("O1", Met),
     ("O2", Later("no phases for DNS and connect")),
     ("O3", Met),
-    ("O4", Later("no ring of decisions")),
+    ("O4", Met),
     ("O5", Met),
-    ("O6", Later("not begun")),
+    ("O6", Met),
     ("O7", Later("not begun")),
     ("O8", Later("not begun")),
     ("O9", Later("not begun")),

@@ -15,6 +15,7 @@ mod client_waits;
 pub mod clock;
 mod count;
 pub mod descriptors;
+mod events;
 mod intensity;
 mod launches;
 mod limiter;
@@ -39,9 +40,11 @@ pub use breaker::{
 pub use chaos::{Crash, CrashPoint, Stall, UnknownCrashPoint};
 pub use client_counts::ClientTicket;
 pub use client_waits::ClientWaitTicket;
+pub use events::{ActorChange, ActorEventSink};
 pub use launches::{Launch, Launches};
 pub use limiter::{
     Allowed, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterRejection, LimiterReport,
+    PeekedLimit,
 };
 pub use mailbox::AskError;
 pub use monitor::{
@@ -51,8 +54,8 @@ pub use monitor::{
 pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
     EndpointId, EndpointState, EndpointTicket, EndpointView, FailureKind, HedgeRefusal, LimitCause,
-    LimitView, OverloadSignal, Permit, PoolHandle, PoolRejection, PoolView, ReadKind, RequestFingerprints,
-    RetryTicket,
+    LimitView, OverloadSignal, PeekedPermit, Permit, PoolHandle, PoolRejection, PoolView, ReadKind,
+    RequestFingerprints, RetryTicket,
 };
 pub use sessions::{
     ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReport, SigningKey,

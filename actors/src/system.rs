@@ -20,6 +20,7 @@ use crate::actor_stats::ActorStats;
 use crate::breaker::{Breaker, BreakerFamilies, BreakerHandle, CircuitId, PublishedCircuits};
 use crate::chaos::{Crash, Stall};
 use crate::clock;
+use crate::events::{ActorEventSink, ActorEvents};
 use crate::intensity::Intensity;
 use crate::launches::{Launch, Launches};
 use crate::limiter::{
@@ -36,6 +37,7 @@ use crate::pool::{
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
 use crate::supervisor::Prepared;
+use crate::types::BucketId;
 
 /// The handles of all actors.
 pub struct Actors {
@@ -79,6 +81,8 @@ struct Spawner<'a> {
     config: &'a Config,
     families: &'a ActorFamilies,
     log: &'a Logger,
+    /// Where actors report their decisions.
+    events: ActorEvents,
     /// Seed of all random choices.
     seed: u64,
 }
@@ -117,11 +121,16 @@ impl Spawner<'_> {
     }
 }
 
-/// Creates every actor once.
+/// Creates every actor once. The actors report their transitions to `events`.
 ///
 /// A metric of the same name is registered already.
-pub fn prepare(config: &Config, registry: &Registry, log: &Logger) -> Result<ActorSystem, prometheus::Error> {
-    prepare_with_seed(config, registry, log, seed())
+pub fn prepare(
+    config: &Config,
+    registry: &Registry,
+    log: &Logger,
+    events: Arc<dyn ActorEventSink>,
+) -> Result<ActorSystem, prometheus::Error> {
+    prepare_with_seed(config, registry, log, (seed(), ActorEvents::new(events)))
 }
 
 /// As `prepare`, with a given seed for all random choices.
@@ -129,13 +138,13 @@ pub(crate) fn prepare_with_seed(
     config: &Config,
     registry: &Registry,
     log: &Logger,
-    seed: u64,
+    (seed, events): (u64, ActorEvents),
 ) -> Result<ActorSystem, prometheus::Error> {
     let now = clock::now();
     let families = ActorFamilies::register(registry)?;
     let pool_families = PoolFamilies::register(registry)?;
     let breaker_families = BreakerFamilies::register(registry)?;
-    let spawner = Spawner { config, families: &families, log, seed };
+    let spawner = Spawner { config, families: &families, log, events, seed };
     let names: Vec<String> = config.buckets.keys().cloned().collect();
     let mut on_workers = Vec::new();
 
@@ -145,15 +154,16 @@ pub(crate) fn prepare_with_seed(
 
     // All pools first, then all breakers: in alternation, every pool would be on the same one of two workers.
     let mut pools = Vec::new();
-    for (name, bucket) in &config.buckets {
-        let (pool, launch) = pool(&spawner, name, &bucket.upstream, &pool_families);
+    let ids = (0..=u16::MAX).map(BucketId::new);
+    for ((name, bucket), id) in config.buckets.iter().zip(ids.clone()) {
+        let (pool, launch) = pool(&spawner, (name, id), &bucket.upstream, &pool_families);
         pools.push(pool);
         on_workers.push(launch);
     }
     let mut breakers = Vec::new();
-    for (name, bucket) in &config.buckets {
+    for ((name, bucket), id) in config.buckets.iter().zip(ids) {
         let circuits = &bucket.upstream.circuit_breaker;
-        let (breaker, launch) = breaker(&spawner, name, circuits, &breaker_families, now);
+        let (breaker, launch) = breaker(&spawner, (name, id), circuits, &breaker_families, now);
         breakers.push(breaker);
         on_workers.push(launch);
     }
@@ -180,6 +190,7 @@ pub(crate) fn prepare_with_seed(
         registry,
         log.clone(),
     )?;
+    let component = component.with_events(spawner.events.clone());
     let own_thread = vec![spawner.build(channel, component)];
 
     let actors = Actors {
@@ -239,7 +250,7 @@ fn limiter(spawner: &Spawner<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
 
 fn pool(
     spawner: &Spawner<'_>,
-    name: &str,
+    (name, id): (&str, BucketId),
     upstream: &tidegate_config::UpstreamConfig,
     families: &PoolFamilies,
 ) -> (PoolHandle, Launch) {
@@ -288,12 +299,13 @@ fn pool(
         .with_limit_samples(samples)
         .with_hedging(hedges)
         .with_suspects(suspects);
-    (handle, spawner.build(channel, Pool::new(state, names, wake_timer, spawner.log.clone())))
+    let pool = Pool::new(state, names, wake_timer, spawner.log.clone());
+    (handle, spawner.build(channel, pool.with_events(spawner.events.of_bucket(id))))
 }
 
 fn breaker(
     spawner: &Spawner<'_>,
-    name: &str,
+    (name, id): (&str, BucketId),
     config: &BreakerConfig,
     families: &BreakerFamilies,
     now: Instant,
@@ -305,7 +317,7 @@ fn breaker(
         BreakerHandle::new(channel.mailbox.clone(), Arc::clone(&published), config, Arc::clone(&metrics));
     let seed = spawner.seed_for(name);
     let component = Breaker::new(name, config, seed, published, metrics, spawner.log.clone());
-    (handle, spawner.build(channel, component))
+    (handle, spawner.build(channel, component.with_events(spawner.events.of_bucket(id))))
 }
 
 /// A random seed, different in every process.

@@ -112,7 +112,7 @@ impl OperationClass {
     pub(crate) const ALL: [Self; 3] = [Self::Read, Self::Write, Self::List];
 
     /// The value in metric labels and in the status document.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Write => "write",

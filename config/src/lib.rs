@@ -25,6 +25,7 @@ mod jwt;
 mod log;
 mod monitor;
 mod network;
+mod origins;
 mod policy;
 mod priority;
 mod problem;
@@ -76,6 +77,7 @@ pub use jwt::{JwksSource, JwtAlgorithm, JwtClaims, JwtConfig};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
 pub use monitor::MonitorConfig;
 pub use network::{Network, NetworkError};
+pub use origins::Origins;
 pub use policy::{Access, PolicyConfig};
 pub use priority::{Priority, PriorityConfig};
 pub use problem::{Origin, Problem, Problems, Warnings};
@@ -125,6 +127,8 @@ pub struct Config {
     pub api_keys: BTreeMap<String, ApiKey>,
     /// how tokens are verified; `None` accepts no token
     pub jwt: Option<JwtConfig>,
+    /// the origin of each key that a source sets
+    pub origins: Origins,
     /// whether the guards of the request path run; false measures their cost
     #[cfg(feature = "bench")]
     pub guards: bool,
@@ -156,7 +160,7 @@ pub fn load_with_warnings(sources: Sources) -> Result<Loaded, Problems> {
     // an incomplete file would cause problems that do not exist
     Problems::none_or(problems)?;
     let mut walk = Walk::over(settings);
-    let config = Config::read(&mut walk.root());
+    let config = Config { origins: Origins::of(&walk.settings), ..Config::read(&mut walk.root()) };
     let mut problems = unknown::find(&walk);
     problems.append(&mut walk.problems);
     Problems::none_or(problems)?;
@@ -232,6 +236,7 @@ impl Config {
             keys,
             api_keys,
             jwt,
+            origins: Origins::default(),
             server,
             admin,
             #[cfg(feature = "bench")]

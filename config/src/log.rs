@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::schema::key;
 use crate::section::section;
 use crate::setting::Raw;
-use crate::value_type::{Choice, Flag, ValueError, ValueErrors, ValueType, Word, list, quoted};
+use crate::value_type::{Choice, Flag, ValueError, ValueErrors, ValueType, Word, bytes, list, quoted};
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +117,14 @@ section! {
         ///
         /// Set it to false if a proxy in front of the gateway already logs the requests.
         pub access: bool = key("access", Flag, true);
+        /// writes a log line for each decision: refusals, waits in a queue, retries, hedges, ejections and transitions
+        ///
+        /// `GET /decisions` on the admin listener shows the newest ones without it.
+        pub decisions: bool = key("decisions", Flag, false);
+        /// memory for the newest decisions, which `GET /decisions` and `GET /explain` show; the workers share it; 0 keeps none
+        ///
+        /// 2 MiB hold about 8,000 decisions. Older ones are overwritten. The counts of all decisions are exact in any case.
+        pub decision_memory: u64 = key("decision_memory", bytes(0..=1 << 30), 2 << 20);
         /// more query and path parameters with secret values; the log replaces the values by `redacted`
         ///
         /// The usual names are redacted in any case: those of signatures, tokens, keys, passwords, secrets, codes and sessions. Case,

@@ -124,6 +124,10 @@ section! {
         ///
         /// A connection of a trusted proxy without the header is closed. Connections of all other peers start with HTTP.
         pub proxy_protocol: bool = key("proxy_protocol", Flag, false);
+        /// refusals have the header `Proxy-Status` (RFC 9209) beside `x-tidegate-reason`
+        ///
+        /// Set it to false if clients must not see why the gateway refused a request.
+        pub proxy_status: bool = key("proxy_status", Flag, true);
         /// TLS towards clients; without a certificate it is off
         pub tls: ServerTlsConfig = nested_checked("tls", ServerTlsConfig::checked);
         /// size limits of requests

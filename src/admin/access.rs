@@ -37,6 +37,7 @@ const PROBES: [&str; 4] = ["/livez", "/readyz", LIVE, READY];
 const STATUS: &str = "/status";
 /// The path of logins and logouts.
 pub(super) const SESSION: &str = "/session";
+pub(super) const EXPLAIN: &str = "/explain";
 /// The longest body of a request.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -123,7 +124,8 @@ impl AdminAccess {
             return Err(AdminRejection::NoOrigin.into());
         }
         let is_logout = path == SESSION && head.method == Method::DELETE;
-        if identity.role == AdminRole::Reader && !is_logout {
+        // An explanation is a POST for its body and changes nothing.
+        if identity.role == AdminRole::Reader && !is_logout && path != EXPLAIN {
             return Err(AdminRejection::ReadOnly.into());
         }
         Ok(Admitted::Request)

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 mod authentication;
+mod decisions;
 pub(crate) mod rejection;
 mod role;
 mod session;
@@ -48,6 +49,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
         .route("/actors/{name}/crash", web::post().to(crash))
         .route("/actors/{name}/stall", web::post().to(stall))
         .route("/requests/crash", web::post().to(crash_request))
+        .configure(decisions::routes)
         .default_service(web::to(not_found));
 }
 
@@ -169,7 +171,7 @@ fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /status, /status.schema.json, /openapi.json, /metrics, /livez, /readyz, POST and DELETE /session, and \
+    let message = "the admin listener answers GET /status, /status.schema.json, /openapi.json, /metrics, /decisions, /explain, /livez, /readyz, POST /explain, POST and DELETE /session, and \
                    POST /actors/{name}/crash, /actors/{name}/stall, /requests/crash";
     admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

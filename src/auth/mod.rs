@@ -20,6 +20,7 @@ mod operation;
 mod overrides;
 mod policy;
 mod presented_auth;
+mod presented_caller;
 mod regions;
 mod signing_keys;
 mod sigv2_auth;
@@ -53,6 +54,7 @@ pub(crate) use multi_delete::{
 pub(crate) use operation::{ConfigureCause, Operation};
 pub(crate) use overrides::check_overrides;
 pub(crate) use presented_auth::AcceptedAuth;
+pub(crate) use presented_caller::{PresentedCaller, presented_caller};
 pub(crate) use regions::Regions;
 pub(crate) use signing_keys::SigningKeyCache;
 pub(crate) use sigv2_auth::check_form_lifetime;

@@ -32,6 +32,7 @@ use crate::buffers::ReservedBytes;
 use crate::buffers::send_progress::SendLimits;
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
+use crate::decisions::Decisions;
 use crate::degradation::published::Degradation;
 use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
@@ -118,8 +119,10 @@ impl Gateway {
         let tls = ServerTls::load(&config.server.tls)?;
         let admin_tls = ServerTls::load_admin(&config.admin.tls)?;
         let registry = Registry::new();
+        let decisions = Decisions::new(&config, worker_threads(&config), &log);
         let ActorSystem { actors, pools, breakers, launches } =
-            tidegate_actors::prepare(&config, &registry, &log)?;
+            tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events())?;
+        decisions.set_actors(&actors);
         let metrics = RequestMetrics::register(&registry)?;
         let buffer_metrics = BufferMetrics::register(&registry)?;
         log_stats.register(&registry)?;
@@ -154,6 +157,7 @@ impl Gateway {
             metrics,
             log: log.clone(),
             log_stats,
+            decisions,
             redaction: Redaction::from_config(&config),
             drain: watch::Sender::new(DrainPhase::Serving),
             drain_began: OnceLock::new(),

@@ -41,6 +41,8 @@ pub(super) async fn acquire_grant(
         return Ok(UpstreamGrant { permit: None, circuit, class, priority, deadline });
     }
     let permit = bucket.pool.acquire(priority, deadline.total).await?;
-    record.phases.permitted = Some(clock::now());
+    let permitted = clock::now();
+    record.phases.permitted = Some(permitted);
+    record.record_queueing(bucket, permitted.saturating_duration_since(now));
     Ok(UpstreamGrant { permit: Some(permit), circuit, class, priority, deadline })
 }

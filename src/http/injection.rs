@@ -57,7 +57,10 @@ pub(crate) fn check(uri: &Uri) -> Result<(), RequestRejection> {
 }
 
 /// Checks the other patterns by the bucket's mode: `block` returns an error, `log` returns the finding.
-fn check_bucket(uri: &Uri, mode: InjectionPatterns) -> Result<Option<InjectionFinding>, RequestRejection> {
+pub(super) fn check_bucket(
+    uri: &Uri,
+    mode: InjectionPatterns,
+) -> Result<Option<InjectionFinding>, RequestRejection> {
     let found = || {
         find_in_path(uri.path().as_bytes())
             .or_else(|| find_decoding(uri.path_and_query()?.as_str().as_bytes(), DECODINGS, &find_pattern))

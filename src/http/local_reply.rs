@@ -7,9 +7,12 @@ use actix_web::HttpResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use tidegate_actors::Allowed;
 
+use crate::decisions::decision::DecisionKind;
 use crate::http::cors;
 use crate::http::error::GatewayError;
+use crate::http::error::figures::FigureContext;
 use crate::http::error_reply::ReplyContext;
+use crate::http::proxy_status;
 use crate::http::rate_limit_headers;
 use crate::upstream::record::Record;
 use crate::upstream::{ProxyBody, RegionHeader};
@@ -24,11 +27,19 @@ pub(super) fn reject(
     record.status = reply.status.as_u16();
     record.detail = reply.log_detail.take();
     record.reason = Some(reply.reason);
+    let figures = error.figures(FigureContext {
+        config: &worker.shared.config,
+        bucket: record.bucket.map(|id| &worker.shared.router.bucket(id).config),
+    });
+    record.record_decision(DecisionKind::Refusal, reply.reason, figures, Some(record.status));
     let bucket = record.bucket.map(|id| &worker.shared.router.bucket(id).config);
     let kind = bucket.map_or(record.unrouted_kind, |bucket| bucket.kind);
     let region = worker.shared.regions.advertised(bucket);
     let context = ReplyContext { kind, resource: record.request.uri.path(), request_id: &record.id, region };
-    let response = reply.to_response(&context);
+    let mut response = reply.to_response(&context);
+    if worker.shared.config.server.proxy_status {
+        proxy_status::write_refusal(reply.reason, response.headers_mut());
+    }
     if reply.has_region {
         record.region = record.region.with_errors();
     }

@@ -10,6 +10,7 @@ pub(crate) mod cors;
 pub(crate) mod cors_preflight;
 pub(crate) mod error;
 pub(crate) mod error_reply;
+pub(crate) mod explain;
 mod form;
 mod grant;
 pub(crate) mod head_rejection;
@@ -19,6 +20,7 @@ mod multi_delete;
 mod priority;
 pub(crate) mod probes;
 pub(crate) mod proxy;
+mod proxy_status;
 mod rate_limit_headers;
 #[cfg(feature = "bench")]
 mod raw;

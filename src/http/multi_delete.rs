@@ -10,8 +10,10 @@ use actix_web::http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use tidegate_s3::delete_result::{ErrorAppender, document};
 
 use crate::auth::{Caller, CheckedDeleteList, check_delete_keys};
+use crate::decisions::decision::{DecisionKind, DecisionScope, Figures, KeyName};
 use crate::http::error::{GatewayError, xml_reply};
 use crate::http::error_reply::REASON;
+use crate::http::proxy_status;
 use crate::upstream::record::Record;
 use crate::upstream::{DeniedErrors, UpstreamRejection, UpstreamRequest};
 use crate::worker::{Shared, Worker};
@@ -44,8 +46,13 @@ pub(super) fn check(
         CheckedDeleteList::Denied(errors) => {
             let reason = "policy_denied";
             record.reason = Some(reason);
+            let figures = Figures::of(DecisionScope::Client).set_by(&[KeyName::ClientKey("policy")]);
+            record.record_decision(DecisionKind::Refusal, reason, figures, Some(200));
             let mut reply = xml_reply(document(&errors), &record.id);
             reply.headers_mut().insert(REASON, HeaderValue::from_static(reason));
+            if worker.shared.config.server.proxy_status {
+                proxy_status::write_refusal(reason, reply.headers_mut());
+            }
             Ok(DeleteCheck::Reply(reply))
         }
     }

@@ -39,7 +39,7 @@ use crate::http::multi_delete::{self, DeleteCheck};
 use crate::http::raw;
 use crate::http::request_validation::{self, RequestRejection};
 use crate::http::route::{self, RequestKind, Route};
-use crate::http::{admission, bucket_list, injection, probes, request_id};
+use crate::http::{admission, bucket_list, injection, probes, proxy_status, request_id};
 use crate::request_head::Head;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::record::{Record, RequestInfo};
@@ -72,7 +72,16 @@ pub(crate) async fn proxy(
     match handled {
         Ok(Ok(Handled::Upstream(forward))) => {
             let common_headers = CommonHeaders::of(&worker, &mut record);
-            common_headers.apply(upstream::forward_response(Rc::<Worker>::clone(&worker), forward, record))
+            let mut response = common_headers.apply(upstream::forward_response(
+                Rc::<Worker>::clone(&worker),
+                forward,
+                record,
+            ));
+            if worker.shared.config.server.proxy_status {
+                let status = response.status().as_u16();
+                proxy_status::append_to_upstream(status, response.headers_mut());
+            }
+            response
         }
         Ok(Ok(Handled::Local(response))) => {
             record.status = response.status().as_u16();

@@ -24,7 +24,8 @@ pub(crate) fn of(headers: &HeaderMap) -> HeaderValue {
     generate()
 }
 
-fn is_valid(id: &[u8]) -> bool {
+/// Whether an ID has 1 to 128 letters, digits, `-`, `_` and `.`.
+pub(crate) fn is_valid(id: &[u8]) -> bool {
     let legal = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !id.is_empty() && id.len() <= LENGTH_MAX && id.iter().all(legal)
 }

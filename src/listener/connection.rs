@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::client_address::{AddressSource, is_trusted};
+use crate::decisions::decision::{DecisionFacts, DecisionKind, DecisionScope, EntryTexts, Figures};
 use crate::listener::http1::ClientTransport;
 use crate::listener::proxy_protocol;
 use crate::listener::proxy_protocol::{HEADER_BYTES_MAX, Parsed};
@@ -204,12 +205,18 @@ fn begins_request(first: &[u8], is_tls: bool) -> bool {
 pub(crate) fn log_rejected(
     worker: &Worker,
     client: Option<SocketAddr>,
-    reason: &str,
+    reason: &'static str,
     error: &dyn fmt::Display,
 ) {
     worker.shared.metrics.count_unrouted(reason);
+    let facts = DecisionFacts {
+        client: client.map(|client| client.ip().to_canonical()),
+        ..DecisionFacts::new(DecisionKind::Refusal, reason, Figures::of(DecisionScope::Request))
+    };
+    let detail = error.to_string();
+    worker.decisions.record(facts, &EntryTexts { detail: &detail, ..EntryTexts::default() });
     if worker.shared.config.log.access {
-        info!(worker.shared.log, "request"; "error" => error.to_string(),
+        info!(worker.shared.log, "request"; "error" => detail,
             "client" => client.map(|client| client.ip().to_canonical().to_string()), "reason" => reason);
     }
 }

@@ -88,6 +88,17 @@ impl<F: FieldFormat> Serializer for Fields<'_, F> {
         self.write_number(key, value)
     }
 
+    fn emit_f64(&mut self, key: Key, value: f64) -> slog::Result {
+        if !value.is_finite() {
+            return Ok(());
+        }
+        self.text.clear();
+        write!(self.text, "{value}")?;
+        F::write_key(self.line, key);
+        self.line.extend_from_slice(self.text.as_bytes());
+        Ok(())
+    }
+
     fn emit_bool(&mut self, key: Key, value: bool) -> slog::Result {
         F::write_key(self.line, key);
         self.line.extend_from_slice(if value { b"true" } else { b"false" });

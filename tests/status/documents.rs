@@ -32,13 +32,14 @@ fn operations(openapi: &Value) -> BTreeSet<(String, String)> {
 
 /// The paths and methods that the code registers.
 fn registered() -> BTreeSet<(String, String)> {
-    let source = read("src/admin/mod.rs");
+    let source = read("src/admin/mod.rs") + &read("src/admin/decisions/mod.rs");
     let routes = source.split(".route(").skip(1).map(|rest| rest.split_once(',').unwrap());
     let of_route = |(path, handler): (&str, &str)| {
         let path = match path {
             "probes::LIVE" => "/-/livez".to_owned(),
             "probes::READY" => "/-/readyz".to_owned(),
             "SESSION" => "/session".to_owned(),
+            "EXPLAIN" => "/explain".to_owned(),
             literal => literal.trim_matches('"').to_owned(),
         };
         let methods: &[&str] = match handler.trim_start() {

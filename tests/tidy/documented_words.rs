@@ -41,10 +41,11 @@ const NO_REASONS: [&str; 9] =
 const COMMON: [&str; 3] = ["level", "msg", "ts"];
 
 /// Page and mark of each table of reasons.
-const REASON_TABLES: [(&str, &str); 4] = [
+const REASON_TABLES: [(&str, &str); 5] = [
     ("docs/errors.md", "answer-reasons"),
     ("docs/errors.md", "connection-reasons"),
     ("docs/errors.md", "transfer-reasons"),
+    ("docs/errors.md", "decision-reasons"),
     ("docs/status.md", "readiness-reasons"),
 ];
 /// The page with the log fields and messages.
@@ -104,9 +105,9 @@ fn product_sources() -> Vec<Source> {
         .collect()
 }
 
-/// Files in which every lower-case literal is a reason.
+/// Files in which every lower-case literal is a reason. Figures have names of configuration keys.
 fn is_of_reasons(path: &str) -> bool {
-    path.starts_with("src/http/error/")
+    path.starts_with("src/http/error/") && !path.starts_with("src/http/error/figures/")
 }
 
 /// Reasons that a file can return.

@@ -17,6 +17,7 @@ use crate::breaker::outcome::{AdverseOutcome, Outcome};
 use crate::breaker::published_circuits::PublishedCircuits;
 use crate::breaker::state::Circuit;
 use crate::breaker::ticket::{BreakerShared, BreakerTicket};
+use crate::events::{ActorChange, ActorEvents};
 use crate::mailbox::ActorMessage;
 
 /// Asks for a ticket. The actor builds it in the reply from `shared`.
@@ -129,6 +130,7 @@ pub(crate) struct Breaker {
     published: Arc<PublishedCircuits>,
     metrics: Arc<BreakerMetrics>,
     log: Logger,
+    events: ActorEvents,
 }
 
 impl Breaker {
@@ -152,9 +154,15 @@ impl Breaker {
             published,
             metrics,
             log,
+            events: ActorEvents::default(),
         };
         ids().for_each(|circuit| this.publish(circuit));
         this
+    }
+
+    /// Reports transitions of the circuits.
+    pub(crate) fn with_events(self, events: ActorEvents) -> Self {
+        Self { events, ..self }
     }
 
     fn publish(&self, circuit: CircuitId) {
@@ -183,6 +191,7 @@ impl Breaker {
         let class = circuit_id::labelled_circuits(self.per_operation).find(|(id, _)| *id == circuit);
         let class = class.map_or("", |(_, class)| class);
         let log = self.log.new(o!("bucket" => self.bucket.to_string(), "class" => class));
+        self.emit(circuit, class, transition);
         match transition {
             CircuitTransition::Opened { cause, open_for } => {
                 self.metrics.opened(circuit);
@@ -195,6 +204,22 @@ impl Breaker {
             }
             CircuitTransition::Closed => info!(log, "circuit closed"),
         }
+    }
+
+    fn emit(&self, circuit: CircuitId, class: &'static str, transition: CircuitTransition) {
+        self.events.emit(match transition {
+            CircuitTransition::Opened { cause, open_for } => ActorChange::CircuitOpened {
+                class,
+                cause: cause.to_string(),
+                consecutive_failures: self.circuits[circuit.index()].snapshot().consecutive_failures,
+                open_for,
+            },
+            CircuitTransition::HalfOpened => ActorChange::CircuitHalfOpened { class, by_connect: false },
+            CircuitTransition::HalfOpenedByConnect => {
+                ActorChange::CircuitHalfOpened { class, by_connect: true }
+            }
+            CircuitTransition::Closed => ActorChange::CircuitClosed { class },
+        });
     }
 }
 

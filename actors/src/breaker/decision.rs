@@ -49,6 +49,8 @@ pub(crate) enum CircuitRefusal {
     Open {
         retry_after: Duration,
         cause: FailureCause,
+        /// Failures in a row when it opened.
+        consecutive_failures: u32,
     },
     HalfOpenFull {
         retry_after: Duration,

@@ -40,6 +40,8 @@ pub enum BreakerRejection {
         retry_after: Duration,
         /// The failure that opened it.
         cause: FailureCause,
+        /// Failures in a row when it opened.
+        consecutive_failures: u32,
     },
     /// All trials are in use.
     HalfOpenFull {
@@ -58,7 +60,9 @@ pub enum BreakerRejection {
 impl From<CircuitRefusal> for BreakerRejection {
     fn from(refusal: CircuitRefusal) -> Self {
         match refusal {
-            CircuitRefusal::Open { retry_after, cause } => Self::Open { retry_after, cause },
+            CircuitRefusal::Open { retry_after, cause, consecutive_failures } => {
+                Self::Open { retry_after, cause, consecutive_failures }
+            }
             CircuitRefusal::HalfOpenFull { retry_after } => Self::HalfOpenFull { retry_after },
             CircuitRefusal::Forced { retry_after } => Self::Forced { retry_after },
         }
@@ -160,7 +164,8 @@ impl BreakerHandle {
             Ok(CircuitCheck::Shadowed)
         } else {
             let cause = published.cause.unwrap_or(FailureCause::Connect);
-            Err(BreakerRejection::Open { retry_after, cause })
+            let consecutive_failures = published.consecutive_failures;
+            Err(BreakerRejection::Open { retry_after, cause, consecutive_failures })
         }
     }
 

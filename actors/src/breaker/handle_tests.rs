@@ -131,7 +131,10 @@ async fn an_open_circuit_refuses_with_its_time() {
     open(&handle, reads()).await;
     let later = t0 + Duration::from_secs(10);
     let (retry_after, cause) = (Duration::from_secs(50), FailureCause::Status(500));
-    assert_eq!(handle.check(reads(), later), Err(BreakerRejection::Open { retry_after, cause }));
+    assert_eq!(
+        handle.check(reads(), later),
+        Err(BreakerRejection::Open { retry_after, cause, consecutive_failures: 2 })
+    );
     let obsolete = handle.acquire(reads(), before).await.unwrap_err();
     assert!(matches!(obsolete, BreakerRejection::Open { .. }), "a check made before it opened: {obsolete:?}");
     let view = first_view(&handle, later);

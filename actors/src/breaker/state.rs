@@ -83,7 +83,11 @@ impl Circuit {
             Phase::Closed(_) => return Ok(CircuitAdmission::Closed),
             Phase::Open { until, .. } if now < until => {
                 let retry_after = until.saturating_duration_since(now);
-                return Err(CircuitRefusal::Open { retry_after, cause: self.open_cause() });
+                return Err(CircuitRefusal::Open {
+                    retry_after,
+                    cause: self.open_cause(),
+                    consecutive_failures: self.consecutive_failures,
+                });
             }
             Phase::Forced => return Err(CircuitRefusal::Forced { retry_after: self.config.timeout }),
             Phase::Open { .. } => CircuitAdmission::FirstTrial,

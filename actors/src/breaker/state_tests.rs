@@ -64,7 +64,8 @@ fn five_failures_in_a_row_open_it_for_the_timeout() {
     let t0 = clock::now();
     let mut circuit = Circuit::new(config(), 1);
     assert_eq!(open(&mut circuit, t0), CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(60) });
-    let refusal = CircuitRefusal::Open { retry_after: secs(10), cause: FAILED.cause };
+    let refusal =
+        CircuitRefusal::Open { retry_after: secs(10), cause: FAILED.cause, consecutive_failures: 5 };
     assert_eq!(circuit.admit(t0 + secs(50)), Err(refusal));
     assert_eq!(circuit.admit(t0 + secs(60)), Ok(CircuitAdmission::FirstTrial));
     let published = circuit.snapshot();

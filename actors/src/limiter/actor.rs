@@ -115,8 +115,8 @@ impl ActorMessage for Inspect {
 
 /// The component.
 pub(crate) struct Limiter {
-    state: LimiterState,
-    per_key: PerKeyState,
+    pub(super) state: LimiterState,
+    pub(super) per_key: PerKeyState,
     per_subject: PerSubjectState,
     failures: AuthFailuresState,
     auth_lockout: Arc<AuthLockout>,

@@ -13,6 +13,7 @@ use crate::limiter::actor::{
 use crate::limiter::auth_failures::AuthLockout;
 use crate::limiter::lease::{self, LEASE_MAX, LeaseDraw, LeaseKey};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
+use crate::limiter::peek::{Peek, PeekedLimit};
 use crate::limiter::per_subject::SubjectKey;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
@@ -243,6 +244,31 @@ impl LimiterHandle {
             Ok(reply) => Ok(self.count_shadowed(bucket, reply.map_err(LimiterRejection::Limited)?)),
             Err(error) => self.on_ask_error(error),
         }
+    }
+
+    /// The limits of a request, without a charge: those of its head if `client` is given, and that of its key.
+    ///
+    /// # Errors
+    /// The actor gave no reply, and requests are refused meanwhile.
+    pub async fn peek(
+        &self,
+        bucket: Option<BucketId>,
+        class: OperationClass,
+        client: Option<IpKey>,
+        key: Option<KeyId>,
+    ) -> Result<Vec<PeekedLimit>, LimiterRejection> {
+        let cost = self.limits.cost(bucket, class);
+        match self.mailbox.ask(Peek { bucket, client, key, cost }).await {
+            Ok(limits) => Ok(limits),
+            Err(error) => self.on_ask_error(error).map(|_| Vec::new()),
+        }
+    }
+
+    /// The lockout of a client after failed authentications, if it refuses requests. Nothing is counted.
+    pub fn peek_auth_lockout(&self, client: IpKey, now: Instant) -> Option<LimitStatus> {
+        let limit = self.limits.auth_failures.filter(|limit| limit.mode != LimitMode::Shadow)?;
+        let wait = self.limits.auth_lockout.remaining(client, now)?;
+        Some(LimitStatus::of_auth_lockout(limit, wait))
     }
 
     fn on_ask_error(&self, error: AskError) -> Result<Allowed, LimiterRejection> {

@@ -8,6 +8,7 @@ use tidegate_config::RateLimit;
 use crate::clock::nanos_between;
 use crate::limiter::gcra::{Gcra, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
+use crate::limiter::peek::PeekedLimit;
 use crate::types::KeyId;
 
 /// The limit and arrival time of each key; none without a limit.
@@ -42,6 +43,12 @@ impl PerKeyState {
         let now = nanos_between(self.origin, now);
         let (next, allowed) = gcra.check(LimitScope::Key, *tat, cost, self.sends_headers, now)?;
         Ok(KeyCharge { next, allowed })
+    }
+
+    /// The limit of a key, without a charge; none without a limit.
+    pub(super) fn peek(&self, key: KeyId, cost: u32, now: Instant) -> Option<PeekedLimit> {
+        let (gcra, tat) = self.keys.get(key.index())?.as_ref()?;
+        Some(PeekedLimit::of(LimitScope::Key, gcra, *tat, cost, nanos_between(self.origin, now)))
     }
 
     /// Charges what `decide` allowed.

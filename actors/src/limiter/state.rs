@@ -10,6 +10,7 @@ use tidegate_config::RateLimit;
 use crate::clock::nanos_between;
 use crate::limiter::gcra::{Gcra, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
+use crate::limiter::peek::PeekedLimit;
 use crate::limiter::table::{TatSlot, TatTable};
 use crate::types::{BucketId, IpKey};
 
@@ -147,6 +148,24 @@ impl LimiterState {
             bucket: bucket.zip(bucket_tat.map(|(gcra, next)| leased_tat(gcra, next))),
             client: client.map(|(gcra, slot, next)| (slot, leased_tat(gcra, next))),
         })
+    }
+
+    /// The limits of a request of this cost, without a charge.
+    pub(super) fn peek(
+        &self,
+        bucket: Option<BucketId>,
+        client: IpKey,
+        cost: u32,
+        now: Instant,
+    ) -> Vec<PeekedLimit> {
+        let now = nanos_between(self.origin, now);
+        let of = |scope, gcra: &Gcra, tat| PeekedLimit::of(scope, gcra, tat, cost, now);
+        let global = self.global.as_ref().map(|(gcra, tat)| of(LimitScope::Global, gcra, *tat));
+        let per_ip =
+            self.per_ip.as_ref().map(|gcra| of(LimitScope::Ip, gcra, self.clients.slot(client, now).1));
+        let bucket = bucket.and_then(|bucket| self.buckets.get(bucket.index())?.as_ref());
+        let bucket = bucket.map(|(gcra, tat)| of(LimitScope::Bucket, gcra, *tat));
+        [global, per_ip, bucket].into_iter().flatten().collect()
     }
 
     /// Charges what `decide` allowed.

@@ -10,6 +10,7 @@ use tidegate_config::MonitorConfig;
 use crate::actor_shell::{ActorShell, Component, MessageHandler};
 use crate::actor_stats::ActorStats;
 use crate::count::BoundedCount;
+use crate::events::{ActorChange, ActorEvents};
 use crate::mailbox::ActorMessage;
 use crate::monitor::clients::ClientTables;
 use crate::monitor::metrics::MonitorMetrics;
@@ -48,6 +49,7 @@ pub(crate) struct Monitor {
     shared: Arc<MonitorShared>,
     metrics: MonitorMetrics,
     log: Logger,
+    events: ActorEvents,
 }
 
 impl Monitor {
@@ -64,7 +66,22 @@ impl Monitor {
         let watched =
             watched.into_iter().map(|stats| WatchedActor { stats, stall_watch: StallWatch::new() }).collect();
         let sensors = Arc::new(Mutex::new(Sensors::open(&config, slots)));
-        Self { config, state, sensors, client_tables, watched, shared, metrics, log }
+        Self {
+            config,
+            state,
+            sensors,
+            client_tables,
+            watched,
+            shared,
+            metrics,
+            log,
+            events: ActorEvents::default(),
+        }
+    }
+
+    /// Reports changes of the level.
+    pub(crate) fn with_events(self, events: ActorEvents) -> Self {
+        Self { events, ..self }
     }
 
     pub(super) fn shared(&self) -> &Arc<MonitorShared> {
@@ -86,9 +103,18 @@ impl Monitor {
         }
     }
 
-    fn log_transition(&self, transition: &LevelTransition) {
-        let LevelTransition { from, to, reason, .. } = transition;
-        let reason = reason.map_or_else(|| "no sensor has a reading".to_owned(), |reason| reason.to_string());
+    fn report_transition(&self, transition: &LevelTransition) {
+        let LevelTransition { from, to, reason: decided, .. } = transition;
+        let reason =
+            decided.map_or_else(|| "no sensor has a reading".to_owned(), |reason| reason.to_string());
+        self.events.emit(ActorChange::Level {
+            from: from.as_str(),
+            to: to.as_str(),
+            rose: to > from,
+            percent: decided.and_then(|reason| reason.percent),
+            threshold: decided.map(|reason| reason.threshold),
+            cause: reason.clone(),
+        });
         if to > from {
             warn!(self.log, "degradation level rose"; "from" => from.as_str(), "to" => to.as_str(), "reason" => reason);
         } else {
@@ -129,7 +155,7 @@ impl MessageHandler<Sample> for Monitor {
         self.shared.publish(MonitorView::from_state(&self.state, Some((readings, now))));
         self.metrics.sampled(&readings, self.state.level());
         if let Some(transition) = &transition {
-            self.log_transition(transition);
+            self.report_transition(transition);
         }
         self.check_stalls(now);
     }

@@ -127,6 +127,24 @@ impl MonitorHandle {
         Ok(InFlightSlot { slots: Arc::clone(&self.slots) })
     }
 
+    /// Requests in flight and their limit, if a request would get a slot. Nothing is acquired or counted.
+    ///
+    /// # Errors
+    /// As for `acquire_slot`.
+    pub fn peek_slot(&self) -> Result<(usize, usize), MonitorRejection> {
+        if self.shared.level() >= Level::Exhausted {
+            let reason = self.shared.view().reason;
+            return Err(MonitorRejection::Exhausted { reason, retry_after: SHED_RETRY });
+        }
+        let (in_flight, limit) =
+            (self.slots.in_use(), self.slots.capacity().min(self.shared.in_flight_max()));
+        if in_flight < limit {
+            Ok((in_flight, limit))
+        } else {
+            Err(MonitorRejection::Full { in_flight, limit })
+        }
+    }
+
     /// Checks whether the level admits requests.
     ///
     /// # Errors

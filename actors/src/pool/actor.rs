@@ -2,18 +2,18 @@
 
 use std::time::Instant;
 
-use slog::{Logger, debug, info, warn};
+use slog::{Logger, debug};
 use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
 use crate::actor_shell::{Component, MessageHandler};
 use crate::client_waits::ClientWaits;
+use crate::events::ActorEvents;
 use crate::mailbox::ActorMessage;
 use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
 use crate::pool::decision::{AcquireDecision, AcquireRefusal, NoCredential, WaitRejection};
 use crate::pool::gate::ticket::{EndpointId, EndpointTicket, Permit};
-use crate::pool::load_balancer::EndpointEvent;
-use crate::pool::load_balancer::endpoint::{EjectionAction, EndpointFailure, HealthCheckResult};
+use crate::pool::load_balancer::endpoint::{EndpointFailure, HealthCheckResult};
 use crate::pool::queue::wake_timer::WakeTimer;
 use crate::pool::retry_budget::{RetryTicket, RetryWindow};
 use crate::pool::state::{PoolState, Waiter};
@@ -193,6 +193,7 @@ pub(crate) struct Pool {
     pub(super) wake_timer: WakeTimer,
     /// Permits of requests that wait for their clients.
     pub(super) client_waits: ClientWaits,
+    pub(super) events: ActorEvents,
 }
 
 impl Pool {
@@ -202,7 +203,19 @@ impl Pool {
         wake_timer: WakeTimer,
         log: Logger,
     ) -> Self {
-        Self { state, names, log, wake_timer, client_waits: ClientWaits::default() }
+        Self {
+            state,
+            names,
+            log,
+            wake_timer,
+            client_waits: ClientWaits::default(),
+            events: ActorEvents::default(),
+        }
+    }
+
+    /// Reports ejections and returns.
+    pub(crate) fn with_events(self, events: ActorEvents) -> Self {
+        Self { events, ..self }
     }
 
     /// Adjusts the gate's width to the learnt limit.
@@ -210,44 +223,6 @@ impl Pool {
         if let Some(moved) = self.state.update_limit(now) {
             debug!(self.log, "concurrency limit moved"; "bucket" => &self.names.bucket, "from" => moved.from,
                 "to" => moved.to, "cause" => moved.cause.as_str());
-        }
-    }
-
-    /// Logs the events of the load balancer and of the credential selector.
-    pub(super) fn log_events(&mut self) {
-        self.log_credential_events();
-        let events = self.state.load_balancer().drain_events();
-        let (log, bucket) = (&self.log, self.names.bucket.as_str());
-        let name = |endpoint: usize| self.names.endpoints.get(endpoint).map_or("", String::as_str);
-        for event in events {
-            match event {
-                EndpointEvent::Excluded { endpoint, action, kind, time } => {
-                    let how = match action {
-                        EjectionAction::BackOff => "endpoint unreachable, backing off",
-                        EjectionAction::Eject => "endpoint ejected",
-                    };
-                    warn!(log, "{}", how; "bucket" => bucket, "endpoint" => name(endpoint),
-                        "cause" => kind.as_str(), "for_ms" => u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-                }
-                EndpointEvent::FoundUnhealthy { endpoint } => {
-                    warn!(log, "endpoint unhealthy"; "bucket" => bucket, "endpoint" => name(endpoint));
-                }
-                EndpointEvent::Returned { endpoint } => {
-                    info!(log, "endpoint returned to rotation"; "bucket" => bucket, "endpoint" => name(endpoint));
-                }
-                EndpointEvent::PanicEntered => {
-                    warn!(log, "all endpoints failed, all stay in rotation"; "bucket" => bucket)
-                }
-                EndpointEvent::PanicEnded => {
-                    info!(log, "an endpoint succeeded again, failed endpoints are ejected again"; "bucket" => bucket)
-                }
-                EndpointEvent::FailedOver => {
-                    warn!(log, "failed over to standby endpoints"; "bucket" => bucket)
-                }
-                EndpointEvent::FailedBack => {
-                    info!(log, "failed back from standby endpoints"; "bucket" => bucket)
-                }
-            }
         }
     }
 }

@@ -15,6 +15,7 @@ use tidegate_config::{BucketConfig, Overload, Priority};
 
 use crate::chaos::{Crash, CrashPoint};
 use crate::clock;
+use crate::events::ActorEvents;
 use crate::pool::EndpointId;
 use crate::seeded_rng::SeededRng;
 use crate::simulation::client::{Client, ClientCredential, ClientSpec, ScenarioShared};
@@ -383,5 +384,6 @@ pub(super) fn bucket_ids() -> impl Iterator<Item = BucketId> {
 
 fn build_actors(plan: &Plan, seed: u64) -> Result<ActorSystem, String> {
     let log = Logger::root(Discard, o!());
-    prepare_with_seed(&plan.config, &Registry::new(), &log, seed).map_err(|error| error.to_string())
+    prepare_with_seed(&plan.config, &Registry::new(), &log, (seed, ActorEvents::default()))
+        .map_err(|error| error.to_string())
 }

@@ -177,7 +177,11 @@ pub(crate) const GROUPS: [Group; 23] = [
         "The gateway sheds load as memory or file descriptors run out.",
         &["monitor", "server.send_buffer", "server.send_buffer_per_connection", "server.buffer_budget"],
     ),
-    group("Log", "Output, format and content of the log.", &["log"]),
+    group(
+        "Log",
+        "Output, format and content of the log and of the decisions, and the header that explains a refusal to its client.",
+        &["log", "server.proxy_status"],
+    ),
     group(
         "Admin listener and shutdown",
         "Probes, status, metrics, and the drain phase after a stop signal.",

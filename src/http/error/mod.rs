@@ -5,10 +5,12 @@
 //! to the client has no internal figures; the access log has all of them. [`upstream`] maps failures of the upstream
 //! and of the body on its way there, [`pool`] those of a bucket's queue, [`form`] those of a POST form,
 //! [`bucket_list`] those of the list of buckets, [`auth`] those of authentication and authorization.
-//! [`local_replies`] builds replies that are not errors, and [`retry_after`] computes `Retry-After`.
+//! [`figures`] has the figures of the
+//! decision behind each. [`local_replies`] builds replies that are not errors, and [`retry_after`] computes `Retry-After`.
 
 mod auth;
 mod bucket_list;
+pub(crate) mod figures;
 mod form;
 mod local_replies;
 mod pool;
@@ -300,7 +302,7 @@ pub(crate) fn not_implemented(reason: &'static str, message: impl Into<String>) 
 
 fn breaker(rejection: &BreakerRejection) -> ErrorReply {
     match rejection {
-        BreakerRejection::Open { retry_after, cause } => ErrorReply::new(
+        BreakerRejection::Open { retry_after, cause, .. } => ErrorReply::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
             "breaker_open",

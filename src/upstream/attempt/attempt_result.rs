@@ -11,6 +11,7 @@ use tidegate_actors::{BreakerTicket, Outcome, Permit, RequestFingerprints, clock
 
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt::credential_feedback::{self, CredentialFeedback};
+use crate::upstream::attempt::misdirected;
 use crate::upstream::attempt::response_head::InspectedResponse;
 use crate::upstream::attempt::timeouts::AttemptLimits;
 use crate::upstream::body::upload_progress::UploadProgress;
@@ -86,6 +87,31 @@ impl AttemptResult {
     pub(crate) fn is_credential_refused(&self) -> bool {
         self.feedback.is_credential_error()
             || self.skew.as_ref().is_some_and(|skew| skew.retry_offset.is_some())
+    }
+
+    /// The status of the response, if there is one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.result.as_ref().ok().map(|inspected| inspected.response.status().as_u16())
+    }
+
+    /// Why the attempt failed, if it is repeated. A failure without a response has the reason of the refusal that it would be.
+    pub(crate) fn failure_reason(&self) -> &'static str {
+        let rejection = match &self.result {
+            Ok(_) if misdirected::is_misdirected_response(&self.result) => return "misdirected",
+            Ok(_) if self.feedback.is_credential_error() => return "credential_error",
+            Ok(_) if self.skew.is_some() => return "upstream_clock_skew",
+            Ok(_) => return "upstream_status",
+            Err(rejection) => rejection,
+        };
+        match rejection {
+            UpstreamRejection::Connect(_) => "upstream_connect",
+            UpstreamRejection::TlsRejected(_) => "upstream_tls",
+            UpstreamRejection::HostNotInCertificate(_) => "upstream_tls_host",
+            UpstreamRejection::Reset(_) => "upstream_reset",
+            UpstreamRejection::Decode(_) => "decode_failed",
+            UpstreamRejection::Timeout(kind) => kind.reason(),
+            _ => "upstream_failed",
+        }
     }
 
     /// Whether the response is about the request and not about the state of the upstream.

@@ -105,6 +105,7 @@ pub(crate) async fn call(
             retry = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline)).await;
         }
         if let Some((pause, _)) = retry {
+            record.record_retry(bucket, last.failure_reason(), last.status(), pause);
             ticket.report(last.classified.classification.outcome);
             drop(last);
             bucket.metrics.retry_attempts.inc();

@@ -85,10 +85,14 @@ pub(crate) async fn acquire(
             Err(refusal) => return Err(refusal.into()),
         }
     }
+    let since = clock::now();
     let ticket = breaker.wait_for_circuit(circuit, deadline).await?;
+    record.record_circuit_wait(clock::now().saturating_duration_since(since));
+    let since = clock::now();
     let permit = bucket.pool.acquire(priority, deadline).await?;
     let began = clock::now();
     record.phases.permitted = Some(began);
+    record.record_queueing(bucket, began.saturating_duration_since(since));
     Ok(AttemptGrant { permit, ticket, began })
 }
 

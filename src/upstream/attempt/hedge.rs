@@ -128,6 +128,8 @@ pub(crate) async fn race(
     };
     record.attempts += 1;
     record.hedged = Some(HedgeOutcome::Lost);
+    let delay = hedge_at.saturating_duration_since(limits.began);
+    record.record_hedge(hedge_limits.began.saturating_duration_since(limits.began), delay);
     bucket.metrics.hedges.sent.inc();
     let PendingCall { call, context, signed_offset: signed } = call;
     let hedge_info = CallInfo { signed_offset: signed, ..call_info };

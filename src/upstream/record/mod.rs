@@ -4,6 +4,7 @@
 //! recorded: success, refusal, panic and a disconnected client. Values of parameters that may be secrets are redacted
 //! (`telemetry/redact.rs`).
 
+mod decision;
 pub(crate) mod request_host;
 
 use std::net::IpAddr;
@@ -69,6 +70,8 @@ pub(crate) struct Record {
     pub(crate) phases: RequestTimings,
     /// The ticket in the client's limit of requests in flight, if one is configured.
     pub(crate) client_ticket: Option<ClientTicket>,
+    /// What has been decided about the request.
+    decided: decision::Decided,
     /// This record belongs to one of several calls, which the record of the request includes.
     is_sub_request: bool,
 }
@@ -156,6 +159,7 @@ impl Record {
             sent_bytes: 0,
             phases: RequestTimings::default(),
             client_ticket: None,
+            decided: decision::Decided::Nothing,
             is_sub_request: false,
         }
     }
@@ -168,6 +172,13 @@ impl Record {
         part.caller.clone_from(&self.caller);
         part.is_sub_request = true;
         part
+    }
+
+    /// A record that is never written, for a request that is only explained.
+    pub(crate) fn unwritten(host: Rc<dyn RequestHost>, id: HeaderValue, request: RequestInfo) -> Self {
+        let mut record = Self::new(host, id, request);
+        record.is_sub_request = true;
+        record
     }
 
     /// The identity of the client for limits per client.
@@ -261,6 +272,7 @@ impl Drop for Record {
             self.reason = Some(cut.reason());
         }
         self.clear_occupancy();
+        self.record_end(now.saturating_duration_since(self.started));
         let host = &self.host;
         if let Some(bucket) = self.bucket {
             let metrics = &host.buckets()[bucket.index()].metrics;

@@ -9,6 +9,7 @@ use tidegate_config::Config;
 use crate::auth::Keyring;
 use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferBudget, Transfers};
+use crate::decisions::Recorder;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::bucket::ConfiguredBuckets;
@@ -23,6 +24,9 @@ pub(crate) trait RequestHost: ConfiguredBuckets {
     fn redaction(&self) -> &Redaction;
 
     fn metrics(&self) -> &RequestMetrics;
+
+    /// Records decisions.
+    fn decisions(&self) -> &Recorder;
 
     fn monitor(&self) -> &MonitorHandle;
 

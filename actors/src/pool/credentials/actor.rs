@@ -5,6 +5,7 @@ use std::time::Instant;
 use slog::{error, info, warn};
 
 use crate::actor_shell::MessageHandler;
+use crate::events::ActorChange;
 use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
 use crate::pool::credentials::credential::{CredentialError, CredentialId};
@@ -86,14 +87,17 @@ impl Pool {
         for event in events {
             match event {
                 CredentialEvent::Throttled { credential, time } => {
+                    self.events.emit(ActorChange::CredentialThrottled { credential, time });
                     warn!(log, "credential throttled"; "bucket" => bucket, "credential" => name(credential),
                         "for_ms" => u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
                 }
                 CredentialEvent::Refused { credential, time } => {
+                    self.events.emit(ActorChange::CredentialRefused { credential, time });
                     error!(log, "credential refused by the upstream: replace it"; "bucket" => bucket,
                         "credential" => name(credential), "tried_again_in_s" => time.as_secs());
                 }
                 CredentialEvent::Returned { credential } => {
+                    self.events.emit(ActorChange::CredentialReturned { credential });
                     info!(log, "credential returned to rotation"; "bucket" => bucket, "credential" => name(credential));
                 }
             }

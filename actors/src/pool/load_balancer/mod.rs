@@ -11,6 +11,7 @@
 //! *Standby*: the last `standby` endpoints serve while too few of the others are usable. Requests return once enough of
 //! those have been usable for `return_after`, or at once if no standby endpoint is usable. See `docs/design/endpoint-health.md`.
 
+mod actor;
 pub(crate) mod endpoint;
 pub(crate) mod endpoint_stats;
 pub(crate) mod settings;

@@ -1,0 +1,88 @@
+//! A decision as JSON.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::decisions::decision::{EntryFacts, Figures, RequestEnd, RingEntry};
+use crate::decisions::{DecisionCount, Decisions, Names};
+
+/// A time in UTC with milliseconds.
+pub(super) fn timestamp(at: SystemTime) -> String {
+    let at = OffsetDateTime::from(at);
+    let whole = at.replace_millisecond(at.millisecond()).unwrap_or(at);
+    whole.format(&Rfc3339).unwrap_or_default()
+}
+
+/// A figure: a whole number without a fraction.
+#[expect(clippy::cast_possible_truncation, reason = "checked to be a whole number below 2^53")]
+fn figure(value: Option<f64>) -> Value {
+    match value {
+        Some(value) if value.fract() == 0.0 && value.abs() < 9e15 => Value::from(value as i64),
+        other => Value::from(other),
+    }
+}
+
+fn present(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// A decision; none for the end of a request.
+pub(super) fn decision(decisions: &Decisions, entry: &RingEntry) -> Option<Value> {
+    let EntryFacts::Decision(facts) = &entry.facts else { return None };
+    let names = decisions.names();
+    let Figures { scope, measured, threshold, unit, until, .. } = facts.figures;
+    let key = names.threshold_key(facts);
+    Some(json!({
+        "order": entry.order,
+        "at": timestamp(entry.at),
+        "request_id": present(&entry.request_id),
+        "kind": facts.kind.as_str(),
+        "reason": facts.reason,
+        "status": facts.status,
+        "scope": scope.as_str(),
+        "bucket": facts.bucket.and_then(|bucket| names.bucket(bucket)),
+        "endpoint": names.endpoint(facts),
+        "credential": names.credential(facts),
+        "client": facts.client.map(|client| client.to_string()),
+        "client_key": decisions.client_key(facts),
+        "subject": present(&entry.subject),
+        "measured": figure(measured),
+        "threshold": figure(threshold),
+        "unit": unit.map(|unit| unit.as_str()),
+        "until": until.and_then(|until| entry.at.checked_add(until)).map(timestamp),
+        "elapsed_us": facts.elapsed.map(|elapsed| u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)),
+        "actor": decisions.actor_name(facts).map(|name| json!({ "name": name, "generation": facts.generation })),
+        "config": key.map(|key| json!({ "key": key.key, "origin": key.origin_kind(), "source": key.source() })),
+        "detail": present(&entry.detail),
+    }))
+}
+
+/// The number of decisions of one kind.
+pub(super) fn count(names: &Names, count: &DecisionCount) -> Value {
+    json!({
+        "kind": count.kind.as_str(),
+        "reason": count.reason,
+        "scope": count.scope.as_str(),
+        "bucket": count.bucket.and_then(|bucket| names.bucket(bucket)),
+        "count": count.count,
+    })
+}
+
+/// The end of a request.
+pub(super) fn end(end: &RequestEnd) -> Value {
+    let us = |time: Option<std::time::Duration>| {
+        time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+    };
+    json!({
+        "status": end.status,
+        "attempts": end.attempts,
+        "admission_us": us(end.admission),
+        "queue_us": us(end.queue),
+        "first_byte_us": us(end.first_byte),
+        "total_us": us(Some(end.total)),
+        "sent_bytes": end.sent_bytes,
+    })
+}

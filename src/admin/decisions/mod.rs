@@ -1,0 +1,111 @@
+//! `GET /decisions`, `GET /explain` and `POST /explain`: the recorded decisions, the story of one request, and what would happen to a
+//! made-up one (O4, O6).
+//!
+//! All of them read and change nothing. A malformed query or body gets a 400 that names the parameter or the field.
+
+mod decision_json;
+mod made_up;
+mod parameters;
+mod story;
+
+use std::rc::Rc;
+
+use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::{Error, HttpRequest, HttpResponse};
+use serde_json::{Value, json};
+
+use crate::admin::access::EXPLAIN;
+use crate::admin::get_or_head;
+use crate::decisions::query::{DecisionQuery, FoundDecisions};
+use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
+use crate::http::explain::explain;
+use crate::http::request_id;
+use crate::worker::Worker;
+use made_up::InvalidBody;
+use parameters::{InvalidParameter, Parameters};
+
+/// The most entries of one request in its story.
+const STORY_ENTRIES_MAX: usize = 100;
+
+/// Registers the routes.
+pub(crate) fn routes(config: &mut ServiceConfig) {
+    config
+        .route("/decisions", get_or_head().to(decisions))
+        .route(EXPLAIN, get_or_head().to(explain_request))
+        .route(EXPLAIN, web::post().to(explain_made_up));
+}
+
+/// `GET /decisions?request_id=&reason=&bucket=&client=&since=&limit=`.
+async fn decisions(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+    let decisions = &worker.shared.decisions;
+    let query = Parameters::parse(request.query_string(), &parameters::OF_DECISIONS)
+        .and_then(|parameters| parameters.decision_query(decisions.names()));
+    match query {
+        Ok(query) => json_reply(AdminStatus::Ok, &document(&worker, &query)),
+        Err(error) => invalid_parameter(&request, &error),
+    }
+}
+
+fn document(worker: &Worker, query: &DecisionQuery) -> Value {
+    let decisions = &worker.shared.decisions;
+    let FoundDecisions { entries, recorded, kept, overwritten, memory_bytes, counts } = decisions.find(query);
+    let names = decisions.names();
+    json!({
+        "decisions": entries.iter().filter_map(|entry| decision_json::decision(decisions, entry)).collect::<Vec<_>>(),
+        "recorded": recorded,
+        "kept": kept,
+        "overwritten": overwritten,
+        "sampled": overwritten > 0,
+        "memory_bytes": memory_bytes,
+        "counts": counts.iter().map(|count| decision_json::count(names, count)).collect::<Vec<_>>(),
+    })
+}
+
+/// `GET /explain?request_id=`: the story of one request.
+async fn explain_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+    let decisions = &worker.shared.decisions;
+    let id = Parameters::parse(request.query_string(), &parameters::OF_EXPLAIN)
+        .and_then(|parameters| parameters.required_request_id());
+    let id = match id {
+        Ok(id) => id,
+        Err(error) => return invalid_parameter(&request, &error),
+    };
+    let entries = decisions.of_request(&id, STORY_ENTRIES_MAX);
+    if entries.is_empty() {
+        let message = format!(
+            "there is no decision about request {id} in memory: requests that are neither refused, delayed, repeated nor cut \
+             are not recorded, and old decisions are overwritten; its access log line has the id {id}"
+        );
+        return admin_error_reply(
+            AdminStatus::NotFound,
+            "request_not_found",
+            &message,
+            &request_id::of(request.headers()),
+        );
+    }
+    json_reply(AdminStatus::Ok, &story::document(decisions, &id, &entries))
+}
+
+/// `POST /explain`: what would happen to the request in the body now.
+async fn explain_made_up(
+    request: HttpRequest,
+    body: Result<Bytes, Error>,
+    worker: Data<Rc<Worker>>,
+) -> HttpResponse {
+    // The body is refused by its size before it is complete, or its client left.
+    let parsed = body.map_err(|_| InvalidBody::TooLarge).and_then(|body| made_up::parse(&body));
+    let made_up = match parsed {
+        Ok(made_up) => made_up,
+        Err(error) => {
+            let id = request_id::of(request.headers());
+            return admin_error_reply(AdminStatus::BadRequest, "invalid_request", &error.to_string(), &id);
+        }
+    };
+    let explanation = explain(&worker, &made_up).await;
+    json_reply(AdminStatus::Ok, &made_up::document(&worker.shared.decisions, &explanation))
+}
+
+fn invalid_parameter(request: &HttpRequest, error: &InvalidParameter) -> HttpResponse {
+    let id = request_id::of(request.headers());
+    admin_error_reply(AdminStatus::BadRequest, "invalid_parameter", &error.to_string(), &id)
+}

@@ -1,0 +1,168 @@
+//! The decisions of the gateway: recorded, counted, and kept in fixed memory for explanations (O4, O6).
+//!
+//! Each worker thread has its own ring and counts, so that recording never waits for another worker; one more set is for the admin
+//! listener and the actors. A query takes a copy of what matches from each ring and merges the copies by the order of the process. The
+//! rings keep the newest decisions (`log.decision_memory`) and count those that they overwrote. The counts of reasons and scopes are
+//! exact. With `log.decisions` each decision is a log line too.
+//!
+//! Only rare paths record: refusals, waits, repeated attempts, cut transfers, and transitions of actors.
+
+mod actor_events;
+mod counts;
+pub(crate) mod decision;
+mod log_line;
+mod names;
+pub(crate) mod query;
+mod ring;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use slog::Logger;
+use tidegate_actors::{ActorEventSink, ActorStats, Actors, BucketId, clock};
+use tidegate_config::Config;
+
+use crate::decisions::counts::DecisionCounts;
+use crate::decisions::decision::{DecidingActor, DecisionFacts, EntryFacts, EntryTexts, RequestEnd};
+use crate::decisions::ring::Ring;
+
+pub(crate) use counts::DecisionCount;
+pub(crate) use names::Names;
+
+/// The ring and the counts of one thread.
+#[derive(Debug)]
+struct WorkerDecisions {
+    ring: Ring,
+    counts: DecisionCounts,
+    recorded: u64,
+}
+
+/// The statistics of the actors that decide, for their generations.
+struct DecidingActors {
+    monitor: Arc<ActorStats>,
+    limiter: Arc<ActorStats>,
+    pools: Vec<Arc<ActorStats>>,
+    breakers: Vec<Arc<ActorStats>>,
+}
+
+/// All decisions of the process.
+pub(crate) struct Decisions {
+    order: AtomicU64,
+    /// One for each worker thread, and the last for all other threads.
+    workers: Vec<Mutex<WorkerDecisions>>,
+    /// The workers that have their recorder.
+    assigned: AtomicUsize,
+    actors: OnceLock<DecidingActors>,
+    names: Names,
+    /// None if decisions are not logged.
+    log: Option<Logger>,
+}
+
+impl Decisions {
+    /// The rings of this number of workers.
+    pub(crate) fn new(config: &Config, workers: usize, log: &Logger) -> Arc<Self> {
+        let threads = workers + 1;
+        let bytes = usize::try_from(config.log.decision_memory).unwrap_or(usize::MAX) / threads;
+        let new =
+            || WorkerDecisions { ring: Ring::new(bytes), counts: DecisionCounts::default(), recorded: 0 };
+        Arc::new(Self {
+            order: AtomicU64::new(0),
+            workers: (0..threads).map(|_| Mutex::new(new())).collect(),
+            assigned: AtomicUsize::new(0),
+            actors: OnceLock::new(),
+            names: Names::new(config),
+            log: config.log.decisions.then(|| log.clone()),
+        })
+    }
+
+    /// Sets the actors, which are created after this.
+    pub(crate) fn set_actors(&self, actors: &Actors) {
+        let stats: Vec<_> = actors.actor_stats().cloned().collect();
+        let named = |name: &str| stats.iter().find(|stats| stats.name() == name).cloned();
+        let of_buckets = |kind: &str| {
+            let is_kind = |stats: &&Arc<ActorStats>| {
+                stats.name().strip_prefix(kind).is_some_and(|rest| rest.starts_with(':'))
+            };
+            stats.iter().filter(is_kind).cloned().collect()
+        };
+        if let (Some(monitor), Some(limiter)) = (named("monitor"), named("limiter")) {
+            let (pools, breakers) = (of_buckets("pool"), of_buckets("breaker"));
+            // A second call changes nothing: there is one set of actors.
+            let _ = self.actors.set(DecidingActors { monitor, limiter, pools, breakers });
+        }
+    }
+
+    /// The recorder of the next worker thread. Threads beyond the workers share the last ring.
+    pub(crate) fn recorder(self: &Arc<Self>) -> Recorder {
+        let next = self.assigned.fetch_add(1, Ordering::Relaxed);
+        Recorder { decisions: Arc::clone(self), worker: next.min(self.workers.len() - 1) }
+    }
+
+    /// Records the transitions of the actors.
+    pub(crate) fn actor_events(self: &Arc<Self>) -> Arc<dyn ActorEventSink> {
+        let recorder = Recorder { decisions: Arc::clone(self), worker: self.workers.len() - 1 };
+        Arc::new(actor_events::ActorDecisions(recorder))
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    fn actor(&self, actor: DecidingActor, bucket: Option<BucketId>) -> Option<&ActorStats> {
+        let actors = self.actors.get()?;
+        let of_bucket =
+            |stats: &'_ [Arc<ActorStats>]| bucket.map(|id| id.index()).filter(|at| *at < stats.len());
+        Some(match actor {
+            DecidingActor::Monitor => &actors.monitor,
+            DecidingActor::Limiter => &actors.limiter,
+            DecidingActor::Pool => &actors.pools[of_bucket(&actors.pools)?],
+            DecidingActor::Breaker => &actors.breakers[of_bucket(&actors.breakers)?],
+        })
+    }
+
+    /// The name of the actor that decided.
+    pub(crate) fn actor_name(&self, facts: &DecisionFacts) -> Option<&str> {
+        facts.figures.actor.and_then(|actor| self.actor(actor, facts.bucket)).map(ActorStats::name)
+    }
+
+    fn worker(&self, at: usize) -> MutexGuard<'_, WorkerDecisions> {
+        self.workers[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, worker: usize, facts: EntryFacts, texts: &EntryTexts<'_>) {
+        let mut own = self.worker(worker);
+        // Taken under the lock, so that each ring is in order.
+        let order = self.order.fetch_add(1, Ordering::Relaxed);
+        if let EntryFacts::Decision(facts) = &facts {
+            own.counts.count(facts);
+            own.recorded += 1;
+        }
+        own.ring.push(order, clock::wall(), facts, texts);
+    }
+}
+
+/// Records the decisions of one thread.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    decisions: Arc<Decisions>,
+    worker: usize,
+}
+
+impl Recorder {
+    /// Records a decision. The generation is that of the deciding actor now, directly after its reply.
+    pub(crate) fn record(&self, mut facts: DecisionFacts, texts: &EntryTexts<'_>) {
+        let decisions = &self.decisions;
+        let actor = facts.figures.actor.and_then(|actor| decisions.actor(actor, facts.bucket));
+        facts.generation = actor.map(ActorStats::generation);
+        if let Some(log) = &decisions.log {
+            log_line::write(log, decisions, &facts, texts);
+        }
+        decisions.push(self.worker, EntryFacts::Decision(facts), texts);
+    }
+
+    /// Records the end of a request about which there are decisions.
+    pub(crate) fn record_end(&self, end: RequestEnd, request_id: &str) {
+        let texts = EntryTexts { request_id, ..EntryTexts::default() };
+        self.decisions.push(self.worker, EntryFacts::End(end), &texts);
+    }
+}

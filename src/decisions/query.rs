@@ -1,0 +1,113 @@
+//! Searches the rings of all workers (`GET /decisions`, `GET /explain`).
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use tidegate_actors::BucketId;
+
+use crate::decisions::counts::DecisionCounts;
+use crate::decisions::decision::{DecisionFacts, EntryFacts, RingEntry};
+use crate::decisions::{DecisionCount, Decisions};
+
+/// A client of decisions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ClientFilter {
+    Address(IpAddr),
+    /// The name of a key, or the subject of a token.
+    Name(String),
+}
+
+/// Which decisions are wanted; a criterion that is none fits all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DecisionQuery {
+    pub(crate) request_id: Option<String>,
+    pub(crate) reason: Option<String>,
+    pub(crate) bucket: Option<BucketId>,
+    pub(crate) client: Option<ClientFilter>,
+    pub(crate) since: Option<SystemTime>,
+    pub(crate) limit: usize,
+}
+
+/// The result of a search, with what the rings hold.
+#[derive(Debug)]
+pub(crate) struct FoundDecisions {
+    /// The newest first.
+    pub(crate) entries: Vec<RingEntry>,
+    /// All decisions since the start.
+    pub(crate) recorded: u64,
+    /// Entries in the rings.
+    pub(crate) kept: u64,
+    /// Entries that newer ones have overwritten.
+    pub(crate) overwritten: u64,
+    /// Memory of all rings.
+    pub(crate) memory_bytes: usize,
+    pub(crate) counts: Vec<DecisionCount>,
+}
+
+impl Decisions {
+    /// The newest decisions that fit. Each ring is locked for the time of its own search only.
+    pub(crate) fn find(&self, query: &DecisionQuery) -> FoundDecisions {
+        let mut found = FoundDecisions {
+            entries: Vec::new(),
+            recorded: 0,
+            kept: 0,
+            overwritten: 0,
+            memory_bytes: 0,
+            counts: Vec::new(),
+        };
+        let mut counts = DecisionCounts::default();
+        for at in 0..self.workers.len() {
+            let worker = self.worker(at);
+            let may_match = |at: SystemTime, facts: &EntryFacts| self.may_match(query, at, facts);
+            let matches = |entry: &RingEntry| self.matches(query, entry);
+            found.entries.extend(worker.ring.newest(query.limit, may_match, matches));
+            found.recorded += worker.recorded;
+            found.kept += worker.ring.len() as u64;
+            found.overwritten += worker.ring.overwritten();
+            found.memory_bytes += worker.ring.memory_bytes();
+            counts.add(&worker.counts);
+        }
+        found.entries.sort_by_key(|entry| std::cmp::Reverse(entry.order));
+        found.entries.truncate(query.limit);
+        found.counts = counts.sorted();
+        found
+    }
+
+    fn may_match(&self, query: &DecisionQuery, at: SystemTime, facts: &EntryFacts) -> bool {
+        let EntryFacts::Decision(facts) = facts else { return false };
+        query.since.is_none_or(|since| at >= since)
+            && query.bucket.is_none_or(|bucket| facts.bucket == Some(bucket))
+            && query.reason.as_deref().is_none_or(|reason| facts.reason == reason)
+            && match &query.client {
+                Some(ClientFilter::Address(address)) => facts.client == Some(*address),
+                Some(ClientFilter::Name(_)) | None => true,
+            }
+    }
+
+    fn matches(&self, query: &DecisionQuery, entry: &RingEntry) -> bool {
+        let is_client = match (&query.client, &entry.facts) {
+            (Some(ClientFilter::Name(name)), EntryFacts::Decision(facts)) => {
+                entry.subject == *name || self.client_key(facts) == Some(name)
+            }
+            _ => true,
+        };
+        is_client && query.request_id.as_deref().is_none_or(|id| entry.request_id == id)
+    }
+
+    /// The name of the client's key.
+    pub(crate) fn client_key(&self, facts: &DecisionFacts) -> Option<&str> {
+        facts.key.and_then(|key| self.names.client_key(key))
+    }
+
+    /// All entries of a request, the oldest first; at most `limit`.
+    pub(crate) fn of_request(&self, request_id: &str, limit: usize) -> Vec<RingEntry> {
+        let mut entries = Vec::new();
+        for at in 0..self.workers.len() {
+            let is_own = |entry: &RingEntry| entry.request_id == request_id;
+            entries.extend(self.worker(at).ring.newest(limit, |_, _| true, is_own));
+        }
+        entries.sort_by_key(|entry| entry.order);
+        entries.drain(..entries.len().saturating_sub(limit));
+        entries
+    }
+}

@@ -1,0 +1,54 @@
+//! The figures of requests that got no permit from a bucket's gate.
+
+use tidegate_actors::PoolRejection;
+
+use crate::decisions::decision::KeyName::{Process, Upstream};
+use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, Unit, ms, number};
+use crate::http::error::figures::{FigureContext, unavailable};
+
+pub(super) fn of(rejection: &PoolRejection, context: FigureContext<'_>) -> Figures {
+    let bucket = Figures::of(DecisionScope::Bucket);
+    let figures = bucket.decided_by(DecidingActor::Pool);
+    let concurrency = context.bucket.map(|bucket| &bucket.upstream.concurrency);
+    let queue_max = concurrency.map(|concurrency| number(concurrency.max_queued as u64));
+    let with_max = |figures: Figures| {
+        let figures = figures.set_by(&[Upstream("concurrency.max_queued")]);
+        queue_max.map_or(figures, |max| figures.threshold(max, Unit::Requests))
+    };
+    match rejection {
+        PoolRejection::QueueFull { queued, in_flight: _, retry_after } => {
+            with_max(figures.measured(number(*queued as u64), Unit::Requests).until(*retry_after))
+        }
+        // The queue was full.
+        PoolRejection::Displaced { retry_after } => with_max(figures.until(*retry_after)),
+        PoolRejection::QueueTooLong { expected, left } => figures
+            .measured(ms(*expected), Unit::Milliseconds)
+            .threshold(ms(*left), Unit::Milliseconds)
+            .until(*expected)
+            .set_by(&[Upstream("concurrency.queue_timeout_ms"), Process("server.request_timeout")]),
+        PoolRejection::Overload { waited, retry_after } => {
+            let figures = figures.measured(ms(*waited), Unit::Milliseconds).until(*retry_after);
+            let figures = figures.set_by(&[Upstream("concurrency.codel_target_ms")]);
+            concurrency.map_or(figures, |one| figures.threshold(ms(one.codel_target), Unit::Milliseconds))
+        }
+        PoolRejection::QueueTimeout { waited, retry_after } => {
+            let figures = figures.measured(ms(*waited), Unit::Milliseconds).until(*retry_after);
+            match concurrency.map(|one| one.queue_timeout) {
+                Some(timeout) if timeout <= *waited => figures
+                    .threshold(ms(timeout), Unit::Milliseconds)
+                    .set_by(&[Upstream("concurrency.queue_timeout_ms")]),
+                // The deadline of the request came first.
+                Some(_) | None => figures.set_by(&[Process("server.request_timeout")]),
+            }
+        }
+        PoolRejection::NoCredential { retry_after, is_refused } => {
+            let keys: &[_] = match is_refused {
+                true => &[Upstream("credential_pool.refused_seconds")],
+                false => &[Upstream("credential_pool.cool_down_seconds")],
+            };
+            let figures = Figures::of(DecisionScope::Credential).decided_by(DecidingActor::Pool);
+            figures.until(*retry_after).set_by(keys)
+        }
+        PoolRejection::Unavailable(error) => unavailable(bucket, DecidingActor::Pool, *error, context),
+    }
+}

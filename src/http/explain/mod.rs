@@ -1,0 +1,309 @@
+//! What would happen to a made-up request now (O6), step by step, without a token, a permit, a slot or a message that changes anything.
+//!
+//! The steps are those of `http/proxy.rs`, in the same order and by the same functions where these only read. Limiter and pool answer peek
+//! messages, with the decision of their own state and without its application. Secrets are not verified: the explanation assumes that
+//! a signature or an API key that names a known key is valid. Not predicted: the body, the client's requests in flight, and the fields
+//! of a form.
+
+mod step;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use actix_web::http::header::{HeaderMap, HeaderValue};
+use actix_web::http::{Method, Uri, Version};
+use tidegate_actors::{
+    BucketId, CircuitCheck, IpKey, LimiterRejection, OperationClass, PeekedLimit, PeekedPermit, clock,
+};
+
+use crate::auth::{PresentedCaller, presented_caller};
+use crate::client_address::{AddressSource, ClientAddress};
+use crate::http::authorization::authorize;
+use crate::http::error::GatewayError;
+use crate::http::route::{self, BucketRequest, RequestKind, Route};
+use crate::http::{injection, priority, request_validation};
+use crate::request_head::Head;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::record::{Record, RequestInfo};
+use crate::upstream::rules::deadline::Deadline;
+use crate::upstream::{is_replayable, may_wait_for_circuit};
+use crate::worker::Worker;
+
+pub(crate) use step::{Explanation, ExplanationStep, Refusal};
+
+/// A made-up request.
+pub(crate) struct MadeUpRequest {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    /// The client's address; without one the limits of addresses do not apply.
+    pub(crate) client: Option<IpAddr>,
+}
+
+/// The end of an explanation before its last step.
+struct Stopped;
+
+/// Explains what would happen now.
+pub(crate) async fn explain(worker: &Rc<Worker>, request: &MadeUpRequest) -> Explanation {
+    let MadeUpRequest { method, uri, headers, client } = request;
+    let client = client.map(|address| ClientAddress { address, source: AddressSource::Peer });
+    let info = RequestInfo { method: method.clone(), uri: uri.clone(), peer: client, client };
+    let id = HeaderValue::from_static("explain");
+    let mut record = Record::unwritten(Rc::<Worker>::clone(worker), id, info);
+    let head = Head { method, uri, version: Version::HTTP_11, headers };
+    let mut explanation = Explanation::default();
+    // The result is in the steps.
+    let _stopped = steps(worker, head, &mut record, &mut explanation).await;
+    explanation
+}
+
+async fn steps(
+    worker: &Rc<Worker>,
+    head: Head<'_>,
+    record: &mut Record,
+    explanation: &mut Explanation,
+) -> Result<(), Stopped> {
+    let route = route::route(worker, head, record);
+    let class = route.class(head.method);
+    explanation.set_bucket(worker, route.bucket());
+    match &route {
+        Route::Bucket(request) => explanation.pass(
+            "route",
+            format!(
+                "the request is valid and names section `{}`; its operation class is {}",
+                request.bucket.name,
+                class.as_str()
+            ),
+        ),
+        Route::BucketList => explanation.pass("route", "the request asks for the list of buckets".to_owned()),
+        Route::Refused(_) => {
+            explanation.pass("route", "the request will be refused after the limits".to_owned())
+        }
+    }
+    match worker.shared.actors.monitor.peek_slot() {
+        Ok((in_flight, limit)) => explanation.pass(
+            "level",
+            format!(
+                "the level is {}, and {in_flight} of {limit} requests are in flight",
+                worker.shared.actors.monitor.level().as_str()
+            ),
+        ),
+        Err(rejection) => return explanation.refuse(worker, "level", &rejection.into()),
+    }
+    let client = record.request.client.map(|client| IpKey::from(client.address));
+    let limits = worker.shared.actors.limiter.peek(route.bucket(), class, client, None).await;
+    explain_limits(worker, "limits", limits, explanation)?;
+    let request = match route {
+        Route::Bucket(request) => request,
+        Route::BucketList => {
+            explanation.unknown(
+                "authentication",
+                "the list depends on the client, whom this does not authenticate".to_owned(),
+            );
+            return Ok(());
+        }
+        Route::Refused(error) => return explanation.refuse(worker, "route", &error),
+    };
+    let deadline = explain_validation(worker, &request, record, explanation)?;
+    let caller = explain_client(worker, &request, class, client, explanation).await?;
+    explain_upstream(worker, &request, (class, caller), deadline, explanation).await
+}
+
+/// The tokens of each limit. A refusal is that of the limit with the longest wait, as in the limiter.
+fn explain_limits(
+    worker: &Worker,
+    step: &'static str,
+    limits: Result<Vec<PeekedLimit>, LimiterRejection>,
+    explanation: &mut Explanation,
+) -> Result<(), Stopped> {
+    let limits = match limits {
+        Ok(limits) => limits,
+        Err(rejection) => return explanation.refuse(worker, step, &rejection.into()),
+    };
+    if limits.is_empty() {
+        explanation.pass(step, "no limit applies".to_owned());
+    }
+    for limit in &limits {
+        let PeekedLimit { status, cost, fits, is_shadow } = limit;
+        let shadow = if *is_shadow { ", which only counts" } else { "" };
+        let end = if *fits { "the request fits" } else { "the request does not fit" };
+        explanation.limit(
+            step,
+            limit,
+            format!(
+                "the {} limit{shadow} has {} of {} tokens left, the request costs {cost}: {end}",
+                status.scope.as_str(),
+                status.remaining,
+                status.burst
+            ),
+        );
+    }
+    let refusing = limits.iter().filter(|limit| !limit.fits && !limit.is_shadow);
+    match refusing.max_by_key(|limit| limit.status.retry_after) {
+        Some(limit) => {
+            explanation.refuse(worker, step, &GatewayError::from(LimiterRejection::Limited(limit.status)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The bucket's validation, and the deadline.
+fn explain_validation(
+    worker: &Worker,
+    request: &BucketRequest<'_>,
+    record: &Record,
+    explanation: &mut Explanation,
+) -> Result<Deadline, Stopped> {
+    let (head, bucket) = (request.head, request.bucket);
+    let valid = request_validation::validate_for_bucket(head, request.bytes, &bucket.config)
+        .and_then(|()| injection::check_bucket(head.uri, bucket.config.injection_patterns))
+        .and_then(|_| request_validation::request_deadline(head, bucket, record.started));
+    match valid {
+        Ok(deadline) => {
+            explanation.pass("validation", "size and target are within the limits of the bucket".to_owned());
+            Ok(deadline)
+        }
+        Err(rejection) => {
+            explanation.refuse(worker, "validation", &rejection.into())?;
+            Err(Stopped)
+        }
+    }
+}
+
+/// The method of authentication, the limits of the key, and the policy.
+async fn explain_client(
+    worker: &Rc<Worker>,
+    request: &BucketRequest<'_>,
+    class: OperationClass,
+    client: Option<IpKey>,
+    explanation: &mut Explanation,
+) -> Result<PresentedCaller, Stopped> {
+    let (bucket, limiter) = (request.bucket, &worker.shared.actors.limiter);
+    match request.kind {
+        RequestKind::Ordinary => {}
+        RequestKind::Form => {
+            explanation
+                .unknown("authentication", "the fields of the form decide, which are in its body".to_owned());
+            return Err(Stopped);
+        }
+        RequestKind::Options => {
+            explanation.pass(
+                "authentication",
+                "a preflight has no authentication; the CORS rules decide".to_owned(),
+            );
+            return Ok(PresentedCaller::Anonymous);
+        }
+    }
+    if bucket.accepted_auth.has_presented_auth(request.head)
+        && let Some(status) = client.and_then(|client| limiter.peek_auth_lockout(client, clock::now()))
+    {
+        let error = GatewayError::from(LimiterRejection::Limited(status));
+        explanation.refuse(worker, "lockout", &error)?;
+    }
+    let presented = match presented_caller(request.head, bucket.auth(), &worker.shared.keyring) {
+        Ok(presented) => presented,
+        Err(rejection) => {
+            explanation.refuse(worker, "authentication", &rejection.into())?;
+            return Err(Stopped);
+        }
+    };
+    let name = presented.key().map_or("", |key| worker.shared.keyring.name(key));
+    explanation.set_key(presented.key());
+    explanation.pass(
+        "authentication",
+        match presented {
+            PresentedCaller::Anonymous => "the bucket accepts the request as anonymous".to_owned(),
+            PresentedCaller::SigV4(_) => {
+                format!("the request has a signature (SigV4) of key `{name}`, assumed to be valid")
+            }
+            PresentedCaller::SigV2(_) => {
+                format!("the request has a signature (SigV2) of key `{name}`, assumed to be valid")
+            }
+            PresentedCaller::ApiKey(_) => format!("the request has the API key `{name}`"),
+            PresentedCaller::Token => "the request has a token, which is not verified here".to_owned(),
+        },
+    );
+    if presented.key().is_some() {
+        let limits = limiter.peek(Some(bucket.id), class, None, presented.key()).await;
+        explain_limits(worker, "key_limits", limits, explanation)?;
+    }
+    match presented.caller().map(|caller| authorize(worker, request, &caller)) {
+        None => explanation.unknown("policy", "the policy is in the token".to_owned()),
+        Some(Ok(_)) => explanation.pass("policy", "the client may do this".to_owned()),
+        Some(Err(rejection)) => {
+            explanation.refuse(worker, "policy", &rejection.into())?;
+        }
+    }
+    Ok(presented)
+}
+
+/// Circuit, gate and endpoint.
+async fn explain_upstream(
+    worker: &Rc<Worker>,
+    request: &BucketRequest<'_>,
+    (class, presented): (OperationClass, PresentedCaller),
+    deadline: Deadline,
+    explanation: &mut Explanation,
+) -> Result<(), Stopped> {
+    let (bucket, now) = (request.bucket, clock::now());
+    let circuit = bucket.breaker.circuit(class);
+    match bucket.breaker.check(circuit, now) {
+        Ok(CircuitCheck::Closed { .. }) => explanation.pass("circuit", "the circuit is closed".to_owned()),
+        Ok(CircuitCheck::Trial) => {
+            explanation.unknown(
+                "circuit",
+                "the circuit admits a few trials; whether this is one is not known".to_owned(),
+            );
+        }
+        Ok(CircuitCheck::Shadowed) => {
+            explanation.pass("circuit", "the circuit is open, and its mode only counts".to_owned());
+        }
+        Err(refusal)
+            if is_replayable(request.head.method, request.length)
+                && may_wait_for_circuit(worker.call_resources(), bucket, circuit, &refusal) =>
+        {
+            explanation
+                .wait("circuit", "the circuit is open, and the request waits for it (hold_ms)".to_owned());
+        }
+        Err(refusal) => return explanation.refuse(worker, "circuit", &refusal.into()),
+    }
+    let caller = presented.caller().map(|caller| caller.identity);
+    let priority = priority::of(caller.as_ref(), class, bucket, &worker.shared.keyring);
+    let permit = bucket.pool.peek(priority, deadline.total).await;
+    let view = bucket.pool.view(now);
+    let gate = format!(
+        "{} of {} permits are in use, and {} of {} places in the queue",
+        view.in_flight, view.concurrent_max, view.queued, view.queued_max
+    );
+    match permit {
+        Ok(PeekedPermit::Granted) => explanation.pass("gate", format!("a permit is free: {gate}")),
+        Ok(PeekedPermit::Queued) => {
+            explanation.wait("gate", format!("the request waits for a permit: {gate}"))
+        }
+        Err(rejection) => return explanation.refuse(worker, "gate", &rejection.into()),
+    }
+    explanation.pass("endpoint", endpoints(bucket));
+    Ok(())
+}
+
+/// The endpoints that the load balancer chooses from.
+fn endpoints(bucket: &Bucket) -> String {
+    let view = bucket.pool.view(clock::now());
+    let configured = bucket.config.upstream.endpoints.iter().zip(&view.endpoints);
+    let in_rotation: Vec<&str> = configured
+        .filter(|(_, view)| view.state == tidegate_actors::EndpointState::InRotation)
+        .map(|(endpoint, _)| endpoint.authority.as_str())
+        .collect();
+    match in_rotation.as_slice() {
+        [] => "no endpoint is in rotation, so all are called".to_owned(),
+        [one] => format!("the request goes to {one}"),
+        several => format!("the request goes to the cheaper one of two of {}", several.join(", ")),
+    }
+}
+
+impl Explanation {
+    fn set_bucket(&mut self, worker: &Worker, bucket: Option<BucketId>) {
+        self.bucket = bucket;
+        self.bucket_name = bucket.map(|id| worker.shared.router.bucket(id).name.clone());
+    }
+}

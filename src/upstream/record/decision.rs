@@ -1,0 +1,160 @@
+//! Decisions about a request: the facts that its record adds to them (O4).
+
+use std::time::{Duration, Instant};
+
+use tidegate_actors::{ClientIdentity, clock};
+
+use crate::decisions::decision::{
+    DecidingActor, DecisionFacts, DecisionKind, DecisionScope, EntryTexts, Figures, KeyName, RequestEnd,
+    Unit, ms,
+};
+use crate::upstream::bucket::Bucket;
+use crate::upstream::record::Record;
+
+/// What has been decided about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Decided {
+    /// Nothing that is recorded.
+    #[default]
+    Nothing,
+    /// It waited, or an attempt was repeated.
+    Delayed,
+    /// It was refused.
+    Refused,
+}
+
+/// A wait up to this time is no decision.
+const LONG_WAIT: Duration = Duration::from_millis(10);
+/// Reasons of transfers that end early without a decision of the gateway, or that are passed on whole.
+const UNDECIDED: [&str; 4] = ["client_gone", "short_answer", "broken_answer", "late_error"];
+
+impl Record {
+    /// Records a decision about this request. A refusal has the status of its reply; `status` is that of a failed attempt.
+    pub(crate) fn record_decision(
+        &mut self,
+        kind: DecisionKind,
+        reason: &'static str,
+        figures: Figures,
+        status: Option<u16>,
+    ) {
+        self.decided = match kind {
+            DecisionKind::Refusal => Decided::Refused,
+            _ if self.decided == Decided::Refused => Decided::Refused,
+            _ => Decided::Delayed,
+        };
+        let (key, subject) = match &self.caller {
+            Some(ClientIdentity::Key(key)) => (Some(*key), ""),
+            Some(ClientIdentity::Token(bearer)) => (None, bearer.subject.as_deref().unwrap_or_default()),
+            Some(ClientIdentity::Anonymous) | None => (None, ""),
+        };
+        let client_scope = match (key, subject) {
+            (Some(_), _) => DecisionScope::ClientKey,
+            (None, "") => DecisionScope::ClientAddress,
+            (None, _) => DecisionScope::ClientSubject,
+        };
+        let scope = if figures.scope == DecisionScope::Client { client_scope } else { figures.scope };
+        let facts = DecisionFacts {
+            status,
+            bucket: self.bucket,
+            endpoint: self.endpoint.and_then(|endpoint| u16::try_from(endpoint).ok()),
+            credential: self.credential.and_then(|credential| u16::try_from(credential.0).ok()),
+            key,
+            client: self.request.client.map(|client| client.address),
+            elapsed: Some(clock::now().saturating_duration_since(self.started)),
+            ..DecisionFacts::new(kind, reason, Figures { scope, ..figures })
+        };
+        let texts = EntryTexts {
+            request_id: self.id.to_str().unwrap_or_default(),
+            subject,
+            detail: self.detail.as_deref().unwrap_or_default(),
+        };
+        self.host.decisions().record(facts, &texts);
+    }
+
+    /// Records a wait for a permit of the bucket's gate, if it was long.
+    pub(crate) fn record_queueing(&mut self, bucket: &Bucket, waited: Duration) {
+        if waited <= LONG_WAIT {
+            return;
+        }
+        let timeout = bucket.config.upstream.concurrency.queue_timeout;
+        let figures = Figures::of(DecisionScope::Bucket)
+            .measured(ms(waited), Unit::Milliseconds)
+            .threshold(ms(timeout), Unit::Milliseconds)
+            .decided_by(DecidingActor::Pool)
+            .set_by(&[KeyName::Upstream("concurrency.queue_timeout_ms")]);
+        self.record_decision(DecisionKind::Queued, "permit_wait", figures, None);
+    }
+
+    /// Records a wait for the bucket's circuit, if it was long.
+    pub(crate) fn record_circuit_wait(&mut self, waited: Duration) {
+        if waited <= LONG_WAIT {
+            return;
+        }
+        let figures = Figures::of(DecisionScope::Bucket)
+            .measured(ms(waited), Unit::Milliseconds)
+            .decided_by(DecidingActor::Breaker)
+            .set_by(&[KeyName::Upstream("circuit_breaker.hold_ms")]);
+        self.record_decision(DecisionKind::Queued, "circuit_wait", figures, None);
+    }
+
+    /// Records that the attempts made so far are followed by another after `pause`.
+    pub(crate) fn record_retry(
+        &mut self,
+        bucket: &Bucket,
+        reason: &'static str,
+        status: Option<u16>,
+        pause: Duration,
+    ) {
+        let attempts_max = bucket.config.upstream.retry.max_attempts.get();
+        let figures = Figures::of(DecisionScope::Endpoint)
+            .measured(f64::from(self.attempts), Unit::Attempts)
+            .threshold(f64::from(attempts_max), Unit::Attempts)
+            .until(pause)
+            .decided_by(DecidingActor::Pool)
+            .set_by(&[KeyName::Upstream("retry.max_attempts")]);
+        self.record_decision(DecisionKind::Retry, reason, figures, status);
+    }
+
+    /// Records that a read is sent a second time, because its first attempt has taken this long.
+    pub(crate) fn record_hedge(&mut self, taken: Duration, delay: Duration) {
+        let figures = Figures::of(DecisionScope::Endpoint)
+            .measured(ms(taken), Unit::Milliseconds)
+            .threshold(ms(delay), Unit::Milliseconds)
+            .decided_by(DecidingActor::Pool)
+            .set_by(&[KeyName::Upstream("hedging.enabled")]);
+        self.record_decision(DecisionKind::Hedge, "slow_read", figures, None);
+    }
+
+    /// Records what the end of the request adds to its decisions: a transfer that was cut, and the times of a request about which
+    /// there are decisions.
+    pub(super) fn record_end(&mut self, total: Duration) {
+        if let Some(reason) = self.reason
+            && self.decided != Decided::Refused
+            && self.status != 0
+            && !UNDECIDED.contains(&reason)
+        {
+            let figures = Figures::of(DecisionScope::Request);
+            self.record_decision(DecisionKind::Cut, reason, figures, Some(self.status));
+        }
+        let has_end = match self.decided {
+            Decided::Nothing => false,
+            Decided::Delayed => true,
+            // The record of the refusal has the rest.
+            Decided::Refused => self.attempts > 0,
+        };
+        if has_end {
+            let phases = self.phases;
+            let since = |from, to: Option<Instant>| to.map(|to| to.saturating_duration_since(from));
+            let end = RequestEnd {
+                status: self.status,
+                attempts: self.attempts,
+                admission: since(self.started, phases.admitted),
+                queue: phases.admitted.and_then(|from| since(from, phases.permitted)),
+                first_byte: phases.permitted.and_then(|from| since(from, phases.first_byte)),
+                total,
+                sent_bytes: self.sent_bytes,
+            };
+            self.host.decisions().record_end(end, self.id.to_str().unwrap_or_default());
+        }
+    }
+}
