@@ -107,14 +107,8 @@ impl Gateway {
         log_stats: Arc<LogStats>,
     ) -> Result<RunningGateway, StartError> {
         DescriptorBudget::new(&config).check_start(&config)?;
-        let data_address = SocketAddr::new(config.server.address, config.server.port);
-        let admin_address = SocketAddr::new(config.admin.address, config.admin.port);
-        let stall = config.server.write_stall_timeout;
-        let data_socket = listen("server.port", data_address, stall, None)?;
-        let admin_stall = SendLimits::admin(&config.server).stall();
-        let admin_socket = listen("admin.port", admin_address, admin_stall, Some(ADMIN_SEND_BYTES))?;
-        let address = data_socket.local_addr()?;
-        let admin = admin_socket.local_addr()?;
+        let (data_socket, admin_socket) = listen_both(&config)?;
+        let (address, admin) = (data_socket.local_addr()?, admin_socket.local_addr()?);
 
         let tls = ServerTls::load(&config.server.tls)?;
         let admin_tls = ServerTls::load_admin(&config.admin.tls)?;
@@ -133,11 +127,10 @@ impl Gateway {
         let mut reloads = Vec::new();
         for (tls, every) in [&tls, &admin_tls].into_iter().zip(intervals) {
             let Some(tls) = tls else { continue };
-            let requested = Arc::<Notify>::default();
-            let requests = Arc::clone(&requested);
+            let requests = Arc::<Notify>::default();
+            reloads.push(Arc::clone(&requests));
             let renewal = CertificateReload::new(tls, every, requests, log.clone(), tls_metrics.clone());
             background_tasks.push(actix_rt::spawn(renewal.run()));
-            reloads.push(requested);
         }
         let (tokens, renewal) = jwks_fetcher::token_verifier(&config)?.unzip();
         let renewal = renewal.flatten();
@@ -185,6 +178,17 @@ impl Gateway {
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         Ok(RunningGateway { address, admin_address: admin, shared, server, open, reloads, background_tasks })
     }
+}
+
+/// Binds the sockets of the data listener and of the admin listener.
+fn listen_both(config: &Config) -> Result<(TcpListener, TcpListener), StartError> {
+    let (server, admin) = (&config.server, &config.admin);
+    let data_address = SocketAddr::new(server.address, server.port);
+    let data_socket = listen("server.port", data_address, server.write_stall_timeout, None)?;
+    let (admin_address, stall) =
+        (SocketAddr::new(admin.address, admin.port), SendLimits::admin(server).stall());
+    let admin_socket = listen("admin.port", admin_address, stall, Some(ADMIN_SEND_BYTES))?;
+    Ok((data_socket, admin_socket))
 }
 
 fn listen(
