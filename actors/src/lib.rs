@@ -17,6 +17,7 @@ mod count;
 pub mod descriptors;
 mod intensity;
 mod launches;
+mod lazy_counter;
 mod limiter;
 mod mailbox;
 mod metrics;
@@ -40,6 +41,7 @@ pub use chaos::{Crash, CrashPoint, Stall, UnknownCrashPoint};
 pub use client_counts::ClientTicket;
 pub use client_waits::ClientWaitTicket;
 pub use launches::{Launch, Launches};
+pub use lazy_counter::LazyCounter;
 pub use limiter::{
     Allowed, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterRejection, LimiterReport,
 };

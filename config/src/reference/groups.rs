@@ -15,7 +15,7 @@ const fn group(title: &'static str, intro: &'static str, members: &'static [&'st
     Group { title, intro, members }
 }
 
-pub(crate) const GROUPS: [Group; 23] = [
+pub(crate) const GROUPS: [Group; 24] = [
     group(
         "Server address",
         "The data listener, on which clients send requests.",
@@ -178,6 +178,7 @@ pub(crate) const GROUPS: [Group; 23] = [
         &["monitor", "server.send_buffer", "server.send_buffer_per_connection", "server.buffer_budget"],
     ),
     group("Log", "Output, format and content of the log.", &["log"]),
+    group("Metrics", "Names and histograms of the metrics.", &["metrics"]),
     group(
         "Admin listener and shutdown",
         "Probes, status, metrics, and the drain phase after a stop signal.",
