@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{names, series};
-use crate::support::{Gateway, Upstream};
+use crate::support::{Gateway, Upstream, UpstreamReply, request};
 
 /// The values of the label `reason` of `errors_total` for a bucket.
 fn reasons(scrape: &str, bucket: &str) -> BTreeSet<String> {
@@ -151,4 +151,18 @@ async fn errors_add_no_series() {
     })
     .await;
     assert_eq!(names(&gateway.metrics().await).len(), before);
+}
+
+/// O3: an error document with status 200 is S3's, so the answer of an API that resembles one is a success
+#[tokio::test]
+async fn an_api_has_no_late_errors() {
+    let upstream = Upstream::start(|_| UpstreamReply::ok("<Error><Code>InternalError</Code></Error>"));
+    let gateway = Gateway::builder().bucket("b", &upstream).http_bucket("api", &upstream).start().await;
+    for (bucket, reason) in [("b", "late_error".into()), ("api", serde_json::Value::Null)] {
+        let headers = [("x-request-id", bucket), ("x-amz-copy-source", "b/source")];
+        let answer = request(gateway.address(), "PUT", &format!("/{bucket}/k"), &headers, Some(b"")).await;
+        assert_eq!(answer.complete_status(), 200);
+        assert_eq!(gateway.wait_for_access_line(bucket).await["reason"], reason);
+    }
+    assert_eq!((gateway.errors("b").await, gateway.errors("api").await), (1.0, 0.0));
 }
