@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use prometheus::Registry;
 use slog::Logger;
 use tidegate_actors::{Actors, MonitorHandle};
 use tidegate_config::{Config, ServerConfig};
@@ -69,7 +68,6 @@ pub(crate) struct Shared {
     pub(crate) tokens: Option<TokenVerifier>,
     pub(crate) actors: Actors,
     pub(crate) metrics: RequestMetrics,
-    pub(crate) registry: Registry,
     /// The open connections to upstreams, by bucket.
     pub(crate) upstream_connections: Vec<ConnectionCounts>,
     /// Whether the set of keys that verify tokens can be fetched; none without a set.

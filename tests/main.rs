@@ -46,6 +46,7 @@ mod limits;
 mod local_answers;
 mod logging;
 mod memory_cuts;
+mod metrics;
 mod observability;
 mod pool;
 mod preflight_attempts;

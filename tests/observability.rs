@@ -152,8 +152,8 @@ async fn every_documented_metric_exists() {
         "connection_pool_size{bucket=\"b\"}",
         "connection_pool_active{bucket=\"b\"}",
         "connection_pool_idle{bucket=\"b\"}",
-        "connection_pool_wait_time_ms_count{bucket=\"b\"}",
-        "connection_pool_wait_time_ms_bucket{bucket=\"b\",le=\"+Inf\"}",
+        "connection_pool_wait_time_seconds_count{bucket=\"b\"}",
+        "connection_pool_wait_time_seconds_bucket{bucket=\"b\",le=\"+Inf\"}",
         "s3_retry_attempts_total{bucket=\"b\"}",
         "s3_retry_success_total{bucket=\"b\"}",
         "s3_retry_exhausted_total{bucket=\"b\"}",
@@ -172,7 +172,10 @@ async fn every_documented_metric_exists() {
         "request_duration_seconds_bucket{bucket=\"b\",le=\"+Inf\"}",
         "request_duration_seconds_sum{bucket=\"b\"}",
     ] {
-        assert!(scrape.lines().any(|line| line.starts_with(&format!("{name} "))), "{name} in:\n{scrape}");
+        assert!(
+            scrape.lines().any(|line| line.starts_with(&format!("tidegate_{name} "))),
+            "{name} in:\n{scrape}"
+        );
     }
     assert_eq!(gateway.metric("received_bytes_total{bucket=\"b\"}").await, 3.0);
     assert_eq!(gateway.metric("sent_bytes_total{bucket=\"b\"}").await, 10.0);

@@ -36,7 +36,7 @@ async fn in_flight(gateway: &Gateway) -> u64 {
 
 async fn reasons(gateway: &Gateway, reason: &str) -> u64 {
     let metrics = gateway.metrics().await;
-    let name = format!("errors_total{{bucket=\"b\",reason=\"{reason}\"}} ");
+    let name = format!("tidegate_errors_total{{bucket=\"b\",reason=\"{reason}\"}} ");
     metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
 }
 

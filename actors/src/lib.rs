@@ -18,6 +18,7 @@ pub mod descriptors;
 mod events;
 mod intensity;
 mod launches;
+mod lazy_counter;
 mod limiter;
 mod mailbox;
 mod metrics;
@@ -42,6 +43,7 @@ pub use client_counts::ClientTicket;
 pub use client_waits::ClientWaitTicket;
 pub use events::{ActorChange, ActorEventSink};
 pub use launches::{Launch, Launches};
+pub use lazy_counter::LazyCounter;
 pub use limiter::{
     Allowed, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterRejection, LimiterReport,
     PeekedLimit,

@@ -142,13 +142,12 @@ pub(crate) fn prepare_with_seed(
 ) -> Result<ActorSystem, prometheus::Error> {
     let now = clock::now();
     let families = ActorFamilies::register(registry)?;
-    let pool_families = PoolFamilies::register(registry)?;
+    let pool_families = PoolFamilies::register(registry, &config.metrics.buckets)?;
     let breaker_families = BreakerFamilies::register(registry)?;
     let spawner = Spawner { config, families: &families, log, events, seed };
-    let names: Vec<String> = config.buckets.keys().cloned().collect();
     let mut on_workers = Vec::new();
 
-    let limiter_metrics = Arc::new(LimiterMetrics::register(registry, &names)?);
+    let limiter_metrics = Arc::new(LimiterMetrics::register(registry, config)?);
     let (limiter, launch) = limiter(&spawner, &limiter_metrics, now);
     on_workers.push(launch);
 
@@ -275,7 +274,7 @@ fn pool(
     let credentials: Arc<[CredentialStats]> = named.iter().map(CredentialStats::from_config).collect();
     let names = credentials.iter().map(|one| one.name().to_owned()).collect();
     let names = PoolNames { bucket: name.to_owned(), endpoints, credentials: names };
-    let metrics = families.bucket(name, &names.endpoints, &names.credentials);
+    let metrics = families.bucket(name, (&names.endpoints, &names.credentials), upstream);
     let stats = Arc::new(EndpointStatsTable::new(names.endpoints.len()));
     let seed = spawner.seed_for(name);
     let load_balancer = LoadBalancer::new(

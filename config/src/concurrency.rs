@@ -13,12 +13,12 @@ section! {
         ///
         /// A client is its key or token subject, else its address (IPv6: its /64). A request counts from its authentication to
         /// the last byte of its response. Each request then asks the monitor, which costs about 10 µs.
-        /// Watch `client_concurrency_rejections_total`.
+        /// Watch `tidegate_client_concurrency_rejections_total`.
         pub max_per_client: usize = key("max_per_client", whole(0..=1_000_000), 0);
         /// POST forms in the phase in which the gateway reads their fields; more get 503; one client may have half
         ///
         /// A form holds no slot of `server.max_concurrent_requests` until its signature is verified.
-        /// Watch `form_rejections_total`.
+        /// Watch `tidegate_form_rejections_total`.
         pub max_pending_forms: NonZeroUsize =
             key("max_pending_forms", whole(1..=1_000_000), nonzero_size(200));
     }

@@ -23,6 +23,7 @@ mod file_access;
 mod hint;
 mod jwt;
 mod log;
+mod metrics;
 mod monitor;
 mod network;
 mod origins;
@@ -75,6 +76,7 @@ pub use dns::DnsConfig;
 pub use file_access::Exposure;
 pub use jwt::{JwksSource, JwtAlgorithm, JwtClaims, JwtConfig};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
+pub use metrics::MetricsConfig;
 pub use monitor::MonitorConfig;
 pub use network::{Network, NetworkError};
 pub use origins::Origins;
@@ -103,6 +105,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// the log
     pub log: LogConfig,
+    /// the metrics
+    pub metrics: MetricsConfig,
     /// supervision of the actors
     pub supervision: SupervisionConfig,
     /// rate limits of the whole gateway
@@ -197,6 +201,7 @@ impl Config {
         );
         check_listeners(root, &server, &admin);
         let log = root.read_field(&[" the log"], nested("log"));
+        let metrics = root.read_field(&[" the metrics that Prometheus scrapes"], nested("metrics"));
         let supervision = root.read_field(&[" supervision of the actors"], nested("supervision"));
         let rate_limit: RateLimitConfig =
             root.read_field(&[" rate limits of the whole gateway"], nested("rate_limit"));
@@ -224,6 +229,7 @@ impl Config {
         jwt::check_buckets(&mut root.child("buckets"), &buckets, has_jwt);
         Self {
             log,
+            metrics,
             supervision,
             rate_limit,
             concurrency,

@@ -22,13 +22,13 @@ section! {
         /// memory limit of the process: resident set and socket buffers; it replaces the cgroup's limit
         ///
         /// Set it if neither a cgroup nor the host has the right limit. If the limit of the kernel is lower, the kernel still kills
-        /// the process. Watch `memory_own_bytes`.
+        /// the process. Watch `tidegate_memory_own_bytes`.
         pub memory_limit_bytes: Option<u64> =
             unset("memory_limit_bytes", bytes(1..=1 << 50), "the cgroup's limit, else the host's memory");
         /// open file descriptors of the process; a lower limit of the system applies instead
         ///
         /// Below the minimum for one request, about 60, the gateway does not start and names the minimum.
-        /// Watch `file_descriptors_used`.
+        /// Watch `tidegate_file_descriptors_used`.
         pub descriptor_limit: Option<u64> =
             unset("descriptor_limit", whole(1..=1 << 30), "the limit of the system");
         /// interval between two samples of the resources

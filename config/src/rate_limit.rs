@@ -92,7 +92,7 @@ section! {
     struct Keys {
         /// steady rate; the limit is off until it is set
         ///
-        /// Watch `rate_limit_exceeded_total` and `rate_limit_current_rate`.
+        /// Watch `tidegate_rate_limit_exceeded_total` and `tidegate_rate_limit_current_rate`.
         requests_per_second: Option<f64> =
             unset("requests_per_second", decimal(0.001..=10_000_000.0), "off");
         /// requests that may arrive at once after an idle time
@@ -101,7 +101,7 @@ section! {
         /// `enforce` refuses requests beyond the limit; `shadow` only counts them
         ///
         /// In shadow mode the response header `x-tidegate-shadow` names the limit.
-        /// Watch `rate_limit_shadowed_total`.
+        /// Watch `tidegate_rate_limit_shadowed_total`.
         mode: LimitMode = key("mode", MODE, LimitMode::Enforce);
     }
 }

@@ -50,7 +50,7 @@ section! {
         pub workers: usize = key("workers", whole(0..=1024), 0);
         /// total time from the request's head to the first byte of its response; it pauses while body bytes flow
         ///
-        /// Includes all attempts and waits. Raise it for slow upstreams. Watch `errors_total` with reason `timeout_total`.
+        /// Includes all attempts and waits. Raise it for slow upstreams. Watch `tidegate_errors_total` with reason `timeout_total`.
         pub request_timeout: Duration =
             key("request_timeout", seconds(0.001..=86_400.0), Duration::from_secs(30))
                 .default_text("30, and 60 for http buckets");
@@ -71,7 +71,7 @@ section! {
         pub ready_when_exhausted: bool = key("ready_when_exhausted", Flag, true);
         /// concurrent requests in the whole process; more get 503 at once
         ///
-        /// A request holds its slot until the last byte of its response. Watch `concurrency_limit_rejections_total`.
+        /// A request holds its slot until the last byte of its response. Watch `tidegate_concurrency_limit_rejections_total`.
         pub max_concurrent_requests: NonZeroUsize =
             key("max_concurrent_requests", whole(1..=1_000_000), nonzero_size(1000));
         /// close a client connection after this idle time; 0 closes it after each response

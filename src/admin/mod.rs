@@ -15,15 +15,16 @@ use std::time::Duration;
 
 use actix_web::Route;
 use actix_web::guard::{self, GuardContext};
+use actix_web::http::header::{ACCEPT, HeaderValue};
 use actix_web::web::{self, Data, Path, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Responder};
-use prometheus::{Encoder, TextEncoder};
 use serde::Deserialize;
 use serde_json::json;
 use tidegate_actors::{Crash, CrashPoint, Stall, clock};
 
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_reply, static_json_reply};
 use crate::http::{probes, request_id};
+use crate::telemetry::metrics::exposition::Format;
 use crate::worker::Worker;
 use access::SESSION;
 
@@ -75,20 +76,20 @@ async fn openapi() -> impl Responder {
     static_json_reply("application/json", OPENAPI)
 }
 
-async fn metrics(worker: Data<Rc<Worker>>) -> HttpResponse {
-    let shared = &worker.shared;
-    shared.actors.observe(clock::now());
+async fn metrics(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+    let (shared, now) = (&worker.shared, clock::now());
+    shared.actors.observe(now);
     shared.shortages.observe();
     shared.metrics.observe_send_buffer(shared.send_buffer.get());
     shared.buffer_metrics.observe_reserved(shared.buffer_budget.reserved_bytes());
     for (bucket, connections) in shared.router.buckets().iter().zip(&shared.upstream_connections) {
         let size = bucket.config.upstream.connection_pool.size.get();
-        bucket.metrics.observe_connections(size, connections.open(), bucket.pool.in_flight());
+        bucket.metrics.connections.observe(size, connections.open(), bucket.pool.in_flight());
     }
-    let mut text = Vec::new();
-    let encoder = TextEncoder::new();
-    let encoded = encoder.encode(&shared.registry.gather(), &mut text).map(|()| text);
-    metrics_reply(encoder.format_type(), encoded)
+    let clients = shared.client_connections.count();
+    shared.metrics.client_connections.observe(clients.open, clients.idle);
+    let format = Format::negotiate(request.headers().get_all(ACCEPT).map(HeaderValue::as_bytes));
+    metrics_reply(format.content_type(), shared.metrics.exposition.encode(format, (now, clock::wall())))
 }
 
 #[derive(Deserialize)]

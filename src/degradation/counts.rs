@@ -4,12 +4,11 @@
 
 use std::collections::HashMap;
 
-use prometheus::IntCounterVec;
-use prometheus::core::Collector;
 use serde::Serialize;
 
 use crate::degradation::codes::{CauseCode, ScopeKind};
 use crate::degradation::finding::Scope;
+use crate::telemetry::metrics::ErrorFamily;
 
 /// The number of requests that a cause has touched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -43,21 +42,10 @@ pub(crate) struct EffectCounts {
 }
 
 impl EffectCounts {
-    /// Adds the counters of refusals. They have the label `reason`, and `bucket` if the bucket is known.
-    pub(crate) fn with_refusals(mut self, families: &[IntCounterVec]) -> Self {
-        for family in families.iter().flat_map(Collector::collect) {
-            for metric in family.get_metric() {
-                let label = |name: &str| {
-                    metric.get_label().iter().find(|label| label.name() == name).map(|label| label.value())
-                };
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number")]
-                let count = metric.get_counter().get_value() as u64;
-                self.add_refused(
-                    label("bucket").unwrap_or_default(),
-                    label("reason").unwrap_or_default(),
-                    count,
-                );
-            }
+    /// Adds the counters of refusals.
+    pub(crate) fn with_refusals(mut self, families: &[ErrorFamily]) -> Self {
+        for family in families {
+            family.for_each_count(|bucket, reason, count| self.add_refused(bucket, reason, count));
         }
         self
     }
@@ -104,20 +92,28 @@ fn is_of_scope(reason: &str, scope: &Scope) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use prometheus::Opts;
+    use std::collections::BTreeSet;
+
+    use prometheus::Registry;
+    use slog::{Discard, Logger, o};
 
     use super::*;
 
     fn counts() -> EffectCounts {
-        let family = |name: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, "x"), labels).unwrap();
+        let (registry, log) = (Registry::new(), Logger::root(Discard, o!()));
+        let family = |name: &str, labels: &[&str]| {
+            ErrorFamily::register(&registry, (name, "x"), labels, &log).unwrap()
+        };
         let (errors, unrouted) = (family("errors", &["bucket", "reason"]), family("unrouted", &["reason"]));
-        for (bucket, reason, count) in
-            [("a", "exhausted", 2), ("b", "exhausted", 3), ("a", "pool_unavailable", 5)]
-        {
-            errors.with_label_values(&[bucket, reason]).inc_by(count);
-        }
-        errors.with_label_values(&["a", "limiter_unavailable"]).inc_by(7);
-        unrouted.with_label_values(&["exhausted"]).inc_by(10);
+        let add = |family: &ErrorFamily, bucket, reason, count| {
+            let counters = family.counters(bucket, BTreeSet::from([reason]));
+            (0..count).for_each(|_| counters.count(reason));
+        };
+        add(&errors, Some("a"), "exhausted", 2);
+        add(&errors, Some("b"), "exhausted", 3);
+        add(&errors, Some("a"), "pool_unavailable", 5);
+        add(&errors, Some("a"), "limiter_unavailable", 7);
+        add(&unrouted, None, "exhausted", 10);
         EffectCounts::default().with_refusals(&[errors, unrouted])
     }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus::{IntCounterVec, Registry};
+use prometheus::Registry;
 use tidegate_actors::clock;
 use tokio::sync::watch;
 
@@ -17,6 +17,7 @@ use crate::degradation::episodes::{CounterReading, Episodes};
 use crate::degradation::finding::{Finding, Scope};
 use crate::degradation::metrics::CauseMetrics;
 use crate::degradation::tracker::{Observation, Occurrences, Tracker};
+use crate::telemetry::metrics::ErrorFamily;
 
 /// The events that are kept for readers.
 pub(crate) const EVENTS_MAX: usize = 1024;
@@ -68,14 +69,14 @@ pub(crate) struct Degradation {
     trackers: Mutex<Trackers>,
     list: watch::Sender<Arc<CauseList>>,
     metrics: CauseMetrics,
-    refusals: [IntCounterVec; 2],
+    refusals: [ErrorFamily; 2],
 }
 
 impl Degradation {
     /// `refusals` are the counters of refusals. The gauge of each of `possible` exists at 0 from the start.
     pub(crate) fn new(
         registry: &Registry,
-        refusals: [IntCounterVec; 2],
+        refusals: [ErrorFamily; 2],
         possible: impl IntoIterator<Item = (CauseCode, Scope)>,
     ) -> Result<Self, prometheus::Error> {
         Ok(Self {
@@ -115,7 +116,7 @@ impl Degradation {
     }
 
     /// The counters of refusals.
-    pub(crate) fn refusals(&self) -> &[IntCounterVec] {
+    pub(crate) fn refusals(&self) -> &[ErrorFamily] {
         &self.refusals
     }
 
@@ -127,13 +128,14 @@ impl Degradation {
 
 #[cfg(test)]
 mod tests {
-    use prometheus::Opts;
+    use slog::{Discard, Logger, o};
 
     use super::*;
 
     fn degradation() -> Degradation {
-        let family = |name: &str| IntCounterVec::new(Opts::new(name, "x"), &["reason"]).unwrap();
-        Degradation::new(&Registry::new(), [family("a"), family("b")], []).unwrap()
+        let (registry, log) = (Registry::new(), Logger::root(Discard, o!()));
+        let family = |name| ErrorFamily::register(&registry, (name, "x"), &["reason"], &log).unwrap();
+        Degradation::new(&registry, [family("a"), family("b")], []).unwrap()
     }
 
     fn refresh(degradation: &Degradation, codes: &[CauseCode]) -> Arc<CauseList> {

@@ -64,7 +64,7 @@ impl BucketBuilder<'_> {
                 credentials,
                 pool,
                 breaker,
-                metrics: self.metrics.bucket(name),
+                metrics: self.metrics.bucket(name, (config, bucket)),
                 late_calls: LateCalls::default(),
                 signing_region: SigningRegion::new(&upstream.region, name, self.log),
                 preflight_permits: Arc::new(Semaphore::new(cors_preflight::preflights_max(bucket))),

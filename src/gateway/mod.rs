@@ -18,7 +18,6 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus::Registry;
 use slog::{Logger, info};
 use tidegate_actors::{ActorSystem, Launch, Launches, clock};
 use tidegate_config::Config;
@@ -48,6 +47,7 @@ use crate::server::{
 };
 use crate::shortage::{ShortageMetrics, log_episodes};
 use crate::telemetry::log::LogStats;
+use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::health;
@@ -112,12 +112,12 @@ impl Gateway {
 
         let tls = ServerTls::load(&config.server.tls)?;
         let admin_tls = ServerTls::load_admin(&config.admin.tls)?;
-        let registry = Registry::new();
+        let registry = Exposition::registry(&config.metrics.namespace)?;
         let decisions = Decisions::new(&config, worker_threads(&config), &log);
         let ActorSystem { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events())?;
         decisions.set_actors(&actors);
-        let metrics = RequestMetrics::register(&registry)?;
+        let metrics = RequestMetrics::register(&registry, &config, &log)?;
         let buffer_metrics = BufferMetrics::register(&registry)?;
         log_stats.register(&registry)?;
         let accept_metrics = AcceptMetrics::register(&registry)?;
@@ -164,7 +164,6 @@ impl Gateway {
             client_connections: IdleConnections::new(clock::now()),
             idle_closer: IdleCloser::register(&registry)?,
             shortages: ShortageMetrics::register(&registry)?,
-            registry,
             config,
         });
         let (server, open) = serve(&shared, launches, (data_socket, admin_socket), accept_metrics)?;

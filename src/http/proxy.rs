@@ -20,6 +20,7 @@ use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
 use tidegate_actors::{BucketId, InFlightSlot, OperationClass};
+use tidegate_config::Kind;
 use tidegate_s3::late_error;
 use tidegate_s3::request::BodyLength;
 use tidegate_s3::upload::declared_body::DeclaredBody;
@@ -190,7 +191,7 @@ async fn serve(
         buffered_max: if call.needs_delete_key_check { auth::LIST_BYTES_MAX } else { REPLAY_BYTES_MAX },
         is_signed: worker.client(bucket).is_signed(call.caller.key(), &bucket.credentials),
     };
-    let may_have_late_error = late_error::is_possible(request.head());
+    let may_have_late_error = bucket.config.kind == Kind::S3 && late_error::is_possible(request.head());
     let renaming = upstream::rename_plan(request.head(), bucket, server).map(Box::new);
     let mut outbound = upstream::prepare(request, plan, (bucket, call.caller.key()), server, record).await?;
     let mut denied_errors = None;

@@ -24,6 +24,7 @@ use tidegate_actors::clock;
 use tidegate_config::ServerConfig;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
+use tokio_rustls::rustls::ProtocolVersion;
 use tokio_rustls::server::TlsStream;
 
 use crate::client_address::{AddressSource, is_trusted};
@@ -33,6 +34,7 @@ use crate::listener::proxy_protocol;
 use crate::listener::proxy_protocol::{HEADER_BYTES_MAX, Parsed};
 use crate::server::idle_connections::IdleSlot;
 use crate::server::tls::{H2, ServerTls};
+use crate::telemetry::metrics::connections::{HttpProtocol, TlsVersion};
 use crate::worker::Worker;
 
 /// A connection's stream, and the source of its client's address.
@@ -120,8 +122,16 @@ impl ClientConnection<TcpStream> {
         };
         match secured {
             Ok(Ok(stream)) => {
-                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
-                let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+                let session = stream.get_ref().1;
+                let version = match session.protocol_version() {
+                    Some(ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
+                    _ => TlsVersion::Tls13,
+                };
+                let (protocol, http) = match session.alpn_protocol() == Some(H2) {
+                    true => (Protocol::Http2, HttpProtocol::Http2),
+                    false => (Protocol::Http1, HttpProtocol::Http1),
+                };
+                worker.shared.metrics.client_connections.count(http, version);
                 Some((ClientConnection { stream, slot, source }, protocol))
             }
             Ok(Err(error)) => {
@@ -208,7 +218,7 @@ pub(crate) fn log_rejected(
     reason: &'static str,
     error: &dyn fmt::Display,
 ) {
-    worker.shared.metrics.count_unrouted(reason);
+    worker.shared.metrics.unrouted.count(reason);
     let facts = DecisionFacts {
         client: client.map(|client| client.ip().to_canonical()),
         ..DecisionFacts::new(DecisionKind::Refusal, reason, Figures::of(DecisionScope::Request))

@@ -30,6 +30,7 @@ use crate::listener::connection::ClientConnection;
 use crate::listener::http1::Http1;
 use crate::server::ConnectionHandler;
 use crate::server::tls::ServerTls;
+use crate::telemetry::metrics::connections::{HttpProtocol, TlsVersion};
 use crate::worker::Worker;
 
 /// Serves the cleartext connections of one worker thread.
@@ -68,6 +69,7 @@ where
 {
     async fn serve(self: Rc<Self>, stream: TcpStream) {
         if let Some((connection, client)) = ClientConnection::accept(stream, &self.worker).await {
+            self.worker.shared.metrics.client_connections.count(HttpProtocol::Http1, TlsVersion::None);
             self.http1.serve(connection, client).await;
         }
     }

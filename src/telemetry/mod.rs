@@ -5,7 +5,6 @@
 
 mod escape;
 mod fields;
-pub(crate) mod hedges;
 pub(crate) mod json;
 pub mod log;
 pub(crate) mod metrics;

@@ -45,7 +45,7 @@ fn spawn_request(gateway: &Gateway, method: &'static str, body: Option<&'static 
 
 async fn ended(gateway: &Gateway, result: &str) -> f64 {
     let labels = format!("{{bucket=\"b\",class=\"all\",result=\"{result}\"}}");
-    gateway.metric(&format!("circuit_breaker_held_ended_total{labels}")).await
+    gateway.metric(&format!("circuit_breaker_waits_ended_total{labels}")).await
 }
 
 /// B2: replayable requests wait for a refused port to come back, hold a slot but no permit of the bucket's gate, and
@@ -69,7 +69,7 @@ async fn held_requests_are_served_when_the_port_comes_back() {
         (&status["buckets"]["b"]["pool"]["in_flight"], &status["requests_in_flight"]),
         (&0.into(), &5.into())
     );
-    assert_eq!(gateway.metric("circuit_breaker_held{bucket=\"b\",class=\"all\"}").await, 5.0);
+    assert_eq!(gateway.metric("circuit_breaker_waiting{bucket=\"b\",class=\"all\"}").await, 5.0);
     upstream.start_again().await;
     for waiting in waiting {
         let answer = waiting.await.unwrap();
@@ -141,7 +141,7 @@ async fn non_replayable_requests_are_not_held() {
         let refused = request(gateway.address(), method, "/b/k", &[], Some(body)).await;
         assert_eq!((refused.complete_status(), refused.reason()), (503, "breaker_open"), "{method}");
     }
-    assert_eq!(gateway.metric("circuit_breaker_held_total{bucket=\"b\",class=\"all\"}").await, 0.0);
+    assert_eq!(gateway.metric("circuit_breaker_waits_total{bucket=\"b\",class=\"all\"}").await, 0.0);
 }
 
 /// B2: requests are not held for a circuit that is forced open

@@ -113,8 +113,9 @@ class Gateway(servers.Gateway):
         return self.status()["level"]
 
     def metric(self, name):
+        """A metric by its name without the namespace."""
         for line in self.admin_text("/metrics").splitlines():
-            if line.startswith(name + " "):
+            if line.startswith(f"tidegate_{name} "):
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 

@@ -24,7 +24,7 @@ def wide(count):
 def labelled(gateway, name, **labels):
     """The sum of a metric over all series with these labels."""
     wanted = [f'{key}="{value}"' for key, value in labels.items()]
-    lines = [line for line in gateway.admin_text("/metrics").splitlines() if line.startswith(name + "{")]
+    lines = [line for line in gateway.admin_text("/metrics").splitlines() if line.startswith(f"tidegate_{name}{{")]
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(label in line for label in wanted))
 
 

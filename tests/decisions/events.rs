@@ -87,7 +87,7 @@ async fn every_hedge_is_recorded() {
         for _ in 0..20 {
             assert_eq!(gateway.get("/b/fast").await.complete_status(), 200);
         }
-        let known = gateway.metric("hedge_first_byte_p95_ms{bucket=\"b\",class=\"read\"}").await;
+        let known = gateway.metric("hedge_first_byte_p95_seconds{bucket=\"b\",class=\"read\"}").await;
         (known > 0.0).then_some(())
     })
     .await;

@@ -44,7 +44,7 @@ async fn learn(gateway: &Gateway, target: &str, class: &str) {
 }
 
 fn p95(class: &str) -> String {
-    format!("hedge_first_byte_p95_ms{{bucket=\"b\",class=\"{class}\"}}")
+    format!("hedge_first_byte_p95_seconds{{bucket=\"b\",class=\"{class}\"}}")
 }
 
 async fn sent(gateway: &Gateway) -> f64 {

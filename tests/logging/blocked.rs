@@ -42,7 +42,7 @@ async fn blocked(format: &str) -> (Gateway, BufReader<PipeReader>) {
     let lost = gateway.metrics().await;
     let lost: f64 = lost
         .lines()
-        .filter_map(|line| line.strip_prefix("log_lines_lost_total{")?.rsplit_once(' '))
+        .filter_map(|line| line.strip_prefix("tidegate_log_lines_lost_total{")?.rsplit_once(' '))
         .map(|(_, count)| count.parse::<f64>().unwrap())
         .sum();
     assert!(lost > 0.0);

@@ -94,8 +94,9 @@ class Gateway(servers.Gateway):
         return json.loads(self._admin("/status"))
 
     def metric(self, name):
+        """A metric by its name without the namespace."""
         for line in self._admin("/metrics").splitlines():
-            if line.startswith(name + " "):
+            if line.startswith(f"tidegate_{name} "):
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 

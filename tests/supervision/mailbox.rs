@@ -114,7 +114,7 @@ async fn every_actor_is_measured() {
             "actor_messages_expired_total",
         ] {
             assert!(
-                scrape.contains(&format!("{name}{{actor=\"{actor}\"}} ")),
+                scrape.contains(&format!("tidegate_{name}{{actor=\"{actor}\"}} ")),
                 "{name} of {actor} in:\n{scrape}"
             );
         }

@@ -257,16 +257,26 @@ impl Gateway {
         serde_json::from_slice(&answer.body).unwrap()
     }
 
-    /// One metric, with its labels in the exposition format.
+    /// One metric of the gateway's namespace or of `process_`, with its labels in the exposition format.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = self.metrics().await;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let namespace = if name.starts_with("process_") { "" } else { "tidegate_" };
+        let name = &format!("{namespace}{name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
         value.unwrap_or_else(|| panic!("no metric {name} in:\n{text}")).parse().unwrap()
     }
 
     /// The whole scrape.
     pub(crate) async fn metrics(&self) -> String {
         self.admin("/metrics").await.text()
+    }
+
+    /// The number of errors of a bucket, for all reasons.
+    pub(crate) async fn errors(&self, bucket: &str) -> f64 {
+        let text = self.metrics().await;
+        let name = format!("tidegate_errors_total{{bucket=\"{bucket}\",");
+        let counts = text.lines().filter_map(|line| line.strip_prefix(&name)?.rsplit_once(' '));
+        counts.map(|(_, count)| count.parse::<f64>().unwrap()).sum()
     }
 
     /// Crashes an actor with a special message.
@@ -371,7 +381,11 @@ impl Drop for Gateway {
         if !thread::panicking() {
             // The end may have truncated the last line.
             let lines = self.raw_log().into_iter().filter_map(|line| serde_json::from_str(&line).ok());
-            lines.for_each(|line| documented_words::assert_documented(&line));
+            lines.for_each(|line: Value| {
+                documented_words::assert_documented(&line);
+                let message = line["msg"].as_str().unwrap_or_default();
+                assert!(!message.contains("report this defect"), "{line}");
+            });
         }
     }
 }

@@ -171,12 +171,30 @@ fn every_reason_is_documented() {
     compare("reasons", &found, &words, &TABLES.reasons);
 }
 
+/// O3, O4: the reasons with a series from the start are the documented ones
+#[test]
+fn every_reason_has_a_series() {
+    let mut listed = BTreeSet::new();
+    for source in all().iter().filter(|source| source.path.starts_with("src/telemetry/metrics/reasons/")) {
+        let code = Code::of(source);
+        listed.extend(code.words(0..code.len()));
+    }
+    // Only refusals and broken transfers count as errors.
+    let is_counted = |(page, name): &&(&str, &str)| *page == "docs/errors.md" && *name != "decision-reasons";
+    let pages = REASON_TABLES.iter().filter(is_counted);
+    let documented = pages.flat_map(|(page, name)| column(&marked(page, name), "reason")).collect();
+    compare("reasons with a series", &listed, &listed, &documented);
+}
+
 /// O4: a reason outside the known positions is documented too
 #[test]
 fn every_word_that_could_be_a_reason_is_documented() {
     let documents: String = documents().map(|page| page.text).collect();
-    let known: BTreeSet<&str> =
+    let mut known: BTreeSet<&str> =
         documents.split('`').flat_map(|text| text.split(['{', '.', '=', ' '])).collect();
+    // The code names metrics without their namespace.
+    let metrics = known.iter().filter_map(|word| word.strip_prefix("tidegate_")).collect::<Vec<_>>();
+    known.extend(metrics);
     let mut unknown = BTreeSet::new();
     for source in product_sources()
         .iter()

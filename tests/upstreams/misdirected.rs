@@ -86,7 +86,8 @@ async fn a_store_that_misdirects_everything_gets_two_attempts_and_no_failure() {
     assert_eq!(gateway.metric("circuit_breaker_failures{bucket=\"b\",class=\"read\"}").await, 0.0);
     assert!(gateway.metric("s3_retry_exhausted_total{bucket=\"b\"}").await >= 1.0);
     let metrics = gateway.metrics().await;
-    let checks = metrics.lines().filter(|line| line.starts_with("upstream_credential_checks_total{"));
+    let checks =
+        metrics.lines().filter(|line| line.starts_with("tidegate_upstream_credential_checks_total{"));
     assert!(checks.clone().count() > 0 && checks.into_iter().all(|line| line.ends_with(" 0")), "{metrics}");
 }
 

@@ -57,7 +57,7 @@ async fn report_connected(handle: &BreakerHandle) {
 
 fn ended(registry: &Registry, result: &str) -> f64 {
     let families = registry.gather();
-    let family = families.iter().find(|family| family.name() == "circuit_breaker_held_ended_total").unwrap();
+    let family = families.iter().find(|family| family.name() == "circuit_breaker_waits_ended_total").unwrap();
     let has_result =
         |metric: &&prometheus::proto::Metric| metric.get_label().iter().any(|label| label.value() == result);
     family.get_metric().iter().filter(has_result).map(|metric| metric.get_counter().get_value()).sum()

@@ -71,14 +71,14 @@ impl BreakerFamilies {
                 "calls that only the shadow mode admitted",
                 labels,
             )?,
-            waiting: gauge("circuit_breaker_held", "requests that wait for the circuit", labels)?,
+            waiting: gauge("circuit_breaker_waiting", "requests that wait for the circuit", labels)?,
             waits_started: counter(
-                "circuit_breaker_held_total",
+                "circuit_breaker_waits_total",
                 "requests that waited for the circuit",
                 labels,
             )?,
             waits_ended: counter(
-                "circuit_breaker_held_ended_total",
+                "circuit_breaker_waits_ended_total",
                 "waits for the circuit that have ended, by result: released, timed_out, left",
                 by_result,
             )?,

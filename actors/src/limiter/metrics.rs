@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, Opts, Registry};
 
+use tidegate_config::{BucketConfig, Config, LimitMode, RateLimit};
+
 use crate::clock;
+use crate::lazy_counter::LazyCounter;
 use crate::limiter::limit_status::{LimitScope, LimitScopes};
 use crate::types::BucketId;
 
@@ -21,7 +24,7 @@ struct PerBucket {
     name: String,
     exceeded: IntCounter,
     /// One counter for each scope.
-    shadowed: [IntCounter; LimitScope::ALL.len()],
+    shadowed: [LazyCounter; LimitScope::ALL.len()],
     meter: Mutex<RateMeter>,
 }
 
@@ -45,8 +48,26 @@ impl RateMeter {
     }
 }
 
+/// Whether a limit of this scope that applies to the bucket is in shadow mode.
+fn is_in_shadow(config: &Config, bucket: &BucketConfig, scope: LimitScope) -> bool {
+    let is_shadow = |limit: Option<RateLimit>| limit.is_some_and(|limit| limit.mode == LimitMode::Shadow);
+    let limits = &config.rate_limit;
+    let of_keys = || {
+        let own = config.keys.values().map(|key| key.rate_limit);
+        own.chain(config.api_keys.values().map(|key| key.rate_limit))
+    };
+    match scope {
+        LimitScope::Global => is_shadow(limits.global),
+        LimitScope::Ip => is_shadow(limits.per_ip),
+        LimitScope::Bucket => is_shadow(bucket.rate_limit),
+        LimitScope::Key => of_keys().any(|limit| is_shadow(limit.or(limits.per_key))),
+        LimitScope::Subject => is_shadow(limits.per_subject),
+        LimitScope::FailedAuth => is_shadow(limits.failed_auth),
+    }
+}
+
 impl LimiterMetrics {
-    pub(crate) fn register(registry: &Registry, buckets: &[String]) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry, config: &Config) -> Result<Self, prometheus::Error> {
         let exceeded = IntCounterVec::new(
             Opts::new("rate_limit_exceeded_total", "requests refused by a rate limit"),
             &["bucket"],
@@ -68,13 +89,15 @@ impl LimiterMetrics {
         registry.register(Box::new(exceeded.clone()))?;
         registry.register(Box::new(shadowed.clone()))?;
         registry.register(Box::new(rate.clone()))?;
-        let buckets = buckets
+        let buckets = config
+            .buckets
             .iter()
-            .map(|name| PerBucket {
+            .map(|(name, bucket)| PerBucket {
                 name: name.clone(),
                 exceeded: exceeded.with_label_values(&[name]),
-                shadowed: LimitScope::ALL
-                    .map(|scope| shadowed.with_label_values(&[name.as_str(), scope.as_str()])),
+                shadowed: LimitScope::ALL.map(|scope| {
+                    LazyCounter::new(&shadowed, &[name, scope.as_str()], is_in_shadow(config, bucket, scope))
+                }),
                 meter: Mutex::new(RateMeter { second: clock::now(), count: 0, last: 0 }),
             })
             .collect();

@@ -50,7 +50,9 @@ impl Level {
     pub(crate) fn switched_off(self) -> &'static [&'static str] {
         match self {
             Self::Normal | Self::Warning => &[],
-            Self::Critical | Self::Exhausted => &["retries", "hedges", "access log detail"],
+            Self::Critical | Self::Exhausted => {
+                &["retries", "hedges", "access log detail", "metrics of request phases"]
+            }
         }
     }
 }

@@ -180,7 +180,7 @@ impl PoolHandle {
         let until = deadline.min(since + self.bounds.queue_timeout);
         let granted = tokio::time::timeout_at(until.into(), grant).await;
         let waited = clock::now().saturating_duration_since(since);
-        self.metrics.wait.observe(waited.as_secs_f64() * 1e3);
+        self.metrics.wait.observe(waited.as_secs_f64());
         match granted {
             Ok(Ok(Ok(permit))) => Ok(permit),
             Ok(Ok(Err(WaitRejection { cause: WaitRejectionCause::Displaced, retry_after }))) => {
@@ -352,7 +352,7 @@ impl PoolHandle {
         }
         for (kind, p95) in ReadKind::ALL.into_iter().zip(&self.metrics.hedge_p95) {
             let known = self.hedging.as_ref().and_then(|stats| stats.p95(kind));
-            p95.set(known.map_or(0.0, |p95| p95.as_secs_f64() * 1e3));
+            p95.set(known.map_or(0.0, |p95| p95.as_secs_f64()));
         }
         self.metrics.amplification.set(self.shared.amplification(now));
         for (metrics, one) in self.metrics.credentials.iter().zip(self.credentials.iter()) {

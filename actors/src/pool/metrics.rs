@@ -1,11 +1,16 @@
 //! The pool's metrics (O3): waiting time, queue depth, rejections, retries refused by the budget, amplification,
 //! endpoint health.
 
+use std::time::Duration;
+
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
 
+use tidegate_config::{Overload, UpstreamConfig};
+
+use crate::lazy_counter::LazyCounter;
 use crate::pool::adaptive::adaptive_limit::LimitCause;
 use crate::pool::credentials::metrics::{CredentialFamilies, CredentialMetrics};
 use crate::pool::hedge::ReadKind;
@@ -40,20 +45,21 @@ struct LimitFamilies {
 pub(crate) struct PoolMetrics {
     pub(crate) wait: Histogram,
     pub(crate) queue_full: IntCounter,
-    pub(crate) queue_timeout: IntCounter,
-    pub(crate) queue_too_long: IntCounter,
-    pub(crate) no_credential: IntCounter,
-    pub(crate) displaced: IntCounter,
-    pub(crate) overload: IntCounter,
-    pub(crate) budget_exhausted: IntCounter,
+    pub(crate) queue_timeout: LazyCounter,
+    pub(crate) queue_too_long: LazyCounter,
+    pub(crate) no_credential: LazyCounter,
+    pub(crate) displaced: LazyCounter,
+    pub(crate) overload: LazyCounter,
+    pub(crate) budget_exhausted: LazyCounter,
     pub(crate) amplification: Gauge,
-    /// One per kind of read.
-    pub(crate) hedge_p95: [Gauge; ReadKind::ALL.len()],
+    /// One per kind of read; empty without hedging.
+    pub(crate) hedge_p95: Vec<Gauge>,
     pub(crate) depth: IntGauge,
     pub(crate) endpoints: Vec<EndpointMetrics>,
     pub(crate) credentials: Vec<CredentialMetrics>,
     limit: IntGauge,
-    reductions: [IntCounter; 3],
+    /// In the order of `LimitCause::REDUCTIONS`; empty without an adaptive limit.
+    reductions: Vec<IntCounter>,
 }
 
 /// Metrics of one endpoint, updated on each scrape.
@@ -103,14 +109,14 @@ impl LimitFamilies {
 }
 
 impl PoolFamilies {
-    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry, bounds: &[Duration]) -> Result<Self, prometheus::Error> {
         let this = Self {
             wait: HistogramVec::new(
                 HistogramOpts::new(
-                    "connection_pool_wait_time_ms",
+                    "connection_pool_wait_time_seconds",
                     "time a request waited for a permit of its bucket",
                 )
-                .buckets(vec![0.1, 1.0, 5.0, 25.0, 100.0, 250.0, 500.0, 1000.0, 5000.0]),
+                .buckets(bounds.iter().map(Duration::as_secs_f64).collect()),
                 &["bucket"],
             )?,
             rejected: IntCounterVec::new(
@@ -136,7 +142,7 @@ impl PoolFamilies {
             )?,
             hedge_p95: GaugeVec::new(
                 Opts::new(
-                    "hedge_first_byte_p95_ms",
+                    "hedge_first_byte_p95_seconds",
                     "delay after which a slow read is hedged; 0 while unknown",
                 ),
                 &["bucket", "class"],
@@ -175,28 +181,39 @@ impl PoolFamilies {
         Ok(this)
     }
 
-    pub(crate) fn bucket(&self, name: &str, endpoints: &[String], credentials: &[String]) -> PoolMetrics {
+    pub(crate) fn bucket(
+        &self,
+        name: &str,
+        (endpoints, credentials): (&[String], &[String]),
+        upstream: &UpstreamConfig,
+    ) -> PoolMetrics {
         let endpoint = |endpoint: &String| EndpointMetrics {
             healthy: self.healthy.with_label_values(&[name, endpoint]),
             ejections: self.ejections.with_label_values(&[name, endpoint]),
         };
+        let (concurrency, may_queue) = (&upstream.concurrency, upstream.concurrency.max_queued > 0);
+        let rejected = |reason, is_possible| LazyCounter::new(&self.rejected, &[name, reason], is_possible);
+        let retries = upstream.retry.max_attempts.get() > 1;
+        let reads = upstream.hedging.enabled.then_some(ReadKind::ALL).into_iter().flatten();
+        let reductions = concurrency.adaptive.enabled.then_some(LimitCause::REDUCTIONS).into_iter().flatten();
         PoolMetrics {
             wait: self.wait.with_label_values(&[name]),
             queue_full: self.rejected.with_label_values(&[name, "full"]),
-            queue_timeout: self.rejected.with_label_values(&[name, "timeout"]),
-            queue_too_long: self.rejected.with_label_values(&[name, "too_long"]),
-            no_credential: self.rejected.with_label_values(&[name, "no_credential"]),
-            displaced: self.rejected.with_label_values(&[name, "displaced"]),
-            overload: self.rejected.with_label_values(&[name, "overload"]),
-            budget_exhausted: self.budget_exhausted.with_label_values(&[name]),
+            queue_timeout: rejected("timeout", may_queue),
+            queue_too_long: rejected("too_long", may_queue),
+            no_credential: rejected("no_credential", !credentials.is_empty()),
+            displaced: rejected("displaced", may_queue),
+            overload: rejected("overload", concurrency.overload == Overload::Codel),
+            budget_exhausted: LazyCounter::new(&self.budget_exhausted, &[name], retries),
             amplification: self.amplification.with_label_values(&[name]),
-            hedge_p95: ReadKind::ALL.map(|kind| self.hedge_p95.with_label_values(&[name, kind.as_str()])),
+            hedge_p95: reads.map(|kind| self.hedge_p95.with_label_values(&[name, kind.as_str()])).collect(),
             depth: self.depth.with_label_values(&[name]),
             endpoints: endpoints.iter().map(endpoint).collect(),
             credentials: credentials.iter().map(|one| self.credentials.credential(name, one)).collect(),
             limit: self.limits.limit.with_label_values(&[name]),
-            reductions: LimitCause::REDUCTIONS
-                .map(|cause| self.limits.reductions.with_label_values(&[name, cause.as_str()])),
+            reductions: reductions
+                .map(|cause| self.limits.reductions.with_label_values(&[name, cause.as_str()]))
+                .collect(),
         }
     }
 

@@ -50,14 +50,15 @@ section! {
     pub struct BreakerConfig {
         /// `on` refuses requests while a circuit is open
         ///
-        /// `off` never opens a circuit. `shadow` opens circuits and refuses no request; `circuit_breaker_shadow_refused_total` counts the
-        /// requests that it would have refused. `forced_open` refuses every request.
+        /// `off` never opens a circuit. `shadow` opens circuits and refuses no request;
+        /// `tidegate_circuit_breaker_shadow_refused_total` counts the requests that it would have refused. `forced_open` refuses every
+        /// request.
         pub mode: BreakerMode = key("mode", MODES, BreakerMode::On);
         /// separate circuits for reads, writes and listings, so that a failure of one does not stop the others
         pub per_operation: bool = key("per_operation", Flag, true);
         /// consecutive failures that open a circuit
         ///
-        /// Watch `circuit_breaker_failures` and `circuit_breaker_opened_total`.
+        /// Watch `tidegate_circuit_breaker_failures` and `tidegate_circuit_breaker_opened_total`.
         pub failure_threshold: NonZeroU32 = key("failure_threshold", whole(1..=1_000_000), nonzero(5));
         /// percentage of failures among the last calls that opens a circuit
         pub failure_rate_threshold: NonZeroU32 = key("failure_rate_threshold", percent(1..=100), nonzero(50));
@@ -83,7 +84,7 @@ section! {
         ///
         /// The interval varies by ±10 %. A test is a TCP connection without TLS and without a request, to one endpoint after the other,
         /// one at a time. The first success ends the open time, and trial requests decide. An open time after a 5xx, or from
-        /// Retry-After, is not shortened. Watch `circuit_breaker_probes_total`.
+        /// Retry-After, is not shortened. Watch `tidegate_circuit_breaker_probes_total`.
         pub connect_probe_interval: Option<Duration> =
             unset("connect_probe_interval_ms", millis(10..=86_400_000), "no connection is tried");
         /// how long a replayable request waits for an open circuit before it is refused
@@ -94,7 +95,8 @@ section! {
         pub hold: Option<Duration> = unset("hold_ms", millis(1..=86_400_000), "503 at once");
         /// requests that may wait for one circuit; more are refused at once
         ///
-        /// All of them are sent when the upstream recovers: keep the number below its spare capacity. Watch `circuit_breaker_held`.
+        /// All of them are sent when the upstream recovers: keep the number below its spare capacity.
+        /// Watch `tidegate_circuit_breaker_waiting`.
         pub max_held: NonZeroU32 = key("max_held", whole(1..=100_000), nonzero(32));
         /// successful trial requests that close a circuit
         pub success_threshold: NonZeroU32 = key("success_threshold", whole(1..=1_000), nonzero(2));

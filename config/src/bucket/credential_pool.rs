@@ -57,7 +57,7 @@ section! {
     pub struct CredentialPoolConfig {
         /// pause of a credential that the upstream throttles without a `Retry-After`
         ///
-        /// Watch `upstream_credential_setbacks_total` with cause `throttled`.
+        /// Watch `tidegate_upstream_credential_setbacks_total` with cause `throttled`.
         pub cool_down: Duration = key("cool_down_seconds", seconds(0.001..=86_400.0), Duration::from_secs(5));
         /// maximum pause of a credential, even if the `Retry-After` is longer
         pub max_cool_down: Duration =

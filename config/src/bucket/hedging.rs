@@ -15,7 +15,7 @@ section! {
         ///
         /// The hedge goes to another endpoint if there is one, and the faster response is used. It needs a closed circuit and a free
         /// slot of the bucket, and counts as an attempt of `retry.max_attempts`.
-        /// Watch `hedges_sent_total`, `hedges_won_total` and `hedges_suppressed_total`.
+        /// Watch `tidegate_hedges_sent_total`, `tidegate_hedges_won_total` and `tidegate_hedges_suppressed_total`.
         pub enabled: bool = key("enabled", Flag, false);
         /// maximum hedges in percent of the bucket's requests
         pub percent: NonZeroU32 = key("percent", percent(1..=100), nonzero(5));
@@ -23,7 +23,7 @@ section! {
         pub burst: NonZeroU32 = key("burst", whole(1..=100_000), nonzero(10));
         /// recent reads that the percentile needs; the weight of a read halves every 20 s
         ///
-        /// With fewer reads the percentile is unknown and no hedge is sent; `hedge_first_byte_p95_ms` is then 0.
+        /// With fewer reads the percentile is unknown and no hedge is sent; `tidegate_hedge_first_byte_p95_seconds` is then 0.
         pub min_calls: NonZeroU32 = key("min_calls", whole(20..=1_000_000), nonzero(100));
         /// minimum wait before a hedge
         pub delay_min: Duration = key("delay_min_ms", millis(1..=3_600_000), Duration::from_millis(10));

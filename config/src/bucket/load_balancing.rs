@@ -18,7 +18,7 @@ section! {
         ///
         /// Failures are 5xx responses, timeouts and broken connections. An endpoint that refuses connections is ejected at once, for
         /// 1 s, doubled each time up to `base_seconds`.
-        /// Watch `upstream_endpoint_ejections_total`.
+        /// Watch `tidegate_upstream_endpoint_ejections_total`.
         pub consecutive_failures: NonZeroU32 =
             key("consecutive_failures", whole(1..=1_000_000), nonzero(5));
         /// percentage of failures, of at least 20 calls in 10 s, that ejects an endpoint; 101 turns it off

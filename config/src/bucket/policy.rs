@@ -13,7 +13,7 @@ section! {
     pub struct RetryConfig {
         /// attempts of a request in total; 1 turns retries off
         ///
-        /// Watch `s3_retry_attempts_total` against `s3_retry_success_total`.
+        /// Watch `tidegate_s3_retry_attempts_total` against `tidegate_s3_retry_success_total`.
         pub max_attempts: NonZeroU32 = key("max_attempts", whole(1..=10), nonzero(3));
         /// maximum pause before the second attempt; it doubles with each further attempt, and jitter shortens it
         pub initial_backoff: Duration =
@@ -32,7 +32,7 @@ section! {
     pub struct RetryBudgetConfig {
         /// maximum retries in percent of requests: in ten seconds, and of those in flight
         ///
-        /// `retry_budget_exhausted_total` counts the retries that the budget did not allow.
+        /// `tidegate_retry_budget_exhausted_total` counts the retries that the budget did not allow.
         pub percent: u32 = key("percent", percent(0..=100), 20);
         /// retries per second that are always allowed, as an average over ten seconds
         pub min_per_second: u32 = key("min_per_second", whole(0..=100_000), 5);
@@ -60,12 +60,12 @@ section! {
     pub struct ConnectionPoolConfig {
         /// maximum connections to the upstream
         ///
-        /// Watch `connection_pool_active` and `connection_pool_wait_time_ms`.
+        /// Watch `tidegate_connection_pool_active` and `tidegate_connection_pool_wait_time_seconds`.
         pub size: NonZeroUsize = key("size", whole(1..=100_000), nonzero_size(50))
             .default_text("50, or `concurrency.max_concurrent` if that is larger");
         /// maximum idle connections
         ///
-        /// Watch `connection_pool_idle`.
+        /// Watch `tidegate_connection_pool_idle`.
         pub max_idle: usize = key("max_idle", whole(0..=100_000), 10).default_text("10, or `size` if that is smaller");
         /// receive buffer of the kernel for one connection
         ///
@@ -97,7 +97,7 @@ section! {
     pub struct ConcurrencyConfig {
         /// maximum concurrent requests to the upstream
         ///
-        /// Set it to the number that the upstream serves well. Watch `request_queue_depth`.
+        /// Set it to the number that the upstream serves well. Watch `tidegate_request_queue_depth`.
         pub max_concurrent: NonZeroUsize = key("max_concurrent", whole(1..=100_000), nonzero_size(50));
         /// maximum requests in the wait queue; 0 refuses at once
         pub max_queued: usize = key("max_queued", whole(0..=1_000_000), 100);
@@ -108,7 +108,7 @@ section! {
         ///
         /// With `fifo` each request waits until it is served or its time is over. With `codel` (controlled delay) an overloaded queue
         /// serves the newest request first and refuses requests that waited longer than `codel_target_ms`. A short burst is served in its
-        /// order with either. Watch `request_queue_rejections_total` with reason `overload`.
+        /// order with either. Watch `tidegate_request_queue_rejections_total` with reason `overload`.
         pub overload: Overload = key("overload", OVERLOADS, Overload::Fifo);
         /// acceptable wait; a longer wait of the oldest request for a whole `codel_interval_ms` is overload
         pub codel_target: Duration = key("codel_target_ms", millis(1..=600_000), Duration::from_millis(20));
@@ -128,7 +128,7 @@ section! {
         /// adapts the concurrency limit to the latency of the upstream, up to `max_concurrent`
         ///
         /// The limit falls on timeouts, on throttling (429, 503) and on rising latency. It rises again while requests use it up.
-        /// Watch `bucket_concurrency_limit` and `bucket_concurrency_limit_reductions_total`.
+        /// Watch `tidegate_bucket_concurrency_limit` and `tidegate_bucket_concurrency_limit_reductions_total`.
         pub enabled: bool = key("enabled", Flag, false);
         /// minimum of the adaptive limit, and its initial value
         pub min: NonZeroUsize = key("min", whole(1..=100_000), nonzero_size(3))

@@ -107,7 +107,7 @@ section! {
     pub(super) struct CommonKeys {
         /// timeout from the end of the request body to the first byte of the response; beyond it 504
         ///
-        /// Watch `errors_total` with reason `timeout_first_byte`.
+        /// Watch `tidegate_errors_total` with reason `timeout_first_byte`.
         timeout: Duration = key("timeout", seconds(0.001..=86_400.0), Duration::from_secs(20));
         /// timeout of DNS lookup, connect and TLS handshake
         connect_timeout: Duration = key("connect_timeout", seconds(0.001..=3_600.0), Duration::from_secs(5));

@@ -15,7 +15,7 @@ const fn group(title: &'static str, intro: &'static str, members: &'static [&'st
     Group { title, intro, members }
 }
 
-pub(crate) const GROUPS: [Group; 23] = [
+pub(crate) const GROUPS: [Group; 24] = [
     group(
         "Server address",
         "The data listener, on which clients send requests.",
@@ -182,6 +182,7 @@ pub(crate) const GROUPS: [Group; 23] = [
         "Output, format and content of the log and of the decisions, and the header that explains a refusal to its client.",
         &["log", "server.proxy_status"],
     ),
+    group("Metrics", "Names and histograms of the metrics.", &["metrics"]),
     group(
         "Admin listener and shutdown",
         "Probes, status, metrics, and the drain phase after a stop signal.",

@@ -14,10 +14,10 @@ mod timestamp;
 
 use crate::setting::Raw;
 
-pub(crate) use duration::{millis, seconds, whole_seconds};
+pub(crate) use duration::{Seconds, millis, seconds, whole_seconds};
 pub(crate) use number::{decimal, nonzero, nonzero_size, percent, whole};
 pub(crate) use size::{bytes, or_auto, or_unlimited};
-pub(crate) use text::{Address, Choice, Domain, Flag, SecretText, Word, is_http_token, list, quoted};
+pub(crate) use text::{Address, Choice, Domain, Flag, List, SecretText, Word, is_http_token, list, quoted};
 pub(crate) use timestamp::Timestamp;
 
 /// The spelling of values, as a Markdown table.

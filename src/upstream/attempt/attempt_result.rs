@@ -48,6 +48,10 @@ impl AttemptResult {
         if slow.is_some_and(|slow| waited > slow) {
             ticket.mark_slow();
         }
+        if result.is_ok() {
+            let duration = ended.saturating_duration_since(limits.began);
+            bucket.metrics.times.observe_call(permit.endpoint().0, duration);
+        }
         let mut classified = classify_result(&result, bucket);
         // Some proxies answer 5xx when a client stalls its upload.
         if result.is_ok() && upload_progress.is_stalled_by_client(ended) {

@@ -23,7 +23,7 @@ use tidegate_actors::{
     RequestFingerprints, clock,
 };
 
-use crate::telemetry::hedges::HedgeSuppression;
+use crate::telemetry::metrics::hedges::HedgeSuppression;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt::attempt_result::AttemptResult;
 use crate::upstream::attempt::credential_feedback;

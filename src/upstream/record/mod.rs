@@ -16,7 +16,8 @@ use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
 use tidegate_actors::{
-    Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey, clock,
+    Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey, Level,
+    clock,
 };
 use tidegate_config::Kind;
 use tidegate_s3::addressing::NamedResource;
@@ -25,6 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::buffers::client_wait::Occupancy;
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::ClientAddress;
+use crate::telemetry::metrics::timings::RequestTimings;
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::{RegionHeader, RequestHost};
@@ -103,17 +105,6 @@ pub(crate) struct RequestInfo {
     pub(crate) peer: Option<ClientAddress>,
     /// Address of the client; none if the connection has no address.
     pub(crate) client: Option<ClientAddress>,
-}
-
-/// Times of the phases of a request; none for a phase that was not reached.
-#[derive(Default, Clone, Copy)]
-pub(crate) struct RequestTimings {
-    /// The request was admitted.
-    pub(crate) admitted: Option<Instant>,
-    /// The pool granted the permit.
-    pub(crate) permitted: Option<Instant>,
-    /// The head of the upstream's answer arrived.
-    pub(crate) first_byte: Option<Instant>,
 }
 
 impl Record {
@@ -229,7 +220,7 @@ impl Record {
             Some(ClientIdentity::Anonymous) | None => (None, None),
         };
         // Under pressure a line has only the essential fields.
-        let detailed = host.monitor().level() < tidegate_actors::Level::Critical;
+        let detailed = host.monitor().level() < Level::Critical;
         // slog writes the last field first.
         info!(host.log(), "request";
             "total_us" => micros(now.saturating_duration_since(self.started)),
@@ -277,14 +268,17 @@ impl Drop for Record {
         if let Some(bucket) = self.bucket {
             let metrics = &host.buckets()[bucket.index()].metrics;
             metrics.count_response(self.status);
-            metrics.duration.observe(now.saturating_duration_since(self.started).as_secs_f64());
+            // Under pressure the detailed metrics are off.
+            let is_detailed = host.monitor().level() < Level::Critical;
+            let id = self.id.to_str().unwrap_or_default();
+            metrics.times.observe(id, self.started, &self.phases, now, is_detailed);
             metrics.received.inc_by(self.upload_progress.bytes());
             metrics.sent.inc_by(self.sent_bytes);
             if let Some(reason) = self.reason {
                 metrics.count_error(reason);
             }
         } else if let Some(reason) = self.reason {
-            host.metrics().count_unrouted(reason);
+            host.metrics().unrouted.count(reason);
         }
         if host.config().log.access {
             self.log_access(now);

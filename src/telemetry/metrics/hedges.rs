@@ -1,6 +1,7 @@
 //! Hedging metrics (O3): hedges sent, hedges won, and hedges suppressed by cause.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, Opts, Registry};
+use tidegate_actors::LazyCounter;
 
 /// Why a due hedge was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +50,9 @@ pub(crate) struct HedgeFamilies {
 
 /// The metrics of one bucket.
 pub(crate) struct HedgeMetrics {
-    pub(crate) sent: IntCounter,
-    pub(crate) won: IntCounter,
-    suppressed: [IntCounter; HedgeSuppression::ALL.len()],
+    pub(crate) sent: LazyCounter,
+    pub(crate) won: LazyCounter,
+    suppressed: [LazyCounter; HedgeSuppression::ALL.len()],
 }
 
 impl HedgeFamilies {
@@ -72,11 +73,12 @@ impl HedgeFamilies {
         })
     }
 
-    pub(crate) fn bucket(&self, name: &str) -> HedgeMetrics {
-        let suppressed = |cause: HedgeSuppression| self.suppressed.with_label_values(&[name, cause.as_str()]);
+    pub(crate) fn bucket(&self, name: &str, is_enabled: bool) -> HedgeMetrics {
+        let suppressed =
+            |cause: HedgeSuppression| LazyCounter::new(&self.suppressed, &[name, cause.as_str()], is_enabled);
         HedgeMetrics {
-            sent: self.sent.with_label_values(&[name]),
-            won: self.won.with_label_values(&[name]),
+            sent: LazyCounter::new(&self.sent, &[name], is_enabled),
+            won: LazyCounter::new(&self.won, &[name], is_enabled),
             suppressed: HedgeSuppression::ALL.map(suppressed),
         }
     }

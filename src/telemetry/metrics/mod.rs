@@ -1,10 +1,31 @@
-//! Metrics of the request path (O3). They are resolved per bucket at the start, so that counting is one atomic operation.
+//! Metrics of the request path (O3), and the answer to a scrape (`exposition.rs`).
+//!
+//! They are resolved per bucket at the start, so that counting is one atomic operation. Label values come from the
+//! configuration and the code, never from a client, and a counter that can count is exposed at 0 from the start.
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+pub(crate) mod connections;
+mod errors;
+pub(crate) mod exposition;
+pub(crate) mod hedges;
+mod histogram;
+mod openmetrics;
+mod process;
+pub(crate) mod reasons;
+pub(crate) mod timings;
 
-use crate::telemetry::hedges::{HedgeFamilies, HedgeMetrics};
+use std::sync::Arc;
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use slog::Logger;
+use tidegate_actors::LazyCounter;
+use tidegate_config::{BreakerMode, BucketConfig, Config, Kind};
+
+use connections::{ClientConnectionMetrics, UpstreamConnectionFamilies, UpstreamConnectionGauges};
+use errors::ErrorCounters;
+pub(crate) use errors::ErrorFamily;
+use exposition::Exposition;
+use hedges::{HedgeFamilies, HedgeMetrics};
+use timings::{RequestTimes, TimingFamilies};
 
 /// Unusual values of `Retry-After`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +52,12 @@ impl RetryAfterAnomaly {
 }
 
 /// Metric families of the request path.
-#[derive(Clone)]
 pub(crate) struct RequestMetrics {
     requests: IntCounterVec,
-    duration: HistogramVec,
+    times: TimingFamilies,
     received: IntCounterVec,
     sent: IntCounterVec,
-    errors: IntCounterVec,
+    errors: ErrorFamily,
     retry_attempts: IntCounterVec,
     retry_success: IntCounterVec,
     retry_exhausted: IntCounterVec,
@@ -47,32 +67,12 @@ pub(crate) struct RequestMetrics {
     credential_checks: IntCounterVec,
     clock_refusals: IntCounterVec,
     hedges: HedgeFamilies,
-    connections: ConnectionGauges,
-    unrouted: IntCounterVec,
+    connections: UpstreamConnectionFamilies,
+    pub(crate) client_connections: ClientConnectionMetrics,
+    unrouted_family: ErrorFamily,
+    pub(crate) unrouted: Arc<ErrorCounters>,
+    pub(crate) exposition: Exposition,
     send_buffer: IntGauge,
-}
-
-/// Upstream connections per bucket.
-#[derive(Clone)]
-struct ConnectionGauges {
-    size: IntGaugeVec,
-    active: IntGaugeVec,
-    idle: IntGaugeVec,
-}
-
-impl ConnectionGauges {
-    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, help: &str| -> Result<IntGaugeVec, prometheus::Error> {
-            let family = IntGaugeVec::new(Opts::new(name, help), &["bucket"])?;
-            registry.register(Box::new(family.clone()))?;
-            Ok(family)
-        };
-        Ok(Self {
-            size: gauge("connection_pool_size", "maximum of upstream connections, all workers together")?,
-            active: gauge("connection_pool_active", "upstream connections in use")?,
-            idle: gauge("connection_pool_idle", "upstream connections kept for reuse")?,
-        })
-    }
 }
 
 /// Reloads of the listeners' certificates.
@@ -95,46 +95,45 @@ impl TlsMetrics {
 /// The metrics of one bucket.
 pub(crate) struct BucketMetrics {
     classes: [IntCounter; 5],
-    pub(crate) duration: Histogram,
+    pub(crate) times: RequestTimes,
     pub(crate) received: IntCounter,
     pub(crate) sent: IntCounter,
-    pub(crate) retry_attempts: IntCounter,
-    pub(crate) retry_success: IntCounter,
-    pub(crate) retry_exhausted: IntCounter,
-    pub(crate) retry_left_to_client: IntCounter,
+    pub(crate) retry_attempts: LazyCounter,
+    pub(crate) retry_success: LazyCounter,
+    pub(crate) retry_exhausted: LazyCounter,
+    pub(crate) retry_left_to_client: LazyCounter,
     odd_retry_after: [IntCounter; 3],
-    probes: [IntCounter; 2],
-    pub(crate) clock_refused: IntCounter,
+    probes: [LazyCounter; 2],
+    pub(crate) clock_refused: LazyCounter,
     pub(crate) hedges: HedgeMetrics,
-    errors: IntCounterVec,
+    errors: Arc<ErrorCounters>,
     credential_checks: IntCounterVec,
     name: String,
-    size: IntGauge,
-    active: IntGauge,
-    idle: IntGauge,
+    pub(crate) connections: UpstreamConnectionGauges,
 }
 
-/// The histogram of request durations, in seconds.
-fn durations(registry: &Registry) -> Result<HistogramVec, prometheus::Error> {
-    let buckets =
-        vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-    let options = HistogramOpts::new(
-        "request_duration_seconds",
-        "time from the head of a request to the last byte of its answer, in seconds",
-    );
-    let durations = HistogramVec::new(options.buckets(buckets), &["bucket"])?;
-    registry.register(Box::new(durations.clone()))?;
-    Ok(durations)
+/// Registers a family of counters.
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
 }
 
 impl RequestMetrics {
-    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(family.clone()))?;
-            Ok(family)
-        };
-        let duration = durations(registry)?;
+    pub(crate) fn register(
+        registry: &Registry,
+        config: &Config,
+        log: &Logger,
+    ) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| counters(registry, name, help, labels);
+        let times = TimingFamilies::register(registry, &config.metrics.buckets)?;
+        let errors = |named, labels: &[&str]| ErrorFamily::register(registry, named, labels, log);
+        let unrouted = errors(("unrouted_total", "requests refused before a bucket was known"), &["reason"])?;
         let send_buffer = IntGauge::new(
             "send_buffer_bytes",
             "bytes of finished answers that clients have not received yet",
@@ -146,12 +145,12 @@ impl RequestMetrics {
                 "requests by status class of the answer",
                 &["bucket", "class"],
             )?,
-            duration,
+            exposition: Exposition::new(registry, &config.metrics.namespace, &times.requests)?,
+            times,
             received: counter("received_bytes_total", "body bytes received from clients", &["bucket"])?,
             sent: counter("sent_bytes_total", "body bytes sent to clients", &["bucket"])?,
-            errors: counter(
-                "errors_total",
-                "local replies of the gateway and broken transfers, by reason",
+            errors: errors(
+                ("errors_total", "local replies of the gateway and broken transfers, by reason"),
                 &["bucket", "reason"],
             )?,
             retry_attempts: counter(
@@ -195,50 +194,50 @@ impl RequestMetrics {
                 &["bucket"],
             )?,
             hedges: HedgeFamilies::register(registry)?,
-            connections: ConnectionGauges::register(registry)?,
-            unrouted: counter("unrouted_total", "requests refused before a bucket was known", &["reason"])?,
+            connections: UpstreamConnectionFamilies::register(registry)?,
+            client_connections: ClientConnectionMetrics::register(registry, config)?,
+            unrouted: unrouted.counters(None, reasons::unrouted(config)),
+            unrouted_family: unrouted,
             send_buffer,
         })
     }
 
-    pub(crate) fn bucket(&self, name: &str) -> BucketMetrics {
+    /// The metrics of one bucket of the configuration.
+    pub(crate) fn bucket(&self, name: &str, (config, bucket): (&Config, &BucketConfig)) -> BucketMetrics {
+        let retries = bucket.upstream.retry.max_attempts.get() > 1;
+        let may_open = matches!(bucket.upstream.circuit_breaker.mode, BreakerMode::On | BreakerMode::Shadow);
         let class = |class: &str| self.requests.with_label_values(&[name, class]);
         let one = [name];
         BucketMetrics {
             classes: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
-            duration: self.duration.with_label_values(&one),
+            times: self.times.bucket(name, bucket),
             received: self.received.with_label_values(&one),
             sent: self.sent.with_label_values(&one),
-            retry_attempts: self.retry_attempts.with_label_values(&one),
-            retry_success: self.retry_success.with_label_values(&one),
-            retry_exhausted: self.retry_exhausted.with_label_values(&one),
-            retry_left_to_client: self.retry_left_to_client.with_label_values(&one),
+            retry_attempts: LazyCounter::new(&self.retry_attempts, &one, retries),
+            retry_success: LazyCounter::new(&self.retry_success, &one, retries),
+            retry_exhausted: LazyCounter::new(&self.retry_exhausted, &one, retries),
+            retry_left_to_client: LazyCounter::new(&self.retry_left_to_client, &one, retries),
             odd_retry_after: RetryAfterAnomaly::ALL
                 .map(|anomaly| self.odd_retry_after.with_label_values(&[name, anomaly.as_str()])),
-            probes: ["failed", "reached"].map(|result| self.probes.with_label_values(&[name, result])),
-            clock_refused: self.clock_refusals.with_label_values(&one),
-            hedges: self.hedges.bucket(name),
-            errors: self.errors.clone(),
+            probes: ["failed", "reached"]
+                .map(|result| LazyCounter::new(&self.probes, &[name, result], may_open)),
+            clock_refused: LazyCounter::new(&self.clock_refusals, &one, bucket.kind == Kind::S3),
+            hedges: self.hedges.bucket(name, bucket.upstream.hedging.enabled),
+            errors: self.errors.counters(Some(name), reasons::of_bucket(config, bucket)),
             credential_checks: self.credential_checks.clone(),
             name: name.to_owned(),
-            size: self.connections.size.with_label_values(&one),
-            active: self.connections.active.with_label_values(&one),
-            idle: self.connections.idle.with_label_values(&one),
+            connections: self.connections.bucket(name),
         }
     }
 
     /// The counters of refusals: by bucket, and before a bucket was known.
-    pub(crate) fn refusals(&self) -> [IntCounterVec; 2] {
-        [self.errors.clone(), self.unrouted.clone()]
+    pub(crate) fn refusals(&self) -> [ErrorFamily; 2] {
+        [self.errors.clone(), self.unrouted_family.clone()]
     }
 
     /// Sets the gauge. Called for each scrape.
     pub(crate) fn observe_send_buffer(&self, bytes: u64) {
         self.send_buffer.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-
-    pub(crate) fn count_unrouted(&self, reason: &str) {
-        self.unrouted.with_label_values(&[reason]).inc();
     }
 }
 
@@ -251,8 +250,8 @@ impl BucketMetrics {
         }
     }
 
-    pub(crate) fn count_error(&self, reason: &str) {
-        self.errors.with_label_values(&[&self.name, reason]).inc();
+    pub(crate) fn count_error(&self, reason: &'static str) {
+        self.errors.count(reason);
     }
 
     pub(crate) fn count_odd_retry_after(&self, anomaly: RetryAfterAnomaly) {
@@ -278,14 +277,5 @@ impl BucketMetrics {
     /// Counts a check of a credential by the gateway.
     pub(crate) fn count_credential_check(&self, result: &str) {
         self.credential_checks.with_label_values(&[&self.name, result]).inc();
-    }
-
-    /// Sets the connection gauges. Called for each scrape.
-    pub(crate) fn observe_connections(&self, size: usize, open: usize, active: usize) {
-        let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let active = active.min(open);
-        self.size.set(signed(size));
-        self.active.set(signed(active));
-        self.idle.set(signed(open - active));
     }
 }
