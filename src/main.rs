@@ -1,6 +1,7 @@
 //! The binary: configuration, telemetry, gateway, signals, drain and exit code.
 
 mod cli;
+mod config_output;
 mod memcpy;
 mod relaunch;
 mod signals;
@@ -14,7 +15,7 @@ use clap::Parser;
 use slog::{Logger, error, info, warn};
 use tidegate::telemetry::{self, log::LogControl};
 use tidegate::{Gateway, Reload, raise_descriptor_limit};
-use tidegate_config::{Config, Loaded, Sources};
+use tidegate_config::{Config, EffectiveConfig, Loaded, Sources};
 
 use crate::cli::{Arguments, CliCommand, ExitError};
 use crate::signals::{SignalRequest, Signals};
@@ -46,11 +47,14 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
     if let Some(file) = &arguments.config {
         sources = sources.file(file);
     }
-    let Loaded { mut config, warnings } =
+    let Loaded { mut config, warnings, effective } =
         tidegate_config::load_with_warnings(sources).map_err(ExitError::Config)?;
-    match arguments.command {
+    match &arguments.command {
         Some(CliCommand::Check) => return cli::check(&config, warnings, arguments.strict),
         Some(CliCommand::Health) => return cli::health(&config),
+        Some(CliCommand::Config(choice)) => {
+            return cli::print_config(&effective, &choice, warnings, arguments.strict);
+        }
         None => {}
     }
     let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
@@ -62,7 +66,7 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
         let demo = origin.is_some();
         // Never dropped, because a drop would wait for blocking calls, such as a DNS lookup that hangs.
         let system = ManuallyDrop::new(actix_rt::System::new());
-        system.block_on(serve(config, log, control.clone(), demo))
+        system.block_on(serve((config, effective), log, control.clone(), demo))
     };
     control.shut_down(if matches!(served, Err(ExitError::SecondSignal)) {
         LOG_SHORT_END_MAX
@@ -72,11 +76,16 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
     served
 }
 
-async fn serve(config: Config, log: Logger, control: LogControl, demo: bool) -> Result<(), ExitError> {
+async fn serve(
+    (config, effective): (Config, EffectiveConfig),
+    log: Logger,
+    control: LogControl,
+    demo: bool,
+) -> Result<(), ExitError> {
     let mut signals = Signals::new()?;
     raise_descriptor_limit(&log);
     let scheme = if config.server.tls.files().is_some() { "https" } else { "http" };
-    let mut running = Gateway::start(config, log.clone(), control.stats())?;
+    let mut running = Gateway::start(config, effective, log.clone(), control.stats())?;
     if demo {
         cli::print_demo_help(scheme, running.address, running.admin_address);
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 use slog::Logger;
 use tidegate_actors::{Actors, MonitorHandle};
-use tidegate_config::Config;
+use tidegate_config::{Config, EffectiveConfig};
 use tokio::sync::watch;
 
 use crate::auth::jwt::TokenVerifier;
@@ -58,6 +58,8 @@ pub(crate) enum DrainPhase {
 /// The state that all threads share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    /// Every key with its value and its origin, for the admin listener.
+    pub(crate) effective: EffectiveConfig,
     pub(crate) router: Router,
     pub(crate) keyring: Keyring,
     /// The regions of clients' signatures and of the gateway's.

@@ -28,6 +28,7 @@ mod cors;
 mod credentials;
 mod deadline;
 mod descriptors;
+mod effective_config;
 mod endpoints;
 mod error_documents;
 mod expect;

@@ -29,6 +29,11 @@ impl KeyPath {
         &self.0
     }
 
+    /// The path of the first `len` segments.
+    pub(crate) fn prefix(&self, len: usize) -> Self {
+        Self(self.0.iter().take(len).cloned().collect())
+    }
+
     pub(crate) fn is_within(&self, section: &Self) -> bool {
         self.0.starts_with(&section.0)
     }
@@ -137,10 +142,12 @@ fn is_within(text: &str, open: char, close: char) -> bool {
     text.trim().strip_prefix(open).is_some_and(|rest| rest.ends_with(close))
 }
 
-/// A raw value and its origin.
+/// A raw value and where it was set.
 pub(crate) struct Setting {
     pub(crate) raw: Raw,
     pub(crate) origin: Origin,
+    /// the line of its key in a file, if the parser gives it
+    pub(crate) line: Option<usize>,
 }
 
 /// The merged sources.

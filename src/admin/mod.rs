@@ -1,6 +1,7 @@
-//! The routes of the admin listener: status, metrics, probes, and chaos if `admin.chaos` allows it.
+//! The routes of the admin listener: status, configuration, metrics, probes, and chaos if `admin.chaos` allows it.
 
 pub(crate) mod access;
+pub(crate) mod config;
 pub(crate) mod status;
 
 use std::rc::Rc;
@@ -20,9 +21,10 @@ use crate::http::{probes, request_id};
 use crate::worker::Worker;
 
 /// Registers every route of the admin listener.
-pub(crate) fn routes(config: &mut ServiceConfig) {
-    config
+pub(crate) fn routes(service: &mut ServiceConfig) {
+    service
         .route("/status", get_or_head().to(status_page))
+        .route("/config", get_or_head().to(config::page))
         .route("/metrics", get_or_head().to(metrics))
         .route("/livez", get_or_head().to(probes::live))
         .route("/readyz", get_or_head().to(probes::ready))
@@ -145,7 +147,7 @@ fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /status, /metrics, /livez, /readyz and POST /actors/{name}/crash, \
+    let message = "the admin listener answers GET /status, /config, /metrics, /livez, /readyz and POST /actors/{name}/crash, \
                    /actors/{name}/stall, /requests/crash";
     admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

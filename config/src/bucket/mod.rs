@@ -282,7 +282,7 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
         Kind::S3 => Kind::Http,
         Kind::Http => Kind::S3,
     };
-    if section.origin_within(other.as_str()).is_some() {
+    if section.is_set_within(other.as_str()) {
         let hint = format!(
             "use {}, or set {} to {}",
             section.full_key(keys.kind.as_str()),
@@ -301,7 +301,30 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
         }
         Kind::Http => keys.http.check(&mut section.child("http"), total),
     }
-    resolve(named, keys, inherited)
+    section.exclude(other.as_str());
+    let mut effective = keys.clone();
+    let bucket = resolve(named, keys, inherited);
+    effective.adopt(&bucket);
+    effective.write(&mut section);
+    bucket
+}
+
+impl Keys {
+    /// Takes over the values that depend on other keys.
+    fn adopt(&mut self, bucket: &BucketConfig) {
+        self.pattern = Some(bucket.pattern.clone());
+        if bucket.auth.contains(&AuthMethod::Anonymous) {
+            self.anonymous = Some(bucket.anonymous.clone());
+        }
+        self.sigv2_max_lifetime = Some(bucket.sigv2_max_lifetime);
+        self.forwarded = Some(bucket.forwarded);
+        self.max_request_size = Some(bucket.max_request_size);
+        self.costs = bucket.costs.into();
+        match bucket.kind {
+            Kind::S3 => self.s3.adopt(&bucket.upstream),
+            Kind::Http => self.http.adopt(&bucket.upstream),
+        }
+    }
 }
 
 /// Rejects keys for authentication methods that `auth` does not list.
