@@ -45,7 +45,7 @@ fn of_key(key: &EffectiveKey) -> Value {
 fn of_origin(key: &EffectiveKey) -> Value {
     let (kind, name) = match &key.origin {
         Origin::Default => ("default", None),
-        Origin::CommandLine => ("command_line", None),
+        Origin::CommandLine => ("argument", None),
         Origin::File(path) => ("file", Some(path.display().to_string())),
         Origin::Variable(name) => ("variable", Some(name.clone())),
         Origin::System => ("system", None),

@@ -50,7 +50,7 @@ fn a_pool_below_its_gate_warns() {
     };
     warns(
         both,
-        &["buckets.b.s3.connection_pool.size: 50 is below buckets.b.s3.concurrency.max_concurrent (900)"],
+        &["buckets.b.s3.connection_pool.size: 50 is below buckets.b.s3.concurrency.max_concurrent (900, from TIDEGATE_"],
     );
 }
 
@@ -71,7 +71,7 @@ async fn the_default_of_the_pool_follows_the_gate() {
 fn a_cap_below_a_gate_warns() {
     warns(
         || bucket().set("server.max_concurrent_requests", "10"),
-        &["server.max_concurrent_requests: 10 is below buckets.b.s3.concurrency.max_concurrent (50)"],
+        &["server.max_concurrent_requests: 10 is below buckets.b.s3.concurrency.max_concurrent (50, default)"],
     );
 }
 
@@ -80,11 +80,11 @@ fn a_cap_below_a_gate_warns() {
 fn a_total_below_a_timeout_warns() {
     warns(
         || bucket().set("server.request_timeout", "10"),
-        &["server.request_timeout: 10 s is below buckets.b.s3.timeout (20 s)"],
+        &["server.request_timeout: 10 s is below buckets.b.s3.timeout (20 s, default)"],
     );
     warns(
         || bucket().set("buckets.b.s3.timeout", "40s"),
-        &["buckets.b.s3.timeout: 40 s is above server.request_timeout (30 s)"],
+        &["buckets.b.s3.timeout: 40 s is above server.request_timeout (30 s, default)"],
     );
 }
 

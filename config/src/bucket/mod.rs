@@ -11,6 +11,7 @@ mod breaker;
 mod cors;
 mod credential_pool;
 mod credentials;
+mod demo;
 mod endpoint;
 mod forwarded;
 mod hedging;
@@ -30,7 +31,7 @@ use crate::cost::{Costs, OwnCostKeys, OwnCosts};
 use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::s3::RegionName;
-use crate::schema::{Read as _, Section, defaults, key, nested, unset};
+use crate::schema::{Read as _, Section, key, nested, unset};
 use crate::section::section;
 use crate::server::ServerConfig;
 use crate::value_type::{Choice, bytes, list, or_unlimited, quoted, seconds};
@@ -40,6 +41,7 @@ pub use breaker::{BreakerConfig, BreakerMode};
 pub use cors::CorsConfig;
 pub use credential_pool::{CredentialPoolConfig, Identity, PooledCredential};
 pub use credentials::{ContainerCredentials, Credentials};
+pub(crate) use demo::{DEMO, demo};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use forwarded::ForwardedHeaders;
 pub use hedging::HedgingConfig;
@@ -63,9 +65,6 @@ pub(crate) use endpoint::BaseUrl;
 use forwarded::FORWARDED_HEADERS;
 pub(crate) use pattern::Glob;
 use upstream::{HttpKeys, S3Keys};
-
-/// The name of the section of the embedded origin, and of its first bucket.
-pub(crate) const DEMO: &str = "demo";
 
 /// Eight times the chunk size of SDKs. Sixteen concurrent uploads then need at most 64 MiB.
 const CHUNK_SIZE: u64 = 1 << 20;
@@ -387,25 +386,4 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         costs: costs.with_defaults(inherited.costs),
         upstream,
     }
-}
-
-/// The section of the embedded origin, for all of its buckets. Requests to the origin are signed. Every client may use it; if other
-/// machines can reach the listener, for reads and listings only.
-pub(crate) fn demo(
-    server: &ServerConfig,
-    costs: Costs,
-    endpoint: Endpoint,
-    credentials: Credentials,
-) -> BucketConfig {
-    let inherited = Inherited::of(server, true, costs);
-    let mut bucket = resolve(Pattern::any(), defaults(), &inherited);
-    bucket.is_embedded = true;
-    bucket.auth = vec![AuthMethod::Anonymous];
-    bucket.anonymous = match server.address.is_loopback() {
-        true => Access::ALL.to_vec(),
-        false => vec![Access::Read, Access::List],
-    };
-    bucket.upstream.endpoints = vec![endpoint];
-    bucket.upstream.credentials = Some(credentials);
-    bucket
 }
