@@ -53,7 +53,7 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
         Some(CliCommand::Check) => return cli::check(&config, warnings, arguments.strict),
         Some(CliCommand::Health) => return cli::health(&config),
         Some(CliCommand::Config(choice)) => {
-            return cli::print_config(&effective, &choice, warnings, arguments.strict);
+            return cli::print_config(&effective, choice, warnings, arguments.strict);
         }
         None => {}
     }

@@ -8,7 +8,7 @@ use crate::problem::Origin;
 
 const HEAD: &str = "\
 # The effective configuration of tidegate. Loading this file gives the same configuration, except for secrets.
-# A key behind `#` has no value or a secret, or it is not set and its value depends on other keys.
+# A key behind `#` has no value, is a secret, or is not set and stays so, because setting it would affect other keys.
 ";
 
 /// The text of the file.
@@ -41,7 +41,9 @@ fn line(key: &EffectiveKey, origins: bool) -> String {
         EffectiveValue::Hidden(text) => (format!("#{name} = \"{text}\""), None),
         EffectiveValue::Absent => (format!("#{name} ="), key.default_text),
     };
-    let unit = key.unit.filter(|_| key.value != EffectiveValue::Absent).map(str::to_owned);
+    // a text has its unit itself, as in "64MiB"
+    let is_number = matches!(&key.value, EffectiveValue::Toml(value) if !value.starts_with('"'));
+    let unit = key.unit.filter(|_| is_number).map(str::to_owned);
     let absent = absent.map(|words| format!("not set: {words}"));
     let notes: Vec<String> = [unit, absent, origins.then(|| origin(key))].into_iter().flatten().collect();
     match notes.is_empty() {

@@ -163,6 +163,11 @@ const OF_THE_PROCESS: &[(&str, &str)] = &[
          gets `busy` from a full mailbox (from t.toml); raise it, or lower server.max_concurrent_requests",
     ),
     (
+        "monitor.dwell_ms = 249",
+        "monitor.dwell_ms: 249 ms has no effect: it is below monitor.interval_ms (250 ms, default), so one sample lowers the \
+         level (from t.toml); raise it, or set it to 0",
+    ),
+    (
         "dns.timeout = 6",
         "dns.timeout: 6 s is above buckets.b.s3.connect_timeout (5 s, default), which includes the lookup and ends earlier \
          (from t.toml); lower it, or raise connect_timeout",
@@ -235,6 +240,7 @@ fn sound_pairs_give_no_warning() {
         "server.client_address_header = \"forwarded\"\nserver.trusted_proxies = [\"10.0.0.0/8\"]",
         "supervision.mailbox_capacity = 1000",
         "dns.timeout = 4",
+        "monitor.dwell_ms = 0",
         "buckets.b.max_chunk_size = \"2MiB\"",
     ] {
         assert_eq!(warned(&format!("{text}\n{OPEN}"), &[]), [""; 0], "{text}");

@@ -42,6 +42,13 @@ fn process(root: &mut Section<'_>, config: &Config) {
             "raise it, or lower server.max_concurrent_requests",
         );
     }
+    let monitor = &config.monitor;
+    if monitor.dwell < monitor.interval && !monitor.dwell.is_zero() {
+        let mut section = root.child("monitor");
+        let interval = described(&section, "interval_ms");
+        let message = format!("has no effect: it is below {interval}, so one sample lowers the level");
+        warn_set(&mut section, &["dwell_ms"], &message, "raise it, or set it to 0");
+    }
     let longest = config.buckets.iter().max_by_key(|(_, bucket)| bucket.upstream.connect_timeout);
     if let Some((name, bucket)) =
         longest.filter(|(_, bucket)| bucket.upstream.connect_timeout < config.dns.timeout)
