@@ -19,6 +19,7 @@ mod cost;
 mod dns;
 mod document;
 mod effective;
+mod entry;
 mod file_access;
 mod hint;
 mod jwt;

@@ -8,39 +8,14 @@
 //! A walk does not stop at a problem: the default replaces an invalid value, so that one run finds all problems. The crate does not use
 //! serde's derived deserializers: they stop at the first error and lose the origin of a value.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
-use crate::effective::Shown;
+pub(crate) use crate::entry::{DefaultValue, Docs, Entry};
 use crate::problem::{Origin, Problem};
 use crate::setting::{KeyPath, Raw, Setting, Settings};
 use crate::value_type::{ValueErrors, ValueType};
-
-/// The lines of a doc comment, each with its leading space.
-pub(crate) type Docs = &'static [&'static str];
-
-/// The documentation of a key.
-pub(crate) struct Entry {
-    pub(crate) path: KeyPath,
-    pub(crate) docs: Docs,
-    pub(crate) accepts: String,
-    pub(crate) unit: Option<&'static str>,
-    pub(crate) is_secret: bool,
-    pub(crate) default: DefaultValue,
-    /// the value in effect; `None` if the key has none
-    pub(crate) value: Option<Shown>,
-    /// whether the key can have an effect: an s3 bucket has no keys of http
-    pub(crate) is_applicable: bool,
-}
-
-/// The value of a key that is not set. `words` describe it if no fixed value is equivalent.
-#[derive(PartialEq, Eq)]
-pub(crate) struct DefaultValue {
-    /// the default in TOML
-    pub(crate) value: Option<String>,
-    pub(crate) words: Option<&'static str>,
-}
 
 /// The state of one walk.
 #[derive(Default)]
@@ -52,6 +27,10 @@ pub(crate) struct Walk {
     pub(crate) warnings: Vec<Problem>,
     /// keys, and sections with all their keys, of which a check asked whether they are set
     asked: RefCell<BTreeSet<KeyPath>>,
+    /// the position of the last entry with a recorded value
+    last_put: usize,
+    /// the positions of the entries in the order of their paths, after all keys were read
+    positions: OnceCell<Vec<usize>>,
 }
 
 impl Walk {
@@ -66,7 +45,7 @@ impl Walk {
     /// Whether setting this key could change anything but its own value, because a check asked whether it is set.
     pub(crate) fn is_presence_relevant(&self, path: &KeyPath) -> bool {
         let asked = self.asked.borrow();
-        (1..=path.segments().len()).any(|len| asked.contains(&path.prefix(len)))
+        (1..=path.segments().len()).any(|len| asked.contains(&path.segments()[..len]))
     }
 }
 
@@ -114,8 +93,9 @@ impl Section<'_> {
     /// The origin of the first value set anywhere below `name`.
     pub(crate) fn origin_within(&self, name: &str) -> Option<Origin> {
         let section = self.path.child(name);
-        let found = self.walk.settings.iter().find(|(path, _)| path.is_within(&section));
-        found.map(|(_, setting)| setting.origin.clone())
+        // the paths within a section follow it in their order
+        let next = self.walk.settings.range::<KeyPath, _>(&section..).next();
+        next.filter(|(path, _)| path.is_within(&section)).map(|(_, setting)| setting.origin.clone())
     }
 
     /// The names of the sections directly below this one in which a key is set.
@@ -134,16 +114,24 @@ impl Section<'_> {
         self.path.child(name).to_string()
     }
 
-    /// The entry of a key of this section.
+    /// The entry of a key of this section, after all keys were read.
     pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+        let entries = &self.walk.entries;
+        let positions = self.walk.positions.get_or_init(|| {
+            let mut positions: Vec<usize> = (0..entries.len()).collect();
+            positions.sort_by(|one, other| entries[*one].path.cmp(&entries[*other].path));
+            positions
+        });
         let path = self.path.child(name);
-        self.walk.entries.iter().rev().find(|entry| entry.path == path)
+        let at = positions.binary_search_by(|at| entries[*at].path.cmp(&path)).ok()?;
+        entries.get(positions[at])
     }
 
     /// Marks the keys within `name` as keys without a possible effect.
     pub(crate) fn exclude(&mut self, name: &str) {
         let section = self.path.child(name);
-        let entries = self.walk.entries.iter_mut().rev();
+        // the entries of this section are the last ones
+        let entries = self.walk.entries.iter_mut().rev().take_while(|entry| entry.path.is_within(&self.path));
         entries.filter(|entry| entry.path.is_within(&section)).for_each(|entry| entry.is_applicable = false);
     }
 
@@ -252,8 +240,13 @@ impl Section<'_> {
         let path = self.path.child(name);
         let raw = self.walk.settings.get(&path).map(|setting| &setting.raw);
         let shown = value.map(|value| value_type.shown(value, raw));
-        if let Some(entry) = self.walk.entries.iter_mut().rev().find(|entry| entry.path == path) {
-            entry.value = shown;
+        let entries = &mut self.walk.entries;
+        // values are recorded in the order of the entries, so the next one is near
+        let next = entries.iter().skip(self.walk.last_put).position(|entry| entry.path == path);
+        let at = next.map(|at| at + self.walk.last_put);
+        if let Some(at) = at.or_else(|| entries.iter().rposition(|entry| entry.path == path)) {
+            entries[at].value = shown;
+            self.walk.last_put = at;
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Every source is flattened to leaves, and a later source replaces a leaf of an earlier one. A list is one leaf: a variable with
 //! two endpoints replaces the three of the file, it does not add to them.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -29,11 +30,6 @@ impl KeyPath {
         &self.0
     }
 
-    /// The path of the first `len` segments.
-    pub(crate) fn prefix(&self, len: usize) -> Self {
-        Self(self.0.iter().take(len).cloned().collect())
-    }
-
     pub(crate) fn is_within(&self, section: &Self) -> bool {
         self.0.starts_with(&section.0)
     }
@@ -53,6 +49,12 @@ impl KeyPath {
     /// The environment variable that sets this key.
     pub(crate) fn variable(&self) -> String {
         format!("{VARIABLE_PREFIX}{}", self.0.join("__").to_uppercase())
+    }
+}
+
+impl Borrow<[String]> for KeyPath {
+    fn borrow(&self) -> &[String] {
+        &self.0
     }
 }
 

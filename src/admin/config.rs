@@ -18,8 +18,8 @@ pub(crate) async fn page(worker: Data<Rc<Worker>>) -> HttpResponse {
 }
 
 /// The document for these keys: one object per key.
-pub fn document<'a>(keys: impl IntoIterator<Item = &'a EffectiveKey>) -> Value {
-    let keys: Vec<Value> = keys.into_iter().map(of_key).collect();
+pub fn document(keys: impl IntoIterator<Item = EffectiveKey>) -> Value {
+    let keys: Vec<Value> = keys.into_iter().map(|key| of_key(&key)).collect();
     json!({ "version": env!("CARGO_PKG_VERSION"), "keys": keys })
 }
 

@@ -5,14 +5,19 @@
 //!
 //! No value is a secret: a secret is shown as `(set)` or `(not set)` (C4), and the query of a path as `(hidden)`.
 
+mod compact;
 mod literal;
 mod text;
 
+use std::sync::Arc;
+
 use crate::problem::Origin;
 use crate::reference::page::paragraphs;
-use crate::schema::{Docs, Entry, Walk};
-use crate::setting::{KeyPath, Raw};
+use crate::schema::{Docs, Walk};
+use crate::setting::Raw;
 use crate::value_type::toml_text;
+
+use compact::CompactKey;
 
 pub use literal::Literal;
 
@@ -74,27 +79,6 @@ pub struct EffectiveKey {
 }
 
 impl EffectiveKey {
-    fn new(walk: &Walk, entry: &Entry) -> Self {
-        let setting = walk.settings.get(&entry.path);
-        Self {
-            key: entry.path.to_string(),
-            value: match &entry.value {
-                Some(Shown::Toml(value)) => EffectiveValue::Toml(value.clone()),
-                Some(Shown::Hidden(text)) => EffectiveValue::Hidden(text.clone()),
-                None if entry.is_secret => EffectiveValue::Hidden("(not set)".to_owned()),
-                None => EffectiveValue::Absent,
-            },
-            unit: entry.unit,
-            origin: setting.map_or(Origin::Default, |setting| setting.origin.clone()),
-            line: setting.and_then(|setting| setting.line),
-            default: entry.default.value.clone().filter(|_| entry.default.words.is_none()),
-            default_text: entry.default.words,
-            accepts: entry.accepts.clone(),
-            is_independent: setting.is_some() || !walk.is_presence_relevant(&entry.path),
-            docs: entry.docs,
-        }
-    }
-
     /// Whether no source sets it.
     pub fn is_default(&self) -> bool {
         self.origin == Origin::Default
@@ -122,39 +106,39 @@ impl EffectiveKey {
 /// Every key of a configuration, in the order of the declarations.
 #[derive(Debug, Clone, Default)]
 pub struct EffectiveConfig {
-    keys: Vec<EffectiveKey>,
+    keys: Vec<CompactKey>,
 }
 
 impl EffectiveConfig {
     pub(crate) fn of(walk: &Walk) -> Self {
-        // released builds do not have this key
-        let is_hidden = |entry: &&Entry| entry.path == KeyPath::new(["guards"]);
-        let entries = walk.entries.iter().filter(|entry| entry.is_applicable && !is_hidden(entry));
-        Self { keys: entries.map(|entry| EffectiveKey::new(walk, entry)).collect() }
+        let mut names = Arc::default();
+        let entries = walk.entries.iter().filter(|entry| entry.is_applicable);
+        Self { keys: entries.filter_map(|entry| CompactKey::new(walk, entry, &mut names)).collect() }
     }
 
     /// The keys.
-    pub fn keys(&self) -> &[EffectiveKey] {
-        &self.keys
+    pub fn keys(&self) -> impl Iterator<Item = EffectiveKey> {
+        self.keys.iter().map(CompactKey::expand)
     }
 
     /// The keys that begin with one of these texts, or all keys if there is no text.
     ///
     /// # Errors
     /// No key begins with this text.
-    pub fn select(&self, prefixes: &[String]) -> Result<Vec<&EffectiveKey>, String> {
+    pub fn select(&self, prefixes: &[String]) -> Result<Vec<EffectiveKey>, String> {
+        let keys: Vec<EffectiveKey> = self.keys().collect();
         let begins = |key: &EffectiveKey, prefix: &String| key.key.starts_with(prefix.as_str());
-        let is_unknown = |prefix: &&String| !self.keys.iter().any(|key| begins(key, prefix));
+        let is_unknown = |prefix: &&String| !keys.iter().any(|key| begins(key, prefix));
         if let Some(unknown) = prefixes.iter().find(is_unknown) {
             return Err(unknown.clone());
         }
         let is_selected =
-            |key: &&EffectiveKey| prefixes.is_empty() || prefixes.iter().any(|prefix| begins(key, prefix));
-        Ok(self.keys.iter().filter(is_selected).collect())
+            |key: &EffectiveKey| prefixes.is_empty() || prefixes.iter().any(|prefix| begins(key, prefix));
+        Ok(keys.into_iter().filter(is_selected).collect())
     }
 
     /// These keys as a TOML file; with `origins` also where each value is set, its range and its meaning.
-    pub fn text(keys: &[&EffectiveKey], origins: bool) -> String {
+    pub fn text(keys: &[EffectiveKey], origins: bool) -> String {
         text::file(keys, origins)
     }
 }

@@ -12,7 +12,7 @@ const HEAD: &str = "\
 ";
 
 /// The text of the file.
-pub(super) fn file(keys: &[&EffectiveKey], origins: bool) -> String {
+pub(super) fn file(keys: &[EffectiveKey], origins: bool) -> String {
     let mut text = HEAD.to_owned();
     for key in keys {
         if origins {

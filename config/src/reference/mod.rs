@@ -26,7 +26,7 @@ const INNER_MAPS: [&[&str]; 2] =
     [&["buckets", NAME, "s3", "credentials"], &["buckets", NAME, "http", "credentials"]];
 
 /// A walk over a configuration with one entry in each map, so that it visits all keys.
-fn survey() -> Walk {
+pub(crate) fn survey() -> Walk {
     let one =
         |path: KeyPath| (path.child(NAME), Setting { raw: Raw::Empty, origin: Origin::Default, line: None });
     let maps = MAPS.iter().map(|map| KeyPath::new([*map]));

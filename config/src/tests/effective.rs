@@ -83,8 +83,8 @@ fn file_of(loaded: &Loaded, origins: bool) -> String {
     EffectiveConfig::text(&loaded.effective.select(&[]).unwrap(), origins)
 }
 
-fn key<'a>(loaded: &'a Loaded, name: &str) -> &'a EffectiveKey {
-    loaded.effective.keys().iter().find(|key| key.key == name).unwrap_or_else(|| panic!("{name}"))
+fn key(loaded: &Loaded, name: &str) -> EffectiveKey {
+    loaded.effective.keys().find(|key| key.key == name).unwrap_or_else(|| panic!("{name}"))
 }
 
 fn toml(value: &str) -> EffectiveValue {
@@ -101,7 +101,7 @@ fn the_keys_are_those_of_the_reference() {
                 [api_keys.NAME]\nsecret = \"0123456789abcdef\"\npolicy = \"NAME\"\n\
                 [policies.NAME]\nbuckets = [\"*\"]\nmethods = [\"read\"]\n";
     let loaded = loaded(text, &[]);
-    let listed: Vec<String> = loaded.effective.keys().iter().map(|key| key.key.clone()).collect();
+    let listed: Vec<String> = loaded.effective.keys().map(|key| key.key).collect();
     assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), listed.len(), "a key is listed twice");
     assert!(
         !listed.iter().any(|key| key.starts_with("buckets.NAME.http") || key.starts_with("buckets.h.s3"))
@@ -128,7 +128,7 @@ fn the_file_gives_the_same_configuration() {
         let again = loaded(&text, &variables);
         assert_eq!(again.config, full.config, "{text}");
         let values = |loaded: &Loaded| -> Vec<(String, EffectiveValue)> {
-            loaded.effective.keys().iter().map(|key| (key.key.clone(), key.value.clone())).collect()
+            loaded.effective.keys().map(|key| (key.key.clone(), key.value.clone())).collect()
         };
         assert_eq!(values(&again), values(&full));
         assert_eq!(file_of(&again, false), file_of(&full, false), "a second file is the same");
@@ -237,7 +237,7 @@ fn secrets_are_hidden() {
         assert_eq!(key(&loaded, name).value, EffectiveValue::Hidden(shown.to_owned()), "{name}");
         assert_eq!(key(&loaded, name).literal(), None, "{name}");
     }
-    assert_eq!(SECRETS.len(), loaded.effective.keys().iter().filter(|key| is_set_secret(key)).count());
+    assert_eq!(SECRETS.len(), loaded.effective.keys().filter(|key| is_set_secret(key)).count());
 }
 
 fn is_set_secret(key: &EffectiveKey) -> bool {

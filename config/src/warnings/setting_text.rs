@@ -38,14 +38,14 @@ pub(super) fn warn(section: &mut Section<'_>, name: &str, message: &str, hint: i
     section.warn(name, message, hint.into());
 }
 
-/// Whether a key is set to another value than its default. Whether it is set is asked only if the values differ.
+/// Whether a key is set to another value than its default.
 fn is_changed(section: &Section<'_>, name: &str) -> bool {
     let is_default = |entry: &Entry| match &entry.value {
         Some(Shown::Toml(value)) => entry.default.value.as_ref() == Some(value),
         Some(Shown::Hidden(_)) => false,
         None => true,
     };
-    !section.entry(name).is_some_and(is_default) && section.is_set(name)
+    section.origin_within(name).is_some() && !section.entry(name).is_some_and(is_default)
 }
 
 /// Warns about those of these keys that are set to another value than their default.

@@ -73,7 +73,8 @@ fn sizes(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
 fn times(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
     let upstream = &bucket.upstream;
     let total = upstream.request_timeout;
-    let because = format!("is not below {}", total_timeout(root, total));
+    let total_text = total_timeout(root, total);
+    let because = format!("is not below {total_text}");
     let mut section = root.within(&["buckets", name, bucket.kind.as_str()]);
     let hint = "lower it, or raise server.request_timeout";
     if upstream.connect_timeout >= total {
