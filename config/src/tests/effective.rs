@@ -237,7 +237,7 @@ fn secrets_are_hidden() {
         assert_eq!(key(&loaded, name).value, EffectiveValue::Hidden(shown.to_owned()), "{name}");
         assert_eq!(key(&loaded, name).literal(), None, "{name}");
     }
-    assert_eq!(SECRETS.len(), loaded.effective.keys().filter(|key| is_set_secret(key)).count());
+    assert_eq!(SECRETS.len(), loaded.effective.keys().filter(is_set_secret).count());
 }
 
 fn is_set_secret(key: &EffectiveKey) -> bool {
