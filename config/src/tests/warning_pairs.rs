@@ -173,8 +173,8 @@ const OF_THE_PROCESS: &[(&str, &str)] = &[
          (from t.toml); lower it, or raise connect_timeout",
     ),
     (
-        "buckets.b.max_request_size = \"512K\"\nbuckets.b.max_chunk_size = \"1MiB\"",
-        "buckets.b.max_chunk_size: \"1MiB\" is above buckets.b.max_request_size (\"512KiB\", from t.toml), which refuses the \
+        "buckets.b.max_request_size = \"512K\"\nbuckets.b.max_chunk_size = \"2MiB\"",
+        "buckets.b.max_chunk_size: \"2MiB\" is above buckets.b.max_request_size (\"512KiB\", from t.toml), which refuses the \
          request first (from t.toml); lower it, or raise max_request_size",
     ),
     (
