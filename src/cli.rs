@@ -15,8 +15,9 @@ use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate::telemetry::log::{LogError, write_stderr};
 use tidegate::{DescriptorLimitError, Gateway, StartError, startup_check};
-use tidegate_config::{Config, Problem, Problems, Warnings};
+use tidegate_config::{Config, EffectiveConfig, Problem, Problems, Warnings};
 
+use crate::config_output::{self, ConfigChoice, UnknownKey};
 use crate::relaunch::RelaunchError;
 
 /// Longest wait for a message on stderr.
@@ -45,6 +46,8 @@ pub(crate) struct Arguments {
 pub(crate) enum CliCommand {
     /// Print every error and warning of the configuration; start nothing.
     Check,
+    /// Print the effective configuration: every key with its value.
+    Config(ConfigChoice),
     /// Check the liveness of a running gateway at its admin listener.
     Health,
 }
@@ -78,6 +81,8 @@ pub(crate) enum ExitError {
     ThreadEnded(String),
     #[error("a second signal stopped the gateway before all requests had finished")]
     SecondSignal,
+    #[error("{0}")]
+    UnknownKey(#[from] UnknownKey),
     #[error("server.drain_timeout expired before all requests had finished: {0} cut off")]
     CutOff(usize),
 }
@@ -98,6 +103,7 @@ impl ExitError {
             Self::Log(_) => 73,
             #[cfg(feature = "origin")]
             Self::Origin(_) => 73,
+            Self::UnknownKey(_) => 2,
             Self::ThreadEnded(_) => 70,
             Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::SecondSignal | Self::CutOff(_) => 1,
@@ -137,6 +143,20 @@ pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Re
     let buckets = counted(config.buckets.len(), "bucket");
     let more = if warned == 0 { String::new() } else { format!(", {}", counted(warned, "warning")) };
     write_text(&mut io::stdout(), &format!("the configuration is valid: {buckets}{demo}{more}\n"));
+    Ok(())
+}
+
+/// Prints the effective configuration; with `strict` a warning is an error.
+pub(crate) fn print_config(
+    effective: &EffectiveConfig,
+    choice: &ConfigChoice,
+    warnings: Warnings,
+    strict: bool,
+) -> Result<(), ExitError> {
+    if strict {
+        warnings.refuse().map_err(ExitError::StrictWarnings)?;
+    }
+    write_text(&mut io::stdout(), &config_output::render(effective, choice)?);
     Ok(())
 }
 

@@ -37,6 +37,7 @@ mod test_headers;
 mod upstream;
 mod worker;
 
+pub use admin::config::document as config_document;
 pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use gateway::{Gateway, Reload, RunningGateway, StartError, startup_check};

@@ -1,6 +1,7 @@
 //! The binary: configuration, telemetry, gateway, signals, drain and exit code.
 
 mod cli;
+mod config_output;
 mod health_check;
 mod memcpy;
 mod relaunch;
@@ -15,7 +16,7 @@ use clap::Parser;
 use slog::{Logger, error, info, warn};
 use tidegate::telemetry::{self, log::LogControl};
 use tidegate::{Gateway, Reload, raise_descriptor_limit};
-use tidegate_config::{Config, Loaded, Sources};
+use tidegate_config::{Config, EffectiveConfig, Loaded, Sources};
 
 use crate::cli::{Arguments, CliCommand, ExitError};
 use crate::signals::{SignalRequest, Signals};
@@ -47,13 +48,16 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
     if let Some(file) = &arguments.config {
         sources = sources.file(file);
     }
-    let Loaded { mut config, warnings } =
+    let Loaded { mut config, warnings, effective } =
         tidegate_config::load_with_warnings(sources).map_err(ExitError::Config)?;
-    match arguments.command {
+    match &arguments.command {
         Some(CliCommand::Check) => return cli::check(&config, warnings, arguments.strict),
         Some(CliCommand::Health) => {
             let probed = health_check::probe(&config);
             return probed.map_err(|(address, why)| ExitError::Unhealthy { address, why });
+        }
+        Some(CliCommand::Config(choice)) => {
+            return cli::print_config(&effective, choice, warnings, arguments.strict);
         }
         None => {}
     }
@@ -66,7 +70,7 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
         let demo = origin.is_some();
         // Never dropped, because a drop would wait for blocking calls, such as a DNS lookup that hangs.
         let system = ManuallyDrop::new(actix_rt::System::new());
-        system.block_on(serve(config, log, control.clone(), demo))
+        system.block_on(serve((config, effective), log, control.clone(), demo))
     };
     control.shut_down(if matches!(served, Err(ExitError::SecondSignal)) {
         LOG_SHORT_END_MAX
@@ -76,12 +80,17 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
     served
 }
 
-async fn serve(config: Config, log: Logger, control: LogControl, demo: bool) -> Result<(), ExitError> {
+async fn serve(
+    (config, effective): (Config, EffectiveConfig),
+    log: Logger,
+    control: LogControl,
+    demo: bool,
+) -> Result<(), ExitError> {
     let mut signals = Signals::new()?;
     raise_descriptor_limit(&log);
     let scheme = |is_tls| if is_tls { "https" } else { "http" };
     let scheme = (scheme(config.server.tls.files().is_some()), scheme(config.admin.tls.files().is_some()));
-    let mut running = Gateway::start(config, log.clone(), control.stats())?;
+    let mut running = Gateway::start(config, effective, log.clone(), control.stats())?;
     if demo {
         cli::print_demo_help((scheme.0, running.address), (scheme.1, running.admin_address));
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use slog::Logger;
 use tidegate_actors::{Actors, MonitorHandle};
-use tidegate_config::{Config, ServerConfig};
+use tidegate_config::{Config, EffectiveConfig, ServerConfig};
 use tokio::sync::watch;
 
 use crate::auth::jwt::TokenVerifier;
@@ -60,6 +60,8 @@ pub(crate) enum DrainPhase {
 /// The state that all threads share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    /// Every key with its value and its origin, for the admin listener.
+    pub(crate) effective: EffectiveConfig,
     pub(crate) router: Router,
     pub(crate) keyring: Keyring,
     /// The regions of clients' signatures and of the gateway's.

@@ -29,6 +29,7 @@ mod credentials;
 mod deadline;
 mod decisions;
 mod descriptors;
+mod effective_config;
 mod endpoints;
 mod error_documents;
 mod expect;

@@ -23,7 +23,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 47;
+const LATER: usize = 46;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -165,7 +165,7 @@ const LEDGER: [(&str, State); 132] = [
     ("O9", Later("not begun")),
     ("O10", Later("not begun")),
     ("G1", Met),
-    ("G2", Later("not begun")),
+    ("G2", Met),
     ("G3", Later("not begun")),
     ("G4", Met),
     ("G5", Later("image only")),

@@ -81,7 +81,7 @@ pub(crate) fn read(
     for name in section.names() {
         let mut child = section.child(&name);
         child.document(&[" a client key; clients sign requests with it"]);
-        let written = Keys::read(&mut child);
+        let mut written = Keys::read(&mut child);
         written.check(&mut child, policies);
         let Some(id) = access_key_id(section, &name, &written) else { continue };
         let access_key_id_in_capitals = in_capitals(&mut section.child(&name), &written, &id);
@@ -91,6 +91,8 @@ pub(crate) fn read(
             section.refuse(&name, message, Some(DUPLICATE_HINT.to_owned()));
         }
         ids.push((id.clone(), name.clone()));
+        written.access_key_id = Some(id.clone());
+        written.write(&mut section.child(&name));
         let secret = written.shared.secret().cloned();
         let Keys { session_token, expires, upstream, shared, .. } = written;
         let SharedKeys { policy, rate_limit, priority, .. } = shared;

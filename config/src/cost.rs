@@ -54,6 +54,12 @@ impl OwnCosts {
     }
 }
 
+impl From<Costs> for OwnCosts {
+    fn from(Costs { read, write, list }: Costs) -> Self {
+        Self { read: Some(read), write: Some(write), list: Some(list) }
+    }
+}
+
 /// The section `cost` in a bucket's `rate_limit`.
 pub(crate) struct OwnCostKeys;
 
@@ -65,6 +71,10 @@ impl Spec for OwnCostKeys {
         let mut child = limit.child("cost");
         child.document(docs);
         OwnCosts::read(&mut child)
+    }
+
+    fn write(self, value: &OwnCosts, section: &mut Section<'_>) {
+        value.write(&mut section.within(&["rate_limit", "cost"]));
     }
 }
 

@@ -3,10 +3,12 @@
 //! The `config` crate parses. Merging is done here, because the merged tree of that crate loses the origin of a value. A parse error
 //! is reported by line and reason only: the parsers quote the line, and the line may hold a secret (C4).
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
 use config::{ConfigError, File, FileFormat, Source as _, Value, ValueKind};
+use toml::de::{DeTable, DeValue};
 
 use crate::setting::{KeyPath, Raw};
 use crate::value_type::ValueError;
@@ -28,6 +30,29 @@ pub(crate) fn parse(name: &Path, text: &str) -> Result<Vec<(KeyPath, Raw)>, Valu
         flatten(KeyPath::new([name]), value, &mut leaves);
     }
     Ok(leaves)
+}
+
+/// The line of each key of a TOML document; other parsers do not give lines.
+pub(crate) fn lines(name: &Path, text: &str) -> BTreeMap<KeyPath, usize> {
+    let mut lines = BTreeMap::new();
+    if name.extension().is_some_and(|extension| extension == "toml")
+        && let Ok(root) = DeTable::parse(text)
+    {
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+        find_lines(&KeyPath::default(), root.get_ref(), &ends, &mut lines);
+    }
+    lines
+}
+
+/// `ends` are the positions of the line breaks.
+fn find_lines(section: &KeyPath, table: &DeTable<'_>, ends: &[usize], lines: &mut BTreeMap<KeyPath, usize>) {
+    for (key, value) in table {
+        let path = section.child(key.get_ref());
+        if let DeValue::Table(table) = value.get_ref() {
+            find_lines(&path, table, ends, lines);
+        }
+        lines.insert(path, ends.partition_point(|end| *end < key.span().start) + 1);
+    }
 }
 
 fn flatten(path: KeyPath, value: Value, leaves: &mut Vec<(KeyPath, Raw)>) {

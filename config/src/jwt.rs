@@ -16,6 +16,7 @@ use crate::section::section;
 use crate::setting::Raw;
 use crate::value_type::{
     Choice, SecretText, ValueError, ValueErrors, ValueType, Word, is_http_token, list, quoted, seconds,
+    toml_text,
 };
 
 /// Signature algorithm of a token.
@@ -262,7 +263,7 @@ impl ValueType for PublicKeyFromFile {
     }
 
     fn to_toml(&self, value: &Pem) -> String {
-        quoted(&value.path)
+        toml_text(&value.path)
     }
 }
 
@@ -284,7 +285,7 @@ impl ValueType for JwksPath {
     }
 
     fn to_toml(&self, value: &PathBuf) -> String {
-        quoted(&value.display().to_string())
+        toml_text(&value.display().to_string())
     }
 }
 
@@ -307,7 +308,7 @@ impl ValueType for Token {
     }
 
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }
 
@@ -342,6 +343,6 @@ impl ValueType for HeaderName {
     }
 
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }

@@ -19,6 +19,8 @@ mod concurrency;
 mod cost;
 mod dns;
 mod document;
+mod effective;
+mod entry;
 mod file_access;
 mod hint;
 mod jwt;
@@ -73,6 +75,7 @@ pub use client_key::{ClientKey, SignAs};
 pub use concurrency::ClientConcurrencyConfig;
 pub use cost::Costs;
 pub use dns::DnsConfig;
+pub use effective::{EffectiveConfig, EffectiveKey, EffectiveValue, Literal};
 pub use file_access::Exposure;
 pub use jwt::{JwksSource, JwtAlgorithm, JwtClaims, JwtConfig};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
@@ -145,6 +148,8 @@ pub struct Loaded {
     pub config: Config,
     /// the warnings that `tidegate check` prints
     pub warnings: Warnings,
+    /// every key with its value and its origin
+    pub effective: EffectiveConfig,
 }
 
 /// Reads and checks a configuration. All problems are returned at once.
@@ -170,7 +175,8 @@ pub fn load_with_warnings(sources: Sources) -> Result<Loaded, Problems> {
     Problems::none_or(problems)?;
     walk.warnings.extend(warnings::of_exposed_file(&walk, exposure));
     warnings::find(&mut walk.root(), &config);
-    Ok(Loaded { config, warnings: Warnings::new(walk.warnings, notes) })
+    let effective = EffectiveConfig::of(&walk);
+    Ok(Loaded { config, warnings: Warnings::new(walk.warnings, notes), effective })
 }
 
 /// The name of a key as a file spells it: `buckets."acme:photos".auth`.

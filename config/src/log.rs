@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::schema::key;
 use crate::section::section;
 use crate::setting::Raw;
-use crate::value_type::{Choice, Flag, ValueError, ValueErrors, ValueType, Word, bytes, list, quoted};
+use crate::value_type::{Choice, Flag, ValueError, ValueErrors, ValueType, Word, bytes, list, toml_text};
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl ValueType for Output {
         match value {
             LogOutput::Stdout => "\"stdout\"".to_owned(),
             LogOutput::Stderr => "\"stderr\"".to_owned(),
-            LogOutput::File(path) => quoted(&path.to_string_lossy()),
+            LogOutput::File(path) => toml_text(&path.to_string_lossy()),
         }
     }
 }

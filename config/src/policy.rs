@@ -11,7 +11,7 @@ use crate::hint;
 use crate::schema::{Read as _, Section, key};
 use crate::section::section;
 use crate::setting::Raw;
-use crate::value_type::{Choice, ValueError, ValueErrors, ValueType, list, quoted};
+use crate::value_type::{Choice, ValueError, ValueErrors, ValueType, list, quoted, toml_text};
 
 /// The class of operations that a policy allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,7 +88,7 @@ impl ValueType for KeyPrefix {
     }
 
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }
 

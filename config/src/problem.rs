@@ -22,6 +22,16 @@ pub enum Origin {
     System,
 }
 
+impl Origin {
+    /// The origin beside a value: `default` instead of `not set`.
+    pub(crate) fn of_value(&self) -> String {
+        match self {
+            Self::Default => "default".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

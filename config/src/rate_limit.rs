@@ -125,6 +125,8 @@ impl Spec for RateLimitKeys {
         }
         let requests_per_second = requests_per_second?;
         let burst = burst.unwrap_or_else(|| burst_of(requests_per_second));
+        let in_effect = Keys { requests_per_second: Some(requests_per_second), burst: Some(burst), mode };
+        in_effect.write(&mut child);
         Some(RateLimit { requests_per_second, burst, mode })
     }
 }

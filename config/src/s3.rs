@@ -3,7 +3,7 @@
 use crate::schema::key;
 use crate::section::section;
 use crate::setting::Raw;
-use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
+use crate::value_type::{ValueError, ValueErrors, ValueType, quoted, toml_text};
 
 /// The region that S3 clients assume by default.
 pub(crate) const DEFAULT_REGION: &str = "us-east-1";
@@ -30,7 +30,7 @@ impl ValueType for RegionName {
     }
 
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }
 

@@ -8,32 +8,14 @@
 //! A walk does not stop at a problem: the default replaces an invalid value, so that one run finds all problems. The crate does not use
 //! serde's derived deserializers: they stop at the first error and lose the origin of a value.
 
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
+pub(crate) use crate::entry::{DefaultValue, Docs, Entry};
 use crate::problem::{Origin, Problem};
 use crate::setting::{KeyPath, Raw, Setting, Settings};
 use crate::value_type::{ValueErrors, ValueType};
-
-/// The lines of a doc comment, each with its leading space.
-pub(crate) type Docs = &'static [&'static str];
-
-/// The documentation of a key.
-pub(crate) struct Entry {
-    pub(crate) path: KeyPath,
-    pub(crate) docs: Docs,
-    pub(crate) accepts: String,
-    pub(crate) is_secret: bool,
-    pub(crate) default: DefaultValue,
-}
-
-/// The value of a key that is not set. `words` describe it if no fixed value is equivalent.
-#[derive(PartialEq, Eq)]
-pub(crate) struct DefaultValue {
-    /// the default in TOML
-    pub(crate) value: Option<String>,
-    pub(crate) words: Option<&'static str>,
-}
 
 /// The state of one walk.
 #[derive(Default)]
@@ -43,6 +25,12 @@ pub(crate) struct Walk {
     pub(crate) sections: Vec<(KeyPath, Docs)>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<Problem>,
+    /// keys, and sections with all their keys, of which a check asked whether they are set
+    asked: RefCell<BTreeSet<KeyPath>>,
+    /// the position of the last entry with a recorded value
+    last_put: usize,
+    /// the positions of the entries in the order of their paths, after all keys were read
+    positions: OnceCell<Vec<usize>>,
 }
 
 impl Walk {
@@ -52,6 +40,12 @@ impl Walk {
 
     pub(crate) fn root(&mut self) -> Section<'_> {
         Section { walk: self, path: KeyPath::default() }
+    }
+
+    /// Whether setting this key could change anything but its own value, because a check asked whether it is set.
+    pub(crate) fn is_presence_relevant(&self, path: &KeyPath) -> bool {
+        let asked = self.asked.borrow();
+        (1..=path.segments().len()).any(|len| asked.contains(&path.segments()[..len]))
     }
 }
 
@@ -84,14 +78,24 @@ impl Section<'_> {
     }
 
     pub(crate) fn is_set(&self, name: &str) -> bool {
-        self.walk.settings.contains_key(&self.path.child(name))
+        let path = self.path.child(name);
+        let is_set = self.walk.settings.contains_key(&path);
+        self.walk.asked.borrow_mut().insert(path);
+        is_set
+    }
+
+    /// Whether a value is set anywhere below `name`.
+    pub(crate) fn is_set_within(&self, name: &str) -> bool {
+        self.walk.asked.borrow_mut().insert(self.path.child(name));
+        self.origin_within(name).is_some()
     }
 
     /// The origin of the first value set anywhere below `name`.
     pub(crate) fn origin_within(&self, name: &str) -> Option<Origin> {
         let section = self.path.child(name);
-        let found = self.walk.settings.iter().find(|(path, _)| path.is_within(&section));
-        found.map(|(_, setting)| setting.origin.clone())
+        // the paths within a section follow it in their order
+        let next = self.walk.settings.range::<KeyPath, _>(&section..).next();
+        next.filter(|(path, _)| path.is_within(&section)).map(|(_, setting)| setting.origin.clone())
     }
 
     /// The names of the sections directly below this one in which a key is set.
@@ -108,6 +112,27 @@ impl Section<'_> {
     /// The full name of a key of this section, such as `server.port`.
     pub(crate) fn full_key(&self, name: &str) -> String {
         self.path.child(name).to_string()
+    }
+
+    /// The entry of a key of this section, after all keys were read.
+    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+        let entries = &self.walk.entries;
+        let positions = self.walk.positions.get_or_init(|| {
+            let mut positions: Vec<usize> = (0..entries.len()).collect();
+            positions.sort_by(|one, other| entries[*one].path.cmp(&entries[*other].path));
+            positions
+        });
+        let path = self.path.child(name);
+        let at = positions.binary_search_by(|at| entries[*at].path.cmp(&path)).ok()?;
+        entries.get(positions[at])
+    }
+
+    /// Marks the keys within `name` as keys without a possible effect.
+    pub(crate) fn exclude(&mut self, name: &str) {
+        let section = self.path.child(name);
+        // the entries of this section are the last ones
+        let entries = self.walk.entries.iter_mut().rev().take_while(|entry| entry.path.is_within(&self.path));
+        entries.filter(|entry| entry.path.is_within(&section)).for_each(|entry| entry.is_applicable = false);
     }
 
     /// Records a problem with the value of a key.
@@ -202,22 +227,46 @@ impl Section<'_> {
             path,
             docs,
             accepts: value_type.accepts(),
+            unit: value_type.unit(),
             is_secret: value_type.is_secret(),
             default,
+            value: None,
+            is_applicable: true,
         });
+    }
+
+    /// Records the value in effect of a key that is read already.
+    fn put<F: ValueType>(&mut self, name: &str, value_type: &F, value: Option<&F::Value>) {
+        let path = self.path.child(name);
+        let raw = self.walk.settings.get(&path).map(|setting| &setting.raw);
+        let shown = value.map(|value| value_type.shown(value, raw));
+        let entries = &mut self.walk.entries;
+        // values are recorded in the order of the entries, so the next one is near
+        let next = entries.iter().skip(self.walk.last_put).position(|entry| entry.path == path);
+        let at = next.map(|at| at + self.walk.last_put);
+        if let Some(at) = at.or_else(|| entries.iter().rposition(|entry| entry.path == path)) {
+            entries[at].value = shown;
+            self.walk.last_put = at;
+        }
     }
 }
 
 /// How a walk reads a field.
-pub(crate) trait Spec {
+pub(crate) trait Spec: Sized {
     type Value;
 
     fn read(self, docs: Docs, section: &mut Section<'_>) -> Self::Value;
+
+    /// Records the value in effect, if a check has changed it since it was read.
+    fn write(self, _: &Self::Value, _: &mut Section<'_>) {}
 }
 
 /// A section that can be read.
 pub(crate) trait Read {
     fn read(section: &mut Section<'_>) -> Self;
+
+    /// Records the values in effect.
+    fn write(&self, section: &mut Section<'_>);
 }
 
 /// The documented defaults of a section.
@@ -255,7 +304,13 @@ impl<F: ValueType> Spec for Key<F> {
             &value_type,
             DefaultValue { value: Some(value_type.to_toml(&default)), words },
         );
-        section.parse_value(name, &value_type).unwrap_or(default)
+        let value = section.parse_value(name, &value_type).unwrap_or(default);
+        section.put(name, &value_type, Some(&value));
+        value
+    }
+
+    fn write(self, value: &F::Value, section: &mut Section<'_>) {
+        section.put(self.name, &self.value_type, Some(value));
     }
 }
 
@@ -273,7 +328,13 @@ impl<F: ValueType> Spec for Unset<F> {
     fn read(self, docs: Docs, section: &mut Section<'_>) -> Self::Value {
         let Self(name, value_type, absent) = self;
         section.record(name, docs, &value_type, DefaultValue { value: None, words: Some(absent) });
-        section.parse_value(name, &value_type)
+        let value = section.parse_value(name, &value_type);
+        section.put(name, &value_type, value.as_ref());
+        value
+    }
+
+    fn write(self, value: &Self::Value, section: &mut Section<'_>) {
+        section.put(self.0, &self.1, value.as_ref());
     }
 }
 
@@ -295,8 +356,13 @@ impl<R: Read> Spec for Nested<R> {
     fn read(self, docs: Docs, section: &mut Section<'_>) -> R {
         let mut child = section.child(self.0);
         child.document(docs);
-        let value = R::read(&mut child);
-        (self.1)(value, &mut child)
+        let value = (self.1)(R::read(&mut child), &mut child);
+        value.write(&mut child);
+        value
+    }
+
+    fn write(self, value: &R, section: &mut Section<'_>) {
+        value.write(&mut section.child(self.0));
     }
 }
 
@@ -312,5 +378,9 @@ impl<R: Read> Spec for Shared<R> {
 
     fn read(self, _: Docs, section: &mut Section<'_>) -> R {
         R::read(section)
+    }
+
+    fn write(self, value: &R, section: &mut Section<'_>) {
+        value.write(section);
     }
 }

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::bucket::Secret;
+use crate::effective::Shown;
 use crate::file_access::{self, Exposure};
 use crate::regular_file::open_regular;
 use crate::setting::Raw;
-use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
+use crate::value_type::{ValueError, ValueErrors, ValueType, quoted, toml_text};
 
 /// A secret has one line or a few lines.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -126,7 +127,7 @@ impl ValueType for SecretPath {
     }
 
     fn to_toml(&self, value: &SecretFile) -> String {
-        quoted(&value.0.display().to_string())
+        toml_text(&value.0.display().to_string())
     }
 }
 
@@ -147,6 +148,10 @@ impl ValueType for SecretFromFile {
 
     fn accepts(&self) -> String {
         SecretPath.accepts()
+    }
+
+    fn shown(&self, _: &Secret, raw: Option<&Raw>) -> Shown {
+        Shown::path(raw)
     }
 
     fn to_toml(&self, _: &Secret) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Only a macro can use one doc comment for rustdoc and for the reference in `docs/configuration.md`.
 
-/// Declares a section: its struct, its `Read` implementation and its defaults.
+/// Declares a section: its struct, how it is read and its effective values are recorded, and its defaults.
 macro_rules! section {
     ($(#[$outer:meta])* $vis:vis struct $name:ident {
         $($(#[doc = $doc:literal])* $field_vis:vis $field:ident: $type:ty = $spec:expr;)*
@@ -16,6 +16,10 @@ macro_rules! section {
         impl $crate::schema::Read for $name {
             fn read(section: &mut $crate::schema::Section<'_>) -> Self {
                 Self { $($field: section.read_field(&[$($doc),*], $spec),)* }
+            }
+
+            fn write(&self, section: &mut $crate::schema::Section<'_>) {
+                $($crate::schema::Spec::write($spec, &self.$field, section);)*
             }
         }
 

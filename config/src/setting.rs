@@ -3,6 +3,7 @@
 //! Every source is flattened to leaves, and a later source replaces a leaf of an earlier one. A list is one leaf: a variable with
 //! two endpoints replaces the three of the file, it does not add to them.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -48,6 +49,12 @@ impl KeyPath {
     /// The environment variable that sets this key.
     pub(crate) fn variable(&self) -> String {
         format!("{VARIABLE_PREFIX}{}", self.0.join("__").to_uppercase())
+    }
+}
+
+impl Borrow<[String]> for KeyPath {
+    fn borrow(&self) -> &[String] {
+        &self.0
     }
 }
 
@@ -137,10 +144,12 @@ fn is_within(text: &str, open: char, close: char) -> bool {
     text.trim().strip_prefix(open).is_some_and(|rest| rest.ends_with(close))
 }
 
-/// A raw value and its origin.
+/// A raw value and where it was set.
 pub(crate) struct Setting {
     pub(crate) raw: Raw,
     pub(crate) origin: Origin,
+    /// the line of its key in a file, if the parser gives it
+    pub(crate) line: Option<usize>,
 }
 
 /// The merged sources.

@@ -151,9 +151,11 @@ impl MergedSources {
     fn merge_document(&mut self, name: &Path, text: &str, origin: &Origin) {
         match document::parse(name, text) {
             Ok(leaves) => {
-                let settings =
-                    leaves.into_iter().map(|(path, raw)| (path, Setting { raw, origin: origin.clone() }));
-                self.settings.extend(settings);
+                let lines = document::lines(name, text);
+                self.settings.extend(leaves.into_iter().map(|(path, raw)| {
+                    let line = lines.get(&path).copied();
+                    (path, Setting { raw, origin: origin.clone(), line })
+                }));
             }
             Err(error) => self.refuse(name.display().to_string(), origin.clone(), error),
         }
@@ -165,7 +167,7 @@ impl MergedSources {
             let path = KeyPath::of_variable(&name);
             let key = path.to_string();
             let origin = Origin::Variable(name);
-            let setting = Setting { raw: Raw::Variable(value), origin: origin.clone() };
+            let setting = Setting { raw: Raw::Variable(value), origin: origin.clone(), line: None };
             let earlier = self.settings.insert(path, setting).map(|earlier| earlier.origin);
             if let Some(Origin::Variable(earlier)) = earlier {
                 self.refuse(key, origin, ValueError::new(format!("is also set by {earlier}")));

@@ -1,7 +1,8 @@
-//! The routes of the admin listener: status, metrics, probes, and chaos if `admin.chaos` allows it.
+//! The routes of the admin listener: status, configuration, metrics, probes, and chaos if `admin.chaos` allows it.
 
 pub(crate) mod access;
 mod authentication;
+pub(crate) mod config;
 mod decisions;
 pub(crate) mod rejection;
 mod role;
@@ -34,11 +35,12 @@ const STATUS_SCHEMA: &str = include_str!("documents/status.schema.json");
 const OPENAPI: &str = include_str!("documents/openapi.json");
 
 /// Registers every route of the admin listener.
-pub(crate) fn routes(config: &mut ServiceConfig) {
-    config
+pub(crate) fn routes(service: &mut ServiceConfig) {
+    service
         .route("/status", get_or_head().to(status_page))
         .route("/status.schema.json", get_or_head().to(status_schema))
         .route("/openapi.json", get_or_head().to(openapi))
+        .route("/config", get_or_head().to(config::page))
         .route("/metrics", get_or_head().to(metrics))
         .route("/livez", get_or_head().to(probes::live))
         .route("/readyz", get_or_head().to(probes::ready))
@@ -172,7 +174,7 @@ fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /status, /status.schema.json, /openapi.json, /metrics, /decisions, /explain, /livez, /readyz, POST /explain, POST and DELETE /session, and \
+    let message = "the admin listener answers GET /status, /config, /status.schema.json, /openapi.json, /metrics, /decisions, /explain, /livez, /readyz, POST /explain, POST and DELETE /session, and \
                    POST /actors/{name}/crash, /actors/{name}/stall, /requests/crash";
     admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

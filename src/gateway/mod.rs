@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use slog::{Logger, info};
 use tidegate_actors::{ActorSystem, Launch, Launches, clock};
-use tidegate_config::Config;
+use tidegate_config::{Config, EffectiveConfig};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -103,6 +103,7 @@ impl Gateway {
     /// An address cannot be bound, or a resource that the configuration names is not available.
     pub fn start(
         config: Config,
+        effective: EffectiveConfig,
         log: Logger,
         log_stats: Arc<LogStats>,
     ) -> Result<RunningGateway, StartError> {
@@ -165,6 +166,7 @@ impl Gateway {
             idle_closer: IdleCloser::register(&registry)?,
             shortages: ShortageMetrics::register(&registry)?,
             config,
+            effective,
         });
         let (server, open) = serve(&shared, launches, (data_socket, admin_socket), accept_metrics)?;
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));

@@ -73,6 +73,15 @@ pub fn add_warnings(config: &Config, warnings: &mut Warnings) {
     add_memory_warnings(config, warnings);
     if let Some((message, hint)) = DescriptorBudget::new(config).shortfall(hard_descriptor_limit()) {
         warnings.add("monitor.descriptor_limit", message, Some(hint));
+    } else if let Some(limit) =
+        config.monitor.descriptor_limit.filter(|limit| *limit > hard_descriptor_limit())
+    {
+        let message = format!(
+            "{limit} has no effect: the limit of open files is {}, which is lower",
+            hard_descriptor_limit()
+        );
+        let hint = "lower it, or raise the limit of open files (ulimit -n, LimitNOFILE= in systemd, --ulimit nofile in Docker)";
+        warnings.add("monitor.descriptor_limit", message, Some(hint.to_owned()));
     }
 }
 

@@ -50,7 +50,9 @@ fn a_pool_below_its_gate_warns() {
     };
     warns(
         both,
-        &["buckets.b.s3.connection_pool.size: 50 is below buckets.b.s3.concurrency.max_concurrent (900)"],
+        &[
+            "buckets.b.s3.connection_pool.size: 50 is below buckets.b.s3.concurrency.max_concurrent (900, from TIDEGATE_",
+        ],
     );
 }
 
@@ -71,7 +73,9 @@ async fn the_default_of_the_pool_follows_the_gate() {
 fn a_cap_below_a_gate_warns() {
     warns(
         || bucket().set("server.max_concurrent_requests", "10"),
-        &["server.max_concurrent_requests: 10 is below buckets.b.s3.concurrency.max_concurrent (50)"],
+        &[
+            "server.max_concurrent_requests: 10 is below buckets.b.s3.concurrency.max_concurrent (50, default)",
+        ],
     );
 }
 
@@ -80,12 +84,65 @@ fn a_cap_below_a_gate_warns() {
 fn a_total_below_a_timeout_warns() {
     warns(
         || bucket().set("server.request_timeout", "10"),
-        &["server.request_timeout: 10 s is below buckets.b.s3.timeout (20 s)"],
+        &["server.request_timeout: 10 s is below buckets.b.s3.timeout (20 s, default)"],
     );
     warns(
         || bucket().set("buckets.b.s3.timeout", "40s"),
-        &["buckets.b.s3.timeout: 40 s is above server.request_timeout (30 s)"],
+        &["buckets.b.s3.timeout: 40 s is above server.request_timeout (30 s, default)"],
     );
+}
+
+/// G12: keys of a feature that another key switches off, and values that are never reached; both keys have value and origin
+#[test]
+fn keys_that_defeat_each_other_warn() {
+    const BUCKET: &str = "TIDEGATE_BUCKETS__B__S3__";
+    for (keys, words) in [
+        (
+            [("retry.max_attempts", "1"), ("retry.budget.percent", "10")],
+            "buckets.b.s3.retry.budget.percent: 10 % has no effect: buckets.b.s3.retry.max_attempts (1, from @RETRY__MAX_ATTEMPTS)",
+        ),
+        (
+            [("circuit_breaker.failure_threshold", "60"), ("circuit_breaker.window_calls", "110")],
+            "buckets.b.s3.circuit_breaker.failure_threshold: 60 is never reached: \
+             buckets.b.s3.circuit_breaker.failure_rate_threshold (50 %, default) of \
+             buckets.b.s3.circuit_breaker.window_calls (110, from @CIRCUIT_BREAKER__WINDOW_CALLS) opens the circuit after at most \
+             55 consecutive failures",
+        ),
+        (
+            [("concurrency.queue_timeout_ms", "30s"), ("concurrency.max_queued", "10")],
+            "buckets.b.s3.concurrency.queue_timeout_ms: 30000 ms is not below server.request_timeout (30 s, default)",
+        ),
+        (
+            [("concurrency.adaptive.enabled", "yes"), ("concurrency.adaptive.min", "50")],
+            "buckets.b.s3.concurrency.adaptive.min: 50 is not below the lower of \
+             buckets.b.s3.concurrency.max_concurrent (50, default)",
+        ),
+    ] {
+        let built = || {
+            keys.iter()
+                .fold(bucket(), |builder, (key, value)| builder.set(&format!("buckets.b.s3.{key}"), value))
+        };
+        warns(built, &[&words.replace('@', BUCKET)]);
+    }
+}
+
+/// G12, X1: a descriptor limit that the system does not give
+#[test]
+fn a_descriptor_limit_above_that_of_the_system_warns() {
+    let above = || bucket().ulimit("-n 4096").set("monitor.descriptor_limit", "5000");
+    warns(
+        above,
+        &["monitor.descriptor_limit: 5000 has no effect: the limit of open files is 4096, which is lower"],
+    );
+}
+
+/// G12, P1: a pool that alone is set lowers the default of the gate, and the listing shows it
+#[test]
+fn the_default_of_the_gate_follows_the_pool() {
+    let small = || bucket().set("buckets.b.s3.connection_pool.size", "20");
+    assert_eq!(check(small().argument("--strict")).code, Some(0));
+    let shown = small().argument("config").argument("buckets.b.s3.concurrency.max_concurrent").run();
+    assert!(shown.stdout.ends_with("\n#buckets.b.s3.concurrency.max_concurrent = 20\n"), "{shown:?}");
 }
 
 /// G12, X1

@@ -9,7 +9,7 @@ use crate::schema::{Docs, Read as _, Section, Spec, key};
 use crate::section::section;
 use crate::setting::Raw;
 use crate::value_type::{
-    Choice, Flag, ValueError, ValueErrors, ValueType, is_http_token, list, quoted, whole_seconds,
+    Choice, Flag, ValueError, ValueErrors, ValueType, is_http_token, list, quoted, toml_text, whole_seconds,
 };
 
 const ANY: &str = "*";
@@ -73,7 +73,7 @@ impl ValueType for Origin {
     }
 
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }
 
@@ -98,7 +98,7 @@ impl ValueType for HeaderName {
     }
 
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }
 
@@ -133,7 +133,7 @@ impl Spec for CorsKeys {
     type Value = Option<CorsConfig>;
 
     fn read(self, docs: Docs, section: &mut Section<'_>) -> Option<CorsConfig> {
-        let is_set = section.origin_within(self.0).is_some();
+        let is_set = section.is_set_within(self.0);
         let mut child = section.child(self.0);
         child.document(docs);
         let written = Keys::read(&mut child);

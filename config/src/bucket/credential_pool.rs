@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials};
 use super::secret::Secret;
+use crate::effective::Shown;
 use crate::schema::{Docs, Read, Section, Spec, key, shared, unset};
 use crate::secret_file::SecretPath;
 use crate::section::section;
 use crate::setting::Raw;
 use crate::value_type::{
-    ValueError, ValueErrors, ValueType, Word, is_http_token, nonzero_size, quoted, seconds, whole,
+    ValueError, ValueErrors, ValueType, Word, is_http_token, nonzero_size, quoted, seconds, toml_text, whole,
 };
 
 /// A name is the value of a metric label.
@@ -239,7 +240,7 @@ impl ValueType for CredentialHeader {
     }
 
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }
 
@@ -274,6 +275,10 @@ impl ValueType for HeaderValueText {
         true
     }
 
+    fn shown(&self, _: &Secret, _: Option<&Raw>) -> Shown {
+        Shown::secret()
+    }
+
     fn to_toml(&self, _: &Secret) -> String {
         "\"…\"".to_owned()
     }
@@ -292,6 +297,10 @@ impl ValueType for HeaderValueFromFile {
 
     fn accepts(&self) -> String {
         SecretPath.accepts()
+    }
+
+    fn shown(&self, _: &Secret, raw: Option<&Raw>) -> Shown {
+        Shown::path(raw)
     }
 
     fn to_toml(&self, _: &Secret) -> String {

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use super::endpoint::{BaseUrl, Endpoint, Scheme};
 use super::secret::Secret;
+use crate::effective::Shown;
 use crate::schema::{Section, key, nested, unset};
 use crate::secret_file::{SecretFile, SecretFromFile, SecretPath};
 use crate::section::section;
@@ -81,8 +82,8 @@ const SOURCES: [&[&str]; 3] = [
 
 /// Rejects named credentials together with a single one.
 pub(super) fn check_one_source(section: &mut Section<'_>) {
-    let single = SOURCES.iter().copied().flatten().find(|key| section.origin_within(key).is_some());
-    if let Some(single) = single.filter(|_| section.origin_within("credentials").is_some()) {
+    let single = SOURCES.iter().copied().flatten().find(|key| section.is_set_within(key));
+    if let Some(single) = single.filter(|_| section.is_set_within("credentials")) {
         let message = format!("cannot be set together with {}", section.full_key(single));
         section.refuse(
             "credentials",
@@ -97,7 +98,7 @@ impl CredentialKeys {
     pub(super) fn check(&self, section: &mut Section<'_>) {
         let set: Vec<&str> = SOURCES
             .iter()
-            .filter_map(|keys| keys.iter().find(|key| section.origin_within(key).is_some()))
+            .filter_map(|keys| keys.iter().find(|key| section.is_set_within(key)))
             .copied()
             .collect();
         if let [first, second, ..] = set[..] {
@@ -213,6 +214,10 @@ impl ValueType for ProfilesFromFile {
 
     fn accepts(&self) -> String {
         SecretPath.accepts()
+    }
+
+    fn shown(&self, _: &Profiles, raw: Option<&Raw>) -> Shown {
+        Shown::path(raw)
     }
 
     fn to_toml(&self, _: &Profiles) -> String {

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::schema::Section;
 use crate::setting::Raw;
-use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
+use crate::value_type::{ValueError, ValueErrors, ValueType, quoted, toml_text};
 
 /// The scheme of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -185,7 +185,7 @@ impl ValueType for BaseUrl {
     }
 
     fn to_toml(&self, value: &Endpoint) -> String {
-        quoted(&value.url())
+        toml_text(&value.url())
     }
 }
 

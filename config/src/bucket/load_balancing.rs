@@ -6,10 +6,13 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::endpoint::{BaseUrl, Endpoint};
+use crate::effective::Shown;
 use crate::schema::{Section, key, unset};
 use crate::section::section;
 use crate::setting::Raw;
-use crate::value_type::{ValueError, ValueErrors, ValueType, list, nonzero, percent, quoted, seconds, whole};
+use crate::value_type::{
+    ValueError, ValueErrors, ValueType, list, nonzero, percent, quoted, seconds, toml_text, whole,
+};
 
 section! {
     /// Ejection of endpoints that fail while others do not.
@@ -158,7 +161,15 @@ impl ValueType for RequestPath {
         "path, such as /minio/health/live".to_owned()
     }
 
+    fn shown(&self, value: &String, _: Option<&Raw>) -> Shown {
+        match value.split_once('?') {
+            // a query may hold a token
+            Some((path, _)) => Shown::Hidden(format!("{path}?(hidden)")),
+            None => Shown::Toml(self.to_toml(value)),
+        }
+    }
+
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }

@@ -11,6 +11,7 @@ mod breaker;
 mod cors;
 mod credential_pool;
 mod credentials;
+mod demo;
 mod endpoint;
 mod forwarded;
 mod hedging;
@@ -30,7 +31,7 @@ use crate::cost::{Costs, OwnCostKeys, OwnCosts};
 use crate::policy::{ACCESS, Access};
 use crate::rate_limit::{RateLimit, RateLimitKeys};
 use crate::s3::RegionName;
-use crate::schema::{Read as _, Section, defaults, key, nested, unset};
+use crate::schema::{Read as _, Section, key, nested, unset};
 use crate::section::section;
 use crate::server::ServerConfig;
 use crate::value_type::{Choice, bytes, list, or_unlimited, quoted, seconds};
@@ -40,6 +41,7 @@ pub use breaker::{BreakerConfig, BreakerMode};
 pub use cors::CorsConfig;
 pub use credential_pool::{CredentialPoolConfig, Identity, PooledCredential};
 pub use credentials::{ContainerCredentials, Credentials};
+pub(crate) use demo::{DEMO, demo};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use forwarded::ForwardedHeaders;
 pub use hedging::HedgingConfig;
@@ -63,9 +65,6 @@ pub(crate) use endpoint::BaseUrl;
 use forwarded::FORWARDED_HEADERS;
 pub(crate) use pattern::Glob;
 use upstream::{HttpKeys, S3Keys};
-
-/// The name of the section of the embedded origin, and of its first bucket.
-pub(crate) const DEMO: &str = "demo";
 
 /// Eight times the chunk size of SDKs. Sixteen concurrent uploads then need at most 64 MiB.
 const CHUNK_SIZE: u64 = 1 << 20;
@@ -282,7 +281,7 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
         Kind::S3 => Kind::Http,
         Kind::Http => Kind::S3,
     };
-    if section.origin_within(other.as_str()).is_some() {
+    if section.is_set_within(other.as_str()) {
         let hint = format!(
             "use {}, or set {} to {}",
             section.full_key(keys.kind.as_str()),
@@ -301,7 +300,30 @@ fn read_one(buckets: &mut Section<'_>, name: &str, inherited: &Inherited) -> Buc
         }
         Kind::Http => keys.http.check(&mut section.child("http"), total),
     }
-    resolve(named, keys, inherited)
+    section.exclude(other.as_str());
+    let mut effective = keys.clone();
+    let bucket = resolve(named, keys, inherited);
+    effective.adopt(&bucket);
+    effective.write(&mut section);
+    bucket
+}
+
+impl Keys {
+    /// Takes over the values that depend on other keys.
+    fn adopt(&mut self, bucket: &BucketConfig) {
+        self.pattern = Some(bucket.pattern.clone());
+        if bucket.auth.contains(&AuthMethod::Anonymous) {
+            self.anonymous = Some(bucket.anonymous.clone());
+        }
+        self.sigv2_max_lifetime = Some(bucket.sigv2_max_lifetime);
+        self.forwarded = Some(bucket.forwarded);
+        self.max_request_size = Some(bucket.max_request_size);
+        self.costs = bucket.costs.into();
+        match bucket.kind {
+            Kind::S3 => self.s3.adopt(&bucket.upstream),
+            Kind::Http => self.http.adopt(&bucket.upstream),
+        }
+    }
 }
 
 /// Rejects keys for authentication methods that `auth` does not list.
@@ -364,25 +386,4 @@ fn resolve(named: Pattern, keys: Keys, inherited: &Inherited) -> BucketConfig {
         costs: costs.with_defaults(inherited.costs),
         upstream,
     }
-}
-
-/// The section of the embedded origin, for all of its buckets. Requests to the origin are signed. Every client may use it; if other
-/// machines can reach the listener, for reads and listings only.
-pub(crate) fn demo(
-    server: &ServerConfig,
-    costs: Costs,
-    endpoint: Endpoint,
-    credentials: Credentials,
-) -> BucketConfig {
-    let inherited = Inherited::of(server, true, costs);
-    let mut bucket = resolve(Pattern::any(), defaults(), &inherited);
-    bucket.is_embedded = true;
-    bucket.auth = vec![AuthMethod::Anonymous];
-    bucket.anonymous = match server.address.is_loopback() {
-        true => Access::ALL.to_vec(),
-        false => vec![Access::Read, Access::List],
-    };
-    bucket.upstream.endpoints = vec![endpoint];
-    bucket.upstream.credentials = Some(credentials);
-    bucket
 }

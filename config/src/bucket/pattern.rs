@@ -9,7 +9,7 @@
 use tidegate_s3::bucket_name::{self, BucketNameError};
 
 use crate::setting::Raw;
-use crate::value_type::{ValueError, ValueErrors, ValueType, quoted};
+use crate::value_type::{ValueError, ValueErrors, ValueType, quoted, toml_text};
 
 const NAME_BYTES_MAX: usize = 128;
 
@@ -168,7 +168,7 @@ impl ValueType for Glob {
     }
 
     fn to_toml(&self, value: &Pattern) -> String {
-        quoted(value.as_str())
+        toml_text(value.as_str())
     }
 }
 
@@ -198,7 +198,7 @@ impl ValueType for BucketName {
     }
 
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }
 

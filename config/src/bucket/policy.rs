@@ -98,7 +98,8 @@ section! {
         /// maximum concurrent requests to the upstream
         ///
         /// Set it to the number that the upstream serves well. Watch `tidegate_request_queue_depth`.
-        pub max_concurrent: NonZeroUsize = key("max_concurrent", whole(1..=100_000), nonzero_size(50));
+        pub max_concurrent: NonZeroUsize = key("max_concurrent", whole(1..=100_000), nonzero_size(50))
+            .default_text("50, or `connection_pool.size` if that is smaller");
         /// maximum requests in the wait queue; 0 refuses at once
         pub max_queued: usize = key("max_queued", whole(0..=1_000_000), 100);
         /// maximum time in the wait queue; beyond it 503
@@ -200,7 +201,7 @@ impl ConcurrencyConfig {
                 }
             }
         }
-        if self.max_queued == 0 && section.origin_within("priority").is_some() {
+        if self.max_queued == 0 && section.is_set_within("priority") {
             let message =
                 format!("has no effect: {} is 0, so no request waits", section.full_key("max_queued"));
             section.refuse("priority", message, None);

@@ -9,7 +9,7 @@ use crate::regular_file::read_text;
 use crate::schema::{Section, key, unset};
 use crate::section::section;
 use crate::setting::Raw;
-use crate::value_type::{Flag, ValueError, ValueErrors, ValueType, quoted};
+use crate::value_type::{Flag, ValueError, ValueErrors, ValueType, quoted, toml_text};
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
@@ -96,6 +96,6 @@ impl ValueType for PemFromFile {
     }
 
     fn to_toml(&self, value: &Pem) -> String {
-        quoted(&value.path)
+        toml_text(&value.path)
     }
 }

@@ -208,6 +208,12 @@ section! {
 }
 
 impl S3Keys {
+    /// Takes over the values that depend on other keys.
+    pub(super) fn adopt(&mut self, upstream: &UpstreamConfig) {
+        self.long_operation_timeout = upstream.long_operation_timeout.unwrap_or(self.long_operation_timeout);
+        self.common.concurrency = upstream.concurrency.clone();
+    }
+
     /// Adjusts defaults to the keys that are set, then rejects contradictions.
     ///
     /// `served` are the bucket names that clients use.
@@ -224,6 +230,7 @@ impl S3Keys {
             Addressing::Path => self.tls.check_path_addressing(section),
             Addressing::Virtual => check_virtual(section, endpoints, (self.bucket.as_deref(), served)),
         }
+        self.common.adjust_gate(section);
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
@@ -258,6 +265,11 @@ impl S3Keys {
 }
 
 impl HttpKeys {
+    /// Takes over the values that depend on other keys.
+    pub(super) fn adopt(&mut self, upstream: &UpstreamConfig) {
+        self.common.concurrency = upstream.concurrency.clone();
+    }
+
     /// Adjusts defaults to the keys that are set, then rejects contradictions.
     pub(super) fn check(&mut self, section: &mut Section<'_>, total: (&str, Duration)) {
         self.common.adjust_pool(section);
@@ -268,6 +280,7 @@ impl HttpKeys {
             let hint = format!("set {}, or remove this key", section.full_key("credentials"));
             section.refuse("credential_check_path", "has no effect without credentials", Some(hint));
         }
+        self.common.adjust_gate(section);
     }
 
     pub(super) fn resolve(self, request_timeout: Duration) -> UpstreamConfig {
@@ -284,6 +297,19 @@ impl CommonKeys {
             self.connection_pool.size = self.connection_pool.size.max(self.concurrency.max_concurrent);
         }
         self.connection_pool.check(&mut section.child("connection_pool"));
+    }
+
+    /// Lowers the unset concurrency limit to the pool size, which limits the requests too, but not below the adaptive minimum.
+    fn adjust_gate(&mut self, section: &mut Section<'_>) {
+        let concurrency = &mut self.concurrency;
+        if self.connection_pool.size < concurrency.max_concurrent
+            && !section.child("concurrency").is_set("max_concurrent")
+        {
+            let is_min_set = section.within(&["concurrency", "adaptive"]).is_set("min");
+            let least = if is_min_set { concurrency.adaptive.min } else { self.connection_pool.size };
+            concurrency.max_concurrent = self.connection_pool.size.max(least);
+            concurrency.adaptive.min = concurrency.adaptive.min.min(concurrency.max_concurrent);
+        }
     }
 
     /// Rejects contradictions. `total` is the key of the total request timeout, and its value.

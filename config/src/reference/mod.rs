@@ -6,6 +6,8 @@
 pub(crate) mod groups;
 pub(crate) mod page;
 
+use std::sync::OnceLock;
+
 use crate::Config;
 use crate::problem::Origin;
 use crate::schema::{Docs, Entry, Walk};
@@ -24,8 +26,9 @@ const INNER_MAPS: [&[&str]; 2] =
     [&["buckets", NAME, "s3", "credentials"], &["buckets", NAME, "http", "credentials"]];
 
 /// A walk over a configuration with one entry in each map, so that it visits all keys.
-fn survey() -> Walk {
-    let one = |path: KeyPath| (path.child(NAME), Setting { raw: Raw::Empty, origin: Origin::Default });
+pub(crate) fn survey() -> Walk {
+    let one =
+        |path: KeyPath| (path.child(NAME), Setting { raw: Raw::Empty, origin: Origin::Default, line: None });
     let maps = MAPS.iter().map(|map| KeyPath::new([*map]));
     let inner = INNER_MAPS.iter().map(|map| KeyPath::new(map.iter().copied()));
     let mut walk = Walk::over(maps.chain(inner).map(one).collect::<Settings>());
@@ -53,13 +56,19 @@ pub(crate) fn keys() -> Vec<KeyPath> {
 
 /// Whether a variable of this name holds a secret, which must be removed from the environment of the process (C5).
 pub fn is_secret_variable(name: &str) -> bool {
+    // one survey for all variables
+    static SECRETS: OnceLock<Vec<KeyPath>> = OnceLock::new();
+    let secrets = SECRETS.get_or_init(|| {
+        let entries = survey().entries.into_iter();
+        entries.filter(|entry| entry.is_secret).map(|entry| entry.path).collect()
+    });
     let is_any = |segment: &str| segment.bytes().all(|byte| byte.is_ascii_uppercase());
-    let matches = |entry: &Entry, path: &KeyPath| {
-        let (known, given) = (entry.path.segments(), path.segments());
+    let matches = |secret: &KeyPath, path: &KeyPath| {
+        let (known, given) = (secret.segments(), path.segments());
         known.len() == given.len() && known.iter().zip(given).all(|(key, name)| is_any(key) || key == name)
     };
     let path = KeyPath::of_variable(name);
-    survey().entries.iter().any(|entry| entry.is_secret && matches(entry, &path))
+    secrets.iter().any(|secret| matches(secret, &path))
 }
 
 /// The spelling of values, as a Markdown table.

@@ -24,6 +24,9 @@ All keys of tidegate. [config/default.toml](../config/default.toml) has the same
 **Sources.** Later ones have precedence, key by key: the defaults, a TOML or YAML file (`--config FILE` or `TIDEGATE_CONFIG`), environment
 variables. `tidegate check` checks a configuration and names every error with its key and source.
 
+**Effective values.** `tidegate config` prints every key with its value, and with `--origin` also where the value is set. `GET /config` of
+the admin listener has the values of the running process. See [operations](operations.md#the-effective-configuration).
+
 **Environment variables.** The variable of a key is `TIDEGATE_` and the key in upper case, with two underscores for each dot:
 `server.port` is `TIDEGATE_SERVER__PORT`. Commas separate the items of a list.
 
@@ -166,7 +169,7 @@ fn push_group(page: &mut String, rows: &[&Row]) {
 }
 
 /// The first paragraph of a doc comment, and the rest of it.
-fn paragraphs(docs: Docs) -> (String, String) {
+pub(crate) fn paragraphs(docs: Docs) -> (String, String) {
     let join = |lines: &[&str]| {
         let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
         lines.collect::<Vec<_>>().join(" ")

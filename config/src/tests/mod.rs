@@ -4,12 +4,14 @@ mod admin;
 mod bad_bucket;
 mod bad_input;
 mod credential_pool;
+mod effective;
 mod files;
 mod good_input;
 mod hints;
 mod reference;
 mod secrets;
 mod temporary_keys;
+mod warning_pairs;
 mod warnings;
 
 use crate::{Config, Problems, Sources, load};

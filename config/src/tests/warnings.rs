@@ -5,62 +5,63 @@ use std::collections::BTreeSet;
 use super::{DEMO, lines, toml_examples};
 use crate::*;
 
-fn warned(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn warned(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let sources = Sources::default().text("t.toml", text).environment(variables.iter().copied());
     let loaded = load_with_warnings(sources).unwrap_or_else(|problems| panic!("{problems}\nin {text}"));
     loaded.warnings.iter().map(ToString::to_string).collect()
 }
 
 /// A bucket that is open and lacks nothing.
-const OPEN: &str = "buckets.b.auth = [\"anonymous\"]\nbuckets.b.s3.endpoints = [\"http://store:9000\"]\n";
+pub(super) const OPEN: &str =
+    "buckets.b.auth = [\"anonymous\"]\nbuckets.b.s3.endpoints = [\"http://store:9000\"]\n";
 
 /// The head of a file, then the one warning that it gives.
-const WARNINGS: &[(&str, &str)] = &[
+pub(super) const WARNINGS: &[(&str, &str)] = &[
     (
         "buckets.b.s3.concurrency.max_concurrent = 1024\nbuckets.b.s3.connection_pool.size = 20\n\
          server.max_concurrent_requests = 2000",
-        "buckets.b.s3.connection_pool.size: 20 is below buckets.b.s3.concurrency.max_concurrent (1024): only 20 \
-         requests run at a time (from t.toml); raise it to 1024, or remove it: the default follows max_concurrent",
+        "buckets.b.s3.connection_pool.size: 20 is below buckets.b.s3.concurrency.max_concurrent (1024, from t.toml): only \
+         20 requests run at a time (from t.toml); raise it to 1024, or remove it: the default follows max_concurrent",
     ),
     (
         "server.max_concurrent_requests = 100\nbuckets.b.s3.concurrency.max_concurrent = 101",
-        "server.max_concurrent_requests: 100 is below buckets.b.s3.concurrency.max_concurrent (101): requests are \
+        "server.max_concurrent_requests: 100 is below buckets.b.s3.concurrency.max_concurrent (101, from t.toml): requests are \
          refused before that limit is reached (from t.toml); raise it, or lower the limit of the bucket",
     ),
     (
         "server.max_concurrent_requests = 10",
-        "server.max_concurrent_requests: 10 is below buckets.b.s3.concurrency.max_concurrent (50): requests are \
+        "server.max_concurrent_requests: 10 is below buckets.b.s3.concurrency.max_concurrent (50, default): requests are \
          refused before that limit is reached (from t.toml); raise it, or lower the limit of the bucket",
     ),
     (
         "buckets.b.s3.concurrency.max_queued = 960",
-        "buckets.b.s3.concurrency.max_queued: 960 and max_concurrent (50) are together above \
-         server.max_concurrent_requests (1000): requests are refused before the queue is full (from t.toml); lower \
+        "buckets.b.s3.concurrency.max_queued: 960 and buckets.b.s3.concurrency.max_concurrent (50, default) are together above \
+         server.max_concurrent_requests (1000, default): requests are refused before the queue is full (from t.toml); lower \
          it, or raise server.max_concurrent_requests",
     ),
     (
         "buckets.b.s3.timeout = 31",
-        "buckets.b.s3.timeout: 31 s is above server.request_timeout (30 s), which ends earlier (from t.toml); lower it, \
+        "buckets.b.s3.timeout: 31 s is above server.request_timeout (30 s, default), which ends earlier (from t.toml); lower it, \
          or raise server.request_timeout",
     ),
     (
         "server.request_timeout = 10",
-        "server.request_timeout: 10 s is below buckets.b.s3.timeout (20 s): a slow first attempt leaves no time for a \
+        "server.request_timeout: 10 s is below buckets.b.s3.timeout (20 s, default): a slow first attempt leaves no time for a \
          second (from t.toml); raise it, or lower the timeout",
     ),
     (
         "server.request_timeout = \"1m\"\nserver.drain_timeout = \"10s\"",
-        "server.drain_timeout: 10 s is below server.request_timeout (60 s): a stop can abort requests (from \
+        "server.drain_timeout: 10 s is below server.request_timeout (60 s, from t.toml): a stop can abort requests (from \
          t.toml); raise it",
     ),
     (
         "buckets.b.s3.long_operation_timeout = 10",
-        "buckets.b.s3.long_operation_timeout: has no effect: it is not above buckets.b.s3.timeout (20 s) (from \
+        "buckets.b.s3.long_operation_timeout: has no effect: it is not above buckets.b.s3.timeout (20 s, default) (from \
          t.toml); raise it, or remove it",
     ),
     (
         "server.send_buffer = \"1M\"\nserver.send_buffer_per_connection = \"2M\"",
-        "server.send_buffer_per_connection: 2097152 is above server.send_buffer (1048576), which all connections \
+        "server.send_buffer_per_connection: \"2MiB\" is above server.send_buffer (\"1MiB\", from t.toml), which all connections \
          share (from t.toml); lower it, or raise server.send_buffer",
     ),
     (
@@ -84,7 +85,7 @@ const WARNINGS: &[(&str, &str)] = &[
     ),
     (
         "concurrency.max_per_client = 1000",
-        "concurrency.max_per_client: 1000 has no effect: server.max_concurrent_requests is 1000 (from t.toml); lower \
+        "concurrency.max_per_client: 1000 has no effect: it is not below server.max_concurrent_requests (1000, default) (from t.toml); lower \
          it",
     ),
     (
@@ -148,13 +149,13 @@ const WARNINGS: &[(&str, &str)] = &[
     ),
     (
         "rate_limit.global.requests_per_second = 100\nrate_limit.per_ip.requests_per_second = 200",
-        "rate_limit.per_ip.requests_per_second: 200 has no effect: rate_limit.global (100 a second, burst 100) \
-         refuses first (from t.toml); lower it, or raise the global limit",
+        "rate_limit.per_ip.requests_per_second: 200 has no effect: rate_limit.global.requests_per_second (100, from t.toml) \
+         and rate_limit.global.burst (100, default) refuse first (from t.toml); lower it, or raise the global limit",
     ),
     (
         "rate_limit.global.requests_per_second = 100\nbuckets.b.rate_limit.requests_per_second = 100",
-        "buckets.b.rate_limit.requests_per_second: 100 has no effect: rate_limit.global (100 a second, burst 100) \
-         refuses first (from t.toml); lower it, or raise the global limit",
+        "buckets.b.rate_limit.requests_per_second: 100 has no effect: rate_limit.global.requests_per_second (100, from t.toml) \
+         and rate_limit.global.burst (100, default) refuse first (from t.toml); lower it, or raise the global limit",
     ),
     (
         "buckets.x = { pattern = \"logs-*\", auth = [\"anonymous\"], s3.endpoints = [\"http://store\"] }\n\
@@ -245,7 +246,7 @@ const POLICY: &str = "[policies.p]\nbuckets = [\"b\"]\nmethods = [\"read\"]\n\
 fn a_key_that_only_variables_name_has_both_spellings() {
     let pair = [("TIDEGATE_KEYS__AKIAXYZ__SECRET", "0123456789"), ("TIDEGATE_KEYS__AKIAXYZ__POLICY", "p")];
     let sources = || Sources::default().text("t.toml", POLICY);
-    let Loaded { config, warnings } = load_with_warnings(sources().environment(pair)).unwrap();
+    let Loaded { config, warnings, .. } = load_with_warnings(sources().environment(pair)).unwrap();
     let key = &config.keys["akiaxyz"];
     assert_eq!((&*key.access_key_id, key.access_key_id_in_capitals.as_deref()), ("akiaxyz", Some("AKIAXYZ")));
     let text: Vec<_> = warnings.iter().map(ToString::to_string).collect();
@@ -257,7 +258,7 @@ fn a_key_that_only_variables_name_has_both_spellings() {
         ]
     );
     let explicit = [pair[0], pair[1], ("TIDEGATE_KEYS__AKIAXYZ__ACCESS_KEY_ID", "AKIAXYZ")];
-    let Loaded { config, warnings } = load_with_warnings(sources().environment(explicit)).unwrap();
+    let Loaded { config, warnings, .. } = load_with_warnings(sources().environment(explicit)).unwrap();
     assert_eq!(config.keys["akiaxyz"].access_key_id_in_capitals, None);
     assert_eq!(warnings.iter().count(), 0);
     let in_file = format!("{POLICY}[keys.app]\npolicy = \"p\"\n");
@@ -287,7 +288,7 @@ fn service_links_are_noted_and_ignored() {
         ("TIDEGATE_PORT_8080_TCP", "tcp://10.96.0.7:8080"),
         ("TIDEGATE_PORT_8080_TCP_ADDR", "10.96.0.7"),
     ];
-    let Loaded { config, warnings } = load_with_warnings(Sources::default().environment(links)).unwrap();
+    let Loaded { config, warnings, .. } = load_with_warnings(Sources::default().environment(links)).unwrap();
     assert_eq!(config, Config::default());
     let notes: Vec<_> = warnings.notes().iter().map(ToString::to_string).collect();
     assert_eq!(

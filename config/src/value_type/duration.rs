@@ -97,6 +97,10 @@ impl ValueType for Seconds {
         format!("{}–{} s", self.0.start(), self.0.end())
     }
 
+    fn unit(&self) -> Option<&'static str> {
+        Some("s")
+    }
+
     fn to_toml(&self, value: &Duration) -> String {
         value.as_secs_f64().to_string()
     }
@@ -127,6 +131,10 @@ impl ValueType for WholeSeconds {
 
     fn accepts(&self) -> String {
         format!("{}–{} s", self.0.start(), self.0.end())
+    }
+
+    fn unit(&self) -> Option<&'static str> {
+        Some("s")
     }
 
     fn to_toml(&self, value: &u32) -> String {
@@ -167,6 +175,10 @@ impl ValueType for Millis {
 
     fn accepts(&self) -> String {
         format!("{}–{} ms", self.0.start(), self.0.end())
+    }
+
+    fn unit(&self) -> Option<&'static str> {
+        Some("ms")
     }
 
     fn to_toml(&self, value: &Duration) -> String {

@@ -12,12 +12,15 @@ mod size;
 mod text;
 mod timestamp;
 
+use crate::effective::Shown;
 use crate::setting::Raw;
 
 pub(crate) use duration::{Seconds, millis, seconds, whole_seconds};
 pub(crate) use number::{decimal, nonzero, nonzero_size, percent, whole};
-pub(crate) use size::{bytes, or_auto, or_unlimited};
-pub(crate) use text::{Address, Choice, Domain, Flag, List, SecretText, Word, is_http_token, list, quoted};
+pub(crate) use size::{UNIT as SIZE_UNIT, bytes, or_auto, or_unlimited, parsed as parsed_size};
+pub(crate) use text::{
+    Address, Choice, Domain, Flag, List, SecretText, Word, is_http_token, list, quoted, toml_text,
+};
 pub(crate) use timestamp::Timestamp;
 
 /// The spelling of values, as a Markdown table.
@@ -74,6 +77,16 @@ pub(crate) trait ValueType {
     /// Whether the value itself is a secret: a variable with a secret is removed from the environment (C5).
     fn is_secret(&self) -> bool {
         false
+    }
+
+    /// The unit of a number.
+    fn unit(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// A value as the effective configuration shows it; `raw` is the setting, if there is one.
+    fn shown(&self, value: &Self::Value, _raw: Option<&Raw>) -> Shown {
+        Shown::Toml(self.to_toml(value))
     }
 
     /// A value in TOML.

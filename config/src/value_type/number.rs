@@ -90,6 +90,10 @@ impl<T: Number> ValueType for Whole<T> {
         format!("{}–{}{unit}", self.range.start(), self.range.end())
     }
 
+    fn unit(&self) -> Option<&'static str> {
+        self.is_percent.then_some("%")
+    }
+
     fn to_toml(&self, value: &T) -> String {
         value.into_u64().map_or_else(String::new, |value| value.to_string())
     }

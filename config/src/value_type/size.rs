@@ -7,6 +7,8 @@ use super::duration::scaled;
 use super::{ValueError, ValueErrors, ValueType, quoted};
 use crate::setting::Raw;
 
+/// The unit of sizes.
+pub(crate) const UNIT: &str = "bytes";
 /// Units and their bytes; the units of written defaults come first.
 const UNITS: [(&str, u64); 17] = [
     ("TiB", 1 << 40),
@@ -52,7 +54,7 @@ fn written(bytes: u64) -> String {
 }
 
 /// The bytes of a text. Fractions of larger units are rounded down to a byte; fractions of a byte are invalid.
-fn parsed(text: &str) -> Option<u128> {
+pub(crate) fn parsed(text: &str) -> Option<u128> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let unit = unit.trim_start();
@@ -81,6 +83,10 @@ impl ValueType for Bytes {
 
     fn accepts(&self) -> String {
         format!("size, {}", self.range())
+    }
+
+    fn unit(&self) -> Option<&'static str> {
+        Some(UNIT)
     }
 
     fn to_toml(&self, value: &u64) -> String {
@@ -124,6 +130,10 @@ impl ValueType for OrWord {
 
     fn accepts(&self) -> String {
         format!("{}, or \"{}\"", self.0.accepts(), self.1)
+    }
+
+    fn unit(&self) -> Option<&'static str> {
+        Some(UNIT)
     }
 
     fn to_toml(&self, value: &Option<u64>) -> String {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{ValueError, ValueErrors, ValueType};
 use crate::bucket::Secret;
+use crate::effective::Shown;
 use crate::hint;
 use crate::setting::Raw;
 
@@ -15,6 +16,20 @@ pub(crate) fn quoted(text: &str) -> String {
     let cut: String = text.chars().take(SHOWN_CHARS_MAX).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
     format!("\"{}{more}\"", cut.escape_debug())
+}
+
+/// A whole value as a TOML string on one line.
+pub(crate) fn toml_text(text: &str) -> String {
+    let mut toml = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => toml.extend(['\\', c]),
+            c if c.is_control() => toml.push_str(&format!("\\U{:08X}", u32::from(c))),
+            c => toml.push(c),
+        }
+    }
+    toml.push('"');
+    toml
 }
 
 /// `true` or `false`, and the words of YAML 1.1 and of shells, in any case.
@@ -138,7 +153,7 @@ impl ValueType for Word {
     }
 
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }
 
@@ -171,7 +186,7 @@ impl ValueType for Domain {
     }
 
     fn to_toml(&self, value: &String) -> String {
-        quoted(value)
+        toml_text(value)
     }
 }
 
@@ -191,6 +206,10 @@ impl ValueType for SecretText {
 
     fn is_secret(&self) -> bool {
         true
+    }
+
+    fn shown(&self, _: &Secret, _: Option<&Raw>) -> Shown {
+        Shown::secret()
     }
 
     fn to_toml(&self, _: &Secret) -> String {

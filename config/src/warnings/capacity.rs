@@ -1,7 +1,6 @@
 //! Warnings about limits, timeouts and buffers without effect, because another one applies earlier.
 
-use std::time::Duration;
-
+use super::setting_text::{self, described, warn};
 use crate::Config;
 use crate::bucket::BucketConfig;
 use crate::schema::Section;
@@ -24,33 +23,26 @@ pub(super) fn find(root: &mut Section<'_>, config: &Config) {
     total_timeout(root, config);
 }
 
-fn seconds_text(duration: Duration) -> String {
-    format!("{} s", duration.as_secs_f64())
-}
-
 fn server(root: &mut Section<'_>, config: &Config) {
     let server = &config.server;
     let mut section = root.child("server");
     let is_set = section.is_set("drain_timeout") && section.is_set("request_timeout");
     if is_set && server.drain_timeout < server.request_timeout {
-        let (drain, request) = (seconds_text(server.drain_timeout), seconds_text(server.request_timeout));
         let message =
-            format!("{drain} is below server.request_timeout ({request}): a stop can abort requests");
-        section.warn("drain_timeout", message, "raise it".to_owned());
+            format!("is below {}: a stop can abort requests", described(&section, "request_timeout"));
+        warn(&mut section, "drain_timeout", &message, "raise it");
     }
     let (all, one) = (server.send_buffer, server.send_buffer_per_connection);
     if one > all && all > 0 {
-        let message = format!("{one} is above server.send_buffer ({all}), which all connections share");
-        section.warn(
-            "send_buffer_per_connection",
-            message,
-            "lower it, or raise server.send_buffer".to_owned(),
-        );
+        let message = format!("is above {}, which all connections share", described(&section, "send_buffer"));
+        let hint = "lower it, or raise server.send_buffer";
+        warn(&mut section, "send_buffer_per_connection", &message, hint);
     }
     let (per_client, cap) = (config.concurrency.max_per_client, server.max_concurrent_requests.get());
     if per_client >= cap {
-        let message = format!("{per_client} has no effect: server.max_concurrent_requests is {cap}");
-        root.child("concurrency").warn("max_per_client", message, "lower it".to_owned());
+        let slots = described(&section, "max_concurrent_requests");
+        let message = format!("has no effect: it is not below {slots}");
+        warn(&mut root.child("concurrency"), "max_per_client", &message, "lower it");
     }
 }
 
@@ -78,45 +70,39 @@ fn pool(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
     let is_set = section.child("concurrency").is_set("max_concurrent")
         && section.child("connection_pool").is_set("size");
     if is_set && size < gate {
-        let other = section.child("concurrency").full_key("max_concurrent");
-        let message = format!("{size} is below {other} ({gate}): only {size} requests run at a time");
+        let other = described(&section.child("concurrency"), "max_concurrent");
+        let message = format!("is below {other}: only {size} requests run at a time");
         let hint = format!("raise it to {gate}, or remove it: the default follows max_concurrent");
-        section.child("connection_pool").warn("size", message, hint);
+        warn(&mut section.child("connection_pool"), "size", &message, hint);
     }
 }
 
 /// A queue that never fills up, because waiting requests also count as requests in flight.
 fn queue(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketConfig) {
+    let slots = described(&root.child("server"), "max_concurrent_requests");
     let mut section = root.within(&["buckets", name, bucket.kind.as_str(), "concurrency"]);
     let (gate, queued) =
         (bucket.upstream.concurrency.max_concurrent.get(), bucket.upstream.concurrency.max_queued);
     let cap = config.server.max_concurrent_requests.get();
     if section.is_set("max_queued") && gate <= cap && gate.saturating_add(queued) > cap {
         let message = format!(
-            "{queued} and max_concurrent ({gate}) are together above server.max_concurrent_requests ({cap}): requests \
-             are refused before the queue is full"
+            "and {} are together above {slots}: requests are refused before the queue is full",
+            described(&section, "max_concurrent")
         );
-        section.warn("max_queued", message, "lower it, or raise server.max_concurrent_requests".to_owned());
+        warn(&mut section, "max_queued", &message, "lower it, or raise server.max_concurrent_requests");
     }
 }
 
 fn upstream_timeouts(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
-    let mut section = root.within(&["buckets", name, bucket.kind.as_str()]);
     let (timeout, total) = (bucket.upstream.timeout, bucket.upstream.request_timeout);
+    let total_text = setting_text::total_timeout(root, total);
+    let mut section = root.within(&["buckets", name, bucket.kind.as_str()]);
     if section.is_set("timeout") && timeout > total {
-        let message = format!(
-            "{} is above server.request_timeout ({}), which ends earlier",
-            seconds_text(timeout),
-            seconds_text(total)
-        );
-        section.warn("timeout", message, "lower it, or raise server.request_timeout".to_owned());
+        let message = format!("is above {total_text}, which ends earlier");
+        warn(&mut section, "timeout", &message, "lower it, or raise server.request_timeout");
     }
     if section.is_set("long_operation_timeout") && bucket.upstream.long_operation_timeout == Some(timeout) {
-        let message = format!(
-            "has no effect: it is not above {} ({})",
-            section.full_key("timeout"),
-            seconds_text(timeout)
-        );
+        let message = format!("has no effect: it is not above {}", described(&section, "timeout"));
         section.warn("long_operation_timeout", message, "raise it, or remove it".to_owned());
     }
 }
@@ -129,12 +115,9 @@ fn total_timeout(root: &mut Section<'_>, config: &Config) {
     };
     let hidden = config.buckets.iter().find(|(name, bucket)| is_hidden(root, name, bucket));
     if let Some((name, bucket)) = hidden {
-        let timeout = root.within(&["buckets", name, bucket.kind.as_str()]).full_key("timeout");
-        let (total, one) =
-            (seconds_text(bucket.upstream.request_timeout), seconds_text(bucket.upstream.timeout));
-        let message =
-            format!("{total} is below {timeout} ({one}): a slow first attempt leaves no time for a second");
-        root.child("server").warn("request_timeout", message, "raise it, or lower the timeout".to_owned());
+        let timeout = described(&root.within(&["buckets", name, bucket.kind.as_str()]), "timeout");
+        let message = format!("is below {timeout}: a slow first attempt leaves no time for a second");
+        warn(&mut root.child("server"), "request_timeout", &message, "raise it, or lower the timeout");
     }
 }
 
@@ -144,12 +127,9 @@ fn gates(root: &mut Section<'_>, config: &Config) {
     let gate = |bucket: &BucketConfig| bucket.upstream.concurrency.max_concurrent.get();
     let widest = config.buckets.iter().max_by_key(|(_, bucket)| gate(bucket));
     let Some((name, bucket)) = widest.filter(|(_, bucket)| gate(bucket) > cap) else { return };
-    let key = root.within(&["buckets", name, bucket.kind.as_str(), "concurrency"]).full_key("max_concurrent");
-    let message =
-        format!("{cap} is below {key} ({}): requests are refused before that limit is reached", gate(bucket));
-    root.child("server").warn(
-        "max_concurrent_requests",
-        message,
-        "raise it, or lower the limit of the bucket".to_owned(),
-    );
+    let section = root.within(&["buckets", name, bucket.kind.as_str(), "concurrency"]);
+    let gate = described(&section, "max_concurrent");
+    let message = format!("is below {gate}: requests are refused before that limit is reached");
+    let hint = "raise it, or lower the limit of the bucket";
+    warn(&mut root.child("server"), "max_concurrent_requests", &message, hint);
 }

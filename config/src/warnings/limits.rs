@@ -1,5 +1,6 @@
 //! Warnings about rate limits without effect, because the limit of all requests refuses earlier.
 
+use super::setting_text::{described, warn};
 use crate::Config;
 use crate::rate_limit::{LimitMode, RateLimit};
 use crate::schema::Section;
@@ -29,15 +30,10 @@ fn check(root: &mut Section<'_>, path: &[&str], limit: Option<RateLimit>, global
     let is_hidden = |limit: &RateLimit| {
         limit.requests_per_second >= global.requests_per_second && limit.burst >= global.burst
     };
-    if let Some(limit) = limit.filter(is_hidden) {
-        let message = format!(
-            "{} has no effect: rate_limit.global ({} a second, burst {}) refuses first",
-            limit.requests_per_second, global.requests_per_second, global.burst
-        );
-        root.within(path).warn(
-            "requests_per_second",
-            message,
-            "lower it, or raise the global limit".to_owned(),
-        );
+    if limit.is_some_and(|limit| is_hidden(&limit)) {
+        let other = root.within(&["rate_limit", "global"]);
+        let [rate, burst] = ["requests_per_second", "burst"].map(|name| described(&other, name));
+        let message = format!("has no effect: {rate} and {burst} refuse first");
+        warn(&mut root.within(path), "requests_per_second", &message, "lower it, or raise the global limit");
     }
 }

@@ -13,6 +13,9 @@ mod limits;
 mod output;
 mod patterns;
 mod regions;
+mod setting_text;
+mod switched_off;
+mod thresholds;
 
 use std::path::PathBuf;
 
@@ -30,6 +33,8 @@ pub(crate) fn find(root: &mut Section<'_>, config: &Config) {
     output::find(root, config);
     patterns::find(root, config);
     regions::find(root, config);
+    switched_off::find(root, config);
+    thresholds::find(root, config);
 }
 
 /// A warning about a configuration file that others can read and that holds a secret, or that others can write.

@@ -1,0 +1,64 @@
+//! `GET /config`: the effective configuration of the running process as JSON (G2). `tidegate config --json` prints the same document.
+//!
+//! The document is made from the configuration with which the process started; no file is read again.
+
+use std::rc::Rc;
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use serde_json::{Value, json};
+use tidegate_config::{EffectiveKey, EffectiveValue, Literal, Origin};
+
+use crate::http::error::{AdminStatus, json_reply};
+use crate::worker::Worker;
+
+/// Replies with every key.
+pub(crate) async fn page(worker: Data<Rc<Worker>>) -> HttpResponse {
+    json_reply(AdminStatus::Ok, &document(worker.shared.effective.keys()))
+}
+
+/// The document for these keys: one object per key.
+pub fn document(keys: impl IntoIterator<Item = EffectiveKey>) -> Value {
+    let keys: Vec<Value> = keys.into_iter().map(|key| of_key(&key)).collect();
+    json!({ "version": env!("CARGO_PKG_VERSION"), "keys": keys })
+}
+
+fn of_key(key: &EffectiveKey) -> Value {
+    let value = match &key.value {
+        EffectiveValue::Hidden(text) => json!(text),
+        EffectiveValue::Absent | EffectiveValue::Toml(_) => key.literal().map_or(Value::Null, to_json),
+    };
+    json!({
+        "key": key.key,
+        "value": value,
+        "is_hidden": matches!(key.value, EffectiveValue::Hidden(_)),
+        "unit": key.unit,
+        "origin": of_origin(key),
+        "default": key.default_literal().map(to_json),
+        "default_text": key.default_text,
+        "is_default": key.is_default(),
+        "range": key.accepts,
+        "about": key.about(),
+    })
+}
+
+fn of_origin(key: &EffectiveKey) -> Value {
+    let (kind, name) = match &key.origin {
+        Origin::Default => ("default", None),
+        Origin::CommandLine => ("argument", None),
+        Origin::File(path) => ("file", Some(path.display().to_string())),
+        Origin::Variable(name) => ("variable", Some(name.clone())),
+        Origin::System => ("system", None),
+    };
+    json!({ "kind": kind, "name": name, "line": key.line })
+}
+
+fn to_json(literal: Literal) -> Value {
+    match literal {
+        Literal::Flag(value) => json!(value),
+        Literal::Integer(value) => json!(value),
+        Literal::Decimal(value) => json!(value),
+        Literal::Text(value) => json!(value),
+        Literal::List(items) => items.into_iter().map(to_json).collect(),
+    }
+}
