@@ -77,7 +77,7 @@ impl SignatureWork {
             Head { method: &method, uri: &self.uri, version: Version::HTTP_11, headers: &self.headers };
         let Ok(Some(signature)) = PresentedSignature::from_request(head) else { return false };
         let id = SigningKeyId::new(KeyId::new(0), signature.date(), signature.region());
-        let known = self.keys.get(&id).filter(|_| cached).map(SigningKey::bytes);
+        let known = self.keys.get(&id).filter(|_| cached).map(|key| *key.bytes());
         let key = known.unwrap_or_else(|| {
             let key = signing_key(&self.secret, signature.date(), signature.region());
             self.keys.insert(id, SigningKey::new(key));

@@ -16,7 +16,6 @@ use actix_web::{HttpRequest, HttpResponse};
 use tidegate_config::Addressing;
 use tidegate_s3::addressing;
 use tidegate_s3::target;
-use tidegate_s3::{addressing, target};
 
 use crate::http::error::GatewayError;
 use crate::http::error_reply::ReplyContext;
