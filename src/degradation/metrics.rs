@@ -1,18 +1,25 @@
 //! The gauge `degradation_causes`: the number of present causes by code and scope.
+//!
+//! A bucket can have more than twenty codes. A gauge of the `prometheus` crate has its own copies of name, help and labels, about 1 KiB
+//! each; here it is one number.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::core::{Collector, Desc};
+use prometheus::{Registry, proto};
 
 use crate::degradation::cause::Cause;
 use crate::degradation::codes::CauseCode;
 use crate::degradation::finding::Scope;
 
 /// The gauges. Their labels come from the configuration.
-pub(crate) struct CauseMetrics {
-    family: IntGaugeVec,
-    gauges: Mutex<HashMap<(CauseCode, String), IntGauge>>,
+#[derive(Clone)]
+pub(crate) struct CauseMetrics(Arc<Family>);
+
+struct Family {
+    desc: Desc,
+    counts: Mutex<HashMap<(CauseCode, Arc<str>), u32>>,
 }
 
 impl CauseMetrics {
@@ -22,31 +29,56 @@ impl CauseMetrics {
         possible: impl IntoIterator<Item = (CauseCode, Scope)>,
     ) -> Result<Self, prometheus::Error> {
         let help = "present causes of degradation, by code and scope: process, or the bucket";
-        let family = IntGaugeVec::new(Opts::new("degradation_causes", help), &["code", "scope"])?;
-        registry.register(Box::new(family.clone()))?;
-        let gauge = |(code, scope): (CauseCode, Scope)| {
-            let label = scope.label().to_owned();
-            let gauge = family.with_label_values(&[code.as_str(), &label]);
-            ((code, label), gauge)
+        let labels = ["code", "scope"].map(str::to_owned).to_vec();
+        let desc = Desc::new("degradation_causes".to_owned(), help.to_owned(), labels, HashMap::new())?;
+        let mut names: HashSet<Arc<str>> = HashSet::new();
+        let mut zero = |(code, scope): (CauseCode, Scope)| {
+            let name = names.get(scope.label()).cloned().unwrap_or_else(|| Arc::from(scope.label()));
+            names.insert(Arc::clone(&name));
+            ((code, name), 0)
         };
-        let gauges = Mutex::new(possible.into_iter().map(gauge).collect());
-        Ok(Self { family, gauges })
+        let counts = possible.into_iter().map(&mut zero).collect();
+        let this = Self(Arc::new(Family { desc, counts: Mutex::new(counts) }));
+        registry.register(Box::new(this.clone()))?;
+        Ok(this)
     }
 
     pub(crate) fn set(&self, causes: &[Cause]) {
-        let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut counts: HashMap<(CauseCode, String), i64> = HashMap::new();
+        let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.values_mut().for_each(|count| *count = 0);
         for cause in causes {
-            *counts.entry((cause.code, cause.scope.label().to_owned())).or_default() += 1;
+            *counts.entry((cause.code, Arc::from(cause.scope.label()))).or_default() += 1;
         }
-        for (key, gauge) in gauges.iter() {
-            gauge.set(counts.remove(key).unwrap_or_default());
-        }
-        for ((code, label), count) in counts {
-            let gauge = self.family.with_label_values(&[code.as_str(), &label]);
-            gauge.set(count);
-            gauges.insert((code, label), gauge);
-        }
+    }
+}
+
+impl Collector for CauseMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.0.desc]
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let label = |name: &str, value: &str| {
+            let mut pair = proto::LabelPair::default();
+            pair.set_name(name.to_owned());
+            pair.set_value(value.to_owned());
+            pair
+        };
+        let counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let metrics = counts.iter().map(|((code, scope), count)| {
+            let mut gauge = proto::Gauge::default();
+            gauge.set_value(f64::from(*count));
+            let labels = vec![label("code", code.as_str()), label("scope", scope)];
+            let mut metric = proto::Metric::from_label(labels);
+            metric.set_gauge(gauge);
+            metric
+        });
+        let mut family = proto::MetricFamily::default();
+        family.set_name(self.0.desc.fq_name.clone());
+        family.set_help(self.0.desc.help.clone());
+        family.set_field_type(proto::MetricType::GAUGE);
+        family.set_metric(metrics.collect());
+        vec![family]
     }
 }
 
@@ -70,7 +102,7 @@ mod tests {
         let metrics = CauseMetrics::register(&registry, possible).unwrap();
         let read = || -> Vec<(String, f64)> {
             let families = registry.gather();
-            let of = |metric: &prometheus::proto::Metric| {
+            let of = |metric: &proto::Metric| {
                 let labels: Vec<_> =
                     metric.get_label().iter().map(|label| label.value().to_owned()).collect();
                 (labels.join(" "), metric.get_gauge().get_value())

@@ -113,7 +113,9 @@ impl EffectiveConfig {
     pub(crate) fn of(walk: &Walk) -> Self {
         let mut names = Arc::default();
         let entries = walk.entries.iter().filter(|entry| entry.is_applicable);
-        Self { keys: entries.filter_map(|entry| CompactKey::new(walk, entry, &mut names)).collect() }
+        let mut keys: Vec<_> = entries.filter_map(|entry| CompactKey::new(walk, entry, &mut names)).collect();
+        keys.shrink_to_fit();
+        Self { keys }
     }
 
     /// The keys.
