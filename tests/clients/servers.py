@@ -37,12 +37,11 @@ def clean_environment(**extra):
     return kept | {"BOTO_DISABLE_CRT": "true"} | extra
 
 
-#: Sockets that are bound and never listen: the kernel gives their ports to nothing but a server with `SO_REUSEADDR`.
-RESERVATIONS = []
-
-
 def free_port():
-    """A port below 32768 that is reserved until this process ends. A connection to it is refused while no server listens."""
+    """A port below 32768 that is reserved until this process ends. A connection to it is refused while no server listens.
+
+    A socket that is bound and never listens holds it: the kernel gives the port to nothing but a server with `SO_REUSEADDR`.
+    """
     for port in random.SystemRandom().sample(range(12000, 32000), 100):
         reservation = socket.socket()
         try:
@@ -51,7 +50,8 @@ def free_port():
             reservation.close()
             continue
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        RESERVATIONS.append(reservation)
+        # The descriptor stays open until the process ends.
+        reservation.detach()
         return port
     raise StartError("no free port between 12000 and 32000")
 
