@@ -102,13 +102,13 @@ fn overlong(text: &[u8]) -> Option<(u8, usize)> {
     (low & 0xc0 == 0x80).then_some(((high & 1) << 6 | (low & 0x3f), length))
 }
 
-/// Replaces `%uXXXX` by its ASCII character, full-width forms included; `None` if there is no such escape.
+/// Replaces `%u` and four hex digits by their ASCII character, full-width forms included; `None` if there is no such escape.
 fn fold_unicode(text: &[u8]) -> Option<Vec<u8>> {
     memmem::find(text, b"%u").or_else(|| memmem::find(text, b"%U"))?;
     fold(text, unicode)
 }
 
-/// The ASCII character that `text` begins with as `%uXXXX`, and the length of that escape.
+/// The ASCII character that `text` begins with as `%u` and four hex digits, and the length of that escape.
 fn unicode(text: &[u8]) -> Option<(u8, usize)> {
     let [b'%', b'u' | b'U', digits @ ..] = text else { return None };
     let digits = std::str::from_utf8(digits.get(..4)?).ok().filter(|text| !text.starts_with('+'))?;

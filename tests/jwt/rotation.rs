@@ -1,36 +1,16 @@
 //! JWKS from an issuer's server: fetched once for all requests, fetched again for an unknown key ID, kept while the
 //! source fails.
 
-use std::sync::{Arc, Mutex};
-
 use futures_util::future::join_all;
 use serde_json::json;
 
 use super::issuer::Issuer;
 use super::{buckets, claims, send_with_token};
-use crate::support::{Gateway, Latch, Upstream, UpstreamReply};
+use crate::support::{Gateway, Latch, ReplaceableUpstream, Upstream, UpstreamReply};
 
-/// A server with a replaceable answer.
-struct Source {
-    server: Upstream,
-    reply: Arc<Mutex<UpstreamReply>>,
-}
-
-impl Source {
-    fn start(reply: UpstreamReply) -> Self {
-        let reply = Arc::new(Mutex::new(reply));
-        let current = Arc::clone(&reply);
-        Self { server: Upstream::start(move |_| current.lock().unwrap().clone()), reply }
-    }
-
-    fn publish(&self, reply: UpstreamReply) {
-        *self.reply.lock().unwrap() = reply;
-    }
-
-    async fn gateway(&self, upstream: &Upstream) -> Gateway {
-        let url = format!("http://{}/.well-known/jwks.json", self.server.address());
-        buckets(upstream).set("jwt.jwks_url", &url).start().await
-    }
+async fn gateway_of(source: &ReplaceableUpstream, upstream: &Upstream) -> Gateway {
+    let url = format!("http://{}/.well-known/jwks.json", source.address());
+    buckets(upstream).set("jwt.jwks_url", &url).start().await
 }
 
 fn keys(issuers: &[&Issuer]) -> UpstreamReply {
@@ -42,8 +22,8 @@ fn keys(issuers: &[&Issuer]) -> UpstreamReply {
 #[tokio::test]
 async fn the_first_requests_wait_for_one_fetch() {
     let (upstream, latch, issuer) = (Upstream::ok("x"), Latch::new(), Issuer::rsa().named("one"));
-    let source = Source::start(keys(&[&issuer]).when_open(&latch));
-    let gateway = source.gateway(&upstream).await;
+    let source = ReplaceableUpstream::start(keys(&[&issuer]).when_open(&latch));
+    let gateway = gateway_of(&source, &upstream).await;
     let token = issuer.token(&claims());
     let pending = join_all((0..20).map(|_| send_with_token(&gateway, "GET", "/b/k", &token)));
     let opening = async {
@@ -61,8 +41,8 @@ async fn the_first_requests_wait_for_one_fetch() {
 async fn keys_rotate_without_a_restart() {
     let upstream = Upstream::ok("x");
     let (old, new) = (Issuer::rsa().named("old"), Issuer::other_rsa().named("new"));
-    let source = Source::start(keys(&[&old]));
-    let gateway = source.gateway(&upstream).await;
+    let source = ReplaceableUpstream::start(keys(&[&old]));
+    let gateway = gateway_of(&source, &upstream).await;
     let (before, after) = (old.token(&claims()), new.token(&claims()));
     assert_eq!(send_with_token(&gateway, "GET", "/b/k", &before).await.complete_status(), 200);
     assert_eq!(source.server.count(), 1);
@@ -88,8 +68,8 @@ async fn keys_rotate_without_a_restart() {
 async fn the_last_keys_stay_while_the_source_fails() {
     let upstream = Upstream::ok("x");
     let issuer = Issuer::p256().named("one");
-    let source = Source::start(keys(&[&issuer]));
-    let gateway = source.gateway(&upstream).await;
+    let source = ReplaceableUpstream::start(keys(&[&issuer]));
+    let gateway = gateway_of(&source, &upstream).await;
     assert_eq!(
         send_with_token(&gateway, "GET", "/b/k", &issuer.token(&claims())).await.complete_status(),
         200
@@ -114,8 +94,8 @@ async fn the_last_keys_stay_while_the_source_fails() {
 async fn a_source_that_fails_at_first_is_fetched_again() {
     let upstream = Upstream::ok("x");
     let issuer = Issuer::rsa().named("one");
-    let source = Source::start(UpstreamReply::ok("<html>"));
-    let gateway = source.gateway(&upstream).await;
+    let source = ReplaceableUpstream::start(UpstreamReply::ok("<html>"));
+    let gateway = gateway_of(&source, &upstream).await;
     let token = issuer.token(&claims());
     let refused = send_with_token(&gateway, "GET", "/b/k", &token).await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "token_keys"));
@@ -133,8 +113,8 @@ async fn a_source_that_fails_at_first_is_fetched_again() {
 async fn redirects_of_a_source_are_not_followed() {
     let (upstream, elsewhere) = (Upstream::ok("x"), Upstream::ok("{\"keys\":[]}"));
     let target = format!("http://{}/", elsewhere.address());
-    let source = Source::start(UpstreamReply::status(302).header("location", &target));
-    let gateway = source.gateway(&upstream).await;
+    let source = ReplaceableUpstream::start(UpstreamReply::status(302).header("location", &target));
+    let gateway = gateway_of(&source, &upstream).await;
     let failed = gateway.wait_for_log_line("token keys cannot be refreshed", |_| true).await;
     assert_eq!(failed["error"], "response status 302");
     source.publish(UpstreamReply::ok(" ".repeat(300 << 10)));

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, KeyPair};
@@ -12,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{cause, cause_that_refused, has_begun, has_ended};
-use crate::support::{Gateway, Scratch, Upstream, UpstreamReply};
+use crate::support::{Gateway, ReplaceableUpstream, Scratch, Upstream, UpstreamReply};
 
 /// Writes a self-signed certificate that ends after this time, and its key.
 fn write_certificate(directory: &Path, left: Duration) {
@@ -67,30 +66,12 @@ async fn an_expiring_certificate_is_a_cause() {
     assert_eq!(cause(&gateway, "certificate_expired").await["severity"], "critical");
 }
 
-/// A server with a replaceable answer.
-struct Source {
-    server: Upstream,
-    reply: Arc<Mutex<UpstreamReply>>,
-}
-
-impl Source {
-    fn start(reply: UpstreamReply) -> Self {
-        let reply = Arc::new(Mutex::new(reply));
-        let current = Arc::clone(&reply);
-        Self { server: Upstream::start(move |_| current.lock().unwrap().clone()), reply }
-    }
-
-    fn publish(&self, reply: UpstreamReply) {
-        *self.reply.lock().unwrap() = reply;
-    }
-}
-
 /// X10, A3: a set of token keys that cannot be fetched is a cause until it is
 #[tokio::test]
 async fn a_failing_key_set_is_a_cause() {
     let upstream = Upstream::ok("x");
-    let source = Source::start(UpstreamReply::status(500));
-    let url = format!("http://{}/keys", source.server.address());
+    let source = ReplaceableUpstream::start(UpstreamReply::status(500));
+    let url = format!("http://{}/keys", source.address());
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("buckets.b.auth", "jwt")
@@ -120,8 +101,8 @@ fn lease(left: Duration) -> UpstreamReply {
 #[tokio::test]
 async fn a_failing_renewal_of_credentials_is_a_cause() {
     let upstream = Upstream::ok("x");
-    let source = Source::start(lease(Duration::from_secs(6)));
-    let url = format!("http://{}/credentials", source.server.address());
+    let source = ReplaceableUpstream::start(lease(Duration::from_secs(6)));
+    let url = format!("http://{}/credentials", source.address());
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("buckets.b.s3.container_credentials.url", &url)

@@ -7,6 +7,7 @@ pub(crate) mod gateway;
 pub(crate) mod link;
 mod log_pipe;
 mod process;
+mod replaceable_upstream;
 pub(crate) mod scratch;
 pub(crate) mod unreachable;
 pub(crate) mod upstream;
@@ -19,6 +20,7 @@ use rand::{RngCore as _, SeedableRng as _};
 
 pub(crate) use client::{Client, Response, get, head, put, request};
 pub(crate) use gateway::Gateway;
+pub(crate) use replaceable_upstream::ReplaceableUpstream;
 pub(crate) use scratch::Scratch;
 pub(crate) use upstream::{Latch, SeenRequest, Upstream, UpstreamReply};
 

@@ -251,3 +251,7 @@ fn out_of_rotation(authority: &str, view: &EndpointView, now: Instant) -> Option
         EndpointState::Unhealthy => (format!("{authority}: fails its health checks"), None),
     })
 }
+
+#[cfg(test)]
+#[path = "bucket_causes_tests.rs"]
+mod tests;

@@ -8,6 +8,8 @@ mod causes;
 mod input;
 pub(crate) mod possible;
 pub(crate) mod refresh;
+#[cfg(test)]
+mod samples;
 mod summary;
 
 use std::time::Instant;

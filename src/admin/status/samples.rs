@@ -1,0 +1,128 @@
+//! A gateway without faults, and single changes to it, for the tests of causes.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use tidegate_actors::{
+    ActorStatus, BreakerView, CircuitState, CredentialState, CredentialView, EndpointState, EndpointView,
+    Level, LimitScope, PoolView, clock,
+};
+use tidegate_config::BreakerMode;
+
+use crate::admin::status::causes::sample;
+use crate::admin::status::input::{ActorInput, BucketInput, LevelInput, StatusInput};
+use crate::degradation::codes::ScopeKind;
+use crate::degradation::counts::EffectCounts;
+use crate::degradation::finding::{Finding, Scope};
+
+pub(super) fn endpoint(state: EndpointState) -> EndpointView {
+    EndpointView { in_flight: 0, state, latency: None, ejections: 0 }
+}
+
+pub(super) fn pool(endpoints: Vec<EndpointView>, credentials: Vec<CredentialView>) -> PoolView {
+    PoolView {
+        in_flight: 0,
+        concurrent_max: 1,
+        limit: None,
+        queued: 0,
+        queued_max: 1,
+        waited_total: 0,
+        amplification: 1.0,
+        endpoints,
+        credentials,
+    }
+}
+
+pub(super) fn circuit(state: CircuitState) -> BreakerView {
+    BreakerView {
+        class: "all",
+        state,
+        generation: 1,
+        consecutive_failures: 0,
+        opened_total: 0,
+        open_for: (state == CircuitState::Open).then(|| Duration::from_secs(2)),
+        probed: false,
+        cause: None,
+        waiting: 0,
+        waiting_max: 0,
+        waited_total: 0,
+    }
+}
+
+pub(super) fn credential(state: CredentialState) -> CredentialView {
+    CredentialView {
+        name: "main".to_owned(),
+        in_flight: 0,
+        concurrent_max: 1,
+        quota_group: None,
+        state,
+        throttled: 0,
+        refused: 0,
+    }
+}
+
+/// A gateway without faults.
+pub(super) fn healthy(now: Instant) -> StatusInput<'static> {
+    let actor =
+        |name| ActorInput { name, status: ActorStatus::Running, restarts: 0, busy: 0, mailbox_capacity: 8 };
+    StatusInput {
+        now,
+        wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30),
+        draining: None,
+        waiting: Vec::new(),
+        chaos: None,
+        level: LevelInput {
+            level: Level::Normal,
+            since: now,
+            reason: None,
+            percent: None,
+            stale_since: None,
+            unknown: Vec::new(),
+        },
+        in_flight: 0,
+        in_flight_max: 10,
+        actors: vec![actor("limiter"), actor("monitor"), actor("pool:photos")],
+        limiter_refuses: true,
+        shortages: Vec::new(),
+        certificates: Vec::new(),
+        token_keys: None,
+        buckets: vec![BucketInput {
+            name: "photos",
+            mode: BreakerMode::On,
+            failure_threshold: 5,
+            circuits: vec![circuit(CircuitState::Closed)],
+            pool: pool(
+                vec![endpoint(EndpointState::InRotation), endpoint(EndpointState::InRotation)],
+                Vec::new(),
+            ),
+            authorities: vec!["a:80", "b:80"],
+            late: None,
+            late_total: 0,
+            clocks: vec![None, None],
+            tls_failures: Vec::new(),
+            stale_answers: Vec::new(),
+            stale_uses: 0,
+            renewals: Vec::new(),
+            shadowed: vec![(LimitScope::Ip, 0)],
+        }],
+        log: None,
+        log_lines_lost: 0,
+    }
+}
+
+/// The causes after one change to a healthy gateway.
+pub(super) fn after(change: impl FnOnce(&mut StatusInput<'static>, Instant)) -> Vec<Finding> {
+    let now = clock::now() + Duration::from_secs(10);
+    let mut input = healthy(now);
+    change(&mut input, now);
+    sample(&input, EffectCounts::default()).findings
+}
+
+pub(super) fn only(change: impl FnOnce(&mut StatusInput<'static>, Instant)) -> Finding {
+    let mut causes = after(change);
+    assert_eq!(causes.len(), 1, "{causes:?}");
+    causes.remove(0)
+}
+
+pub(super) fn scope(kind: ScopeKind, name: &str) -> Scope {
+    Scope::in_bucket(kind, "photos", name)
+}
