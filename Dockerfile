@@ -11,7 +11,7 @@
 
 FROM rust:1-bookworm AS builder
 WORKDIR /build
-# The label `commit` of the metric `build_info`: --build-arg BUILD_COMMIT=$(git rev-parse HEAD)
+# The label `commit` of the metric `tidegate_build_info`: --build-arg BUILD_COMMIT=$(git rev-parse HEAD)
 ARG BUILD_COMMIT
 COPY . .
 # The caches persist between builds, so that a changed source file does not recompile the dependencies.

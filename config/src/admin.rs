@@ -38,7 +38,9 @@ section! {
         token: Option<Secret> = unset("token", SecretText, "no token");
         /// file that holds the token of operators, instead of `token`
         token_file: Option<Secret> = unset("token_file", SecretFromFile, "no token");
-        /// token that may read status and metrics and change nothing, for scrapers
+        /// token that may read all that the listener shows and change nothing, for scrapers and dashboards
+        ///
+        /// That is the status, metrics, the configuration without secrets, and decisions with addresses and names of clients.
         read_token: Option<Secret> = unset("read_token", SecretText, "no token");
         /// file that holds the reading token, instead of `read_token`
         read_token_file: Option<Secret> = unset("read_token_file", SecretFromFile, "no token");

@@ -41,13 +41,15 @@ impl ValueType for Namespace {
     fn parse(&self, raw: &Raw) -> Result<String, ValueErrors> {
         let text = raw.text()?.trim();
         let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-            && !text.starts_with(|first: char| first.is_ascii_digit());
+            && !text.starts_with(|first: char| first.is_ascii_digit())
+            && !text.ends_with('_');
         if is_name && text.len() <= NAMESPACE_MAX {
             return Ok(text.to_owned());
         }
         let message = format!("{} is not a prefix of metric names", quoted(text));
-        let hint =
-            format!("use at most {NAMESPACE_MAX} letters, digits and underscores, and no digit at the start");
+        let hint = format!(
+            "use at most {NAMESPACE_MAX} letters, digits and underscores, no digit at the start and no underscore at the end"
+        );
         Err(ValueError::new(message).with_hint(hint).into())
     }
 

@@ -262,6 +262,10 @@ async fn used_up_limits_are_explained() {
     let refusal = &spent["refusal"];
     assert_eq!((&refusal["reason"], &refusal["status"]), (&"rate_limit_ip".into(), &429.into()), "{spent}");
     assert_eq!((&refusal["measured"], &refusal["threshold"]), (&0.0.into(), &2.0.into()), "{spent}");
+    let limits: Vec<_> = results(&spent).into_iter().filter(|(step, _)| step == "limits").collect();
+    assert_eq!(limits, [("limits".to_owned(), "refuse".to_owned())], "{spent}");
+    let step = spent["steps"].as_array().unwrap().iter().find(|step| step["step"] == "limits").unwrap();
+    assert_eq!(step["limit"]["fits"], false, "{spent}");
     latch.open_for_all();
     assert_eq!((first.await.unwrap().status, second.await.unwrap().status), (200, 200));
 }

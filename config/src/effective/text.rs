@@ -1,14 +1,14 @@
 //! The effective configuration as a TOML file with one key per line.
 //!
-//! The file gives the same configuration when it is loaded, except for secrets. So a key is a comment if it has no value, if its value
+//! The file gives the same configuration when it is loaded, except for secrets and hidden queries of paths. So a key is a comment if it has no value, if its value
 //! is hidden, or if it is not set and a check asks whether it is: setting it to its default would then have another effect.
 
 use crate::effective::{EffectiveKey, EffectiveValue};
 use crate::problem::Origin;
 
 const HEAD: &str = "\
-# The effective configuration of tidegate. Loading this file gives the same configuration, except for secrets.
-# A key behind `#` has no value, is a secret, or is not set and stays so, because setting it would affect other keys.
+# The effective configuration of tidegate. Loading this file gives the same configuration, except for secrets and for paths with a
+# hidden query: set these again, else their checks are off. A key behind `#` has no value, is a secret, or is not set and stays so, because setting it would affect other keys.
 ";
 
 /// The text of the file.

@@ -26,8 +26,8 @@ const OF_A_BUCKET: &[(&str, &str)] = &[
     ),
     (
         "hedging.burst = 5",
-        "hedging.burst: 5 has no effect: buckets.b.s3.hedging.enabled (false, default) (from t.toml); remove it, or set \
-         buckets.b.s3.hedging.enabled to true",
+        "hedging.burst: 5 has no effect: buckets.b.s3.hedging.enabled (false, default) is off (from t.toml); remove it, or \
+         set buckets.b.s3.hedging.enabled to true",
     ),
     (
         "hedging = { enabled = true, delay_max_ms = 20000 }",
@@ -122,6 +122,11 @@ const OF_A_BUCKET: &[(&str, &str)] = &[
 
 /// Keys of the whole file, then the one warning that they give.
 const OF_THE_PROCESS: &[(&str, &str)] = &[
+    (
+        "admin.tls.reload_interval = 5",
+        "admin.tls.reload_interval: 5 s has no effect: admin.tls.certificate_file is not set (from t.toml); remove it, or set the \
+         certificate and its key",
+    ),
     (
         "server.tls.reload_interval = 5",
         "server.tls.reload_interval: 5 s has no effect: server.tls.certificate_file is not set (from t.toml); remove it, or \

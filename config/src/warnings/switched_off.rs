@@ -8,6 +8,7 @@ use crate::schema::Section;
 use crate::{Config, RateLimit};
 
 pub(super) fn find(root: &mut Section<'_>, config: &Config) {
+    admin(root, config);
     server(root, config);
     rate_limits(root, config);
     for (name, bucket) in &config.buckets {
@@ -23,6 +24,15 @@ pub(super) fn find(root: &mut Section<'_>, config: &Config) {
             let hint = "remove it, or define named credentials";
             warn_set(&mut section.child("credential_pool"), &names, &why, hint);
         }
+    }
+}
+
+fn admin(root: &mut Section<'_>, config: &Config) {
+    let mut section = root.child("admin");
+    let mut tls = section.child("tls");
+    if config.admin.tls.files().is_none() {
+        let why = format!("has no effect: {} is not set", tls.full_key("certificate_file"));
+        warn_set(&mut tls, &["reload_interval"], &why, "remove it, or set the certificate and its key");
     }
 }
 
@@ -102,7 +112,7 @@ fn retries(section: &mut Section<'_>, bucket: &BucketConfig) {
 fn hedging(section: &mut Section<'_>, bucket: &BucketConfig) {
     if !bucket.upstream.hedging.enabled {
         let mut section = section.child("hedging");
-        let why = format!("has no effect: {}", described(&section, "enabled"));
+        let why = format!("has no effect: {} is off", described(&section, "enabled"));
         let hint = format!("remove it, or set {} to true", section.full_key("enabled"));
         let names = ["percent", "burst", "min_calls", "delay_min_ms", "delay_max_ms"];
         warn_set(&mut section, &names, &why, &hint);

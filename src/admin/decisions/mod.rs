@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::admin::access::EXPLAIN;
 use crate::admin::get_or_head;
+use crate::admin::rejection::AdminRejection;
 use crate::decisions::query::{DecisionQuery, FoundDecisions};
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
 use crate::http::explain::explain;
@@ -96,6 +97,10 @@ async fn explain_made_up(
     let parsed = body.map_err(|_| InvalidBody::TooLarge).and_then(|body| made_up::parse(&body));
     let made_up = match parsed {
         Ok(made_up) => made_up,
+        Err(InvalidBody::TooLarge) => {
+            return AdminRejection::BodyTooLarge(made_up::BODY_BYTES_MAX)
+                .reply(&request_id::of(request.headers()));
+        }
         Err(error) => {
             let id = request_id::of(request.headers());
             return admin_error_reply(AdminStatus::BadRequest, "invalid_request", &error.to_string(), &id);

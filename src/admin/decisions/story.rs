@@ -34,7 +34,7 @@ fn sentence(decisions: &Decisions, entry: &RingEntry) -> String {
             let parts = [
                 what(decisions, facts),
                 figures(&facts.figures),
-                until(&facts.figures),
+                until(facts),
                 who(decisions, facts),
                 key(decisions, facts),
                 detail(entry),
@@ -87,8 +87,12 @@ fn figures(figures: &Figures) -> Option<String> {
     }
 }
 
-fn until(figures: &Figures) -> Option<String> {
-    figures.until.map(|until| format!("this could change after {}", text_of(until)))
+fn until(facts: &DecisionFacts) -> Option<String> {
+    let until = text_of(facts.figures.until?);
+    Some(match facts.kind {
+        DecisionKind::Retry => format!("the next attempt was due after {until}"),
+        _ => format!("this could change after {until}"),
+    })
 }
 
 fn who(decisions: &Decisions, facts: &DecisionFacts) -> Option<String> {

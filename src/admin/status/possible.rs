@@ -54,7 +54,7 @@ fn is_possible(code: CauseCode, config: &Config) -> bool {
             config.jwt.as_ref().is_some_and(|jwt| jwt.jwks.is_some())
         }
         CauseCode::CertificateExpired | CauseCode::CertificateExpires | CauseCode::CertificateRefused => {
-            config.server.tls.files().is_some()
+            config.server.tls.files().is_some() || config.admin.tls.files().is_some()
         }
         CauseCode::Chaos => config.admin.chaos,
         _ => true,

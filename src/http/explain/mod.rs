@@ -123,9 +123,12 @@ fn explain_limits(
     if limits.is_empty() {
         explanation.pass(step, "no limit applies".to_owned());
     }
-    for limit in &limits {
+    let refusing = limits.iter().filter(|limit| !limit.fits && !limit.is_shadow);
+    let refusing = refusing.max_by_key(|limit| limit.status.retry_after);
+    for limit in limits.iter().filter(|limit| refusing.is_none_or(|refusing| !std::ptr::eq(*limit, refusing)))
+    {
         let PeekedLimit { status, cost, fits, is_shadow } = limit;
-        let shadow = if *is_shadow { ", which only counts" } else { "" };
+        let shadow = if *is_shadow { ", which only counts," } else { "" };
         let end = if *fits { "the request fits" } else { "the request does not fit" };
         explanation.limit(
             step,
@@ -138,10 +141,11 @@ fn explain_limits(
             ),
         );
     }
-    let refusing = limits.iter().filter(|limit| !limit.fits && !limit.is_shadow);
-    match refusing.max_by_key(|limit| limit.status.retry_after) {
+    match refusing {
         Some(limit) => {
-            explanation.refuse(worker, step, &GatewayError::from(LimiterRejection::Limited(limit.status)))
+            let refused = explanation.refuse(worker, step, &LimiterRejection::Limited(limit.status).into());
+            explanation.attach_limit(limit);
+            refused
         }
         None => Ok(()),
     }

@@ -103,6 +103,13 @@ impl Explanation {
         self.steps.push(ExplanationStep { step, result, sentence, limit, refusal: None });
     }
 
+    /// Adds the state of the limit that refuses to the last step.
+    pub(super) fn attach_limit(&mut self, limit: &PeekedLimit) {
+        if let Some(step) = self.steps.last_mut() {
+            step.limit = Some(*limit);
+        }
+    }
+
     /// Adds the refusal, with the reply and the figures that the request would get.
     pub(super) fn refuse(
         &mut self,
