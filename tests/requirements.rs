@@ -23,7 +23,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 46;
+const LATER: usize = 49;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -77,7 +77,13 @@ const LEDGER: [(&str, State); 132] = [
     ("X7", Later("JSON only: no event stream, no page")),
     ("X8", Later("a limit of descriptors below what an idle process has open")),
     ("X9", Met),
-    ("X10", Met),
+    (
+        "X10",
+        Later(
+            "ten codes have no black-box test (shortages of ports and memory, held-down pools and actors, stalled actors, unknown \
+             sensors, stale DNS answers, shadow circuits); circuits share the counts of their bucket",
+        ),
+    ),
     ("X11", Later("not begun")),
     ("X12", Met),
     ("P1", Met),
@@ -157,9 +163,15 @@ const LEDGER: [(&str, State); 132] = [
     ("O1", Met),
     ("O2", Later("no phases for DNS and connect")),
     ("O3", Met),
-    ("O4", Met),
+    (
+        "O4",
+        Later(
+            "the decisions about a circuit opened by a rate, an ejection and the timeout of a long operation name a threshold that \
+             did not decide",
+        ),
+    ),
     ("O5", Met),
-    ("O6", Met),
+    ("O6", Later("a made-up request is explained without probes and without the tier of standby endpoints")),
     ("O7", Later("not begun")),
     ("O8", Later("not begun")),
     ("O9", Later("not begun")),

@@ -128,7 +128,7 @@ impl AdminRejection {
             response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
         }
         let retry_after = match self {
-            Self::TooManyAttempts(left) => Some(left.as_secs().max(1)),
+            Self::TooManyAttempts(left) => Some((left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)),
             Self::TooManyConnections => Some(1),
             _ => None,
         };

@@ -1,7 +1,7 @@
 //! The newest entries of one worker, in memory that is allocated once.
 //!
 //! Entries have a fixed part in a queue of fixed capacity and texts in a ring of bytes. A new entry overwrites the oldest ones until
-//! both have room. So the ring is exact for the newest entries, and it counts those that it overwrote.
+//! both have room. So the ring has exactly the newest entries, and it counts those that it overwrote.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;

@@ -56,10 +56,16 @@ impl EffectCounts {
     }
 
     pub(crate) fn add_slowed(&mut self, code: CauseCode, bucket: &str, count: u64) {
+        if count == 0 {
+            return;
+        }
         *self.slowed.entry((code, bucket.to_owned())).or_default() += count;
     }
 
     pub(crate) fn add_stale(&mut self, code: CauseCode, bucket: &str, count: u64) {
+        if count == 0 {
+            return;
+        }
         *self.stale.entry((code, bucket.to_owned())).or_default() += count;
     }
 

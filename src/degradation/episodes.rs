@@ -20,6 +20,8 @@ pub(crate) struct CounterReading {
     pub(crate) count: u64,
     /// What it counts.
     pub(crate) unit: &'static str,
+    /// Its steps belong to another cause now: they begin no episode, and a running one ends.
+    pub(crate) is_hidden: bool,
 }
 
 /// A period in which a counter rises.
@@ -55,12 +57,13 @@ impl Episodes {
     /// Takes a sample; returns the cause of each counter that rises.
     pub(crate) fn sample(&mut self, readings: Vec<CounterReading>, now: Instant) -> Vec<Finding> {
         let mut present = Vec::new();
-        for CounterReading { finding, count, unit } in readings {
+        for CounterReading { finding, count, unit, is_hidden } in readings {
             let key = (finding.code, finding.scope.clone());
             let (before, episode) = self.counts.entry(key).or_default();
             let steps = count.saturating_sub(*before);
             *before = count;
             *episode = match *episode {
+                _ if is_hidden => None,
                 None if steps > 0 => Some(Episode { began: now, last: now, steps }),
                 Some(running) if steps > 0 => {
                     Some(Episode { last: now, steps: running.steps + steps, ..running })
@@ -81,7 +84,7 @@ mod tests {
 
     fn reading(bucket: &str, count: u64) -> CounterReading {
         let finding = Finding::new(CauseCode::QueueOverflow, Scope::bucket(bucket), "it overflows");
-        CounterReading { finding, count, unit: "requests" }
+        CounterReading { finding, count, unit: "requests", is_hidden: false }
     }
 
     /// X10: a counter is a cause from its first step to three seconds after its last

@@ -43,9 +43,13 @@ impl Scope {
         Self { kind: ScopeKind::Actor, bucket, name: Some(name.to_owned()) }
     }
 
-    /// The label of the metric: the bucket, or `process`.
+    /// The label of the metric: the bucket, or `process`. A bucket of that name has a label of its own.
     pub(crate) fn label(&self) -> &str {
-        self.bucket.as_deref().unwrap_or(PROCESS)
+        match self.bucket.as_deref() {
+            None => PROCESS,
+            Some(PROCESS) => "process (bucket)",
+            Some(bucket) => bucket,
+        }
     }
 }
 

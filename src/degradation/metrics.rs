@@ -115,9 +115,16 @@ mod tests {
             Cause::new(&Finding::new(code, scope, "x"), (at.now, at.wall), Touched::default(), at)
         };
         let endpoint = |name| cause(CauseCode::EndpointOut, Scope::in_bucket(ScopeKind::Endpoint, "b", name));
+        let endpoint_of =
+            |bucket| cause(CauseCode::EndpointOut, Scope::in_bucket(ScopeKind::Endpoint, bucket, "a:1"));
         metrics.set(&[endpoint("a:1"), endpoint("a:2"), cause(CauseCode::Chaos, Scope::process())]);
         assert_eq!(read(), [("chaos process".to_owned(), 1.0), ("endpoint_out b".to_owned(), 2.0)]);
         metrics.set(&[]);
         assert_eq!(read(), [("chaos process".to_owned(), 0.0), ("endpoint_out b".to_owned(), 0.0)]);
+        // A bucket may have the name of the process's scope.
+        metrics.set(&[cause(CauseCode::Chaos, Scope::process()), endpoint_of("process")]);
+        let named =
+            read().into_iter().filter(|(_, count)| *count > 0.0).map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(named, ["chaos process", "endpoint_out process (bucket)"]);
     }
 }

@@ -61,8 +61,9 @@ pub use start_error::StartError;
 
 /// Connections per data worker. A worker cannot serve that many: the in-flight limit and the descriptor limit are reached first.
 const CONNECTIONS_PER_WORKER: usize = 25_000;
-/// Send buffer of an admin connection. A client that does not read holds no more than this in the kernel.
-const ADMIN_SEND_BYTES: usize = 16 << 10;
+/// Send buffer of an admin connection. A client that does not read holds no more than this in the kernel. With less than a few
+/// segments of loopback (64 KiB) a large scrape waits for delayed acknowledgements.
+const ADMIN_SEND_BYTES: usize = 256 << 10;
 /// Threads per data worker for blocking calls: file reads, DNS lookups.
 const DATA_BLOCKING_THREADS: usize = 4;
 const ADMIN_BLOCKING_THREADS: usize = 1;

@@ -2,7 +2,7 @@
 //!
 //! `serve` has the steps in their order: 1 validate, 2 route, 3 monitor, 4 limiter, local replies, 5 authentication,
 //! 6 published state of the breaker and pool, 7 breaker ticket, 8 upstream, 9 response, 10 record. `ARCHITECTURE.md`
-//! has the table of them, with the files and the statuses of the refusals. Every request passes them: `Route` and
+//! has the table of them, with the files and the statuses of the refusals. Every request but a probe passes them: `Route` and
 //! `RequestKind` (`route.rs`) decide what a step does for the list of buckets, a form or a preflight. `Expect:
 //! 100-continue` has no path of its own: the loops of HTTP/1.1 and HTTP/2 send the 100 when a step first reads the
 //! body, so a refusal before that replaces it.
@@ -194,6 +194,8 @@ async fn serve(
     let may_have_late_error = bucket.config.kind == Kind::S3 && late_error::is_possible(request.head());
     let renaming = upstream::rename_plan(request.head(), bucket, server).map(Box::new);
     let mut outbound = upstream::prepare(request, plan, (bucket, call.caller.key()), server, record).await?;
+    // Names cannot be replaced in a compressed document, and any response may be an error document.
+    outbound.needs_plain_response = renaming.is_some();
     let mut denied_errors = None;
     if call.needs_delete_key_check {
         match multi_delete::check(worker, &call.caller, &mut outbound, record)? {

@@ -69,7 +69,7 @@ async fn a_malformed_query_is_refused() {
 
 /// O4: a full ring keeps the newest decisions, counts what it lost, and counts all
 #[tokio::test]
-async fn a_full_ring_samples_and_counts() {
+async fn a_full_ring_keeps_the_newest_and_counts() {
     const REFUSALS: u64 = 400;
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder()

@@ -83,8 +83,12 @@ async fn an_idle_gateway_ends_by_itself() {
 #[tokio::test]
 async fn the_drain_timeout_is_enforced() {
     let (upstream, _latch) = holding();
-    let mut gateway =
-        Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "0.3").start().await;
+    let mut gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.drain_timeout", "0.3")
+        .set("log.decisions", "true")
+        .start()
+        .await;
     let (mut client, mut answer) = download(&gateway).await;
     gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(1), "a forced end must be visible in the exit code");
@@ -96,7 +100,30 @@ async fn the_drain_timeout_is_enforced() {
         })
         .await;
     // The client has closed nothing.
-    gateway.wait_for_log_line("request", |line| line["reason"] == "drain_timeout").await;
+    let request = gateway.wait_for_log_line("request", |line| line["reason"] == "drain_timeout").await;
+    let decided = gateway.wait_for_log_line("decision", |line| line["reason"] == "drain_timeout").await;
+    assert_eq!((&decided["kind"], &decided["id"]), (&"cut".into(), &request["id"]));
+}
+
+/// G4, O4: a request that is cut before its response begins has a decision, as a refusal has
+#[tokio::test]
+async fn a_request_that_is_cut_before_its_response_is_decided() {
+    let upstream = Upstream::start(|_| UpstreamReply::hang());
+    let mut gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.drain_timeout", "0.3")
+        .set("log.decisions", "true")
+        .start()
+        .await;
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(client::message("GET", "/b/k", &[], None)).await;
+    wait_for("the upstream has the request", || async { (upstream.count() == 1).then_some(()) }).await;
+    gateway.send_sigterm();
+    assert_eq!(gateway.wait_exit().await.code(), Some(1));
+    let request = gateway.wait_for_log_line("request", |line| line["reason"] == "drain_timeout").await;
+    assert_eq!(request["status"], 0);
+    let decided = gateway.wait_for_log_line("decision", |line| line["reason"] == "drain_timeout").await;
+    assert_eq!((&decided["kind"], &decided["id"]), (&"refusal".into(), &request["id"]));
 }
 
 /// G4: a second signal ends the process at once

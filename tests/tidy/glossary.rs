@@ -14,7 +14,7 @@ use super::sources::{Source, all, without_comment};
 
 /// A folder, a word that no name there has, and the term instead. Case does not count: a name is compared by its words,
 /// `hedge_timer` as `HedgeTimer`. Several words in a row are one entry, as `out_of_patience`.
-const OLD_WORDS: [(&str, &str, &str); 111] = [
+const OLD_WORDS: [(&str, &str, &str); 110] = [
     ("src/", "passage", "write_bypass"),
     ("src/", "besides", "common_headers"),
     ("src/", "sharing", "cors_headers"),
@@ -99,7 +99,6 @@ const OLD_WORDS: [(&str, &str, &str); 111] = [
     ("src/http/", "signs", "is_signed"),
     ("src/auth/", "proofs", "presented_auth"),
     ("src/auth/", "recent", "ttl_cache"),
-    ("s3/src/", "claim", "ExpectedDigest or PresentedSignature"),
     ("s3/", "claim", "ExpectedDigest or PresentedSignature"),
     ("src/upstream/", "claim", "ExpectedDigest or PresentedSignature"),
     ("src/gateway/", "side", "admin_server"),

@@ -1,7 +1,8 @@
 //! The effective configuration as a TOML file with one key per line.
 //!
-//! The file gives the same configuration when it is loaded, except for secrets and hidden queries of paths. So a key is a comment if it has no value, if its value
-//! is hidden, or if it is not set and a check asks whether it is: setting it to its default would then have another effect.
+//! The file gives the same configuration when it is loaded, except for secrets and hidden queries of paths. So a key is a comment if it
+//! has no value, if its value is hidden, or if it is not set and a check asks whether it is: setting it to its default would then have
+//! another effect.
 
 use crate::effective::{EffectiveKey, EffectiveValue};
 use crate::problem::Origin;

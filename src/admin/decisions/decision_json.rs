@@ -1,20 +1,10 @@
 //! A decision as JSON.
 
-use std::time::SystemTime;
-
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::decisions::decision::{EntryFacts, Figures, RequestEnd, RingEntry};
 use crate::decisions::{DecisionCount, Decisions, Names};
-
-/// A time in UTC with milliseconds.
-pub(super) fn timestamp(at: SystemTime) -> String {
-    let at = OffsetDateTime::from(at);
-    let whole = at.replace_millisecond(at.millisecond()).unwrap_or(at);
-    whole.format(&Rfc3339).unwrap_or_default()
-}
+use crate::telemetry::rfc3339;
 
 /// A figure: a whole number without a fraction.
 #[expect(clippy::cast_possible_truncation, reason = "checked to be a whole number below 2^53")]
@@ -37,7 +27,7 @@ pub(super) fn decision(decisions: &Decisions, entry: &RingEntry) -> Option<Value
     let key = names.threshold_key(facts);
     Some(json!({
         "order": entry.order,
-        "at": timestamp(entry.at),
+        "at": rfc3339(entry.at),
         "request_id": present(&entry.request_id),
         "kind": facts.kind.as_str(),
         "reason": facts.reason,
@@ -52,7 +42,7 @@ pub(super) fn decision(decisions: &Decisions, entry: &RingEntry) -> Option<Value
         "measured": figure(measured),
         "threshold": figure(threshold),
         "unit": unit.map(|unit| unit.as_str()),
-        "until": until.and_then(|until| entry.at.checked_add(until)).map(timestamp),
+        "until": until.and_then(|until| entry.at.checked_add(until)).map(rfc3339),
         "elapsed_us": facts.elapsed.map(|elapsed| u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)),
         "actor": decisions.actor_name(facts).map(|name| json!({ "name": name, "generation": facts.generation })),
         "config": key.map(|key| json!({ "key": key.key, "origin": key.origin_kind(), "source": key.source() })),

@@ -9,6 +9,7 @@ use crate::decisions::Decisions;
 use crate::decisions::decision::{
     DecisionFacts, DecisionKind, EntryFacts, Figures, RequestEnd, RingEntry, Unit,
 };
+use crate::telemetry::rfc3339;
 
 /// The story of a request with these entries, the oldest first.
 pub(super) fn document(decisions: &Decisions, request_id: &str, entries: &[RingEntry]) -> Value {
@@ -25,7 +26,7 @@ pub(super) fn document(decisions: &Decisions, request_id: &str, entries: &[RingE
 }
 
 fn sentence(decisions: &Decisions, entry: &RingEntry) -> String {
-    let at = decision_json::timestamp(entry.at);
+    let at = rfc3339(entry.at);
     match &entry.facts {
         EntryFacts::End(end) => format!("{at}: {}", end_sentence(end)),
         EntryFacts::Decision(facts) => {

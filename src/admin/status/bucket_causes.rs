@@ -72,7 +72,7 @@ impl BucketInput<'_> {
             );
             let scope = self.scope(ScopeKind::Bucket, limit.as_str());
             let finding = Finding::new(CauseCode::LimitShadow, scope, message);
-            CounterReading { finding, count: *count, unit: "requests" }
+            CounterReading { finding, count: *count, unit: "requests", is_hidden: false }
         })
     }
 

@@ -37,12 +37,15 @@ pub(super) fn sample(input: &StatusInput<'_>, counts: EffectCounts) -> Sample {
         count: sample.counts.refused(finding.code, &finding.scope),
         finding,
         unit: "requests",
+        is_hidden: false,
     };
-    let in_flight = in_flight.threshold(Quantity::count(input.in_flight_max as u64, "requests"));
+    let in_flight = in_flight
+        .measured(Quantity::count(input.in_flight as u64, "requests"))
+        .threshold(Quantity::count(input.in_flight_max as u64, "requests"));
     sample.counters.push(refusals(&sample, in_flight));
     for actor in &input.actors {
         sample.findings.extend(actor_cause(actor, input.limiter_refuses, now));
-        sample.counters.extend(restarts(actor));
+        sample.counters.push(restarts(actor));
         sample.counters.push(full_mailbox(actor));
     }
     for bucket in &input.buckets {
@@ -204,13 +207,13 @@ fn actor_cause(actor: &ActorInput<'_>, limiter_refuses: bool, now: Instant) -> O
     }
 }
 
-/// None while the actor is held down, which is a cause of its own.
-fn restarts(actor: &ActorInput<'_>) -> Option<CounterReading> {
+/// Hidden while the actor is held down, which is a cause of its own.
+fn restarts(actor: &ActorInput<'_>) -> CounterReading {
     let ActorInput { name, status, restarts, .. } = *actor;
     let message = format!("{name} crashed and was restarted; its log line has the panic");
     let finding = Finding::new(CauseCode::ActorRestarting, Scope::actor(name), message);
     let is_held_down = matches!(status, ActorStatus::Failed { .. });
-    (!is_held_down).then_some(CounterReading { finding, count: restarts, unit: "restarts" })
+    CounterReading { finding, count: restarts, unit: "restarts", is_hidden: is_held_down }
 }
 
 fn full_mailbox(actor: &ActorInput<'_>) -> CounterReading {
@@ -218,7 +221,7 @@ fn full_mailbox(actor: &ActorInput<'_>) -> CounterReading {
     let threshold = Quantity::count(actor.mailbox_capacity as u64, "messages");
     let finding =
         Finding::new(CauseCode::MailboxFull, Scope::actor(actor.name), message).threshold(threshold);
-    CounterReading { finding, count: actor.busy, unit: "messages" }
+    CounterReading { finding, count: actor.busy, unit: "messages", is_hidden: false }
 }
 
 /// Milliseconds until a time.

@@ -50,7 +50,7 @@ fn restarts_are_counted() {
         restarts: 9,
         ..input.actors.remove(0)
     };
-    assert!(restarts(&held_down).is_none());
+    assert!(restarts(&held_down).is_hidden);
 }
 
 /// X9, X10

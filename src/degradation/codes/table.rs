@@ -242,7 +242,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         meaning: "the open time of a circuit is over, and trials decide whether it closes",
         effect: "few requests pass as trials; the others are answered 503",
         refusals: &["breaker_half_open", "breaker_open"],
-        ends_when: "the trials succeed, or one fails and the circuit opens again",
+        ends_when: "the next requests succeed as trials, or one fails and the circuit opens again; without requests it stays",
     },
     CodeEntry {
         name: "queue_overflow",
@@ -303,8 +303,8 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         severity: Degraded,
         scope: Credential,
         meaning: "the upstream refuses the credential",
-        effect: "requests are signed with the other credentials of the bucket",
-        refusals: &[],
+        effect: "requests are signed with the other credentials of the bucket; one that cannot be repeated is answered 503",
+        refusals: &["upstream_credentials"],
         ends_when: "the upstream accepts the credential in a trial",
     },
     CodeEntry {

@@ -54,7 +54,7 @@ pub(crate) async fn call(
     let read = hedge::read_kind(bucket, &outbound, class);
     let evidence = credential_feedback::evidence(bucket, &outbound, record);
     // Held from the permission to retry to the end of that attempt.
-    let mut retry: Option<(Duration, RetryTicket)> = None;
+    let mut retry: Option<(Duration, Option<RetryTicket>)> = None;
     loop {
         let is_replayable = outbound.is_replayable();
         let counts_for_circuit = outbound.request.counts_for_circuit();
@@ -100,7 +100,7 @@ pub(crate) async fn call(
         if let Some(ticket) =
             misdirected::acquire_retry(resources, bucket, &mut outbound, &last.result, record).await
         {
-            (retry, keeps_endpoint) = (Some((Duration::ZERO, ticket)), true);
+            (retry, keeps_endpoint) = (Some((Duration::ZERO, Some(ticket))), true);
         } else if may_retry(resources, bucket, &outbound, &last, record) {
             retry = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline)).await;
         }
@@ -176,19 +176,24 @@ async fn acquire_retry(
     outbound: &mut UpstreamRequest,
     permit: &mut Permit,
     (last, record, deadline): (&AttemptResult, &Record, Deadline),
-) -> Option<(Duration, RetryTicket)> {
+) -> Option<(Duration, Option<RetryTicket>)> {
     if let Some(offset) = outbound.signature_retry_offset(last.skew.as_ref()) {
         let ticket = bucket.pool.acquire_retry().await?;
         outbound.signature_retry = SignatureRetry::WithOffset(offset);
-        return Some((Duration::ZERO, ticket));
+        return Some((Duration::ZERO, Some(ticket)));
     }
     if last.feedback.is_credential_error() {
-        return credential_feedback::retry_with_other(bucket, permit).await;
+        let (pause, ticket) = credential_feedback::retry_with_other(bucket, permit).await?;
+        return Some((pause, Some(ticket)));
     }
     let left = deadline.total.saturating_duration_since(last.ended);
     let retry_after = last.classified.retry_after.wait;
     let pause = backoff(&bucket.config.upstream.retry, record.attempts + 1, retry_after, left)?;
-    bucket.pool.acquire_retry().await.map(|ticket| (pause, ticket))
+    if outbound.request.is_preflight() {
+        // Nothing was sent, and there is one such attempt. Anybody can send preflights, so they must not spend the budget.
+        return Some((pause, None));
+    }
+    bucket.pool.acquire_retry().await.map(|ticket| (pause, Some(ticket)))
 }
 
 /// Whether the headers and the method allow to send a failed request again.

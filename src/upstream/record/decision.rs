@@ -130,11 +130,12 @@ impl Record {
     pub(super) fn record_end(&mut self, total: Duration) {
         if let Some(reason) = self.reason
             && self.decided != Decided::Refused
-            && self.status != 0
             && !UNDECIDED.contains(&reason)
         {
             let figures = Figures::of(DecisionScope::Request);
-            self.record_decision(DecisionKind::Cut, reason, figures, Some(self.status));
+            // Without a status no head was sent.
+            let kind = if self.status == 0 { DecisionKind::Refusal } else { DecisionKind::Cut };
+            self.record_decision(kind, reason, figures, Some(self.status).filter(|status| *status != 0));
         }
         let has_end = match self.decided {
             Decided::Nothing => false,

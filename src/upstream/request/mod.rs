@@ -39,7 +39,6 @@ use crate::upstream::headers::names::REQUEST_ID;
 use crate::upstream::record::Record;
 use crate::upstream::request::body_plan::{BodyPlan, PreparedBody, Reframing};
 use crate::upstream::request::proxied_request::{BucketListPage, ProxiedRequest};
-use crate::upstream::response::rename_plan::renames_document;
 use crate::upstream::rules::deadline::Deadline;
 use crate::upstream::rules::retry::is_idempotent;
 use crate::upstream::rules::store_clock::{ClockOffset, ClockSkew};
@@ -70,7 +69,7 @@ pub(crate) struct UpstreamRequest {
     /// The key that the client signed with.
     pub(crate) key: Option<KeyId>,
     /// Whether the gateway reads a document in the response, which must not be compressed.
-    needs_plain_response: bool,
+    pub(crate) needs_plain_response: bool,
     /// Whether the body differs from the client's, so that its digests are recomputed.
     is_body_replaced: bool,
     /// Whether the next attempt uses a single-use connection.
@@ -115,7 +114,7 @@ pub(crate) async fn prepare(
     let PreparedBody { body, content_sha256, reframing, md5_header } =
         body_plan::prepare_body(head, plan, bucket).await?;
     Ok(UpstreamRequest {
-        needs_plain_response: renames_document(request.head(), bucket, server),
+        needs_plain_response: false,
         connection_options: ConnectionOptions::of(request.head().headers),
         header_filter: Arc::clone(&bucket.header_filter),
         forwarded,

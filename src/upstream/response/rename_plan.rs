@@ -83,11 +83,6 @@ pub(crate) fn rename_plan(head: Head<'_>, bucket: &Bucket, server: &ServerConfig
     Some(RenamePlan { names, documents, creates_bucket })
 }
 
-/// Whether names are replaced in the document of a successful response.
-pub(crate) fn renames_document(head: Head<'_>, bucket: &Bucket, server: &ServerConfig) -> bool {
-    rename_plan(head, bucket, server).is_some_and(|plan| !plan.documents.is_empty())
-}
-
 impl RenamePlan {
     /// Replaces names in the headers, and returns the renamer of the body if there is a document to rename in. The
     /// response comes from `destination`.

@@ -1,5 +1,5 @@
-//! Pure rules of a call: what an outcome means, retries, deadlines, the clock of a store. State, input and time are
-//! arguments.
+//! Rules of a call: what an outcome means, retries, deadlines. `late_calls.rs`, `refresh_health.rs` and `store_clock.rs` are small
+//! shared records that rules and the status read. No I/O.
 
 pub(crate) mod backoff;
 pub(crate) mod conditional_write;

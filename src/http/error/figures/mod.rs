@@ -113,7 +113,13 @@ fn monitor(rejection: &MonitorRejection, context: FigureContext<'_>) -> Figures 
             reason.percent.map_or(figures, |percent| figures.measured(percent, Unit::Percent))
         }
         MonitorRejection::Full { in_flight, limit } => {
-            count(PROCESS, *in_flight, *limit, Unit::Requests, &[Process("server.max_concurrent_requests")])
+            // A lower limit is what fits the free memory.
+            let is_memory = *limit < context.config.server.max_concurrent_requests.get();
+            let keys: ThresholdKeys = match is_memory {
+                true => &[Process("monitor.memory_limit_bytes")],
+                false => &[Process("server.max_concurrent_requests")],
+            };
+            count(PROCESS, *in_flight, *limit, Unit::Requests, keys)
         }
         MonitorRejection::ClientFull { in_flight, limit } => {
             count(CLIENT, *in_flight, *limit, Unit::Requests, &[Process("concurrency.max_per_client")])
