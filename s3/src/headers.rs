@@ -109,7 +109,7 @@ pub trait HeadersMut {
 }
 
 /// A value as text, if it has only visible ASCII characters, blanks and tabs.
-pub fn ascii_text(value: &[u8]) -> Option<&str> {
+pub(crate) fn ascii_text(value: &[u8]) -> Option<&str> {
     let is_text = |byte: u8| matches!(byte, b' '..=b'~' | b'\t');
     // Without an early exit the loop is vectorized.
     let all = value.iter().fold(true, |all, byte| all & is_text(*byte));
@@ -117,13 +117,13 @@ pub fn ascii_text(value: &[u8]) -> Option<&str> {
 }
 
 /// Whether a text is valid as the name of a header (RFC 9110, 5.1).
-pub fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(is_token)
 }
 
 /// Whether a text is valid as the value of a header (RFC 9110, 5.5).
-pub fn is_value(value: &str) -> bool {
+pub(crate) fn is_value(value: &str) -> bool {
     value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 

@@ -23,7 +23,8 @@ pub fn percent_encode(bytes: &[u8], keep_slash: bool) -> String {
 /// Whether `percent_encode` would change nothing.
 pub(crate) fn is_encoded(bytes: &[u8], keep_slash: bool) -> bool {
     let first = percent_encoding::percent_encode(bytes, encoded_set(keep_slash)).next();
-    first.is_none_or(|first| first.len() == bytes.len() && first.as_bytes() == bytes)
+    // A part without a change is a part of `bytes` itself. An escape can have the same text: `%25` is encoded as `%2525`.
+    first.is_none_or(|first| first.len() == bytes.len() && first.as_ptr() == bytes.as_ptr())
 }
 
 /// Percent-decodes a text; malformed escapes stay unchanged.
@@ -52,6 +53,23 @@ mod tests {
             let in_path = if byte == b'/' { "/" } else { &expected };
             assert_eq!(percent_encode(&[byte], true), in_path);
         }
+    }
+
+    /// A9: an escape is encoded again, even if its text is the escape of its first byte
+    #[test]
+    fn an_escape_is_not_encoded() {
+        for (text, expected) in [
+            (&b"%25"[..], false),
+            (b"%2F", false),
+            (b"%", false),
+            (b"a/b", false),
+            (b"a-b", true),
+            (b"", true),
+        ] {
+            assert_eq!(is_encoded(text, false), expected, "{text:?}");
+        }
+        assert!(is_encoded(b"a/b", true));
+        assert_eq!(percent_encode(b"%25", false), "%2525");
     }
 
     /// The decoder by the definition: an escape is a `%` with two hexadecimal digits, everything else is itself.

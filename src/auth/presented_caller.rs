@@ -87,11 +87,13 @@ fn signing_key(
         let presented = PresentedSigV2::from_request(head)?;
         presented.check_time(clock::wall(), lifetime_max)?;
         let key = keyring.find_with_token(presented.access_key_id(), presented.token())?;
+        PresentedSigV2::payload_hash(head)?;
         return Ok(PresentedCaller::SigV2(key));
     }
     // A request with an Authorization header that is no signature is malformed.
     let presented = PresentedSignature::from_request(head)?.ok_or(SignatureRejection::UnsupportedScheme)?;
     presented.check_time(clock::wall())?;
     let key = keyring.find_with_token(presented.access_key_id(), presented.token())?;
+    presented.payload_hash()?;
     Ok(PresentedCaller::SigV4(key))
 }

@@ -1,5 +1,6 @@
 //! Searches the rings of all workers (`GET /decisions`, `GET /explain`).
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -42,6 +43,15 @@ pub(crate) struct FoundDecisions {
     /// Memory of all rings.
     pub(crate) memory_bytes: usize,
     pub(crate) counts: Vec<DecisionCount>,
+}
+
+/// The entries of one request.
+#[derive(Debug)]
+pub(crate) struct RequestEntries {
+    /// The oldest first.
+    pub(crate) entries: Vec<RingEntry>,
+    /// Older entries in the rings that are left out.
+    pub(crate) omitted: usize,
 }
 
 impl Decisions {
@@ -99,15 +109,22 @@ impl Decisions {
         facts.key.and_then(|key| self.names.client_key(key))
     }
 
-    /// All entries of a request, the oldest first; at most `limit`.
-    pub(crate) fn of_request(&self, request_id: &str, limit: usize) -> Vec<RingEntry> {
-        let mut entries = Vec::new();
+    /// The newest entries of a request, at most `limit`.
+    pub(crate) fn of_request(&self, request_id: &str, limit: usize) -> RequestEntries {
+        let (mut entries, mut all) = (Vec::new(), 0);
         for at in 0..self.workers.len() {
-            let is_own = |entry: &RingEntry| entry.request_id == request_id;
-            entries.extend(self.worker(at).ring.newest(limit, |_, _| true, is_own));
+            // Entries above the limit are counted and not collected.
+            let own = Cell::new(0);
+            let is_wanted = |entry: &RingEntry| {
+                let is_own = entry.request_id == request_id;
+                own.set(own.get() + usize::from(is_own));
+                is_own && own.get() <= limit
+            };
+            entries.extend(self.worker(at).ring.newest(usize::MAX, |_, _| true, is_wanted));
+            all += own.get();
         }
         entries.sort_by_key(|entry| entry.order);
         entries.drain(..entries.len().saturating_sub(limit));
-        entries
+        RequestEntries { omitted: all - entries.len(), entries }
     }
 }

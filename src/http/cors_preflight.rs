@@ -66,18 +66,11 @@ pub(super) enum Preflight {
     Forward(PresignedQuery),
 }
 
-/// Step 5 of an OPTIONS request: refuses it, answers it by the bucket's rules, or acquires a permit to forward it. A
-/// local reply holds the slot until its end.
-pub(super) fn accept(
-    worker: &Worker,
-    request: &BucketRequest<'_>,
-    slot: &mut Option<InFlightSlot>,
-    record: &mut Record,
-) -> Result<Preflight, GatewayError> {
+/// Checks an OPTIONS request: the reply by the bucket's rules, or none for a preflight that the store answers.
+pub(super) fn check(request: &BucketRequest<'_>) -> Result<Option<HttpResponse>, GatewayError> {
     let BucketRequest { bucket, head, length, .. } = request;
     if let Some(rules) = &bucket.config.cors {
-        record.slot = slot.take();
-        return Ok(Preflight::Local(cors::preflight_response(rules, head.headers)?));
+        return Ok(Some(cors::preflight_response(rules, head.headers)?));
     }
     if bucket.config.kind != Kind::S3 {
         return Err(RequestRejection::Method.into());
@@ -85,6 +78,24 @@ pub(super) fn accept(
     cors::check_preflight(head.headers, *length)?;
     if bucket.config.auth.is_empty() {
         return Err(AuthRejection::BucketClosed.into());
+    }
+    Ok(None)
+}
+
+/// Step 5 of an OPTIONS request: refuses it, answers it by the bucket's rules, or acquires a permit to forward it. A
+/// reply by the rules holds the slot until its end.
+pub(super) fn accept(
+    worker: &Worker,
+    request: &BucketRequest<'_>,
+    slot: &mut Option<InFlightSlot>,
+    record: &mut Record,
+) -> Result<Preflight, GatewayError> {
+    let BucketRequest { bucket, head, .. } = request;
+    if bucket.config.cors.is_some() {
+        record.slot = slot.take();
+    }
+    if let Some(reply) = check(request)? {
+        return Ok(Preflight::Local(reply));
     }
     record.preflight = Some(acquire_permit(bucket)?);
     Ok(Preflight::Forward(presigned_query(worker, bucket, *head)))

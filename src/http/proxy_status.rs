@@ -2,13 +2,16 @@
 //!
 //! `ERROR_TYPES` is the one table from a reason to a registered error type ("HTTP Proxy Error Types", IANA). A test compares it with
 //! `docs/errors.md`, so no reason lacks its type. The gateway's member is `tidegate;error=TYPE;details="REASON"`. The members of an
-//! upstream are kept, and the gateway's follows them, because the list begins with the proxy that is nearest to the origin
-//! (RFC 9209, 2).
+//! upstream are kept if they are well-formed, and the gateway's follows them, because the list begins with the proxy that is nearest to
+//! the origin (RFC 9209, 2).
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header.
 pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// The gateway's name in the header.
+const NAME: &str = "tidegate";
 
 /// An error type of RFC 9209, 2.3, and the reasons that have it.
 type ErrorType = (&'static str, &'static [&'static str]);
@@ -177,14 +180,57 @@ fn error_type(reason: &str) -> &'static str {
 /// Adds the gateway's member about a refusal.
 pub(crate) fn write_refusal(reason: &str, headers: &mut HeaderMap) {
     // Reasons have no character that a string of RFC 9651 must escape.
-    append(headers, &format!("tidegate;error={};details=\"{reason}\"", error_type(reason)));
+    append(headers, &format!("{NAME};error={};details=\"{reason}\"", error_type(reason)));
 }
 
 /// Adds the gateway's member to an upstream's error response that has members of other proxies.
+///
+/// One malformed value makes the whole header unreadable (RFC 9651, 4.2), and the gateway's name belongs to the gateway. So malformed
+/// values and members with that name are removed first.
 pub(crate) fn append_to_upstream(status: u16, headers: &mut HeaderMap) {
-    if status >= 400 && headers.contains_key(PROXY_STATUS) {
-        append(headers, &format!("tidegate;received-status={status}"));
+    if status < 400 || !headers.contains_key(PROXY_STATUS) {
+        return;
     }
+    let values: Vec<HeaderValue> = headers.remove(PROXY_STATUS).collect();
+    for members in values.iter().filter_map(members_of_others) {
+        append(headers, &members);
+    }
+    append(headers, &format!("{NAME};received-status={status}"));
+}
+
+/// The members of other proxies in a value; none if there are none, or if the value is no list.
+fn members_of_others(value: &HeaderValue) -> Option<String> {
+    // Visible ASCII, blanks and tabs. A list may have tabs only around its commas.
+    let members = split_list(value.to_str().ok()?)?;
+    let is_valid = |member: &&str| !member.is_empty() && !member.contains('\t');
+    if !members.iter().all(is_valid) {
+        return None;
+    }
+    let is_own = |member: &str| {
+        let name = member.split(';').next().unwrap_or_default().trim().trim_matches('"');
+        name.eq_ignore_ascii_case(NAME)
+    };
+    let others: Vec<&str> = members.into_iter().filter(|member| !is_own(member)).collect();
+    (!others.is_empty()).then(|| others.join(", "))
+}
+
+/// Splits a list at its commas outside of strings; none if a string has no end.
+fn split_list(list: &str) -> Option<Vec<&str>> {
+    let (mut members, mut begin, mut is_string, mut is_escaped) = (Vec::new(), 0, false, false);
+    for (at, byte) in list.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_string => is_escaped = true,
+            b'"' => is_string = !is_string,
+            b',' if !is_string => {
+                members.push(list[begin..at].trim());
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    members.push(list[begin..].trim());
+    (!is_string).then_some(members)
 }
 
 fn append(headers: &mut HeaderMap, member: &str) {
@@ -251,5 +297,28 @@ mod tests {
         append_to_upstream(502, &mut headers);
         let members: Vec<_> = headers.get_all(PROXY_STATUS).map(|one| one.to_str().unwrap()).collect();
         assert_eq!(members, ["cdn;error=dns_timeout", "tidegate;received-status=502"]);
+    }
+
+    /// O4: members of others are found in any valid list, and no value that is no list is kept
+    #[test]
+    fn members_of_others_are_well_formed() {
+        let kept = |bytes: &[u8]| members_of_others(&HeaderValue::from_bytes(bytes).unwrap());
+        for (value, expected) in [
+            (&b"cdn"[..], Some("cdn")),
+            (b" cdn ,\tb;details=\"x, \\\"tidegate\"", Some("cdn, b;details=\"x, \\\"tidegate\"")),
+            (b"tidegate", None),
+            (b"tidegate;error=fake", None),
+            (b"\"TideGate\" ;error=fake, cdn", Some("cdn")),
+            (b"tidegate-2;error=dns_timeout", Some("tidegate-2;error=dns_timeout")),
+            (b"cdn;details=\"", None),
+            (b"cdn;details=\"\\\"", None),
+            (b"cdn,", None),
+            (b"", None),
+            (b"cdn;\tx", None),
+            (b"cdn;error=x\x80", None),
+            (b"cdn;error=\xff", None),
+        ] {
+            assert_eq!(kept(value).as_deref(), expected, "{value:?}");
+        }
     }
 }

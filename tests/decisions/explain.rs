@@ -99,3 +99,25 @@ async fn a_request_without_decisions_has_no_story() {
     let message = error["error"]["message"].as_str().unwrap();
     assert!(message.contains("quiet") && message.contains("not recorded"), "{message}");
 }
+
+/// O6: a story has the newest entries of its ID, and the number of older ones that it leaves out
+#[tokio::test]
+async fn a_long_story_counts_what_it_omits() {
+    const REFUSALS: usize = 130;
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for _ in 0..REFUSALS {
+        let answer =
+            request(gateway.address(), "GET", "/nowhere/k", &[("x-request-id", "often")], None).await;
+        assert_eq!(answer.reason(), "no_such_bucket");
+    }
+    request(gateway.address(), "GET", "/nowhere/k", &[("x-request-id", "once")], None).await;
+    let often = story(&gateway, "often").await;
+    assert_eq!(often["decisions"].as_array().unwrap().len(), 100);
+    assert_eq!(often["omitted"], REFUSALS - 100, "{}", often["omitted"]);
+    let all = super::decisions(&gateway, "request_id=often&limit=100").await;
+    let newest: Vec<&Value> = all.iter().rev().collect();
+    assert_eq!(often["decisions"].as_array().unwrap().iter().collect::<Vec<_>>(), newest, "the newest stay");
+    let once = story(&gateway, "once").await;
+    assert_eq!((&once["omitted"], once["decisions"].as_array().unwrap().len()), (&0.into(), 1));
+}

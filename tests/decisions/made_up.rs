@@ -13,7 +13,7 @@ async fn post(gateway: &Gateway, body: &str) -> Response {
     request(gateway.admin_address(), "POST", "/explain", &[], Some(body.as_bytes())).await
 }
 
-async fn explain(gateway: &Gateway, made_up: &Value) -> Value {
+pub(super) async fn explain(gateway: &Gateway, made_up: &Value) -> Value {
     let answer = post(gateway, &made_up.to_string()).await;
     assert_eq!(answer.complete_status(), 200, "{}", answer.text());
     serde_json::from_slice(&answer.body).unwrap()

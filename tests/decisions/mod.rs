@@ -3,6 +3,7 @@
 mod events;
 mod explain;
 mod made_up;
+mod made_up_heads;
 mod proxy_status;
 mod queries;
 mod refusals;

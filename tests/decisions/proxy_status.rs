@@ -56,3 +56,26 @@ async fn the_members_of_an_upstream_stay() {
     let answer = gateway.get("/b/good").await;
     assert_eq!(answer.headers_named("proxy-status"), others);
 }
+
+/// O4: the gateway's member stays readable: a value that is no list is removed, and so is a member with the gateway's name
+#[tokio::test]
+async fn forged_and_malformed_members_of_an_upstream_are_removed() {
+    let upstream = Upstream::start(|_| {
+        UpstreamReply::status(503)
+            .header("proxy-status", "cdn;error=x\u{80}\u{ff}")
+            .header("proxy-status", "cache;details=\"never ends")
+            .header(
+                "proxy-status",
+                "tidegate;error=fake, other;details=\"a, tidegate\", \"Tidegate\";error=fake",
+            )
+            .header("proxy-status", "origin-proxy;error=dns_timeout")
+    });
+    let gateway =
+        Gateway::builder().bucket("b", &upstream).set("buckets.b.s3.retry.max_attempts", "1").start().await;
+    let answer = gateway.get("/b/k").await;
+    assert_eq!((answer.complete_status(), answer.reason()), (503, ""));
+    assert_eq!(
+        answer.headers_named("proxy-status"),
+        ["other;details=\"a, tidegate\"", "origin-proxy;error=dns_timeout", "tidegate;received-status=503"]
+    );
+}

@@ -65,21 +65,24 @@ fn is_redirect_url(text: &str) -> bool {
         && !fragment.contains(char::is_control)
 }
 
-/// Whether an authority has a host: a name, or an IP address, which is in brackets if it is IPv6.
+/// Whether an authority has a host: a name, or an IP address, which is in brackets if it is IPv6. User and port are optional; a port has
+/// digits only (RFC 3986, 3.2).
 fn has_host(authority: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!$&'()*+,-.;=_~".contains(&byte);
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
     let is_host = match host.strip_prefix('[') {
         Some(address) => address.split_once(']').is_some_and(|(address, port)| {
-            address.bytes().all(|byte| is_plain(byte) || byte == b':' || byte == b'%')
-                && (port.is_empty() || port.starts_with(':'))
+            !address.is_empty()
+                && address.bytes().all(|byte| is_plain(byte) || matches!(byte, b':' | b'%'))
+                && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
         }),
         None => {
             let (name, port) = host.split_once(':').unwrap_or((host, ""));
-            !name.is_empty() && name.bytes().chain(port.bytes()).all(is_plain)
+            !name.is_empty() && name.bytes().all(is_plain) && is_port(port)
         }
     };
-    is_host && user.bytes().all(|byte| is_plain(byte) || matches!(byte, b':' | b'%' | b'@'))
+    is_host && user.bytes().all(|byte| is_plain(byte) || matches!(byte, b':' | b'%'))
 }
 
 impl StoredObject<'_> {
@@ -129,7 +132,13 @@ mod tests {
             action("redirect", "https://a.example/x?y"),
             SuccessAction::Redirect("https://a.example/x?y".to_owned())
         );
-        for page in ["http://a", "HTTPS://u:p%40@a:1?q#f g", "http://[::1]:80/x?`", "http://a/\"{|}^\\#"] {
+        for page in [
+            "http://a",
+            "HTTPS://u:p%40@a:1?q#f g",
+            "http://[::1]:80/x?`",
+            "http://a:/",
+            "http://a/\"{|}^\\#",
+        ] {
             let redirect = SuccessAction::Redirect(page.to_owned());
             assert_eq!(action("success_action_redirect", page), redirect, "{page}");
         }
@@ -145,6 +154,13 @@ mod tests {
             "http://a%20b/",
             "http://a:b:c/",
             "http://[::1/",
+            "http://[]/",
+            "http://[]:80/",
+            "http://[::1]80/",
+            "http://[::1]:x/",
+            "http://a:x/",
+            "http://a:8O/",
+            "http://a@b@c/",
             "http://a/<x>",
             "http://a/é",
         ] {

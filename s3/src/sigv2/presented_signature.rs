@@ -140,6 +140,11 @@ impl<'a> PresentedSigV2<'a> {
         }
     }
 
+    /// The payload hash that a head with this signature declares.
+    pub fn payload_hash<'h>(head: impl RequestHead<'h>) -> Result<PayloadHash, SignatureRejection> {
+        payload_hash(head.headers())
+    }
+
     /// Verifies the signature. `bucket` is the bucket's name if the host contains it.
     pub fn verify<'h>(
         &self,
@@ -147,7 +152,7 @@ impl<'a> PresentedSigV2<'a> {
         bucket: Option<&str>,
         secret: &str,
     ) -> Result<VerifiedSignature, SignatureRejection> {
-        let payload = payload_hash(head.headers())?;
+        let payload = Self::payload_hash(head)?;
         let given = signature_bytes(&self.signature)?;
         let lines = string_to_sign_lines(head, &self.date, self.location, |_| false)?;
         let resources = canonical_resources(head, bucket, self.location)?;

@@ -24,9 +24,9 @@ const SHOWN_HEADERS: [&str; 4] = ["accept", "date", "host", "range"];
 /// Prefixes of further headers with shown values.
 const SHOWN_HEADER_PREFIXES: [&str; 3] = ["accept-", "content-", "x-amz-"];
 /// A secret header in spite of its prefix. A query parameter can have the same name.
-/// The session token of S3 directory buckets (CreateSession).
-const DIRECTORY_SESSION_TOKEN: &str = "x-amz-s3session-token";
 const SESSION_TOKEN: &str = "x-amz-security-token";
+/// The session token of S3 directory buckets (CreateSession), which is a secret too.
+const DIRECTORY_SESSION_TOKEN: &str = "x-amz-s3session-token";
 /// The suffix of headers and parameters with a customer's encryption key.
 const CUSTOMER_KEY_SUFFIX: &str = "-customer-key";
 /// The parameter with the key ID and the scope. It is shown.

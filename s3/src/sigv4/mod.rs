@@ -1,7 +1,7 @@
 //! Verifies the SigV4 signatures of clients (A1): headers, presigned URLs and forms.
 //!
 //! `presented_signature.rs` reads a signature, checks its time and scope, and verifies it with a signing key. `auth` finds the key, caches
-//! signing keys and has the buckets' rules; the callers pass the time. The signer of upstream requests (`src/signer.rs`) also uses
+//! signing keys and has the buckets' rules; the callers pass the time. The signer of upstream requests (`s3/src/signer.rs`) also uses
 //! `canonical.rs`. `signature_chain.rs` computes the signatures of chunks.
 //!
 //! SigV2 is in `sigv2/`. SigV4A is not supported; the reply is `NotImplemented`. The gateway compares session tokens and issues none.

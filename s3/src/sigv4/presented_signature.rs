@@ -216,13 +216,18 @@ impl<'a> PresentedSignature<'a> {
         }
     }
 
+    /// The payload hash that the signature covers.
+    pub fn payload_hash(&self) -> Result<PayloadHash, SignatureRejection> {
+        PayloadHash::parse(&self.payload)
+    }
+
     /// Verifies the signature. `key` is the signing key for the scope's date and region.
     pub fn verify<'h>(
         &self,
         head: impl RequestHead<'h>,
         key: &[u8; 32],
     ) -> Result<VerifiedSignature, SignatureRejection> {
-        let payload = PayloadHash::parse(&self.payload)?;
+        let payload = self.payload_hash()?;
         let names = self.signed_header_names(head)?;
         let given = self.signature_bytes()?;
         let raw = head.path();

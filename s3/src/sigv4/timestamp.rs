@@ -55,12 +55,12 @@ impl Timestamp {
     }
 
     /// The text, such as `20130524T000000Z`.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The day in the format of scopes: `20130524`.
-    pub fn date(&self) -> &str {
+    pub(crate) fn date(&self) -> &str {
         self.text.get(..8).unwrap_or_default()
     }
 

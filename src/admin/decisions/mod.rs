@@ -71,8 +71,8 @@ async fn explain_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> Http
         Ok(id) => id,
         Err(error) => return invalid_parameter(&request, &error),
     };
-    let entries = decisions.of_request(&id, STORY_ENTRIES_MAX);
-    if entries.is_empty() {
+    let found = decisions.of_request(&id, STORY_ENTRIES_MAX);
+    if found.entries.is_empty() {
         let message = format!(
             "there is no decision about request {id} in memory: requests that are neither refused, delayed, repeated nor cut \
              are not recorded, and old decisions are overwritten; its access log line has the id {id}"
@@ -84,7 +84,7 @@ async fn explain_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> Http
             &request_id::of(request.headers()),
         );
     }
-    json_reply(AdminStatus::Ok, &story::document(decisions, &id, &entries))
+    json_reply(AdminStatus::Ok, &story::document(decisions, &id, &found))
 }
 
 /// `POST /explain`: what would happen to the request in the body now.

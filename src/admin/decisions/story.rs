@@ -9,10 +9,12 @@ use crate::decisions::Decisions;
 use crate::decisions::decision::{
     DecisionFacts, DecisionKind, EntryFacts, Figures, RequestEnd, RingEntry, Unit,
 };
+use crate::decisions::query::RequestEntries;
 use crate::telemetry::rfc3339;
 
-/// The story of a request with these entries, the oldest first.
-pub(super) fn document(decisions: &Decisions, request_id: &str, entries: &[RingEntry]) -> Value {
+/// The story of a request with these entries.
+pub(super) fn document(decisions: &Decisions, request_id: &str, found: &RequestEntries) -> Value {
+    let RequestEntries { entries, omitted } = found;
     let end = entries.iter().rev().find_map(|entry| match &entry.facts {
         EntryFacts::End(end) => Some(decision_json::end(end)),
         EntryFacts::Decision(_) => None,
@@ -22,6 +24,7 @@ pub(super) fn document(decisions: &Decisions, request_id: &str, entries: &[RingE
         "sentences": entries.iter().map(|entry| sentence(decisions, entry)).collect::<Vec<_>>(),
         "decisions": entries.iter().filter_map(|entry| decision_json::decision(decisions, entry)).collect::<Vec<_>>(),
         "end": end,
+        "omitted": omitted,
     })
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The steps are those of `http/proxy.rs`, in the same order and by the same functions where these only read. Limiter and pool answer peek
 //! messages, with the decision of their own state and without its application. Secrets are not verified: the explanation assumes that
-//! a signature or an API key that names a known key is valid. Not predicted: the body, the client's requests in flight, and the fields
-//! of a form.
+//! a signature or an API key that names a known key is valid. Not predicted: the bytes of the body, the client's requests in flight, the fields of a
+//! form, and the share of preflights in the gate.
 
 mod step;
 
@@ -15,18 +15,19 @@ use actix_web::http::{Method, Uri, Version};
 use tidegate_actors::{
     BucketId, CircuitCheck, IpKey, LimiterRejection, OperationClass, PeekedLimit, PeekedPermit, clock,
 };
+use tidegate_config::key_name;
 
-use crate::auth::{PresentedCaller, presented_caller};
+use crate::auth::{Caller, PresentedCaller, presented_caller};
 use crate::client_address::{AddressSource, ClientAddress};
 use crate::http::authorization::authorize;
 use crate::http::error::GatewayError;
 use crate::http::route::{self, BucketRequest, RequestKind, Route};
-use crate::http::{injection, priority, request_validation};
+use crate::http::{cors_preflight, injection, priority, request_validation};
 use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::{Record, RequestInfo};
 use crate::upstream::rules::deadline::Deadline;
-use crate::upstream::{is_replayable, may_wait_for_circuit};
+use crate::upstream::{declared_body, is_replayable, may_wait_for_circuit};
 use crate::worker::Worker;
 
 pub(crate) use step::{Explanation, ExplanationStep, Refusal};
@@ -106,6 +107,7 @@ async fn steps(
     };
     let deadline = explain_validation(worker, &request, record, explanation)?;
     let caller = explain_client(worker, &request, class, client, explanation).await?;
+    explain_body(worker, &request, caller, explanation)?;
     explain_upstream(worker, &request, (class, caller), deadline, explanation).await
 }
 
@@ -191,10 +193,7 @@ async fn explain_client(
             return Err(Stopped);
         }
         RequestKind::Options => {
-            explanation.pass(
-                "authentication",
-                "a preflight has no authentication; the CORS rules decide".to_owned(),
-            );
+            explain_preflight(worker, request, explanation)?;
             return Ok(PresentedCaller::Anonymous);
         }
     }
@@ -239,6 +238,45 @@ async fn explain_client(
         }
     }
     Ok(presented)
+}
+
+/// The checks of a preflight, and the gateway's reply if the bucket has rules.
+fn explain_preflight(
+    worker: &Worker,
+    request: &BucketRequest<'_>,
+    explanation: &mut Explanation,
+) -> Result<(), Stopped> {
+    match cors_preflight::check(request) {
+        Ok(None) => {
+            let sentence = "a preflight has no authentication, and the store answers it by its own rules";
+            explanation.pass("preflight", sentence.to_owned());
+            Ok(())
+        }
+        Ok(Some(_)) => {
+            let section = key_name(&["buckets", &request.bucket.name]);
+            explanation.answer("preflight", format!("the gateway answers by `{section}.cors`"))
+        }
+        Err(error) => explanation.refuse(worker, "preflight", &error),
+    }
+}
+
+/// What the head declares about the body; no step if it declares nothing. Only a signature covers a payload hash, which the
+/// authentication has checked; the same hash is in the head.
+fn explain_body(
+    worker: &Worker,
+    request: &BucketRequest<'_>,
+    presented: PresentedCaller,
+    explanation: &mut Explanation,
+) -> Result<(), Stopped> {
+    let caller = presented.caller().unwrap_or(Caller::ANONYMOUS);
+    match declared_body(request.head, request.length, request.bucket.config.kind, &caller) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => {
+            explanation.pass("body", "the head declares a valid body, which is not verified here".to_owned());
+            Ok(())
+        }
+        Err(rejection) => explanation.refuse(worker, "body", &rejection.into()),
+    }
 }
 
 /// Circuit, gate and endpoint.

@@ -52,21 +52,25 @@ pub(crate) struct ExplanationStep {
     pub(crate) refusal: Option<Refusal>,
 }
 
-/// All steps up to the first refusal.
+/// All steps up to the first refusal, or up to the gateway's own answer.
 #[derive(Debug, Default)]
 pub(crate) struct Explanation {
     pub(crate) bucket: Option<BucketId>,
     pub(crate) bucket_name: Option<String>,
     key: Option<KeyId>,
+    /// Whether the gateway answers without a call.
+    is_answered: bool,
     pub(crate) steps: Vec<ExplanationStep>,
 }
 
 impl Explanation {
-    /// What would happen: a refusal, else a wait, else what is not known, else a call.
+    /// What would happen: a refusal, else the gateway's own answer, else what is not known, else a wait, else a call.
     pub(crate) fn outcome(&self) -> &'static str {
         let has = |result| self.steps.iter().any(|step| step.result == result);
         if has(StepResult::Refuse) {
             "refused"
+        } else if self.is_answered {
+            "answered"
         } else if has(StepResult::Unknown) {
             "unknown"
         } else if has(StepResult::Wait) {
@@ -86,6 +90,13 @@ impl Explanation {
 
     pub(super) fn pass(&mut self, step: &'static str, sentence: String) {
         self.push(step, StepResult::Pass, sentence);
+    }
+
+    /// Adds the step that answers the request without a call.
+    pub(super) fn answer(&mut self, step: &'static str, sentence: String) -> Result<(), Stopped> {
+        self.is_answered = true;
+        self.pass(step, sentence);
+        Err(Stopped)
     }
 
     pub(super) fn wait(&mut self, step: &'static str, sentence: String) {
