@@ -1,5 +1,6 @@
 //! The state of one worker thread: everything shared, and its own upstream clients and caches.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::router::Router;
 use crate::server::AcceptMetrics;
 use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
+use crate::server::rejected_addresses::RejectedAddresses;
 use crate::server::tls::ServerTls;
 use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
@@ -141,11 +143,11 @@ pub(crate) struct ResponseLimits {
 }
 
 impl ResponseLimits {
-    pub(crate) fn data(server: &ServerConfig) -> Self {
+    fn data(server: &ServerConfig) -> Self {
         Self { pace: SendLimits::of(server), send_buffer: server.send_buffer_per_connection }
     }
 
-    pub(crate) fn admin(server: &ServerConfig) -> Self {
+    fn admin(server: &ServerConfig) -> Self {
         Self { pace: SendLimits::admin(server), send_buffer: 0 }
     }
 }
@@ -162,6 +164,8 @@ pub(crate) struct Worker {
     token_cache: TokenCache,
     /// Records the decisions of this thread.
     pub(crate) decisions: Recorder,
+    /// The addresses of rejected connections of the admin listener. None on the data listener, where each is a decision.
+    pub(crate) rejected_addresses: Option<RefCell<RejectedAddresses>>,
     /// The responses and uploads of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
     /// The large bodies of this thread.
@@ -169,10 +173,25 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(
+    /// A worker of the data listener.
+    pub(crate) fn data(shared: Arc<Shared>) -> Rc<Self> {
+        let limits = ResponseLimits::data(&shared.config.server);
+        let (connections, recorder) = (Arc::clone(&shared.client_connections), shared.decisions.recorder());
+        Self::new(shared, connections, limits, (recorder, None))
+    }
+
+    /// The worker of the admin listener.
+    pub(crate) fn admin(shared: Arc<Shared>, connections: Arc<IdleConnections>) -> Rc<Self> {
+        let limits = ResponseLimits::admin(&shared.config.server);
+        let recorder = shared.decisions.admin_recorder();
+        Self::new(shared, connections, limits, (recorder, Some(RefCell::default())))
+    }
+
+    fn new(
         shared: Arc<Shared>,
         client_connections: Arc<IdleConnections>,
         limits: ResponseLimits,
+        (decisions, rejected_addresses): (Recorder, Option<RefCell<RejectedAddresses>>),
     ) -> Rc<Self> {
         let upstream_clients = shared
             .router
@@ -184,7 +203,6 @@ impl Worker {
         let send_watch = SendWatch::new(limits.pace, wait_receivers(&shared));
         let (signing_keys, token_cache) = (SigningKeyCache::default(), TokenCache::default());
         let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
-        let decisions = shared.decisions.recorder();
         Rc::new(Self {
             shared,
             limits,
@@ -193,6 +211,7 @@ impl Worker {
             signing_keys,
             token_cache,
             decisions,
+            rejected_addresses,
             send_watch,
             transfers,
         })

@@ -26,6 +26,7 @@ use tidegate_actors::clock;
 use tidegate_config::AdminConfig;
 
 use super::authentication::{Authenticator, TokenRejection};
+use super::pending_logins::PendingLogins;
 use super::rejection::{AdminRejection, close_after};
 use super::role::AdminRole;
 use crate::http::probes::{LIVE, READY, is_plain_check};
@@ -61,6 +62,7 @@ enum Admitted {
 /// Who may use the admin listener.
 pub(crate) struct AdminAccess {
     pub(super) authenticator: Authenticator,
+    pub(super) pending_logins: PendingLogins,
     hosts: Vec<String>,
     pub(super) is_tls: bool,
 }
@@ -69,7 +71,9 @@ impl AdminAccess {
     /// # Errors The system has no random bytes.
     pub(crate) fn new(config: &AdminConfig, now: Instant) -> io::Result<Self> {
         let authenticator = Authenticator::new(config, now)?;
-        Ok(Self { authenticator, hosts: config.hosts.clone(), is_tls: config.tls.files().is_some() })
+        let pending_logins = PendingLogins::new(config.max_connections.get());
+        let is_tls = config.tls.files().is_some();
+        Ok(Self { authenticator, pending_logins, hosts: config.hosts.clone(), is_tls })
     }
 
     /// Logs a refused token if its address has just reached the limit.

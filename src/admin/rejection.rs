@@ -38,6 +38,8 @@ pub(crate) enum AdminRejection {
     BodyTooLarge(usize),
     /// It is neither a probe nor `/status`, and its connection is one of the reserve.
     TooManyConnections,
+    /// As many logins as may wait for their forms do so.
+    TooManyLogins,
     /// The listener has no token that a session could stand for.
     NoSessions,
     /// The body of a login is not a form with one token.
@@ -101,6 +103,11 @@ impl AdminRejection {
                 "too_many_connections",
                 "admin.max_connections connections are open; until one closes, only probes and /status are answered",
             ),
+            Self::TooManyLogins => (
+                Unavailable,
+                "too_many_connections",
+                "other logins still wait for their forms; try again, or send the token in `Authorization: Bearer TOKEN`",
+            ),
             Self::NoSessions => (
                 BadRequest,
                 "no_sessions",
@@ -112,9 +119,11 @@ impl AdminRejection {
                 "send the token in `Authorization: Bearer TOKEN`, or as the only field `token` of an \
                  application/x-www-form-urlencoded form",
             ),
-            Self::Timeout => {
-                (Timeout, "timeout", "the body of the login was not complete within server.header_timeout")
-            }
+            Self::Timeout => (
+                Timeout,
+                "timeout",
+                "the body of the login was not complete within 1 s, or within server.header_timeout if that is shorter",
+            ),
         };
         (status, code, message.to_owned())
     }
@@ -129,7 +138,7 @@ impl AdminRejection {
         }
         let retry_after = match self {
             Self::TooManyAttempts(left) => Some((left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)),
-            Self::TooManyConnections => Some(1),
+            Self::TooManyConnections | Self::TooManyLogins => Some(1),
             _ => None,
         };
         if let Some(seconds) = retry_after {

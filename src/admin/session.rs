@@ -2,8 +2,8 @@
 //!
 //! An `EventSource` and a link cannot send a header, so the page for people needs a cookie. Its value holds the role, the
 //! end and a number of the session, and their HMAC under a key that this process made at its start. So no session needs
-//! memory, and none survives a restart. A logout keeps the session's number until the session would end. That list has a
-//! fixed maximum: when it is full, all sessions end.
+//! memory, and none survives a restart. A logout keeps the session's number until the session would end. Each role has such
+//! a list with a fixed maximum: when it is full, all sessions of the role end.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -20,7 +20,7 @@ use crate::auth::cookies::ADMIN_SESSION;
 
 /// The life of a session.
 const SESSION_TIME: Duration = Duration::from_secs(12 * 3600);
-/// The most sessions that are known to be logged out.
+/// The most sessions of a role that are known to be logged out.
 const ENDED_MAX: usize = 1024;
 /// The cookies of this name that are verified in one request. A browser sends several if a neighbour set one.
 const COOKIES_MAX: usize = 4;
@@ -41,9 +41,32 @@ pub(super) struct Sessions {
     key: hmac::Key,
     epoch: Instant,
     issued: Cell<u64>,
+    operators: RefCell<EndedSessions>,
+    readers: RefCell<EndedSessions>,
+}
+
+/// The sessions of one role that ended before their time. Those of readers cannot end those of operators.
+#[derive(Debug, Default)]
+struct EndedSessions {
     /// Sessions with a lower number have ended.
-    first_valid: Cell<u64>,
-    ended: RefCell<Vec<Session>>,
+    first_valid: u64,
+    ended: Vec<Session>,
+}
+
+impl EndedSessions {
+    fn contains(&self, session: &Session) -> bool {
+        session.number < self.first_valid || self.ended.contains(session)
+    }
+
+    /// Adds a session. `issued` is the number of the next one, and `now` is in seconds.
+    fn add(&mut self, session: Session, issued: u64, now: u64) {
+        self.ended.retain(|each| each.end > now);
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.clear();
+            self.first_valid = issued;
+        }
+        self.ended.push(session);
+    }
 }
 
 impl Sessions {
@@ -52,8 +75,8 @@ impl Sessions {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         let key =
             key.map_err(|_| io::Error::other("the system gives no random bytes for the sessions' key"))?;
-        let ended = RefCell::default();
-        Ok(Self { key, epoch: now, issued: Cell::new(0), first_valid: Cell::new(0), ended })
+        let (operators, readers) = Default::default();
+        Ok(Self { key, epoch: now, issued: Cell::new(0), operators, readers })
     }
 
     /// The `Set-Cookie` value of a new session.
@@ -75,14 +98,14 @@ impl Sessions {
 
     /// Ends a session.
     pub(super) fn end(&self, session: Session, now: Instant) {
-        let now = self.seconds(now);
-        let mut ended = self.ended.borrow_mut();
-        ended.retain(|each| each.end > now);
-        if ended.len() >= ENDED_MAX {
-            ended.clear();
-            self.first_valid.set(self.issued.get());
+        self.ended(session.role).borrow_mut().add(session, self.issued.get(), self.seconds(now));
+    }
+
+    fn ended(&self, role: AdminRole) -> &RefCell<EndedSessions> {
+        match role {
+            AdminRole::Operator => &self.operators,
+            AdminRole::Reader => &self.readers,
         }
-        ended.push(session);
     }
 
     fn verify(&self, value: &str, now: Instant) -> Option<Session> {
@@ -93,9 +116,8 @@ impl Sessions {
         let role = if claim[0] == 1 { AdminRole::Operator } else { AdminRole::Reader };
         let number = |range: std::ops::Range<usize>| claim[range].try_into().map(u64::from_be_bytes).ok();
         let session = Session { role, end: number(1..9)?, number: number(9..17)? };
-        let is_valid = session.end > self.seconds(now)
-            && session.number >= self.first_valid.get()
-            && !self.ended.borrow().contains(&session);
+        let is_valid =
+            session.end > self.seconds(now) && !self.ended(session.role).borrow().contains(&session);
         is_valid.then_some(session)
     }
 
@@ -199,13 +221,14 @@ mod tests {
         }
     }
 
-    /// O5: a logout ends one session; the list of ended ones has a maximum, at which all sessions end
+    /// O5: a logout ends one session; the list of ended ones has a maximum, at which all sessions of the role end
     #[test]
     fn ended_sessions_stay_ended() {
         let start = clock::now();
         let sessions = Sessions::new(start).unwrap();
         let cookies: Vec<String> =
             (0..ENDED_MAX + 2).map(|_| sessions.issue(AdminRole::Operator, start, false)).collect();
+        let reader = sessions.issue(AdminRole::Reader, start, false);
         let session = |cookie: &String| sessions.of_request(&headers(pair(cookie)), start);
         for cookie in &cookies[..ENDED_MAX] {
             sessions.end(session(cookie).unwrap().unwrap(), start);
@@ -215,6 +238,7 @@ mod tests {
         sessions.end(session(&cookies[ENDED_MAX]).unwrap().unwrap(), start);
         assert!(cookies.iter().all(|cookie| session(cookie).is_err()), "all of them end");
         assert!(session(&sessions.issue(AdminRole::Operator, start, false)).is_ok(), "a later one is valid");
-        assert_eq!(sessions.ended.borrow().len(), 1);
+        assert_eq!(sessions.operators.borrow().ended.len(), 1);
+        assert!(session(&reader).is_ok(), "the other role keeps its sessions");
     }
 }

@@ -3,6 +3,7 @@
 //! The token is in `Authorization`, or in the field `token` of a form. `access.rs` has checked `Host` and `Origin`.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use actix_web::web::{Data, Payload, Query};
@@ -22,6 +23,8 @@ use crate::worker::Worker;
 
 /// The longest form.
 const FORM_BYTES_MAX: usize = 4 << 10;
+/// The longest time from the head of a login to the end of its form. A browser sends both together.
+const FORM_TIME: Duration = Duration::from_secs(1);
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The form of a login.
@@ -70,8 +73,8 @@ async fn authenticated(
         let role = access.authenticator.verify_header(request.headers(), (client, clock::now()));
         role.map(|role| (role, AdminStatus::NoContent))
     } else {
-        // A client without a token has no more time for its body than for its head.
-        let limit = worker.shared.config.server.header_timeout;
+        let _pending = access.pending_logins.acquire().ok_or(AdminRejection::TooManyLogins)?;
+        let limit = worker.shared.config.server.header_timeout.min(FORM_TIME);
         let token = tokio::time::timeout(limit, form_token(request, body)).await;
         let token = token.map_err(|_| AdminRejection::Timeout)??;
         let role = access.authenticator.verify_token(token.expose().as_bytes(), (client, clock::now()));

@@ -1,7 +1,8 @@
 //! The decisions of the gateway: recorded, counted, and kept in fixed memory for explanations (O4, O6).
 //!
-//! Each worker thread has its own ring and counts, so that recording never waits for another worker; one more set is for the admin
-//! listener and the actors. A query takes a copy of what matches from each ring and merges the copies by the order of the process. The
+//! Each worker thread has its own ring and counts, so that recording never waits for another worker. One more ring is for the actors,
+//! so that no client can overwrite their transitions. The admin listener has counts only. A query takes a copy of what matches from
+//! each ring and merges the copies by the order of the process. The
 //! rings keep the newest decisions (`log.decision_memory`) and count those that they overwrote. The counts of reasons and scopes are
 //! exact. With `log.decisions` each decision is a log line too.
 //!
@@ -48,7 +49,7 @@ struct DecidingActors {
 /// All decisions of the process.
 pub(crate) struct Decisions {
     order: AtomicU64,
-    /// One for each worker thread, and the last for all other threads.
+    /// One for each worker thread, one without memory for the admin thread, and the last for the actors.
     workers: Vec<Mutex<WorkerDecisions>>,
     /// The workers that have their recorder.
     assigned: AtomicUsize,
@@ -61,13 +62,15 @@ pub(crate) struct Decisions {
 impl Decisions {
     /// The rings of this number of workers.
     pub(crate) fn new(config: &Config, workers: usize, log: &Logger) -> Arc<Self> {
-        let threads = workers + 1;
-        let bytes = usize::try_from(config.log.decision_memory).unwrap_or(usize::MAX) / threads;
-        let new =
-            || WorkerDecisions { ring: Ring::new(bytes), counts: DecisionCounts::default(), recorded: 0 };
+        let bytes = usize::try_from(config.log.decision_memory).unwrap_or(usize::MAX) / (workers + 1);
+        let new = |bytes| {
+            let ring = Ring::new(bytes);
+            Mutex::new(WorkerDecisions { ring, counts: DecisionCounts::default(), recorded: 0 })
+        };
+        let of_workers = std::iter::repeat_n(bytes, workers);
         Arc::new(Self {
             order: AtomicU64::new(0),
-            workers: (0..threads).map(|_| Mutex::new(new())).collect(),
+            workers: of_workers.chain([0, bytes]).map(new).collect(),
             assigned: AtomicUsize::new(0),
             actors: OnceLock::new(),
             names: Names::new(config),
@@ -92,10 +95,15 @@ impl Decisions {
         }
     }
 
-    /// The recorder of the next worker thread. Threads beyond the workers share the last ring.
+    /// The recorder of the next worker thread of the data listener.
     pub(crate) fn recorder(self: &Arc<Self>) -> Recorder {
         let next = self.assigned.fetch_add(1, Ordering::Relaxed);
-        Recorder { decisions: Arc::clone(self), worker: next.min(self.workers.len() - 1) }
+        Recorder { decisions: Arc::clone(self), worker: next.min(self.workers.len() - 2) }
+    }
+
+    /// The recorder of the admin thread, whose requests are no decisions.
+    pub(crate) fn admin_recorder(self: &Arc<Self>) -> Recorder {
+        Recorder { decisions: Arc::clone(self), worker: self.workers.len() - 2 }
     }
 
     /// Records the transitions of the actors.

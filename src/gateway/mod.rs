@@ -53,7 +53,7 @@ use crate::telemetry::redact::Redaction;
 use crate::upstream::health;
 use crate::upstream::health::credential_check;
 use crate::upstream::health::reachability;
-use crate::worker::{DrainPhase, ResponseLimits, Shared, Worker, worker_threads};
+use crate::worker::{DrainPhase, Shared, Worker, worker_threads};
 use buckets::BucketBuilder;
 
 pub use drain::Reload;
@@ -232,8 +232,7 @@ fn serve(
     let (for_admin, connections, for_handler) =
         (Arc::clone(shared), Arc::clone(&admins), Arc::clone(&reserve));
     let build = move || {
-        let limits = ResponseLimits::admin(&for_admin.config.server);
-        let worker = Worker::new(for_admin, connections, limits);
+        let worker = Worker::admin(for_admin, connections);
         pressure::start(&worker);
         listener::admin_handler(worker, for_handler)
     };
@@ -269,9 +268,7 @@ impl DataThread {
         let Self { index, launches, shared } = self;
         threads.start(format!("data worker {index}"), DATA_BLOCKING_THREADS, move || {
             launches.into_iter().for_each(Launch::start);
-            let connections = Arc::clone(&shared.client_connections);
-            let limits = ResponseLimits::data(&shared.config.server);
-            let worker = Worker::new(shared, connections, limits);
+            let worker = Worker::data(shared);
             pressure::start(&worker);
             service(worker)
         })

@@ -211,7 +211,8 @@ fn begins_request(first: &[u8], is_tls: bool) -> bool {
     }
 }
 
-/// Logs and counts a connection that ended without a valid request.
+/// Logs and counts a connection that ended without a valid request. On the admin listener it is no decision, and has one log line
+/// for each address and minute, because its client has shown no token.
 pub(crate) fn log_rejected(
     worker: &Worker,
     client: Option<SocketAddr>,
@@ -219,13 +220,20 @@ pub(crate) fn log_rejected(
     error: &dyn fmt::Display,
 ) {
     worker.shared.metrics.unrouted.count(reason);
-    let facts = DecisionFacts {
-        client: client.map(|client| client.ip().to_canonical()),
-        ..DecisionFacts::new(DecisionKind::Refusal, reason, Figures::of(DecisionScope::Request))
-    };
     let detail = error.to_string();
-    worker.decisions.record(facts, &EntryTexts { detail: &detail, ..EntryTexts::default() });
-    if worker.shared.config.log.access {
+    let is_logged = match (&worker.rejected_addresses, client) {
+        (None, _) => {
+            let facts = DecisionFacts {
+                client: client.map(|client| client.ip().to_canonical()),
+                ..DecisionFacts::new(DecisionKind::Refusal, reason, Figures::of(DecisionScope::Request))
+            };
+            worker.decisions.record(facts, &EntryTexts { detail: &detail, ..EntryTexts::default() });
+            true
+        }
+        (Some(addresses), Some(client)) => addresses.borrow_mut().is_first(client.ip(), clock::now()),
+        (Some(_), None) => false,
+    };
+    if is_logged && worker.shared.config.log.access {
         info!(worker.shared.log, "request"; "error" => detail,
             "client" => client.map(|client| client.ip().to_canonical().to_string()), "reason" => reason);
     }

@@ -22,6 +22,7 @@ pub(crate) mod idle_connections;
 mod listen;
 mod metrics;
 mod pause;
+pub(crate) mod rejected_addresses;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;

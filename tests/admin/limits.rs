@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{OPERATOR, bearer, builder, code, with_tokens};
+use super::{OPERATOR, bearer, builder, code, send_own, with_tokens};
 use crate::support::client::message;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Upstream, get, wait_for};
@@ -10,6 +10,9 @@ use crate::support::{Client, Gateway, Upstream, get, wait_for};
 const HOSTILE: [u8; 4] = [127, 0, 0, 2];
 /// Requests on one connection. Their responses together exceed all socket buffers.
 const PIPELINED: usize = 200;
+/// A login by form whose token never comes.
+const SLOW_LOGIN: &str = "POST /session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60\r\n\
+                          content-type: application/x-www-form-urlencoded\r\n\r\ntoken=";
 
 fn limited(upstream: &Upstream, max: &str) -> Builder {
     builder(upstream).set("admin.max_connections", max)
@@ -107,15 +110,13 @@ async fn strangers_do_not_use_up_the_connections() {
         .start()
         .await;
     let address = gateway.admin_address();
-    let slow_login = "POST /session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\
-                      content-type: application/x-www-form-urlencoded\r\n\r\ntoken=";
     let served = || async {
         let mut client = Client::connect(address).await;
         client.send(message("GET", "/metrics", &[("authorization", &bearer(OPERATOR))], None)).await;
         (client.response("GET").await.complete_status() == 200).then_some(())
     };
     let mut slow = Client::connect_from(HOSTILE, address, None).await;
-    slow.send(slow_login).await;
+    slow.send(SLOW_LOGIN).await;
     let answer = slow.response("POST").await;
     assert_eq!((answer.complete_status(), code(&answer).as_str()), (408, "timeout"));
     let mut strangers = Vec::new();
@@ -123,7 +124,7 @@ async fn strangers_do_not_use_up_the_connections() {
         for _ in 0..6 {
             if target == "/session" {
                 let mut client = Client::connect_from(HOSTILE, address, None).await;
-                client.send(slow_login).await;
+                client.send(SLOW_LOGIN).await;
                 strangers.push(client);
             } else {
                 strangers.push(stuck_reader(address, target, &[]).await);
@@ -132,6 +133,51 @@ async fn strangers_do_not_use_up_the_connections() {
         wait_for("an operator is served", served).await;
     }
     drop(strangers);
+}
+
+/// X3: as many slow logins as the listener has connections lock no operator out, neither by token nor by form
+#[tokio::test]
+async fn slow_logins_lock_no_operator_out() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_tokens(&upstream).set("server.header_timeout", "3600").start().await;
+    let mut strangers = Vec::new();
+    for _ in 0..64 {
+        let mut client = Client::connect_from(HOSTILE, gateway.admin_address(), None).await;
+        client.send(SLOW_LOGIN).await;
+        strangers.push(client);
+    }
+    let mut refused = 0;
+    for client in &mut strangers {
+        let answer = client.response("POST").await;
+        assert_eq!(answer.header("connection"), Some("close"));
+        match (answer.complete_status(), code(&answer).as_str()) {
+            (503, "too_many_connections") => {
+                assert_eq!(answer.retry_after(), Some(1));
+                assert!(answer.text().contains("Authorization"), "{}", answer.text());
+                refused += 1;
+            }
+            other => assert_eq!(other, (408, "timeout")),
+        }
+    }
+    assert!(refused > 0, "a few logins at most wait for their forms");
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let mut client = Client::connect_from(HOSTILE, gateway.admin_address(), None).await;
+        client.send(SLOW_LOGIN).await;
+        waiting.push(client);
+    }
+    let by_token = [("authorization", bearer(OPERATOR))];
+    let by_token = by_token.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(send_own(&gateway, "GET", "/metrics", &by_token).await.complete_status(), 200);
+    assert_eq!(send_own(&gateway, "POST", "/session", &by_token).await.complete_status(), 204);
+    for client in &mut waiting {
+        client.response("POST").await;
+    }
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let mut client = Client::connect(gateway.admin_address()).await;
+    let body = format!("token={OPERATOR}");
+    client.send(message("POST", "/session", &form, Some(body.as_bytes()))).await;
+    assert_eq!(client.response("POST").await.complete_status(), 303, "ended logins have left their places");
 }
 
 /// X3: an answer to a client without a token is the last of its connection, so pipelined requests cannot fill it; an
@@ -181,16 +227,17 @@ async fn connections_of_the_reserve_end() {
         .start()
         .await;
     let address = gateway.admin_address();
-    // A login that is not complete holds the one ordinary place.
-    let mut login = Client::connect(address).await;
-    login
-        .send(
-            "POST /session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\
-             content-type: application/x-www-form-urlencoded\r\n\r\ntoken=",
-        )
+    // An operator's request that is not complete holds the one ordinary place.
+    let mut holder = Client::connect(address).await;
+    let authorization = bearer(OPERATOR);
+    holder
+        .send(format!(
+            "POST /explain HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\
+             authorization: {authorization}\r\n\r\n{{"
+        ))
         .await;
     let metrics = || message("GET", "/metrics", &[("authorization", &bearer(OPERATOR))], None);
-    wait_for("the login holds the place", || async {
+    wait_for("the place is held", || async {
         let mut client = Client::connect(address).await;
         client.send(metrics()).await;
         (client.response("GET").await.complete_status() == 503).then_some(())
@@ -205,7 +252,7 @@ async fn connections_of_the_reserve_end() {
     client.send(message("GET", "/status", &[("authorization", &bearer(OPERATOR))], None)).await;
     assert_eq!(client.response("GET").await.complete_status(), 200);
     assert!(client.is_closed().await, "one request for each connection of the reserve");
-    drop(login);
+    drop(holder);
 }
 
 /// X3: kept connections without a request give way to new ones

@@ -121,6 +121,34 @@ async fn a_logout_ends_the_session() {
     }
 }
 
+/// O5: the logouts of readers, however many, end sessions of readers alone
+#[tokio::test]
+async fn logouts_of_readers_end_no_session_of_an_operator() {
+    let upstream = Upstream::ok("x");
+    let gateway = with_tokens(&upstream).start().await;
+    let own = format!("http://{}", gateway.admin_address());
+    let login = |token: &'static str| {
+        let gateway = &gateway;
+        async move {
+            let answer = send_own(gateway, "POST", "/session", &[("authorization", &bearer(token))]).await;
+            cookie_pair(&answer)
+        }
+    };
+    let status = |pair: String| {
+        let gateway = &gateway;
+        async move { send_own(gateway, "GET", "/status", &[("cookie", &pair)]).await.complete_status() }
+    };
+    let (operator, reader) = (login(OPERATOR).await, login(READER).await);
+    for _ in 0..1_025 {
+        let pair = login(READER).await;
+        let logout = send_own(&gateway, "DELETE", "/session", &[("cookie", &pair), ("origin", &own)]).await;
+        assert_eq!(logout.complete_status(), 204, "{}", logout.text());
+    }
+    assert_eq!(status(operator).await, 200, "the operator is still logged in");
+    assert_eq!(status(reader).await, 401, "all sessions of readers have ended");
+    assert_eq!(status(login(READER).await).await, 200, "a later one is valid");
+}
+
 /// O5: a session is valid in its own process alone
 #[tokio::test]
 async fn a_session_is_unknown_to_another_process() {

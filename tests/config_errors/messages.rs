@@ -62,6 +62,26 @@ fn an_address_that_cannot_be_used_has_a_remedy() {
     assert!(stderr.contains("set server.address to an address of this machine"), "{stderr}");
 }
 
+/// C4, G1: the error about a URL with a query or a fragment does not repeat them: they may be secret
+#[test]
+fn queries_of_urls_are_hidden() {
+    let keys = [
+        ("buckets.b.s3.endpoints", "http://h/j"),
+        ("buckets.b.s3.failover.endpoints", "https://h:9/j"),
+        ("buckets.b.s3.container_credentials.url", "http://127.0.0.1"),
+        ("jwt.jwks_url", "ftp://h/j"),
+        ("jwt.jwks_url", "http://h:0"),
+    ];
+    for (key, url) in keys {
+        for end in ["?token=HIDDEN1234", "#HIDDEN1234", "?a#HIDDEN1234"] {
+            let ExitReport { code, stdout, stderr } = check(bucket().set(key, &format!("{url}{end}")));
+            assert_eq!(code, Some(78), "{stdout}{stderr}");
+            assert!(stderr.contains(&format!("{key}: \"{url}?(hidden)\"")), "{key}: {stderr}");
+            assert!(!stderr.contains("HIDDEN1234") && !stdout.contains("HIDDEN1234"), "{key}: {stderr}");
+        }
+    }
+}
+
 /// G12: path-style requests add the bucket to an endpoint's path that has it already
 #[test]
 fn an_endpoint_that_ends_with_its_bucket_warns() {

@@ -106,6 +106,39 @@ async fn every_hedge_is_recorded() {
     assert!(record["measured"].as_f64() >= record["threshold"].as_f64(), "{record}");
 }
 
+/// O4, X3: malformed connections at the admin listener overwrite no transition and add no decision, and one address has one log line
+#[tokio::test]
+async fn strangers_at_the_admin_listener_erase_no_transition() {
+    let bad = Upstream::start(|_| UpstreamReply::status(500));
+    let gateway = Gateway::builder()
+        .bucket("b", &bad)
+        .set("log.decision_memory", "32KiB")
+        .set("server.workers", "2")
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "3")
+        .start()
+        .await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
+    }
+    decision(&gateway, "reason=circuit_opened").await;
+    let recorded = document(&gateway, "").await["recorded"].clone();
+    for _ in 0..300 {
+        let mut stranger = Client::connect_from([127, 0, 0, 2], gateway.admin_address(), None).await;
+        stranger.send("\0\r\n\r\n").await;
+        assert_eq!(stranger.response("GET").await.status, 400);
+    }
+    assert_eq!(decisions(&gateway, "reason=circuit_opened").await.len(), 1);
+    assert_eq!(document(&gateway, "").await["recorded"], recorded, "no decision of a stranger");
+    assert_eq!(gateway.metric("unrouted_total{reason=\"malformed\"}").await, 300.0);
+    // The line of a later address shows that all earlier ones are written.
+    let mut other = Client::connect_from([127, 0, 0, 3], gateway.admin_address(), None).await;
+    other.send("\0\r\n\r\n").await;
+    gateway.wait_for_log_line("request", |line| line["client"] == "127.0.0.3").await;
+    let lines = gateway.log_lines();
+    assert_eq!(lines.iter().filter(|line| line["client"] == "127.0.0.2").count(), 1);
+}
+
 /// O4: transitions of a circuit and ejections of an endpoint are decisions of their actors
 #[tokio::test]
 async fn transitions_and_ejections_are_recorded() {

@@ -7,7 +7,7 @@ use crate::auth::signer::Signer;
 use crate::pool::{held, spawn_get};
 use crate::support::gateway::Builder;
 use crate::support::unreachable::RefusingAddress;
-use crate::support::{Gateway, Response, Upstream, request, wait_for};
+use crate::support::{Client, Gateway, Response, Upstream, request, wait_for};
 
 async fn post(gateway: &Gateway, body: &str) -> Response {
     request(gateway.admin_address(), "POST", "/explain", &[], Some(body.as_bytes())).await
@@ -308,4 +308,30 @@ async fn a_malformed_body_is_refused() {
     let error: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(error["error"]["code"], "body_too_large", "{error}");
     assert!(error["error"]["message"].as_str().unwrap().contains("65536 bytes"), "{error}");
+}
+
+/// O6, Bad input: a body with malformed framing is named as such, and one that is too long keeps its own error
+#[tokio::test]
+async fn malformed_framing_is_named() {
+    let upstream = Upstream::ok("x");
+    let gateway = limited(&upstream).start().await;
+    let long = format!("{:x}\r\n{}\r\n", 300 << 10, "x".repeat(300 << 10));
+    for (body, status, code, named) in [
+        ("4\r\n{\"urQQ", 400, "invalid_request", "the body is incomplete or its framing is malformed"),
+        ("zz\r\n", 400, "invalid_request", "the body is incomplete or its framing is malformed"),
+        (long.as_str(), 413, "body_too_large", "65536 bytes"),
+    ] {
+        let mut client = Client::connect(gateway.admin_address()).await;
+        client.send("POST /explain HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        // The gateway may close before it has received everything.
+        let _ = client.try_send(body).await;
+        let answer = client.response("POST").await;
+        let error: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(
+            (answer.complete_status(), error["error"]["code"].as_str()),
+            (status, Some(code)),
+            "{body:.20}: {error}"
+        );
+        assert!(error["error"]["message"].as_str().unwrap().contains(named), "{body:.20}: {error}");
+    }
 }

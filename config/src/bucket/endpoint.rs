@@ -3,7 +3,7 @@
 //! The URL is parsed once and kept in parts: the gateway connects to the host, and it signs and sends the authority as `Host`. No other
 //! code may derive the two from a string. The authority omits the default port, because servers verify signatures without it.
 //!
-//! Credentials in the URL are rejected: logs would show them.
+//! Credentials in the URL are rejected: logs would show them. Errors do not repeat a query or a fragment: it may hold a token.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -82,11 +82,11 @@ impl Endpoint {
         let (scheme, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
             (Some(rest), _) => (Scheme::Http, rest),
             (_, Some(rest)) => (Scheme::Https, rest),
-            (None, None) => return Err(EndpointError::Scheme(quoted(text))),
+            (None, None) => return Err(EndpointError::Scheme(shown(text))),
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if !path.chars().all(|c| c.is_ascii_graphic() && c != '?' && c != '#') {
-            return Err(EndpointError::Path(quoted(text)));
+            return Err(EndpointError::Path(shown(text)));
         }
         let (host, port) = split_port(authority);
         let port = match port {
@@ -95,10 +95,10 @@ impl Endpoint {
                 .parse()
                 .ok()
                 .filter(|port| *port != 0)
-                .ok_or_else(|| EndpointError::Port(quoted(text)))?,
-            Some(_) => return Err(EndpointError::Port(quoted(text))),
+                .ok_or_else(|| EndpointError::Port(shown(text)))?,
+            Some(_) => return Err(EndpointError::Port(shown(text))),
         };
-        let host = valid_host(host).ok_or_else(|| EndpointError::Host(quoted(text)))?;
+        let host = valid_host(host).ok_or_else(|| EndpointError::Host(shown(text)))?;
         let path_prefix = path.trim_end_matches('/').to_owned();
         Ok(Self { scheme, authority: authority_of(scheme, &host, port), host, port, path_prefix })
     }
@@ -134,6 +134,14 @@ impl Endpoint {
     /// The endpoint as a URL.
     pub fn url(&self) -> String {
         format!("{}://{}{}", self.scheme.as_str(), self.authority, self.path_prefix)
+    }
+}
+
+/// The text for an error, without its query and fragment.
+fn shown(text: &str) -> String {
+    match text.split_once(['?', '#']) {
+        Some((visible, _)) => quoted(&format!("{visible}?(hidden)")),
+        None => quoted(text),
     }
 }
 

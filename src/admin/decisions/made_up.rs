@@ -26,6 +26,8 @@ const DEFAULT_HOST: HeaderValue = HeaderValue::from_static("localhost");
 pub(super) enum InvalidBody {
     #[error("the body has more than {BODY_BYTES_MAX} bytes")]
     TooLarge,
+    #[error("the body is incomplete or its framing is malformed")]
+    Framing,
     #[error("the body is not a JSON object: {0}")]
     Json(String),
     #[error("there is no field `{name}`; the fields are {}", FIELDS.join(", "))]

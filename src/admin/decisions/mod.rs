@@ -10,6 +10,7 @@ mod story;
 
 use std::rc::Rc;
 
+use actix_web::error::PayloadError;
 use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use serde_json::{Value, json};
@@ -93,8 +94,7 @@ async fn explain_made_up(
     body: Result<Bytes, Error>,
     worker: Data<Rc<Worker>>,
 ) -> HttpResponse {
-    // The body is refused by its size before it is complete, or its client left.
-    let parsed = body.map_err(|_| InvalidBody::TooLarge).and_then(|body| made_up::parse(&body));
+    let parsed = body.map_err(|error| unread(&error)).and_then(|body| made_up::parse(&body));
     let made_up = match parsed {
         Ok(made_up) => made_up,
         Err(InvalidBody::TooLarge) => {
@@ -108,6 +108,14 @@ async fn explain_made_up(
     };
     let explanation = explain(&worker, &made_up).await;
     json_reply(AdminStatus::Ok, &made_up::document(&worker.shared.decisions, &explanation))
+}
+
+/// Why the body could not be read. One that is too large is refused before it is complete.
+fn unread(error: &Error) -> InvalidBody {
+    match error.as_error::<PayloadError>() {
+        Some(PayloadError::Overflow) => InvalidBody::TooLarge,
+        _ => InvalidBody::Framing,
+    }
 }
 
 fn invalid_parameter(request: &HttpRequest, error: &InvalidParameter) -> HttpResponse {
