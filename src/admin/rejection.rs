@@ -49,90 +49,77 @@ pub(crate) enum AdminRejection {
 }
 
 impl AdminRejection {
-    /// The status, the code and the message.
-    fn parts(self) -> (AdminStatus, &'static str, String) {
-        use AdminStatus::{
-            BadRequest, Forbidden, Timeout, TooLarge, TooManyRequests, Unauthorized, Unavailable,
-        };
-        let (status, code, message) = match self {
-            Self::Host => (
-                Forbidden,
-                "host_not_allowed",
-                "the host header must be an address, localhost, or a name that admin.hosts lists",
-            ),
-            Self::CrossSite => (Forbidden, "cross_site", "requests from pages of another origin are refused"),
-            Self::NoOrigin => (
-                Forbidden,
-                "cross_site",
-                "a request with a session cookie that changes something needs the listener's own Origin header",
-            ),
-            Self::NoToken => (
-                Unauthorized,
-                "token_required",
-                "send the header `Authorization: Bearer TOKEN` with the value of admin.token or admin.read_token",
-            ),
-            Self::MalformedToken => (
-                Unauthorized,
-                "token_malformed",
-                "the request needs exactly one Authorization header, of the form `Bearer TOKEN`",
-            ),
-            Self::WrongToken => (
-                Unauthorized,
-                "token_wrong",
-                "the token is neither that of admin.token nor that of admin.read_token",
-            ),
-            Self::SessionEnded => (
-                Unauthorized,
-                "session_ended",
-                "the session has ended or is unknown to this process; log in again with POST /session",
-            ),
-            Self::TooManyAttempts(_) => (
-                TooManyRequests,
-                "too_many_wrong_tokens",
-                "this address sent too many wrong tokens; a correct token is accepted at any time",
-            ),
-            Self::ReadOnly => {
-                (Forbidden, "read_only", "the token may only read; changes need the token of admin.token")
+    /// The status and the code.
+    fn status_and_code(self) -> (AdminStatus, &'static str) {
+        match self {
+            Self::Host => (AdminStatus::Forbidden, "host_not_allowed"),
+            Self::CrossSite | Self::NoOrigin => (AdminStatus::Forbidden, "cross_site"),
+            Self::NoToken => (AdminStatus::Unauthorized, "token_required"),
+            Self::MalformedToken => (AdminStatus::Unauthorized, "token_malformed"),
+            Self::WrongToken => (AdminStatus::Unauthorized, "token_wrong"),
+            Self::SessionEnded => (AdminStatus::Unauthorized, "session_ended"),
+            Self::TooManyAttempts(_) => (AdminStatus::TooManyRequests, "too_many_wrong_tokens"),
+            Self::ReadOnly => (AdminStatus::Forbidden, "read_only"),
+            Self::BodyTooLarge(_) => (AdminStatus::TooLarge, "body_too_large"),
+            Self::TooManyConnections | Self::TooManyLogins => {
+                (AdminStatus::Unavailable, "too_many_connections")
             }
+            Self::NoSessions => (AdminStatus::BadRequest, "no_sessions"),
+            Self::BadForm => (AdminStatus::BadRequest, "bad_form"),
+            Self::Timeout => (AdminStatus::Timeout, "timeout"),
+        }
+    }
+
+    /// What is wrong, and what the client can do.
+    fn message(self) -> String {
+        let message = match self {
+            Self::Host => "the host header must be an address, localhost, or a name that admin.hosts lists",
+            Self::CrossSite => "requests from pages of another origin are refused",
+            Self::NoOrigin => {
+                "a request with a session cookie that changes something needs the listener's own Origin header"
+            }
+            Self::NoToken => {
+                "send the header `Authorization: Bearer TOKEN` with the value of admin.token or admin.read_token"
+            }
+            Self::MalformedToken => {
+                "the request needs exactly one Authorization header, of the form `Bearer TOKEN`"
+            }
+            Self::WrongToken => "the token is neither that of admin.token nor that of admin.read_token",
+            Self::SessionEnded => {
+                "the session has ended or is unknown to this process; log in again with POST /session"
+            }
+            Self::TooManyAttempts(_) => {
+                "this address sent too many wrong tokens; a correct token is accepted at any time"
+            }
+            Self::ReadOnly => "the token may only read; changes need the token of admin.token",
             Self::BodyTooLarge(bytes_max) => {
-                let message = format!("the body is longer than the {bytes_max} bytes that are allowed here");
-                return (TooLarge, "body_too_large", message);
+                return format!("the body is longer than the {bytes_max} bytes that are allowed here");
             }
-            Self::TooManyConnections => (
-                Unavailable,
-                "too_many_connections",
-                "admin.max_connections connections are open; until one closes, only probes and /status are answered",
-            ),
-            Self::TooManyLogins => (
-                Unavailable,
-                "too_many_connections",
-                "other logins still wait for their forms; try again, or send the token in `Authorization: Bearer TOKEN`",
-            ),
-            Self::NoSessions => (
-                BadRequest,
-                "no_sessions",
-                "no token is configured, so there are no sessions; set admin.token or admin.read_token",
-            ),
-            Self::BadForm => (
-                BadRequest,
-                "bad_form",
+            Self::TooManyConnections => {
+                "admin.max_connections connections are open; until one closes, only probes and /status are answered"
+            }
+            Self::TooManyLogins => {
+                "other logins still wait for their forms; try again, or send the token in `Authorization: Bearer TOKEN`"
+            }
+            Self::NoSessions => {
+                "no token is configured, so there are no sessions; set admin.token or admin.read_token"
+            }
+            Self::BadForm => {
                 "send the token in `Authorization: Bearer TOKEN`, or as the only field `token` of an \
-                 application/x-www-form-urlencoded form",
-            ),
-            Self::Timeout => (
-                Timeout,
-                "timeout",
-                "the body of the login was not complete within 1 s, or within server.header_timeout if that is shorter",
-            ),
+                 application/x-www-form-urlencoded form"
+            }
+            Self::Timeout => {
+                "the body of the login was not complete within 1 s, or within server.header_timeout if that is shorter"
+            }
         };
-        (status, code, message.to_owned())
+        message.to_owned()
     }
 
     /// The reply. It closes the connection, so that a client without a token cannot occupy one with replies that it does
     /// not read, and each attempt at a token needs a new one.
     pub(crate) fn reply(self, request_id: &HeaderValue) -> HttpResponse<BoxBody> {
-        let (status, code, message) = self.parts();
-        let mut response = admin_error_reply(status, code, &message, request_id);
+        let (status, code) = self.status_and_code();
+        let mut response = admin_error_reply(status, code, &self.message(), request_id);
         if status == AdminStatus::Unauthorized {
             response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
         }
