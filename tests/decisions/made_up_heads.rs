@@ -38,7 +38,8 @@ async fn an_explained_preflight_is_the_real_one() {
         .start()
         .await;
     let stranger = ("origin", "https://other.example.com");
-    let cases: [(&str, &[(&str, &str)], &str, &str); 7] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+    let cases: [Case<'_>; 7] = [
         ("/api/k", &[APP, READS], "refused", "method"),
         ("/b/k", &[], "refused", "preflight"),
         ("/closed/k", &[APP, READS], "refused", "bucket_closed"),
