@@ -2,9 +2,8 @@
 //!
 //! Each worker thread has its own ring and counts, so that recording never waits for another worker. One more ring is for the actors,
 //! so that no client can overwrite their transitions. The admin listener has counts only. A query takes a copy of what matches from
-//! each ring and merges the copies by the order of the process. The
-//! rings keep the newest decisions (`log.decision_memory`) and count those that they overwrote. The counts of reasons and scopes are
-//! exact. With `log.decisions` each decision is a log line too.
+//! each ring and merges the copies by the order of the process. The rings keep the newest decisions (`log.decision_memory`) and count
+//! those that they overwrote. The counts of reasons and scopes are exact. With `log.decisions` each decision is a log line too.
 //!
 //! Only rare paths record: refusals, waits, repeated attempts, cut transfers, and transitions of actors.
 
@@ -101,7 +100,7 @@ impl Decisions {
         Recorder { decisions: Arc::clone(self), worker: next.min(self.workers.len() - 2) }
     }
 
-    /// The recorder of the admin thread, whose requests are no decisions.
+    /// The recorder of the admin thread. Requests on the admin listener are no decisions.
     pub(crate) fn admin_recorder(self: &Arc<Self>) -> Recorder {
         Recorder { decisions: Arc::clone(self), worker: self.workers.len() - 2 }
     }

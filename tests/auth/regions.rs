@@ -303,7 +303,7 @@ async fn invalid_regions_are_start_up_errors() {
         ("buckets.b.client_regions", "eu-west-1,", "buckets.b.client_regions"),
     ] {
         let ended = signed_bucket(&upstream).set(key, value).run();
-        assert_eq!(ended.code, Some(78), "{key} = {value}");
+        assert_eq!(ended.code, Some(78), "{key} = {value}: {ended:?}");
         assert!(
             ended.stderr.contains(text) && ended.stderr.contains("not the name of a region"),
             "{ended:?}"

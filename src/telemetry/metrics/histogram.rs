@@ -28,7 +28,7 @@ pub(crate) struct DurationFamily(Arc<Family>);
 
 struct Family {
     desc: Desc,
-    bounds: Arc<[u64]>,
+    bounds: Arc<Bounds>,
     has_exemplars: bool,
     histograms: Mutex<Vec<Arc<DurationHistogram>>>,
 }
@@ -36,13 +36,21 @@ struct Family {
 /// One histogram.
 pub(crate) struct DurationHistogram {
     labels: Vec<proto::LabelPair>,
-    /// Upper bounds in nanoseconds, ascending.
-    bounds: Arc<[u64]>,
+    bounds: Arc<Bounds>,
     /// One count for each bound, and one for longer durations.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
     /// One slot for each count; empty without exemplars.
     exemplars: Box<[Mutex<Option<Exemplar>>]>,
+}
+
+/// The upper bounds of a family's buckets.
+struct Bounds {
+    /// In nanoseconds, ascending.
+    nanos: Box<[u64]>,
+    /// By the number of bits of a duration: the first bucket that such a duration can be in. So a search looks at the bounds within
+    /// a factor of two only.
+    first_bucket: [u8; u64::BITS as usize + 1],
 }
 
 /// The last observation of a histogram's bucket.
@@ -89,7 +97,7 @@ impl DurationFamily {
     ) -> Result<Self, prometheus::Error> {
         let names = labels.iter().map(|&label| label.to_owned()).collect();
         let desc = Desc::new(name.to_owned(), help.to_owned(), names, HashMap::new())?;
-        let bounds = bounds.iter().map(|bound| nanos(*bound)).collect();
+        let bounds = Arc::new(Bounds::new(bounds));
         let this = Self(Arc::new(Family { desc, bounds, has_exemplars, histograms: Mutex::default() }));
         registry.register(Box::new(this.clone()))?;
         Ok(this)
@@ -104,7 +112,7 @@ impl DurationFamily {
             pair.set_value((*value).to_owned());
             pair
         });
-        let slots = if *has_exemplars { bounds.len() + 1 } else { 0 };
+        let slots = if *has_exemplars { bounds.nanos.len() + 1 } else { 0 };
         let labels: Vec<proto::LabelPair> = pairs.collect();
         let mut known = histograms.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(histogram) = known.iter().find(|histogram| histogram.labels == labels) {
@@ -113,7 +121,7 @@ impl DurationFamily {
         let histogram = Arc::new(DurationHistogram {
             labels,
             bounds: Arc::clone(bounds),
-            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            counts: (0..=bounds.nanos.len()).map(|_| AtomicU64::new(0)).collect(),
             sum: AtomicU64::new(0),
             exemplars: (0..slots).map(|_| Mutex::new(None)).collect(),
         });
@@ -151,6 +159,28 @@ impl Collector for DurationFamily {
     }
 }
 
+impl Bounds {
+    fn new(bounds: &[Duration]) -> Self {
+        let nanos: Box<[u64]> = bounds.iter().map(|bound| nanos(*bound)).collect();
+        let mut first_bucket = [0; u64::BITS as usize + 1];
+        for (bits, first) in first_bucket.iter_mut().enumerate() {
+            // The shortest duration of this many bits.
+            let shortest = if bits == 0 { 0 } else { 1_u64 << (bits - 1) };
+            let at = nanos.iter().position(|bound| shortest <= *bound).unwrap_or(nanos.len());
+            *first = u8::try_from(at).unwrap_or(u8::MAX);
+        }
+        Self { nanos, first_bucket }
+    }
+
+    /// The bucket of a duration.
+    fn bucket(&self, nanos: u64) -> usize {
+        let bits = (u64::BITS - nanos.leading_zeros()) as usize;
+        let first = usize::from(self.first_bucket[bits]);
+        let longer = self.nanos[first..].iter().position(|bound| nanos <= *bound);
+        longer.map_or(self.nanos.len(), |further| first + further)
+    }
+}
+
 impl DurationHistogram {
     pub(crate) fn observe(&self, duration: Duration) {
         self.count(duration);
@@ -168,18 +198,18 @@ impl DurationHistogram {
     /// Counts a duration; returns its bucket.
     fn count(&self, duration: Duration) -> usize {
         let nanos = nanos(duration);
-        let bucket = self.bounds.iter().position(|bound| nanos <= *bound).unwrap_or(self.bounds.len());
+        let bucket = self.bounds.bucket(nanos);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add(nanos / NANOS_PER_UNIT, Ordering::Relaxed);
         bucket
     }
 
     fn collect(&self) -> proto::Metric {
-        let (mut buckets, mut count) = (Vec::with_capacity(self.bounds.len()), 0);
+        let (mut buckets, mut count) = (Vec::with_capacity(self.bounds.nanos.len()), 0);
         for (at, counted) in self.counts.iter().enumerate() {
             count += counted.load(Ordering::Relaxed);
             // The encoders add the last bucket, which has no bound.
-            if let Some(bound) = self.bounds.get(at) {
+            if let Some(bound) = self.bounds.nanos.get(at) {
                 let mut bucket = proto::Bucket::default();
                 bucket.set_cumulative_count(count);
                 bucket.set_upper_bound(Duration::from_nanos(*bound).as_secs_f64());
@@ -243,6 +273,22 @@ mod tests {
         assert_eq!(buckets, [(0.001, 2), (0.01, 4)]);
         assert_eq!((counted.get_sample_count(), counted.get_sample_sum()), (5, 0.023));
         assert_eq!((metric.get_label()[0].name(), metric.get_label()[0].value()), ("bucket", "b"));
+    }
+
+    /// O3: each duration is in the bucket of the first bound that is not below it, for any bounds
+    #[test]
+    fn a_duration_is_in_the_bucket_of_its_bound() {
+        let many: Vec<u64> = (1..=300).map(|step| step * 7_000).collect();
+        for limits in [vec![], vec![1], vec![1, 2, 3, 4, 1 << 40], vec![1_000_000, 1_500_000, u64::MAX], many]
+        {
+            let bounds =
+                Bounds::new(&limits.iter().map(|&limit| Duration::from_nanos(limit)).collect::<Vec<_>>());
+            let near = limits.iter().flat_map(|limit| [limit - 1, *limit, limit.saturating_add(1)]);
+            for nanos in near.chain([0, 5, 999, 1 << 33, u64::MAX]) {
+                let expected = limits.iter().position(|limit| nanos <= *limit).unwrap_or(limits.len());
+                assert_eq!(bounds.bucket(nanos), expected, "{nanos} in {limits:?}");
+            }
+        }
     }
 
     /// O3: the exemplar is the last request of each bucket, and an ID that is too long for OpenMetrics is none

@@ -39,6 +39,38 @@ pub(crate) struct RequestTimings {
     pub(crate) first_byte: Option<Instant>,
 }
 
+/// Durations of the phases of a request that has ended; none for a phase that was not reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestDurations {
+    pub(crate) total: Duration,
+    /// From the head of the request to the head of the upstream's answer.
+    pub(crate) to_first_byte: Option<Duration>,
+    pub(crate) admission: Option<Duration>,
+    pub(crate) queue: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) response: Option<Duration>,
+}
+
+impl RequestTimings {
+    /// The durations of a request that ends now. Each is the difference of two times since the start, which are computed once:
+    /// a difference of two `Instant`s costs more than one of two `Duration`s.
+    pub(crate) fn durations(&self, started: Instant, now: Instant) -> RequestDurations {
+        let since_start = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(started));
+        let between = |from: Option<Duration>, to: Option<Duration>| Some(to?.saturating_sub(from?));
+        let total = now.saturating_duration_since(started);
+        let (admitted, permitted) = (since_start(self.admitted), since_start(self.permitted));
+        let to_first_byte = since_start(self.first_byte);
+        RequestDurations {
+            total,
+            to_first_byte,
+            admission: admitted,
+            queue: between(admitted, permitted),
+            first_byte: between(permitted, to_first_byte),
+            response: between(to_first_byte, Some(total)),
+        }
+    }
+}
+
 impl TimingFamilies {
     pub(super) fn register(registry: &Registry, bounds: &[Duration]) -> Result<Self, prometheus::Error> {
         let family = |named, labels: &[&str]| DurationFamily::register(registry, named, labels, bounds);
@@ -91,31 +123,18 @@ impl TimingFamilies {
 
 impl RequestTimes {
     /// Observes a request that ends now. Without `is_detailed` the phases are left out.
-    pub(crate) fn observe(
-        &self,
-        id: &str,
-        started: Instant,
-        timings: &RequestTimings,
-        now: Instant,
-        is_detailed: bool,
-    ) {
-        self.request.observe_request(now.saturating_duration_since(started), id, now);
-        let RequestTimings { admitted, permitted, first_byte } = *timings;
-        if let Some(first_byte) = first_byte {
-            self.first_byte.observe(first_byte.saturating_duration_since(started));
+    pub(crate) fn observe(&self, id: &str, durations: &RequestDurations, now: Instant, is_detailed: bool) {
+        let RequestDurations { total, to_first_byte, admission, queue, first_byte, response } = *durations;
+        self.request.observe_request(total, id, now);
+        if let Some(to_first_byte) = to_first_byte {
+            self.first_byte.observe(to_first_byte);
         }
         if !is_detailed {
             return;
         }
-        let phases = [
-            (Some(started), admitted),
-            (admitted, permitted),
-            (permitted, first_byte),
-            (first_byte, Some(now)),
-        ];
-        for (histogram, (from, to)) in self.phases.iter().zip(phases) {
-            if let (Some(from), Some(to)) = (from, to) {
-                histogram.observe(to.saturating_duration_since(from));
+        for (histogram, phase) in self.phases.iter().zip([admission, queue, first_byte, response]) {
+            if let Some(phase) = phase {
+                histogram.observe(phase);
             }
         }
     }
@@ -125,5 +144,29 @@ impl RequestTimes {
         if let Some(histogram) = self.upstream.get(endpoint) {
             histogram.observe(duration);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_actors::clock;
+
+    use super::*;
+
+    /// O3: a phase is the time between two steps; a step that was not reached has no phase
+    #[test]
+    fn phases_are_the_times_between_the_steps() {
+        let started = clock::now();
+        let at = |millis| started + Duration::from_millis(millis);
+        let ms = |millis| Some(Duration::from_millis(millis));
+        let all = RequestTimings { admitted: Some(at(1)), permitted: Some(at(3)), first_byte: Some(at(7)) };
+        let durations = all.durations(started, at(15));
+        assert_eq!((durations.total, durations.to_first_byte), (Duration::from_millis(15), ms(7)));
+        let phases = [durations.admission, durations.queue, durations.first_byte, durations.response];
+        assert_eq!(phases, [ms(1), ms(2), ms(4), ms(8)]);
+        let refused = RequestTimings { admitted: Some(at(1)), ..RequestTimings::default() };
+        let durations = refused.durations(started, at(2));
+        let phases = [durations.admission, durations.queue, durations.first_byte, durations.response];
+        assert_eq!(phases, [ms(1), None, None, None]);
     }
 }

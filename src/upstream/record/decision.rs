@@ -1,6 +1,6 @@
 //! Decisions about a request: the facts that its record adds to them (O4).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidegate_actors::{ClientIdentity, clock};
 
@@ -8,6 +8,7 @@ use crate::decisions::decision::{
     DecidingActor, DecisionFacts, DecisionKind, DecisionScope, EntryTexts, Figures, KeyName, RequestEnd,
     Unit, ms,
 };
+use crate::telemetry::metrics::timings::RequestDurations;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 
@@ -127,7 +128,7 @@ impl Record {
 
     /// Records what the end of the request adds to its decisions: a transfer that was cut, and the times of a request about which
     /// there are decisions.
-    pub(super) fn record_end(&mut self, total: Duration) {
+    pub(super) fn record_end(&mut self, durations: &RequestDurations) {
         if let Some(reason) = self.reason
             && self.decided != Decided::Refused
             && !UNDECIDED.contains(&reason)
@@ -144,15 +145,13 @@ impl Record {
             Decided::Refused => self.attempts > 0,
         };
         if has_end {
-            let phases = self.phases;
-            let since = |from, to: Option<Instant>| to.map(|to| to.saturating_duration_since(from));
             let end = RequestEnd {
                 status: self.status,
                 attempts: self.attempts,
-                admission: since(self.started, phases.admitted),
-                queue: phases.admitted.and_then(|from| since(from, phases.permitted)),
-                first_byte: phases.permitted.and_then(|from| since(from, phases.first_byte)),
-                total,
+                admission: durations.admission,
+                queue: durations.queue,
+                first_byte: durations.first_byte,
+                total: durations.total,
                 sent_bytes: self.sent_bytes,
             };
             self.host.decisions().record_end(end, self.id.to_str().unwrap_or_default());

@@ -26,7 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::buffers::client_wait::Occupancy;
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::ClientAddress;
-use crate::telemetry::metrics::timings::RequestTimings;
+use crate::telemetry::metrics::timings::{RequestDurations, RequestTimings};
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::{RegionHeader, RequestHost};
@@ -207,9 +207,7 @@ impl Record {
         }
     }
 
-    fn log_access(&self, now: Instant) {
-        let us = |from: Instant, to: Option<Instant>| to.map(|to| micros(to.saturating_duration_since(from)));
-        let RequestTimings { admitted, permitted, first_byte } = self.phases;
+    fn log_access(&self, durations: &RequestDurations) {
         let host = &self.host;
         let bucket = self.bucket.map(|id| &host.buckets()[id.index()]);
         let credential = bucket.zip(self.credential).and_then(|(bucket, id)| bucket.credential(id));
@@ -223,10 +221,10 @@ impl Record {
         let detailed = host.monitor().level() < Level::Critical;
         // slog writes the last field first.
         info!(host.log(), "request";
-            "total_us" => micros(now.saturating_duration_since(self.started)),
-            "first_byte_us" => permitted.and_then(|from| us(from, first_byte)),
-            "queue_us" => admitted.and_then(|from| us(from, permitted)),
-            "admission_us" => us(self.started, admitted),
+            "total_us" => micros(durations.total),
+            "first_byte_us" => durations.first_byte.map(micros),
+            "queue_us" => durations.queue.map(micros),
+            "admission_us" => durations.admission.map(micros),
             "credential" => credential,
             "endpoint" => self.endpoint,
             "hedge" => self.hedged.map(HedgeOutcome::as_str),
@@ -263,7 +261,8 @@ impl Drop for Record {
             self.reason = Some(cut.reason());
         }
         self.clear_occupancy();
-        self.record_end(now.saturating_duration_since(self.started));
+        let durations = self.phases.durations(self.started, now);
+        self.record_end(&durations);
         let host = &self.host;
         if let Some(bucket) = self.bucket {
             let metrics = &host.buckets()[bucket.index()].metrics;
@@ -271,7 +270,7 @@ impl Drop for Record {
             // Under pressure the detailed metrics are off.
             let is_detailed = host.monitor().level() < Level::Critical;
             let id = self.id.to_str().unwrap_or_default();
-            metrics.times.observe(id, self.started, &self.phases, now, is_detailed);
+            metrics.times.observe(id, &durations, now, is_detailed);
             metrics.received.inc_by(self.upload_progress.bytes());
             metrics.sent.inc_by(self.sent_bytes);
             if let Some(reason) = self.reason {
@@ -281,7 +280,7 @@ impl Drop for Record {
             host.metrics().unrouted.count(reason);
         }
         if host.config().log.access {
-            self.log_access(now);
+            self.log_access(&durations);
         }
     }
 }
