@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::trip::Trip;
 use crate::types::BucketId;
 
 /// What changed.
@@ -32,8 +33,8 @@ pub enum ActorChange {
         class: &'static str,
         /// The failure that opened it.
         cause: String,
-        /// Failures in a row, the last one included.
-        consecutive_failures: u32,
+        /// The rule that opened it, with its figures; none if a restart lost them.
+        trip: Option<Trip>,
         /// How long it stays open.
         open_for: Duration,
     },

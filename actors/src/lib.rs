@@ -31,6 +31,7 @@ pub mod simulation;
 mod supervisor;
 mod sync;
 mod system;
+mod trip;
 mod types;
 
 pub use actor_stats::{ActorStats, ActorStatus};
@@ -64,4 +65,5 @@ pub use sessions::{
     SigningKeyId, TokenHash, VerifiedToken,
 };
 pub use system::{ActorSystem, Actors, UnknownActor, prepare};
+pub use trip::{Trip, TripRule};
 pub use types::{BucketId, ClientId, IpKey, KeyId, OperationClass};

@@ -45,9 +45,8 @@ fn decision(change: &ActorChange) -> ChangeDecision {
             let reason = if *rose { "level_rose" } else { "level_fell" };
             transition(reason, level(to, *percent, *threshold), format!("from {from} to {to}: {cause}"))
         }
-        ActorChange::CircuitOpened { class, cause, consecutive_failures, open_for } => {
-            let figures = circuit(&[Upstream("circuit_breaker.failure_threshold")]);
-            let figures = figures.measured(f64::from(*consecutive_failures), Unit::Failures);
+        ActorChange::CircuitOpened { class, cause, trip, open_for } => {
+            let figures = circuit(&[]).of_trip(*trip);
             transition("circuit_opened", figures.until(*open_for), format!("circuit {class}: {cause}"))
         }
         ActorChange::CircuitHalfOpened { class, by_connect } => {

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use tidegate_actors::{BucketId, KeyId};
+use tidegate_actors::{BucketId, KeyId, Trip, TripRule};
 
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,6 +174,25 @@ impl Figures {
 
     pub(crate) fn set_by(self, keys: ThresholdKeys) -> Self {
         Self { keys, ..self }
+    }
+
+    /// The figures of the rule that opened a circuit.
+    pub(crate) fn of_trip(self, trip: Option<Trip>) -> Self {
+        let Some(Trip { rule, measured, threshold }) = trip else { return self };
+        let (unit, keys): (Unit, ThresholdKeys) = match rule {
+            TripRule::ConsecutiveFailures => {
+                (Unit::Failures, &[KeyName::Upstream("circuit_breaker.failure_threshold")])
+            }
+            TripRule::FailureRate => {
+                (Unit::Percent, &[KeyName::Upstream("circuit_breaker.failure_rate_threshold")])
+            }
+            TripRule::SlowCallRate => {
+                (Unit::Percent, &[KeyName::Upstream("circuit_breaker.slow_call_rate_threshold")])
+            }
+            // One failed trial is enough, and no key changes that. The key is that of the open time which follows.
+            TripRule::Trial => (Unit::Failures, &[KeyName::Upstream("circuit_breaker.timeout_seconds")]),
+        };
+        self.measured(f64::from(measured), unit).threshold(f64::from(threshold), unit).set_by(keys)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The state machine of a circuit: when it opens, which requests it refuses and admits as trials, when it closes.
 
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -93,6 +94,24 @@ async fn half_of_the_calls_failing_opens_the_circuit() {
     opens(&gateway).await;
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     assert_eq!(upstream.count(), 21);
+    // O4, X10: the rule that opened it explains the circuit, its transition and its refusals
+    let expected = json!({ "rule": "failure_rate", "measured": 52, "threshold": 50 });
+    assert_eq!(circuit(&gateway).await["opened_by"], expected);
+    for reason in ["circuit_opened", "breaker_open"] {
+        let answer = gateway.admin(&format!("/decisions?reason={reason}")).await;
+        let found: Value = serde_json::from_slice(&answer.body).unwrap();
+        let decision = &found["decisions"][0];
+        let figures = (&decision["measured"], &decision["threshold"], &decision["unit"]);
+        assert_eq!(figures, (&json!(52), &json!(50), &json!("percent")), "{found}");
+        assert_eq!(
+            decision["config"]["key"], "buckets.b.s3.circuit_breaker.failure_rate_threshold",
+            "{found}"
+        );
+    }
+    let status = gateway.status().await;
+    let cause = status["causes"].as_array().unwrap().iter().find(|cause| cause["code"] == "circuit_open");
+    let threshold = json!({ "value": 50.0, "unit": "percent of failed calls" });
+    assert_eq!(cause.unwrap()["threshold"], threshold, "{status}");
 }
 
 /// B1, B3: connect failures, resets and timeouts count like error statuses

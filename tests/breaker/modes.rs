@@ -1,5 +1,6 @@
 //! Breaker modes: a circuit per class of operations, slow calls, off, shadow and forced open.
 
+use serde_json::json;
 use std::time::Duration;
 
 use super::{circuit, circuit_of, opens, start};
@@ -69,6 +70,7 @@ async fn a_slow_call_rate_of_half_opens_the_circuit() {
     assert_eq!(gateway.get("/b/k").await.reason(), "breaker_open");
     let circuit = circuit(&gateway).await;
     assert_eq!((&circuit["cause"], &circuit["consecutive_failures"]), (&"slow".into(), &0.into()));
+    assert_eq!(circuit["opened_by"], json!({ "rule": "slow_call_rate", "measured": 50, "threshold": 50 }));
 }
 
 /// B1: the transfer time of a body does not make a call slow, in either direction

@@ -191,11 +191,14 @@ impl Breaker {
         let class = circuit_id::labelled_circuits(self.per_operation).find(|(id, _)| *id == circuit);
         let class = class.map_or("", |(_, class)| class);
         let log = self.log.new(o!("bucket" => self.bucket.to_string(), "class" => class));
-        self.emit(circuit, class, transition);
+        self.emit(class, transition);
         match transition {
-            CircuitTransition::Opened { cause, open_for } => {
+            CircuitTransition::Opened { cause, trip, open_for } => {
                 self.metrics.opened(circuit);
                 warn!(log, "circuit opened"; "cause" => %cause,
+                    "rule" => trip.map(|trip| trip.rule.as_str()),
+                    "measured" => trip.map(|trip| trip.measured),
+                    "threshold" => trip.map(|trip| trip.threshold),
                     "open_ms" => u64::try_from(open_for.as_millis()).unwrap_or(u64::MAX));
             }
             CircuitTransition::HalfOpened => info!(log, "circuit half-open"),
@@ -206,14 +209,11 @@ impl Breaker {
         }
     }
 
-    fn emit(&self, circuit: CircuitId, class: &'static str, transition: CircuitTransition) {
+    fn emit(&self, class: &'static str, transition: CircuitTransition) {
         self.events.emit(match transition {
-            CircuitTransition::Opened { cause, open_for } => ActorChange::CircuitOpened {
-                class,
-                cause: cause.to_string(),
-                consecutive_failures: self.circuits[circuit.index()].snapshot().consecutive_failures,
-                open_for,
-            },
+            CircuitTransition::Opened { cause, trip, open_for } => {
+                ActorChange::CircuitOpened { class, cause: cause.to_string(), trip, open_for }
+            }
             CircuitTransition::HalfOpened => ActorChange::CircuitHalfOpened { class, by_connect: false },
             CircuitTransition::HalfOpenedByConnect => {
                 ActorChange::CircuitHalfOpened { class, by_connect: true }

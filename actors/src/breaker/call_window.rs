@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidegate_config::BreakerConfig;
 
 use crate::breaker::outcome::{AdverseOutcome, FailureCause};
+use crate::trip::{Trip, TripRule};
 
 /// Bits of the window; `window_calls` in the configuration is at most this.
 const BITS: u32 = u128::BITS;
@@ -74,16 +75,25 @@ impl CallWindow {
         self.slow = self.slow << 1 | u128::from(slow);
     }
 
-    /// Whether the consecutive failures, or the rate of failed or slow calls in the window, reach a threshold.
-    pub(super) fn is_bad(&self, thresholds: &TripThresholds) -> bool {
+    /// The first rule that is broken: the consecutive failures, or the rate of failed or slow calls in the window, reach their
+    /// threshold.
+    pub(super) fn trip(&self, thresholds: &TripThresholds) -> Option<Trip> {
+        if self.consecutive_failures >= thresholds.consecutive_failures {
+            let (measured, threshold) = (self.consecutive_failures, thresholds.consecutive_failures);
+            return Some(Trip { rule: TripRule::ConsecutiveFailures, measured, threshold });
+        }
         let calls = self.calls.min(thresholds.window_calls);
+        if calls < thresholds.minimum_calls {
+            return None;
+        }
         let recent = u128::MAX >> (BITS - thresholds.window_calls.clamp(1, BITS));
-        let reaches =
-            |bits: u128, percent: u32| (bits & recent).count_ones() * 100 >= calls.saturating_mul(percent);
-        let is_rate_bad = calls >= thresholds.minimum_calls
-            && (reaches(self.failed, thresholds.failure_percent)
-                || thresholds.slow_percent.is_some_and(|percent| reaches(self.slow, percent)));
-        self.consecutive_failures >= thresholds.consecutive_failures || is_rate_bad
+        let rate = |rule, bits: u128, threshold: u32| {
+            let hits = (bits & recent).count_ones() * 100;
+            let measured = hits / calls.max(1);
+            (hits >= calls.saturating_mul(threshold)).then_some(Trip { rule, measured, threshold })
+        };
+        let slow = || rate(TripRule::SlowCallRate, self.slow, thresholds.slow_percent?);
+        rate(TripRule::FailureRate, self.failed, thresholds.failure_percent).or_else(slow)
     }
 
     /// Whether the consecutive failures reach the threshold and no call among them was answered. A failure rate does
@@ -113,6 +123,12 @@ mod tests {
 
     fn failure(cause: FailureCause) -> AdverseOutcome {
         AdverseOutcome::Failed(CallFailure { cause, retry_after: None })
+    }
+
+    impl CallWindow {
+        fn is_bad(&self, thresholds: &TripThresholds) -> bool {
+            self.trip(thresholds).is_some()
+        }
     }
 
     /// Records one call per character: `s` success, `f` failure, `t` timeout, `w` slow success.
@@ -167,6 +183,18 @@ mod tests {
         assert!(
             record(&"f".repeat(200)).is_bad(&long) && !record(&format!("s{}", "f".repeat(127))).is_bad(&long)
         );
+    }
+
+    /// B1, O4: the rule that opens is named, with what it measured and its threshold
+    #[test]
+    fn a_trip_has_the_rule_that_opened() {
+        let slow = TripThresholds { slow_percent: Some(40), ..DEFAULT };
+        let trip =
+            |calls: &str| record(calls).trip(&slow).map(|trip| (trip.rule, trip.measured, trip.threshold));
+        assert_eq!(trip("ffffff"), Some((TripRule::ConsecutiveFailures, 6, 5)));
+        assert_eq!(trip(&"sff".repeat(10)), Some((TripRule::FailureRate, 66, 50)));
+        assert_eq!(trip(&"sw".repeat(10)), Some((TripRule::SlowCallRate, 50, 40)));
+        assert_eq!(trip(&"s".repeat(50)), None);
     }
 
     /// B1: the slow-call rate, in which a timeout counts too

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::breaker::call_window::CallWindow;
 use crate::breaker::outcome::{CallFailure, FailureCause};
+use crate::trip::Trip;
 
 /// Retry time of requests that are refused because all trials are in use.
 pub(super) const TRIALS_TAKEN_RETRY: Duration = Duration::from_secs(1);
@@ -49,8 +50,8 @@ pub(crate) enum CircuitRefusal {
     Open {
         retry_after: Duration,
         cause: FailureCause,
-        /// Failures in a row when it opened.
-        consecutive_failures: u32,
+        /// The rule that opened it; none after a restart that found no trace of it.
+        trip: Option<Trip>,
     },
     HalfOpenFull {
         retry_after: Duration,
@@ -80,7 +81,7 @@ pub(crate) enum CircuitAdmission {
 pub(crate) enum CircuitChange {
     Nothing,
     Recorded(CallWindow),
-    Tripped(CallWindow, CallFailure),
+    Tripped(CallWindow, Trip, CallFailure),
     TrialEnded(TrialId, TrialResult),
 }
 
@@ -99,6 +100,7 @@ pub(crate) enum TrialResult {
 pub(crate) enum CircuitTransition {
     Opened {
         cause: FailureCause,
+        trip: Option<Trip>,
         open_for: Duration,
     },
     HalfOpened,
@@ -120,6 +122,8 @@ pub(crate) struct CircuitSnapshot {
     pub(crate) opened_total: u64,
     pub(crate) reopened: u32,
     pub(crate) cause: Option<FailureCause>,
+    /// The rule that last opened it.
+    pub(crate) trip: Option<Trip>,
     /// Permits in use by trials, and when the last of their leases ends.
     pub(crate) trials: u32,
     pub(crate) leases_end: Option<Instant>,

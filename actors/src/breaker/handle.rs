@@ -15,6 +15,7 @@ use crate::breaker::published_circuits::PublishedCircuits;
 use crate::breaker::ticket::{BreakerShared, BreakerTicket};
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
+use crate::trip::Trip;
 use crate::types::OperationClass;
 
 /// The result of a check of the published circuit, before a request queues.
@@ -40,8 +41,8 @@ pub enum BreakerRejection {
         retry_after: Duration,
         /// The failure that opened it.
         cause: FailureCause,
-        /// Failures in a row when it opened.
-        consecutive_failures: u32,
+        /// The rule that opened it, with its figures.
+        trip: Option<Trip>,
     },
     /// All trials are in use.
     HalfOpenFull {
@@ -60,9 +61,7 @@ pub enum BreakerRejection {
 impl From<CircuitRefusal> for BreakerRejection {
     fn from(refusal: CircuitRefusal) -> Self {
         match refusal {
-            CircuitRefusal::Open { retry_after, cause, consecutive_failures } => {
-                Self::Open { retry_after, cause, consecutive_failures }
-            }
+            CircuitRefusal::Open { retry_after, cause, trip } => Self::Open { retry_after, cause, trip },
             CircuitRefusal::HalfOpenFull { retry_after } => Self::HalfOpenFull { retry_after },
             CircuitRefusal::Forced { retry_after } => Self::Forced { retry_after },
         }
@@ -88,6 +87,8 @@ pub struct BreakerView {
     pub probed: bool,
     /// The failure that last opened it.
     pub cause: Option<FailureCause>,
+    /// The rule that last opened it, with its figures.
+    pub trip: Option<Trip>,
     /// Requests that wait for the circuit.
     pub waiting: usize,
     /// Maximum number of requests that may wait.
@@ -164,8 +165,7 @@ impl BreakerHandle {
             Ok(CircuitCheck::Shadowed)
         } else {
             let cause = published.cause.unwrap_or(FailureCause::Connect);
-            let consecutive_failures = published.consecutive_failures;
-            Err(BreakerRejection::Open { retry_after, cause, consecutive_failures })
+            Err(BreakerRejection::Open { retry_after, cause, trip: published.trip })
         }
     }
 
@@ -267,6 +267,7 @@ impl BreakerHandle {
             },
             probed: published.probed,
             cause: published.cause,
+            trip: published.trip,
             waiting: self.shared.published.waiting(circuit),
             waiting_max: self.settings.wait.map_or(0, |limits| limits.waiters_max),
             waited_total: self.metrics.waits_started(circuit),

@@ -16,6 +16,7 @@ use crate::chaos::{Crash, CrashPoint};
 use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
 use crate::supervisor::supervise;
+use crate::trip::TripRule;
 
 const SOON: Duration = Duration::from_millis(1);
 
@@ -131,10 +132,8 @@ async fn an_open_circuit_refuses_with_its_time() {
     open(&handle, reads()).await;
     let later = t0 + Duration::from_secs(10);
     let (retry_after, cause) = (Duration::from_secs(50), FailureCause::Status(500));
-    assert_eq!(
-        handle.check(reads(), later),
-        Err(BreakerRejection::Open { retry_after, cause, consecutive_failures: 2 })
-    );
+    let trip = Some(Trip { rule: TripRule::ConsecutiveFailures, measured: 2, threshold: 2 });
+    assert_eq!(handle.check(reads(), later), Err(BreakerRejection::Open { retry_after, cause, trip }));
     let obsolete = handle.acquire(reads(), before).await.unwrap_err();
     assert!(matches!(obsolete, BreakerRejection::Open { .. }), "a check made before it opened: {obsolete:?}");
     let view = first_view(&handle, later);

@@ -13,6 +13,7 @@ use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::decision::{CircuitSnapshot, CircuitState};
 use crate::breaker::outcome::FailureCause;
 use crate::clock;
+use crate::trip::Trip;
 
 /// Minimum time between two reports of successes that may end consecutive failures.
 const FLUSH_EVERY: Duration = Duration::from_millis(10);
@@ -35,6 +36,7 @@ struct PublishedCircuit {
     reopened: AtomicU32,
     opened_total: AtomicU64,
     cause: AtomicU32,
+    trip: AtomicU64,
     trials: AtomicU32,
     leases_end: AtomicU64,
     /// Requests that wait for the circuit.
@@ -69,6 +71,7 @@ impl PublishedCircuits {
         published.reopened.store(snapshot.reopened, Ordering::Release);
         published.opened_total.store(snapshot.opened_total, Ordering::Release);
         published.cause.store(encode_cause(snapshot.cause), Ordering::Release);
+        published.trip.store(Trip::encode(snapshot.trip), Ordering::Release);
         published.trials.store(trials, Ordering::Release);
         published.leases_end.store(self.nanos(leases_end), Ordering::Release);
         if decode_state(published.state_word.load(Ordering::Acquire)).2 != generation {
@@ -99,6 +102,7 @@ impl PublishedCircuits {
             opened_total: published.opened_total.load(Ordering::Acquire),
             reopened: published.reopened.load(Ordering::Acquire),
             cause: decode_cause(published.cause.load(Ordering::Acquire)),
+            trip: Trip::decode(published.trip.load(Ordering::Acquire)),
             trials: published.trials.load(Ordering::Acquire),
             leases_end: self.instant(published.leases_end.load(Ordering::Acquire)),
         }
@@ -219,6 +223,7 @@ fn decode_cause(word: u32) -> Option<FailureCause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trip::TripRule;
     use crate::types::OperationClass;
 
     fn circuit() -> CircuitId {
@@ -240,6 +245,7 @@ mod tests {
             opened_total: 2,
             reopened: 1,
             cause,
+            trip: cause.map(|_| Trip { rule: TripRule::FailureRate, measured: 60, threshold: 50 }),
             trials: 3,
             leases_end: Some(t0 + Duration::from_secs(30)),
         }

@@ -11,6 +11,7 @@ use crate::breaker::decision::{
 };
 use crate::breaker::outcome::{AdverseOutcome, CallFailure, FailureCause, Outcome};
 use crate::seeded_rng::SeededRng;
+use crate::trip::Trip;
 
 /// Open time of a circuit that a rebuild finds half-open.
 const OPEN_AFTER_REBUILD: Duration = Duration::from_secs(1);
@@ -53,6 +54,7 @@ pub(crate) struct Circuit {
     opened_total: u64,
     reopened: u32,
     cause: Option<FailureCause>,
+    trip: Option<Trip>,
     /// Whether a connection ended the last open time. If trials fail nevertheless, connections are no evidence: the
     /// next open time is not shortened.
     is_half_open_by_connect: bool,
@@ -72,6 +74,7 @@ impl Circuit {
             opened_total: 0,
             reopened: 0,
             cause: None,
+            trip: None,
             is_half_open_by_connect: false,
             jitter: SeededRng::new(seed),
         }
@@ -83,11 +86,7 @@ impl Circuit {
             Phase::Closed(_) => return Ok(CircuitAdmission::Closed),
             Phase::Open { until, .. } if now < until => {
                 let retry_after = until.saturating_duration_since(now);
-                return Err(CircuitRefusal::Open {
-                    retry_after,
-                    cause: self.open_cause(),
-                    consecutive_failures: self.consecutive_failures,
-                });
+                return Err(CircuitRefusal::Open { retry_after, cause: self.open_cause(), trip: self.trip });
             }
             Phase::Forced => return Err(CircuitRefusal::Forced { retry_after: self.config.timeout }),
             Phase::Open { .. } => CircuitAdmission::FirstTrial,
@@ -143,10 +142,11 @@ impl Circuit {
         };
         calls.record_adverse(adverse);
         // Only an adverse call opens a circuit, so late successes change no decision.
-        if self.config.mode != BreakerMode::Off && calls.is_bad(&self.thresholds) {
-            CircuitChange::Tripped(calls, adverse.failure())
-        } else {
-            CircuitChange::Recorded(calls)
+        match calls.trip(&self.thresholds) {
+            Some(trip) if self.config.mode != BreakerMode::Off => {
+                CircuitChange::Tripped(calls, trip, adverse.failure())
+            }
+            _ => CircuitChange::Recorded(calls),
         }
     }
 
@@ -177,9 +177,9 @@ impl Circuit {
                 self.set_calls(calls);
                 None
             }
-            CircuitChange::Tripped(calls, failure) => {
+            CircuitChange::Tripped(calls, trip, failure) => {
                 self.set_calls(calls);
-                Some(self.open(failure, calls.is_unreachable(&self.thresholds), now))
+                Some(self.open(trip, failure, calls.is_unreachable(&self.thresholds), now))
             }
             CircuitChange::TrialEnded(id, result) => {
                 self.trials.retain(|trial| trial.id != id);
@@ -207,7 +207,7 @@ impl Circuit {
             TrialResult::Failure(failure) => {
                 self.reopened = self.reopened.saturating_add(1);
                 self.consecutive_failures = self.consecutive_failures.saturating_add(1);
-                Some(self.open(failure, true, now))
+                Some(self.open(Trip::FAILED_TRIAL, failure, true, now))
             }
         }
     }
@@ -232,6 +232,7 @@ impl Circuit {
         self.opened_total = last.opened_total;
         self.reopened = last.reopened;
         self.cause = last.cause;
+        self.trip = last.trip;
         self.consecutive_failures = consecutive_failures;
         self.trials.clear();
         for lease_end in last.leases_end.into_iter().cycle().take(last.trials as usize) {
@@ -256,7 +257,8 @@ impl Circuit {
             CircuitState::HalfOpen => {
                 self.opened_total += 1;
                 self.set_phase(Phase::Open { until: now + OPEN_AFTER_REBUILD, probed: false });
-                Some(CircuitTransition::Opened { cause: self.open_cause(), open_for: OPEN_AFTER_REBUILD })
+                let (cause, trip) = (self.open_cause(), self.trip);
+                Some(CircuitTransition::Opened { cause, trip, open_for: OPEN_AFTER_REBUILD })
             }
         }
     }
@@ -278,23 +280,30 @@ impl Circuit {
             opened_total: self.opened_total,
             reopened: self.reopened,
             cause: self.cause,
+            trip: self.trip,
             trials: u32::try_from(self.trials.len()).unwrap_or(u32::MAX),
             leases_end: self.trials.iter().map(|trial| trial.lease_end).max(),
         }
     }
 
     /// Opens the circuit. `is_unreachable`: no failure that led here was an answer of the upstream.
-    fn open(&mut self, failure: CallFailure, is_unreachable: bool, now: Instant) -> CircuitTransition {
+    fn open(
+        &mut self,
+        trip: Trip,
+        failure: CallFailure,
+        is_unreachable: bool,
+        now: Instant,
+    ) -> CircuitTransition {
         let open_for = self.open_for(failure.retry_after);
         let was_half_open_by_connect = std::mem::take(&mut self.is_half_open_by_connect);
         let is_probed = self.config.connect_probe_interval.is_some()
             && is_unreachable
             && failure.cause.is_unreachable()
             && !was_half_open_by_connect;
-        self.cause = Some(failure.cause);
+        (self.cause, self.trip) = (Some(failure.cause), Some(trip));
         self.opened_total += 1;
         self.set_phase(Phase::Open { until: now + open_for, probed: is_probed });
-        CircuitTransition::Opened { cause: failure.cause, open_for }
+        CircuitTransition::Opened { cause: failure.cause, trip: Some(trip), open_for }
     }
 
     /// The open time. The first one is as configured. Later ones double, with jitter so that several gateways do not

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
+use crate::trip::TripRule;
 
 fn config() -> BreakerConfig {
     BreakerConfig {
@@ -58,14 +59,20 @@ fn state(circuit: &Circuit) -> CircuitState {
     circuit.snapshot().state
 }
 
+/// The rule that `open` breaks.
+const FIVE_FAILURES: Option<Trip> =
+    Some(Trip { rule: TripRule::ConsecutiveFailures, measured: 5, threshold: 5 });
+
 /// B1, B2
 #[test]
 fn five_failures_in_a_row_open_it_for_the_timeout() {
     let t0 = clock::now();
     let mut circuit = Circuit::new(config(), 1);
-    assert_eq!(open(&mut circuit, t0), CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(60) });
-    let refusal =
-        CircuitRefusal::Open { retry_after: secs(10), cause: FAILED.cause, consecutive_failures: 5 };
+    assert_eq!(
+        open(&mut circuit, t0),
+        CircuitTransition::Opened { cause: FAILED.cause, trip: FIVE_FAILURES, open_for: secs(60) }
+    );
+    let refusal = CircuitRefusal::Open { retry_after: secs(10), cause: FAILED.cause, trip: FIVE_FAILURES };
     assert_eq!(circuit.admit(t0 + secs(50)), Err(refusal));
     assert_eq!(circuit.admit(t0 + secs(60)), Ok(CircuitAdmission::FirstTrial));
     let published = circuit.snapshot();
@@ -175,7 +182,8 @@ fn each_reopening_doubles_within_ten_percent_up_to_ten_minutes() {
     for trial in trials {
         report_trial(&mut circuit, trial, Outcome::Success, now);
     }
-    let reopened = CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(60) };
+    let reopened =
+        CircuitTransition::Opened { cause: FAILED.cause, trip: Some(Trip::FAILED_TRIAL), open_for: secs(60) };
     assert_eq!(open(&mut circuit, now), reopened, "closing resets the open time");
 }
 
@@ -189,7 +197,8 @@ fn a_longer_retry_after_is_honoured_up_to_ten_minutes() {
             fail(&mut circuit, FAILED, t0);
         }
         let failure = CallFailure { retry_after: Some(secs(asked)), ..FAILED };
-        let opened = CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(expected) };
+        let opened =
+            CircuitTransition::Opened { cause: FAILED.cause, trip: FIVE_FAILURES, open_for: secs(expected) };
         assert_eq!(fail(&mut circuit, failure, t0), Some(opened), "asked {asked} s");
     }
 }
@@ -213,7 +222,7 @@ fn the_longest_time_open_is_configured() {
         fail(&mut circuit, FAILED, now);
     }
     let asked = CallFailure { retry_after: Some(Duration::MAX), ..FAILED };
-    let opened = CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(90) };
+    let opened = CircuitTransition::Opened { cause: FAILED.cause, trip: FIVE_FAILURES, open_for: secs(90) };
     assert_eq!(fail(&mut circuit, asked, now), Some(opened));
 }
 
@@ -233,7 +242,8 @@ fn slow_calls_open_it_by_their_rate() {
     for _ in 0..9 {
         assert_eq!(slow(&mut circuit, 1, t0), None);
     }
-    let opened = CircuitTransition::Opened { cause: FailureCause::Slow, open_for: secs(60) };
+    let trip = Some(Trip { rule: TripRule::SlowCallRate, measured: 50, threshold: 50 });
+    let opened = CircuitTransition::Opened { cause: FailureCause::Slow, trip, open_for: secs(60) };
     assert_eq!(slow(&mut circuit, 1, t0), Some(opened), "ten of twenty");
     assert_eq!(circuit.snapshot().consecutive_failures, 0);
     let now = t0 + secs(60);
@@ -278,7 +288,7 @@ fn a_rebuild_starts_over_from_the_publication() {
     let now = t0 + secs(60);
     let trial = acquire(&mut circuit, now).unwrap();
     let last = circuit.snapshot();
-    let opened = CircuitTransition::Opened { cause: FAILED.cause, open_for: secs(1) };
+    let opened = CircuitTransition::Opened { cause: FAILED.cause, trip: FIVE_FAILURES, open_for: secs(1) };
     assert_eq!(circuit.rebuild(last, now), Some(opened));
     assert!(circuit.admit(now).is_err());
     let later = now + secs(1);

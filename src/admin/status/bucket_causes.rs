@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_actors::{
     BreakerView, CircuitState, CredentialState, CredentialView, EndpointState, EndpointView, FailureKind,
+    Trip,
 };
 use tidegate_config::BreakerMode;
 
@@ -120,9 +121,13 @@ impl BucketInput<'_> {
         };
         let (class, state) = (view.class, view.state.as_str());
         let message = format!("circuit {class} of bucket {} is {state} after {cause}{next}", self.name);
-        let finding = Finding::new(code, self.scope(ScopeKind::Bucket, class), message)
-            .measured(Quantity::count(view.consecutive_failures.into(), "failures in a row"))
-            .threshold(Quantity::count(self.failure_threshold.into(), "failures in a row"));
+        let finding = Finding::new(code, self.scope(ScopeKind::Bucket, class), message);
+        let finding = match view.trip {
+            Some(Trip { rule, measured, threshold }) => finding
+                .measured(Quantity::count(measured.into(), rule.unit()))
+                .threshold(Quantity::count(threshold.into(), rule.unit())),
+            None => finding,
+        };
         let until = view.open_for.filter(|left| !left.is_zero()).map(|left| now + left);
         Some(Finding { until, ..finding })
     }

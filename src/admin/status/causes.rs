@@ -155,7 +155,12 @@ fn certificate(input: &CertificateInput, status: &StatusInput<'_>) -> Vec<Findin
             let days = over.as_secs_f64() / DAY as f64;
             let message =
                 format!("the certificate of the {} listener expired {days:.1} days ago", input.listener);
-            Some(Finding::new(CauseCode::CertificateExpired, scope(), message))
+            let finding = Finding::new(CauseCode::CertificateExpired, scope(), message);
+            // The clock of the process may have begun after the certificate's end.
+            Some(match status.now.checked_sub(over) {
+                Some(end) => finding.since(end),
+                None => finding,
+            })
         }
         None => None,
     };
@@ -172,7 +177,9 @@ fn token_keys(input: &TokenKeysInput, now: Instant) -> Option<Finding> {
 /// The error, the number of failures, and the time of the next attempt.
 pub(super) fn refresh_error(failing: &FailingRefresh, now: Instant) -> String {
     let next = failing.retry_at.map(|at| format!(", tried again in {} ms", remaining_ms(at, now)));
-    format!("{} ({} failures in a row{})", failing.error, failing.failures, next.unwrap_or_default())
+    let failures = if failing.failures == 1 { "failure" } else { "failures" };
+    let count = failing.failures;
+    format!("{} ({count} {failures} in a row{})", failing.error, next.unwrap_or_default())
 }
 
 /// Adds the start and the figures of a failing renewal. `until` is unknown: the next attempt may fail too.

@@ -90,8 +90,6 @@ pub(super) struct TokenKeysInput {
 pub(super) struct BucketInput<'a> {
     pub(super) name: &'a str,
     pub(super) mode: BreakerMode,
-    /// `circuit_breaker.failure_threshold`
-    pub(super) failure_threshold: u32,
     pub(super) circuits: Vec<BreakerView>,
     pub(super) pool: PoolView,
     /// The authority of each endpoint, in the pool's order.
@@ -183,7 +181,6 @@ fn bucket<'a>(shared: &Shared, bucket: &'a Bucket, now: Instant, wall: SystemTim
     BucketInput {
         name: &bucket.name,
         mode: bucket.breaker.mode(),
-        failure_threshold: upstream.circuit_breaker.failure_threshold.get(),
         circuits: bucket.breaker.views(now).collect(),
         pool: bucket.pool.view(now),
         authorities: upstream.endpoints.iter().map(|endpoint| endpoint.authority.as_str()).collect(),

@@ -217,6 +217,8 @@ fn circuit(view: &BreakerView) -> Value {
         "held": view.waiting,
         "max_held": view.waiting_max,
         "cause": view.cause.map(|cause| cause.to_string()),
+        "opened_by": view.trip.map(|trip| json!({ "rule": trip.rule.as_str(), "measured": trip.measured,
+            "threshold": trip.threshold })),
     })
 }
 

@@ -42,6 +42,7 @@ pub(super) fn circuit(state: CircuitState) -> BreakerView {
         open_for: (state == CircuitState::Open).then(|| Duration::from_secs(2)),
         probed: false,
         cause: None,
+        trip: None,
         waiting: 0,
         waiting_max: 0,
         waited_total: 0,
@@ -88,7 +89,6 @@ pub(super) fn healthy(now: Instant) -> StatusInput<'static> {
         buckets: vec![BucketInput {
             name: "photos",
             mode: BreakerMode::On,
-            failure_threshold: 5,
             circuits: vec![circuit(CircuitState::Closed)],
             pool: pool(
                 vec![endpoint(EndpointState::InRotation), endpoint(EndpointState::InRotation)],

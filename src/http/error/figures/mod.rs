@@ -214,18 +214,7 @@ pub(super) fn breaker(rejection: &BreakerRejection, context: FigureContext<'_>) 
     let figures = BUCKET.decided_by(DecidingActor::Breaker);
     let circuits = context.bucket.map(|bucket| &bucket.upstream.circuit_breaker);
     match rejection {
-        BreakerRejection::Open { retry_after, cause: _, consecutive_failures } => {
-            let failures = *consecutive_failures;
-            let figures = figures.until(*retry_after).measured(f64::from(failures), Unit::Failures);
-            let threshold = circuits.map(|circuits| circuits.failure_threshold.get());
-            match threshold.filter(|threshold| *threshold <= failures) {
-                Some(threshold) => figures
-                    .threshold(f64::from(threshold), Unit::Failures)
-                    .set_by(&[Upstream("circuit_breaker.failure_threshold")]),
-                // The share of failed or slow calls opened it.
-                None => figures.set_by(&[Upstream("circuit_breaker.failure_rate_threshold")]),
-            }
-        }
+        BreakerRejection::Open { retry_after, trip, .. } => figures.until(*retry_after).of_trip(*trip),
         BreakerRejection::HalfOpenFull { retry_after } => {
             let figures = figures.until(*retry_after);
             let figures = figures.set_by(&[Upstream("circuit_breaker.half_open_max_requests")]);
