@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::trip::Trip;
+use crate::trip::{EjectionTrip, Trip};
 use crate::types::BucketId;
 
 /// What changed.
@@ -56,8 +56,8 @@ pub enum ActorChange {
         endpoint: usize,
         /// The kind of failure.
         cause: &'static str,
-        /// Whether it was ejected; otherwise it is unreachable and backs off.
-        is_ejection: bool,
+        /// The rule that ejected it; none if it is unreachable and backs off.
+        ejected_by: Option<EjectionTrip>,
         /// For how long.
         time: Duration,
     },

@@ -65,5 +65,5 @@ pub use sessions::{
     SigningKeyId, TokenHash, VerifiedToken,
 };
 pub use system::{ActorSystem, Actors, UnknownActor, prepare};
-pub use trip::{Trip, TripRule};
+pub use trip::{EjectionRule, EjectionTrip, Trip, TripRule};
 pub use types::{BucketId, ClientId, IpKey, KeyId, OperationClass};

@@ -1,4 +1,4 @@
-//! Why a circuit opened: the rule, the value that it measured, and its threshold.
+//! Why a circuit opened or an endpoint was ejected: the rule, the value that it measured, and its threshold.
 
 /// The rule that opened a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,28 @@ pub struct Trip {
     /// The rule.
     pub rule: TripRule,
     /// The value, in the unit of the rule.
+    pub measured: u32,
+    /// The threshold that it reached, in the same unit.
+    pub threshold: u32,
+}
+
+/// The rule that ejected an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EjectionRule {
+    /// Failures in a row.
+    ConsecutiveFailures,
+    /// The percentage of failures among the recent calls.
+    FailureRate,
+    /// The first call after a return failed.
+    Probation,
+}
+
+/// Why an endpoint was ejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EjectionTrip {
+    /// The rule.
+    pub rule: EjectionRule,
+    /// Failures, or a percentage for the rate.
     pub measured: u32,
     /// The threshold that it reached, in the same unit.
     pub threshold: u32,

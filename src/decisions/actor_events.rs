@@ -62,10 +62,9 @@ fn decision(change: &ActorChange) -> ChangeDecision {
         ActorChange::PanicEnded => transition("endpoint_succeeded", bucket(), none()),
         ActorChange::FailedOver => transition("failed_over", bucket(), none()),
         ActorChange::FailedBack => transition("failed_back", bucket(), none()),
-        ActorChange::EndpointExcluded { endpoint, cause, is_ejection, time } => {
-            let reason = if *is_ejection { "endpoint_ejected" } else { "endpoint_unreachable" };
-            let figures = pool(DecisionScope::Endpoint).until(*time);
-            let figures = figures.set_by(&[Upstream("outlier_ejection.consecutive_failures")]);
+        ActorChange::EndpointExcluded { endpoint, cause, ejected_by, time } => {
+            let reason = if ejected_by.is_some() { "endpoint_ejected" } else { "endpoint_unreachable" };
+            let figures = pool(DecisionScope::Endpoint).until(*time).of_ejection(*ejected_by);
             of_endpoint(reason, *endpoint, figures, format!("cause: {cause}"))
         }
         ActorChange::EndpointUnhealthy { endpoint } => {

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use tidegate_actors::{BucketId, KeyId, Trip, TripRule};
+use tidegate_actors::{BucketId, EjectionRule, EjectionTrip, KeyId, Trip, TripRule};
 
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,6 +174,24 @@ impl Figures {
 
     pub(crate) fn set_by(self, keys: ThresholdKeys) -> Self {
         Self { keys, ..self }
+    }
+
+    /// The figures of the rule that ejected an endpoint.
+    pub(crate) fn of_ejection(self, trip: Option<EjectionTrip>) -> Self {
+        let Some(EjectionTrip { rule, measured, threshold }) = trip else { return self };
+        let (unit, keys): (Unit, ThresholdKeys) = match rule {
+            EjectionRule::ConsecutiveFailures => {
+                (Unit::Failures, &[KeyName::Upstream("outlier_ejection.consecutive_failures")])
+            }
+            EjectionRule::FailureRate => {
+                (Unit::Percent, &[KeyName::Upstream("outlier_ejection.failure_percent")])
+            }
+            // One failure is enough, and no key changes that. The key is that of the time which follows.
+            EjectionRule::Probation => {
+                (Unit::Failures, &[KeyName::Upstream("outlier_ejection.base_seconds")])
+            }
+        };
+        self.measured(f64::from(measured), unit).threshold(f64::from(threshold), unit).set_by(keys)
     }
 
     /// The figures of the rule that opened a circuit.

@@ -174,6 +174,10 @@ async fn transitions_and_ejections_are_recorded() {
     let ejected = decision(&gateway, "reason=endpoint_ejected").await;
     assert_eq!((&ejected["kind"], &ejected["scope"]), (&"ejection".into(), &"endpoint".into()), "{ejected}");
     assert_eq!(ejected["endpoint"], bad.address().to_string(), "{ejected}");
+    let figures = (&ejected["measured"], &ejected["threshold"], &ejected["unit"]);
+    assert_eq!(figures, (&2.into(), &2.into(), &"failures".into()), "{ejected}");
+    let key = "buckets.two.s3.outlier_ejection.consecutive_failures";
+    assert_eq!(ejected["config"]["key"], key, "{ejected}");
 }
 
 /// O4: a change of the level is a decision of the monitor

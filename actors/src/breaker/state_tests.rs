@@ -182,8 +182,7 @@ fn each_reopening_doubles_within_ten_percent_up_to_ten_minutes() {
     for trial in trials {
         report_trial(&mut circuit, trial, Outcome::Success, now);
     }
-    let reopened =
-        CircuitTransition::Opened { cause: FAILED.cause, trip: Some(Trip::FAILED_TRIAL), open_for: secs(60) };
+    let reopened = CircuitTransition::Opened { cause: FAILED.cause, trip: FIVE_FAILURES, open_for: secs(60) };
     assert_eq!(open(&mut circuit, now), reopened, "closing resets the open time");
 }
 

@@ -108,11 +108,11 @@ pub(crate) async fn call(
             record.record_retry(bucket, last.failure_reason(), last.status(), pause);
             ticket.report(last.classified.classification.outcome);
             drop(last);
-            bucket.metrics.retry_attempts.inc();
             tokio::time::sleep(pause).await;
             if !keeps_endpoint {
                 bucket.pool.reassign(&mut permit).await?;
             }
+            bucket.metrics.retry_attempts.inc();
             held_permit = Some(permit);
             continue;
         }

@@ -20,7 +20,7 @@ impl Pool {
                 EndpointEvent::Excluded { endpoint, action, kind, time } => {
                     let how = match action {
                         EjectionAction::BackOff => "endpoint unreachable, backing off",
-                        EjectionAction::Eject => "endpoint ejected",
+                        EjectionAction::Eject(_) => "endpoint ejected",
                     };
                     warn!(log, "{}", how; "bucket" => bucket, "endpoint" => name(endpoint),
                         "cause" => kind.as_str(), "for_ms" => u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
@@ -54,7 +54,10 @@ fn change(event: EndpointEvent) -> ActorChange {
         EndpointEvent::Excluded { endpoint, action, kind, time } => ActorChange::EndpointExcluded {
             endpoint,
             cause: kind.as_str(),
-            is_ejection: action == EjectionAction::Eject,
+            ejected_by: match action {
+                EjectionAction::Eject(trip) => Some(trip),
+                EjectionAction::BackOff => None,
+            },
             time,
         },
         EndpointEvent::FoundUnhealthy { endpoint } => ActorChange::EndpointUnhealthy { endpoint },

@@ -17,6 +17,7 @@
 use std::time::{Duration, Instant};
 
 use crate::pool::load_balancer::settings::LoadBalancerSettings;
+use crate::trip::{EjectionRule, EjectionTrip};
 
 /// First back-off of an unreachable endpoint.
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
@@ -66,7 +67,7 @@ pub(crate) struct EndpointFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EjectionAction {
     BackOff,
-    Eject,
+    Eject(EjectionTrip),
 }
 
 /// Whether an endpoint is called.
@@ -143,7 +144,7 @@ impl Endpoint {
     }
 
     pub(crate) fn is_ejected(&self) -> bool {
-        self.exclusion.is_some_and(|exclusion| exclusion.action == EjectionAction::Eject)
+        self.exclusion.is_some_and(|exclusion| matches!(exclusion.action, EjectionAction::Eject(_)))
     }
 
     /// When the exclusion expires.
@@ -189,29 +190,40 @@ impl Endpoint {
             self.successes_before_failures = failure.successes;
         }
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
-        let is_rate_exceeded = self.is_failure_rate_exceeded(failure.successes, rules, now);
-        let is_on_probation = self.successes_at_return == Some(failure.successes);
-        if is_on_probation || is_rate_exceeded || self.consecutive_failures >= rules.consecutive_failures {
-            Some(EjectionAction::Eject)
+        let rate = self.exceeded_failure_rate(failure.successes, rules, now);
+        let (failures, threshold) = (self.consecutive_failures, rules.consecutive_failures);
+        let trip = if self.successes_at_return == Some(failure.successes) {
+            Some(EjectionTrip { rule: EjectionRule::Probation, measured: 1, threshold: 1 })
+        } else if failures >= threshold {
+            let rule = EjectionRule::ConsecutiveFailures;
+            Some(EjectionTrip { rule, measured: failures, threshold })
         } else {
-            (failure.kind == FailureKind::Unreachable).then_some(EjectionAction::BackOff)
-        }
+            rate
+        };
+        let back_off = (failure.kind == FailureKind::Unreachable).then_some(EjectionAction::BackOff);
+        trip.map(EjectionAction::Eject).or(back_off)
     }
 
-    fn is_failure_rate_exceeded(
+    /// The percentage of failures among the recent calls, if it reaches its threshold.
+    fn exceeded_failure_rate(
         &mut self,
         successes: u64,
         rules: &LoadBalancerSettings,
         now: Instant,
-    ) -> bool {
+    ) -> Option<EjectionTrip> {
         let old = |rate: &FailureRate| now.saturating_duration_since(rate.began) >= FAILURE_RATE_WINDOW;
         if self.failure_rate.as_ref().is_none_or(old) {
             self.failure_rate = Some(FailureRate { began: now, successes_before: successes, failures: 0 });
         }
-        let Some(rate) = &mut self.failure_rate else { return false };
+        let rate = self.failure_rate.as_mut()?;
         rate.failures += 1;
         let calls = rate.failures + successes.saturating_sub(rate.successes_before);
-        calls >= FAILURE_RATE_CALLS_MIN && rate.failures * 100 >= calls * u64::from(rules.failure_percent)
+        let (failures, threshold) = (rate.failures * 100, rules.failure_percent);
+        if calls < FAILURE_RATE_CALLS_MIN || failures < calls * u64::from(threshold) {
+            return None;
+        }
+        let measured = u32::try_from(failures / calls).unwrap_or(u32::MAX);
+        Some(EjectionTrip { rule: EjectionRule::FailureRate, measured, threshold })
     }
 
     /// Excludes the endpoint and returns for how long; `jitter` is from 0 to 1.
@@ -229,7 +241,7 @@ impl Endpoint {
                 let doublings = self.consecutive_failures.saturating_sub(1).min(16);
                 jittered(BACK_OFF_MIN.saturating_mul(1 << doublings)).min(rules.ejection_base)
             }
-            EjectionAction::Eject => {
+            EjectionAction::Eject(_) => {
                 let periods = now.saturating_duration_since(self.in_rotation_since).as_millis()
                     / rules.ejection_base.as_millis().max(1);
                 let forgiven = u32::try_from(periods).unwrap_or(u32::MAX);
@@ -253,7 +265,8 @@ impl Endpoint {
     /// Ends the exclusion. `successes`: the endpoint's successes so far.
     pub(crate) fn end_exclusion(&mut self, successes: u64, now: Instant) {
         if let Some(exclusion) = self.exclusion.take() {
-            self.successes_at_return = (exclusion.action == EjectionAction::Eject).then_some(successes);
+            self.successes_at_return =
+                matches!(exclusion.action, EjectionAction::Eject(_)).then_some(successes);
         }
         self.return_to_rotation(now);
     }

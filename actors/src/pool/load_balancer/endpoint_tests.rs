@@ -65,6 +65,32 @@ fn failures_in_a_row_eject() {
     );
 }
 
+/// P5, O4: the rule that ejects is named, with what it measured and its threshold
+#[test]
+fn an_ejection_has_the_rule_that_was_broken() {
+    let trip = |fixture: &mut Fixture| {
+        let failure =
+            EndpointFailure { kind: FailureKind::Status, began: fixture.now, successes: fixture.successes };
+        let action = fixture.endpoint.record_failure(&failure, &fixture.settings, fixture.now);
+        match action {
+            Some(EjectionAction::Eject(trip)) => Some((trip.rule, trip.measured, trip.threshold)),
+            Some(EjectionAction::BackOff) | None => None,
+        }
+    };
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.fail_times(4), None);
+    assert_eq!(trip(&mut fixture), Some((EjectionRule::ConsecutiveFailures, 5, 5)));
+    fixture.fail(FailureKind::Status);
+    fixture.wait(60 * SECOND);
+    assert_eq!(trip(&mut fixture), Some((EjectionRule::Probation, 1, 1)));
+    let mut fixture = Fixture::new();
+    let last = (0..200).find_map(|_| {
+        fixture.successes += 1;
+        trip(&mut fixture)
+    });
+    assert!(matches!(last, Some((EjectionRule::FailureRate, 50..=55, 50))), "{last:?}");
+}
+
 /// P5: each ejection resets the count of failures in a row (Envoy #40697); an endpoint that passed its probation has
 /// the whole count again
 #[test]

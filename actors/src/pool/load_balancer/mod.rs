@@ -141,13 +141,13 @@ impl LoadBalancer {
         }
         let has_other = (0..self.endpoints.len()).any(|i| i != endpoint && self.endpoints[i].is_usable());
         match action {
-            EjectionAction::Eject if !has_other => {
+            EjectionAction::Eject(_) if !has_other => {
                 self.is_panicking = true;
                 self.stats.set_panicking(true);
                 self.events.push(EndpointEvent::PanicEntered);
             }
-            EjectionAction::Eject if self.may_eject_one_more() => {
-                self.exclude(endpoint, EjectionAction::Eject, failure.kind, now);
+            EjectionAction::Eject(_) if self.may_eject_one_more() => {
+                self.exclude(endpoint, action, failure.kind, now);
             }
             // A call to an unreachable endpoint would be wasted, so the ejection limit does not apply.
             _ if has_other && failure.kind == FailureKind::Unreachable => {
@@ -165,7 +165,7 @@ impl LoadBalancer {
     fn exclude(&mut self, endpoint: usize, action: EjectionAction, kind: FailureKind, now: Instant) {
         let jitter = self.rng.fraction();
         let time = self.endpoints[endpoint].exclude(action, kind, &self.rules, jitter, now);
-        if action == EjectionAction::Eject {
+        if matches!(action, EjectionAction::Eject(_)) {
             self.stats.endpoint(endpoint).count_ejection();
         }
         self.publish(endpoint);

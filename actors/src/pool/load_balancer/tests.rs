@@ -100,7 +100,7 @@ fn an_ejected_endpoint_is_not_called() {
     assert!(fixture.stats.has_other(0, fixture.now));
     let events = fixture.events();
     assert!(
-        matches!(events[0], EndpointEvent::Excluded { endpoint: 1, action: EjectionAction::Eject, .. }),
+        matches!(events[0], EndpointEvent::Excluded { endpoint: 1, action: EjectionAction::Eject(_), .. }),
         "{events:?}"
     );
     assert!(
