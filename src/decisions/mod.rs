@@ -3,7 +3,8 @@
 //! Each worker thread has its own ring and counts, so that recording never waits for another worker. One more ring is for the actors,
 //! so that no client can overwrite their transitions. The admin listener has counts only. A query takes a copy of what matches from
 //! each ring and merges the copies by the order of the process. The rings keep the newest decisions (`log.decision_memory`) and count
-//! those that they overwrote. The counts of reasons and scopes are exact. With `log.decisions` each decision is a log line too.
+//! those that they overwrote. A full ring samples a flood of equal decisions. The counts of reasons and scopes are exact. With
+//! `log.decisions` each decision is a log line too.
 //!
 //! Only rare paths record: refusals, waits, repeated attempts, cut transfers, and transitions of actors.
 
@@ -14,9 +15,11 @@ mod log_line;
 mod names;
 pub(crate) mod query;
 mod ring;
+mod sampling;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use slog::Logger;
 use tidegate_actors::{ActorEventSink, ActorStats, Actors, BucketId, clock};
@@ -35,6 +38,8 @@ struct WorkerDecisions {
     ring: Ring,
     counts: DecisionCounts,
     recorded: u64,
+    /// Decisions that are counted only, because the ring was full and many were equal.
+    sampled_out: u64,
 }
 
 /// The statistics of the actors that decide, for their generations.
@@ -64,7 +69,12 @@ impl Decisions {
         let bytes = usize::try_from(config.log.decision_memory).unwrap_or(usize::MAX) / (workers + 1);
         let new = |bytes| {
             let ring = Ring::new(bytes);
-            Mutex::new(WorkerDecisions { ring, counts: DecisionCounts::default(), recorded: 0 })
+            Mutex::new(WorkerDecisions {
+                ring,
+                counts: DecisionCounts::default(),
+                recorded: 0,
+                sampled_out: 0,
+            })
         };
         let of_workers = std::iter::repeat_n(bytes, workers);
         Arc::new(Self {
@@ -136,15 +146,25 @@ impl Decisions {
         self.workers[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, worker: usize, facts: EntryFacts, texts: &EntryTexts<'_>) {
+    /// Counts and keeps a decision. Returns whether it was kept.
+    fn push_decision(&self, worker: usize, facts: DecisionFacts, texts: &EntryTexts<'_>) -> bool {
+        let at = clock::wall();
         let mut own = self.worker(worker);
-        // Taken under the lock, so that each ring is in order.
-        let order = self.order.fetch_add(1, Ordering::Relaxed);
-        if let EntryFacts::Decision(facts) = &facts {
-            own.counts.count(facts);
-            own.recorded += 1;
+        own.recorded += 1;
+        let in_second = own.counts.count(&facts, at);
+        if own.ring.is_full() && !sampling::is_kept(in_second) {
+            own.sampled_out += 1;
+            return false;
         }
-        own.ring.push(order, clock::wall(), facts, texts);
+        own.push(&self.order, at, EntryFacts::Decision(facts), texts);
+        true
+    }
+}
+
+impl WorkerDecisions {
+    /// Adds an entry. Its order is taken under the lock, so that each ring is in order.
+    fn push(&mut self, order: &AtomicU64, at: SystemTime, facts: EntryFacts, texts: &EntryTexts<'_>) {
+        self.ring.push(order.fetch_add(1, Ordering::Relaxed), at, facts, texts);
     }
 }
 
@@ -156,20 +176,22 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Records a decision. The generation is that of the deciding actor now, directly after its reply.
-    pub(crate) fn record(&self, mut facts: DecisionFacts, texts: &EntryTexts<'_>) {
+    /// Records a decision. The generation is that of the deciding actor now, directly after its reply. Returns whether it is kept
+    /// in memory.
+    pub(crate) fn record(&self, mut facts: DecisionFacts, texts: &EntryTexts<'_>) -> bool {
         let decisions = &self.decisions;
         let actor = facts.figures.actor.and_then(|actor| decisions.actor(actor, facts.bucket));
         facts.generation = actor.map(ActorStats::generation);
         if let Some(log) = &decisions.log {
             log_line::write(log, decisions, &facts, texts);
         }
-        decisions.push(self.worker, EntryFacts::Decision(facts), texts);
+        decisions.push_decision(self.worker, facts, texts)
     }
 
     /// Records the end of a request about which there are decisions.
     pub(crate) fn record_end(&self, end: RequestEnd, request_id: &str) {
         let texts = EntryTexts { request_id, ..EntryTexts::default() };
-        self.decisions.push(self.worker, EntryFacts::End(end), &texts);
+        let decisions = &self.decisions;
+        decisions.worker(self.worker).push(&decisions.order, clock::wall(), EntryFacts::End(end), &texts);
     }
 }

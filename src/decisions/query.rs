@@ -8,6 +8,7 @@ use tidegate_actors::BucketId;
 
 use crate::decisions::counts::DecisionCounts;
 use crate::decisions::decision::{DecisionFacts, EntryFacts, RingEntry};
+use crate::decisions::ring::EntryView;
 use crate::decisions::{DecisionCount, Decisions};
 
 /// A client of decisions.
@@ -40,6 +41,8 @@ pub(crate) struct FoundDecisions {
     pub(crate) kept: u64,
     /// Entries that newer ones have overwritten.
     pub(crate) overwritten: u64,
+    /// Decisions that are counted only, because the ring was full and many were equal.
+    pub(crate) sampled_out: u64,
     /// Memory of all rings.
     pub(crate) memory_bytes: usize,
     pub(crate) counts: Vec<DecisionCount>,
@@ -62,18 +65,18 @@ impl Decisions {
             recorded: 0,
             kept: 0,
             overwritten: 0,
+            sampled_out: 0,
             memory_bytes: 0,
             counts: Vec::new(),
         };
         let mut counts = DecisionCounts::default();
         for at in 0..self.workers.len() {
             let worker = self.worker(at);
-            let may_match = |at: SystemTime, facts: &EntryFacts| self.may_match(query, at, facts);
-            let matches = |entry: &RingEntry| self.matches(query, entry);
-            found.entries.extend(worker.ring.newest(query.limit, may_match, matches));
+            found.entries.extend(worker.ring.newest(query.limit, |entry| self.matches(query, entry)));
             found.recorded += worker.recorded;
             found.kept += worker.ring.len() as u64;
             found.overwritten += worker.ring.overwritten();
+            found.sampled_out += worker.sampled_out;
             found.memory_bytes += worker.ring.memory_bytes();
             counts.add(&worker.counts);
         }
@@ -83,25 +86,19 @@ impl Decisions {
         found
     }
 
-    fn may_match(&self, query: &DecisionQuery, at: SystemTime, facts: &EntryFacts) -> bool {
-        let EntryFacts::Decision(facts) = facts else { return false };
-        query.since.is_none_or(|since| at >= since)
+    fn matches(&self, query: &DecisionQuery, entry: &EntryView<'_>) -> bool {
+        let EntryFacts::Decision(facts) = entry.facts() else { return false };
+        query.since.is_none_or(|since| entry.at() >= since)
             && query.bucket.is_none_or(|bucket| facts.bucket == Some(bucket))
             && query.reason.as_deref().is_none_or(|reason| facts.reason == reason)
             && match &query.client {
                 Some(ClientFilter::Address(address)) => facts.client == Some(*address),
-                Some(ClientFilter::Name(_)) | None => true,
+                Some(ClientFilter::Name(name)) => {
+                    entry.is_subject(name) || self.client_key(facts) == Some(name)
+                }
+                None => true,
             }
-    }
-
-    fn matches(&self, query: &DecisionQuery, entry: &RingEntry) -> bool {
-        let is_client = match (&query.client, &entry.facts) {
-            (Some(ClientFilter::Name(name)), EntryFacts::Decision(facts)) => {
-                entry.subject == *name || self.client_key(facts) == Some(name)
-            }
-            _ => true,
-        };
-        is_client && query.request_id.as_deref().is_none_or(|id| entry.request_id == id)
+            && query.request_id.as_deref().is_none_or(|id| entry.is_request(id))
     }
 
     /// The name of the client's key.
@@ -115,12 +112,12 @@ impl Decisions {
         for at in 0..self.workers.len() {
             // Entries above the limit are counted and not collected.
             let own = Cell::new(0);
-            let is_wanted = |entry: &RingEntry| {
-                let is_own = entry.request_id == request_id;
+            let is_wanted = |entry: &EntryView<'_>| {
+                let is_own = entry.is_request(request_id);
                 own.set(own.get() + usize::from(is_own));
                 is_own && own.get() <= limit
             };
-            entries.extend(self.worker(at).ring.newest(usize::MAX, |_, _| true, is_wanted));
+            entries.extend(self.worker(at).ring.newest(usize::MAX, is_wanted));
             all += own.get();
         }
         entries.sort_by_key(|entry| entry.order);

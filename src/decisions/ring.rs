@@ -26,6 +26,45 @@ struct Slot {
     lengths: [u16; 3],
 }
 
+/// An entry in the ring, which a search compares without a copy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EntryView<'a> {
+    ring: &'a Ring,
+    slot: &'a Slot,
+}
+
+impl EntryView<'_> {
+    pub(crate) fn at(&self) -> SystemTime {
+        self.slot.at
+    }
+
+    pub(crate) fn facts(&self) -> &EntryFacts {
+        &self.slot.facts
+    }
+
+    pub(crate) fn is_request(&self, id: &str) -> bool {
+        self.ring.is_text(self.slot.text_begin, self.slot.lengths[0], id)
+    }
+
+    pub(crate) fn is_subject(&self, subject: &str) -> bool {
+        let begin = self.slot.text_begin + u64::from(self.slot.lengths[0]);
+        self.ring.is_text(begin, self.slot.lengths[1], subject)
+    }
+
+    fn to_entry(self) -> RingEntry {
+        let Slot { order, at, facts, text_begin, lengths: [id, subject, detail] } = *self.slot;
+        let subject_begin = text_begin + u64::from(id);
+        RingEntry {
+            order,
+            at,
+            facts,
+            request_id: self.ring.read(text_begin, id),
+            subject: self.ring.read(subject_begin, subject),
+            detail: self.ring.read(subject_begin + u64::from(subject), detail),
+        }
+    }
+}
+
 /// The ring.
 #[derive(Debug)]
 pub(crate) struct Ring {
@@ -105,28 +144,25 @@ impl Ring {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn entry(&self, slot: &Slot) -> RingEntry {
-        let Slot { order, at, facts, text_begin, lengths: [id, subject, detail] } = *slot;
-        let subject_begin = text_begin + u64::from(id);
-        RingEntry {
-            order,
-            at,
-            facts,
-            request_id: self.read(text_begin, id),
-            subject: self.read(subject_begin, subject),
-            detail: self.read(subject_begin + u64::from(subject), detail),
+    fn is_text(&self, begin: u64, length: u16, text: &str) -> bool {
+        let bytes = text.as_bytes();
+        if bytes.len() != usize::from(length) || bytes.is_empty() {
+            return bytes.len() == usize::from(length);
         }
+        let at = self.index(begin);
+        let (first, rest) = bytes.split_at(bytes.len().min(self.text.len() - at));
+        self.text[at..at + first.len()] == *first && self.text[..rest.len()] == *rest
     }
 
-    /// The newest entries for which `matches` holds, the newest first. `may_match` decides without a copy of the texts.
-    pub(crate) fn newest(
-        &self,
-        limit: usize,
-        may_match: impl Fn(SystemTime, &EntryFacts) -> bool,
-        matches: impl Fn(&RingEntry) -> bool,
-    ) -> Vec<RingEntry> {
-        let slots = self.slots.iter().rev().filter(|slot| may_match(slot.at, &slot.facts));
-        slots.map(|slot| self.entry(slot)).filter(matches).take(limit).collect()
+    /// The newest entries for which `matches` holds, the newest first. Only they are copied.
+    pub(crate) fn newest(&self, limit: usize, matches: impl Fn(&EntryView<'_>) -> bool) -> Vec<RingEntry> {
+        let views = self.slots.iter().rev().map(|slot| EntryView { ring: self, slot });
+        views.filter(matches).take(limit).map(|view| view.to_entry()).collect()
+    }
+
+    /// Whether the next entry overwrites another, or already one has.
+    pub(crate) fn is_full(&self) -> bool {
+        self.overwritten > 0 || self.slots.len() >= self.slots_max
     }
 
     /// Entries that are kept.
@@ -173,7 +209,7 @@ mod tests {
     }
 
     fn all(ring: &Ring) -> Vec<RingEntry> {
-        ring.newest(usize::MAX, |_, _| true, |_| true)
+        ring.newest(usize::MAX, |_| true)
     }
 
     /// O4: a million refusals with texts of any length stay within the memory, and the newest are exact
@@ -243,7 +279,7 @@ mod tests {
             push(&mut ring, order, if order % 2 == 0 { "even" } else { "odd" }, "", "");
         }
         let since = SystemTime::UNIX_EPOCH + Duration::from_secs(5);
-        let found = ring.newest(3, |at, _| at >= since, |entry| entry.request_id == "odd");
+        let found = ring.newest(3, |entry| entry.at() >= since && entry.is_request("odd"));
         assert_eq!(found.iter().map(|entry| entry.order).collect::<Vec<_>>(), [19, 17, 15]);
     }
 }

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::{decisions, document};
-use crate::support::{Gateway, Upstream, request};
+use crate::support::client::message;
+use crate::support::{Client, Gateway, Upstream, request};
 
 /// O4: each parameter selects, and the newest decision is first
 #[tokio::test]
@@ -67,7 +68,7 @@ async fn a_malformed_query_is_refused() {
     }
 }
 
-/// O4: a full ring keeps the newest decisions, counts what it lost, and counts all
+/// O4: a full ring keeps new decisions, samples a flood of equal ones, reports that, and counts all
 #[tokio::test]
 async fn a_full_ring_keeps_the_newest_and_counts() {
     const REFUSALS: u64 = 400;
@@ -90,17 +91,47 @@ async fn a_full_ring_keeps_the_newest_and_counts() {
         "{}",
         found["kept"]
     );
-    assert_eq!(found["kept"].as_u64().unwrap() + found["overwritten"].as_u64().unwrap(), REFUSALS);
-    assert!(found["memory_bytes"].as_u64().unwrap() <= 64 << 10, "{}", found["memory_bytes"]);
+    let number = |field: &str| found[field].as_u64().unwrap();
+    assert_eq!(number("kept") + number("overwritten") + number("sampled_out"), REFUSALS);
+    assert!(number("memory_bytes") <= 64 << 10, "{}", found["memory_bytes"]);
     assert!(kept.len() > 50 && (kept.len() as u64) < REFUSALS, "{}", kept.len());
-    for (one, number) in kept.iter().zip((0..REFUSALS).rev()) {
-        assert_eq!(one["request_id"], number.to_string(), "the newest are complete");
-    }
+    let ids: Vec<u64> = kept.iter().map(|one| one["request_id"].as_str().unwrap().parse().unwrap()).collect();
+    assert!(ids.is_sorted_by(|newer, older| newer > older), "the newest first: {ids:?}");
+    assert!(ids[0] >= REFUSALS - 16, "one of the last is kept: {}", ids[0]);
     let count = &found["counts"][0];
     assert_eq!(
         (&count["reason"], &count["scope"], &count["count"]),
         (&"no_such_bucket".into(), &"request".into(), &REFUSALS.into())
     );
+}
+
+/// O4: a flood of one reason does not push the decisions of another out of a full ring
+#[tokio::test]
+async fn a_flood_leaves_other_decisions_in_memory() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.workers", "1")
+        .set("log.decision_memory", "1MiB")
+        .start()
+        .await;
+    let mut client = Client::connect(gateway.address()).await;
+    let flood = message("GET", "/nowhere/k", &[], None).repeat(100);
+    let mut refuse = async |times: u32| {
+        for _ in 0..times {
+            client.send(flood.clone()).await;
+            for _ in 0..100 {
+                client.response("GET").await;
+            }
+        }
+    };
+    refuse(20).await;
+    let rare = [("x-request-id", "rare"), ("x-request-timeout", "nonsense")];
+    assert_eq!(request(gateway.address(), "GET", "/b/k", &rare, None).await.reason(), "deadline");
+    refuse(30).await;
+    let found = document(&gateway, "request_id=rare").await;
+    assert_eq!(found["decisions"][0]["reason"], "deadline", "{found}");
+    assert!(found["sampled_out"].as_u64().unwrap() > 0, "{found}");
 }
 
 /// O4: without memory nothing is kept, and the counts are exact

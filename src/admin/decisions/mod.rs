@@ -50,14 +50,16 @@ async fn decisions(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpRespon
 
 fn document(worker: &Worker, query: &DecisionQuery) -> Value {
     let decisions = &worker.shared.decisions;
-    let FoundDecisions { entries, recorded, kept, overwritten, memory_bytes, counts } = decisions.find(query);
+    let FoundDecisions { entries, recorded, kept, overwritten, sampled_out, memory_bytes, counts } =
+        decisions.find(query);
     let names = decisions.names();
     json!({
         "decisions": entries.iter().filter_map(|entry| decision_json::decision(decisions, entry)).collect::<Vec<_>>(),
         "recorded": recorded,
         "kept": kept,
         "overwritten": overwritten,
-        "sampled": overwritten > 0,
+        "sampled": sampled_out > 0,
+        "sampled_out": sampled_out,
         "memory_bytes": memory_bytes,
         "counts": counts.iter().map(|count| decision_json::count(names, count)).collect::<Vec<_>>(),
     })
@@ -76,7 +78,7 @@ async fn explain_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> Http
     if found.entries.is_empty() {
         let message = format!(
             "there is no decision about request {id} in memory: requests that are neither refused, delayed, repeated nor cut \
-             are not recorded, and old decisions are overwritten; its access log line has the id {id}"
+             are not recorded, and old decisions and some of many equal ones are not kept; its access log line has the id {id}"
         );
         return admin_error_reply(
             AdminStatus::NotFound,

@@ -69,7 +69,7 @@ impl Record {
             subject,
             detail: self.detail.as_deref().unwrap_or_default(),
         };
-        self.host.decisions().record(facts, &texts);
+        self.has_decision |= self.host.decisions().record(facts, &texts);
     }
 
     /// Records a wait for a permit of the bucket's gate, if it was long.
@@ -144,7 +144,7 @@ impl Record {
             // The record of the refusal has the rest.
             Decided::Refused => self.attempts > 0,
         };
-        if has_end {
+        if has_end && self.has_decision {
             let end = RequestEnd {
                 status: self.status,
                 attempts: self.attempts,

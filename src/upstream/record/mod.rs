@@ -74,6 +74,8 @@ pub(crate) struct Record {
     pub(crate) client_ticket: Option<ClientTicket>,
     /// What has been decided about the request.
     decided: decision::Decided,
+    /// Whether the memory of decisions has one about it.
+    has_decision: bool,
     /// This record belongs to one of several calls, which the record of the request includes.
     is_sub_request: bool,
 }
@@ -151,6 +153,7 @@ impl Record {
             phases: RequestTimings::default(),
             client_ticket: None,
             decided: decision::Decided::Nothing,
+            has_decision: false,
             is_sub_request: false,
         }
     }
