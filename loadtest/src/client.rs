@@ -13,7 +13,7 @@ use tokio::io::{AsyncWriteExt as _, Interest};
 
 use crate::destination::{ClientStream, Destination};
 use crate::framing::BodyFraming;
-use crate::head::{self, ResponseHead};
+use crate::head::{self, RefusalHead, ResponseHead};
 use crate::pattern;
 use crate::receive_buffer::ReceiveBuffer;
 
@@ -124,8 +124,8 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct LoadResponse {
     pub(crate) status: u16,
-    /// Whether it has the header with the reason of a refusal.
-    pub(crate) has_reason: bool,
+    /// The reason of a refusal, if it has one.
+    pub(crate) refusal: Option<RefusalHead>,
     pub(crate) body_bytes: u64,
     /// The captured digest or text.
     pub(crate) captured: String,
@@ -178,8 +178,8 @@ impl Connection {
                 self.receive_buffer.consume(unread);
                 body_bytes += unread as u64;
                 if body_bytes >= after_bytes {
-                    let (status, has_reason) = (head.status, head.has_reason);
-                    return Ok(LoadResponse { status, has_reason, body_bytes, captured: String::new() });
+                    let (status, refusal) = (head.status, head.refusal);
+                    return Ok(LoadResponse { status, refusal, body_bytes, captured: String::new() });
                 }
                 if self.receive_buffer.fill(&mut self.stream).await.map_err(|_| RequestFault::Truncated)? == 0
                 {
@@ -196,7 +196,7 @@ impl Connection {
         let head = self.receive_head().await?;
         let (body_bytes, captured) = self.receive_body(head.body, request.capture).await?;
         self.keep_alive = head.keep_alive && sent_whole;
-        Ok(LoadResponse { status: head.status, has_reason: head.has_reason, body_bytes, captured })
+        Ok(LoadResponse { status: head.status, refusal: head.refusal, body_bytes, captured })
     }
 
     /// Sends the request. Returns false if an answer arrived before the whole body was sent.

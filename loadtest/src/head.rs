@@ -23,10 +23,19 @@ pub(crate) struct ResponseHead {
     pub(crate) status: u16,
     pub(crate) body: BodyFraming,
     pub(crate) keep_alive: bool,
-    /// Whether it has the reason of a refusal (`x-tidegate-reason`).
-    pub(crate) has_reason: bool,
+    /// The reason of a refusal, if it has one.
+    pub(crate) refusal: Option<RefusalHead>,
     /// Length of the head.
     pub(crate) length_bytes: usize,
+}
+
+/// What the head of a refusal tells about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RefusalHead {
+    /// `x-tidegate-reason`
+    pub(crate) reason: Box<str>,
+    /// `x-request-id`
+    pub(crate) request_id: Box<str>,
 }
 
 /// The head of a request.
@@ -41,16 +50,17 @@ pub(crate) struct RequestHead {
 }
 
 #[derive(Default)]
-struct HeadFields {
+struct HeadFields<'a> {
     length: Option<u64>,
     chunked: bool,
     close: bool,
     expects_continue: bool,
-    has_reason: bool,
+    reason: &'a str,
+    request_id: &'a str,
 }
 
-impl HeadFields {
-    fn read(headers: &[httparse::Header<'_>]) -> Result<Self, BadHead> {
+impl<'a> HeadFields<'a> {
+    fn read(headers: &[httparse::Header<'a>]) -> Result<Self, BadHead> {
         let mut fields = Self::default();
         for header in headers {
             let value = str::from_utf8(header.value).unwrap_or_default().trim();
@@ -64,7 +74,9 @@ impl HeadFields {
             } else if is("expect") {
                 fields.expects_continue = true;
             } else if is("x-tidegate-reason") {
-                fields.has_reason = !value.is_empty();
+                fields.reason = value;
+            } else if is("x-request-id") {
+                fields.request_id = value;
             }
         }
         Ok(fields)
@@ -87,7 +99,10 @@ pub(crate) fn response(bytes: &[u8]) -> Result<Option<ResponseHead>, BadHead> {
         (false, None) => BodyFraming::UntilClose,
     };
     let keep_alive = parsed.version == Some(1) && !fields.close && body != BodyFraming::UntilClose;
-    Ok(Some(ResponseHead { status, body, keep_alive, has_reason: fields.has_reason, length_bytes }))
+    let HeadFields { reason, request_id, .. } = fields;
+    let refusal = || RefusalHead { reason: reason.into(), request_id: request_id.into() };
+    let refusal = (!reason.is_empty()).then(refusal);
+    Ok(Some(ResponseHead { status, body, keep_alive, refusal, length_bytes }))
 }
 
 /// The request head at the front of `bytes`; none if it is not complete yet.
@@ -139,9 +154,11 @@ mod tests {
 
     #[test]
     fn the_reason_of_a_refusal_is_detected() {
-        let has_reason = |text: &str| response(text.as_bytes()).unwrap().unwrap().has_reason;
-        assert!(has_reason("HTTP/1.1 503 No\r\nX-Tidegate-Reason: exhausted\r\n\r\n"));
-        assert!(!has_reason("HTTP/1.1 503 No\r\nx-tidegate-reason:\r\n\r\n"));
+        let refusal = |text: &str| response(text.as_bytes()).unwrap().unwrap().refusal;
+        let refused = refusal("HTTP/1.1 503 No\r\nX-Tidegate-Reason: exhausted\r\nx-request-id: 7\r\n\r\n");
+        let expected = RefusalHead { reason: "exhausted".into(), request_id: "7".into() };
+        assert_eq!(refused, Some(expected));
+        assert_eq!(refusal("HTTP/1.1 503 No\r\nx-tidegate-reason:\r\n\r\n"), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod client;
 mod clock;
 mod compare;
 mod container;
+mod decision_check;
 mod destination;
 mod expectation;
 mod framing;

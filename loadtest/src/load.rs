@@ -152,8 +152,12 @@ impl RunningLoad {
                     self.load.expected.as_ref().is_some_and(|expected| *expected != answer.captured);
                 let is_ok = (200..300).contains(&answer.status);
                 let outcome = if corrupt && is_ok { Err(RequestFault::Corrupt) } else { Ok(answer.status) };
-                if !is_ok && !answer.has_reason {
-                    self.recorder.borrow_mut().count_without_reason();
+                match answer.refusal {
+                    Some(refusal) if !is_ok => {
+                        self.recorder.borrow_mut().record_refusal(answer.status, refusal);
+                    }
+                    None if !is_ok => self.recorder.borrow_mut().count_without_reason(),
+                    _ => {}
                 }
                 self.record(intended, sent, outcome, answer.body_bytes);
                 outcome

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 
 use crate::client::RequestFault;
 use crate::clock::millis;
+use crate::head::RefusalHead;
 use crate::statistics::Statistics;
 
 /// A later answer does not count as goodput, because it is of no use to an interactive client.
@@ -21,6 +22,8 @@ const MICROS_MAX: u64 = 3_600_000_000;
 
 /// Maximum of recorded broken connections, which are matched with the gateway's log.
 const BROKEN_MAX: usize = 10_000;
+/// Maximum of recorded refusals, which are matched with the gateway's decisions.
+const REFUSALS_MAX: usize = 1_000_000;
 
 /// How a request ended: with a status, or without a complete answer.
 pub(crate) type Outcome = Result<u16, RequestFault>;
@@ -38,6 +41,13 @@ pub(crate) struct FinishedRequest {
     pub(crate) outcome: Outcome,
     /// Bytes of the answer's body.
     pub(crate) body_bytes: u64,
+}
+
+/// A refusal as the client received it.
+#[derive(Debug, Clone)]
+pub(crate) struct ReceivedRefusal {
+    pub(crate) status: u16,
+    pub(crate) head: RefusalHead,
 }
 
 struct Mark {
@@ -74,6 +84,8 @@ pub(crate) struct Recorder {
     refused: u64,
     without_reason: u64,
     broken: Vec<Instant>,
+    refusals: Vec<ReceivedRefusal>,
+    refusals_left_out: u64,
     body_bytes: u64,
     statuses: BTreeMap<u16, u64>,
     faults: BTreeMap<RequestFault, u64>,
@@ -107,6 +119,8 @@ impl Recorder {
             refused: 0,
             without_reason: 0,
             broken: Vec::new(),
+            refusals: Vec::new(),
+            refusals_left_out: 0,
             body_bytes: 0,
             statuses: BTreeMap::new(),
             faults: BTreeMap::new(),
@@ -182,6 +196,25 @@ impl Recorder {
     /// Counts an answer other than 2xx without a reason.
     pub(crate) fn count_without_reason(&mut self) {
         self.without_reason += 1;
+    }
+
+    /// Records a refusal that arrived.
+    pub(crate) fn record_refusal(&mut self, status: u16, head: RefusalHead) {
+        if self.refusals.len() < REFUSALS_MAX {
+            self.refusals.push(ReceivedRefusal { status, head });
+        } else {
+            self.refusals_left_out += 1;
+        }
+    }
+
+    /// The refusals that arrived, and the number of those beyond the maximum.
+    pub(crate) fn take_refusals(&mut self) -> (Vec<ReceivedRefusal>, u64) {
+        (std::mem::take(&mut self.refusals), self.refusals_left_out)
+    }
+
+    /// Requests without a complete answer.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.faults.values().sum()
     }
 
     /// Times at which connections broke.

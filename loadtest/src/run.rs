@@ -11,8 +11,9 @@ use tokio::task::LocalSet;
 
 use crate::certificate::Certificate;
 use crate::container::{CgroupMeter, Container, LogTail};
+use crate::decision_check::DecisionCheck;
 use crate::expectation::CheckResult;
-use crate::gateway::{BucketSpec, Gateway, GatewayError, merge};
+use crate::gateway::{BucketSpec, Gateway, GatewayError, merge, table};
 use crate::process::RunDirectory;
 use crate::sampler::{self, Reading, SampledGateway, Sampler};
 use crate::scenario::{Scenario, ScenarioError, UpstreamSpec};
@@ -80,6 +81,7 @@ pub(crate) fn run(
     let meter = test_bed.container.as_ref().map(Container::meter);
     let mut verdicts = vec![check_survival(&mut test_bed.gateway, meter.as_ref())];
     test_bed.match_broken_with_log(scenario, &mut rounds);
+    test_bed.match_refusals_with_decisions(&mut rounds)?;
     // Unmounts the log disk before the directory is removed.
     let readings = test_bed.shut_down();
     for (round, statistics) in rounds.iter_mut().enumerate() {
@@ -112,6 +114,9 @@ fn start_test_bed(scenario: &Scenario, binary: &Path, directory: &Path) -> Resul
     let certificate = scenario.tls.then(|| Certificate::create(directory)).transpose()?;
     let mut settings = certificate.as_ref().map(Certificate::settings).unwrap_or_default();
     merge(&mut settings, &scenario.gateway);
+    if scenario.check_decisions {
+        merge(&mut settings, &table([("log", table([("decisions", true.into())]).into())]));
+    }
     let container = scenario.container.as_ref().map(|spec| Container::create(spec, directory)).transpose()?;
     let gateway = Gateway::start(binary, directory, &buckets, &settings, container.as_ref())?;
     let log_tail = container.as_ref().map(|_| LogTail::start(&gateway.log)).transpose()?;
@@ -119,7 +124,9 @@ fn start_test_bed(scenario: &Scenario, binary: &Path, directory: &Path) -> Resul
     let meter = container.as_ref().map(Container::meter);
     let sampler =
         Sampler::start(SampledGateway { process: gateway.id(), admin: gateway.admin, metrics, meter })?;
-    Ok(TestBed { gateway, sampler, upstreams, certificate, log_tail, container, broken: RefCell::default() })
+    let decision_check = scenario.check_decisions.then(|| RefCell::new(DecisionCheck::default()));
+    let broken = RefCell::default();
+    Ok(TestBed { gateway, sampler, upstreams, certificate, log_tail, container, broken, decision_check })
 }
 
 fn check_survival(gateway: &mut Gateway, meter: Option<&CgroupMeter>) -> CheckResult {

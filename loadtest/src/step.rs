@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::certificate::Certificate;
 use crate::client::{BodyCapture, Request};
 use crate::container::{BrokenConnection, Container, LogTail, unexplained};
+use crate::decision_check::DecisionCheck;
 use crate::destination::Destination;
 use crate::gateway::Gateway;
 use crate::hostile::{AttackTarget, HostileClients};
@@ -40,6 +41,8 @@ pub(crate) struct TestBed {
     pub(crate) container: Option<Container>,
     /// Broken connections so far.
     pub(crate) broken: RefCell<Vec<BrokenConnection>>,
+    /// The refusals so far, if they are compared with the decisions.
+    pub(crate) decision_check: Option<RefCell<DecisionCheck>>,
 }
 
 /// A running load of the step.
@@ -98,6 +101,7 @@ impl TestBed {
             self.broken.borrow_mut().extend(hostile.finish(&step.name, into)?);
         }
         self.record_broken(step, &tallies);
+        self.record_refusals(step, &tallies);
         into.set(format!("{}.other_cores", step.name), window.other_cores());
         self.summarize(step, &tallies, into);
         Ok(())
@@ -220,6 +224,25 @@ impl TestBed {
             let at = recorder.broken().iter();
             broken.extend(at.map(|&at| BrokenConnection { step: step.name.clone(), at, client }));
         }
+    }
+
+    fn record_refusals(&self, step: &Step, tallies: &StepTallies) {
+        let Some(check) = &self.decision_check else { return };
+        let mut unanswered = tallies.storm.borrow().probes_lost();
+        let mut refusals = Vec::new();
+        for offering in &tallies.offerings {
+            let mut recorder = offering.recorder.borrow_mut();
+            let (received, left_out) = recorder.take_refusals();
+            refusals.extend(received);
+            unanswered += recorder.unanswered() + left_out;
+        }
+        check.borrow_mut().add_step(&step.name, refusals, unanswered);
+    }
+
+    /// Compares the refusals that clients received with the decisions in the log, and writes `STEP.decisions.…`.
+    pub(crate) fn match_refusals_with_decisions(&self, rounds: &mut [Statistics]) -> io::Result<()> {
+        let (Some(check), Some(into)) = (&self.decision_check, rounds.last_mut()) else { return Ok(()) };
+        check.borrow().compare(&self.gateway.log, into)
     }
 
     /// Matches broken connections with the log, and writes `STEP.broken` and `STEP.broken_without_reason`. Counts of log lines are those of

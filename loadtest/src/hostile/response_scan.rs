@@ -40,7 +40,7 @@ impl ResponseScan {
                 match head::response(head) {
                     Ok(Some(read)) => {
                         self.status = Some(read.status);
-                        self.has_reason = read.has_reason;
+                        self.has_reason = read.refusal.is_some();
                         let rest = head.split_off(read.length_bytes);
                         self.state = Some(State::Body(read.body));
                         rest

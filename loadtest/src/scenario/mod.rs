@@ -68,6 +68,9 @@ pub(crate) struct Scenario {
     pub(crate) tls: bool,
     /// Memory cgroup, descriptors and log disk of the gateway; none for those of the caller. With it the status document is sampled too.
     pub(crate) container: Option<ContainerSpec>,
+    /// Whether each refusal that a client receives must have its decision in the gateway's log. It sets `log.decisions`.
+    #[serde(default)]
+    pub(crate) check_decisions: bool,
     /// Gateway metrics to sample.
     #[serde(default)]
     pub(crate) metrics: Vec<String>,
