@@ -29,7 +29,7 @@ pub(crate) struct ResponseHead {
     pub(crate) length_bytes: usize,
 }
 
-/// What the head of a refusal tells about it.
+/// The headers of a refusal that explain it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RefusalHead {
     /// `x-tidegate-reason`

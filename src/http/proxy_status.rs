@@ -16,7 +16,7 @@ const NAME: &str = "tidegate";
 /// An error type of RFC 9209, 2.3, and the reasons that have it.
 type ErrorType = (&'static str, &'static [&'static str]);
 
-const ERROR_TYPES: [ErrorType; 15] = [
+const ERROR_TYPES: [ErrorType; 16] = [
     (
         "connection_limit_reached",
         &[
@@ -43,6 +43,7 @@ const ERROR_TYPES: [ErrorType; 15] = [
     ("connection_terminated", &["upstream_reset"]),
     ("connection_timeout", &["timeout_connect"]),
     ("connection_write_timeout", &["timeout_upload"]),
+    ("dns_error", &["upstream_dns"]),
     ("destination_not_found", &["no_bucket", "no_such_bucket"]),
     (
         "destination_unavailable",

@@ -174,6 +174,11 @@ async fn a_name_without_address_is_a_failure_to_connect() {
         .start()
         .await;
     let answer = gateway.get("/b/k").await;
-    assert_eq!((answer.complete_status(), answer.reason()), (502, "upstream_connect"));
-    assert!(answer.text().contains("no address for `nowhere.invalid`"), "{}", answer.text());
+    assert_eq!((answer.complete_status(), answer.reason()), (502, "upstream_dns"));
+    let status = answer.header("proxy-status").unwrap();
+    assert!(status.contains("error=dns_error"), "{status}");
+    // The name is for the operator only.
+    assert!(!answer.text().contains("nowhere"), "{}", answer.text());
+    let line = gateway.wait_for_access_line(answer.header("x-request-id").unwrap()).await;
+    assert!(line["detail"].as_str().unwrap().starts_with("no address for `nowhere.invalid`"), "{line}");
 }

@@ -124,7 +124,13 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         scope: Bucket,
         meaning: "no endpoint of the bucket is in rotation",
         effect: "requests are sent to endpoints that failed, as a last resort, and may fail",
-        refusals: &["upstream_connect", "upstream_reset", "timeout_connect", "timeout_first_byte"],
+        refusals: &[
+            "upstream_connect",
+            "upstream_dns",
+            "upstream_reset",
+            "timeout_connect",
+            "timeout_first_byte",
+        ],
         ends_when: "an endpoint returns to rotation",
     },
     CodeEntry {

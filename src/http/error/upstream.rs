@@ -26,8 +26,13 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
             shortage.as_str(),
             "the gateway cannot call the upstream now: it lacks a resource of its own",
         ),
+        // Names and addresses of the upstream are for the operator only.
+        UpstreamRejection::NoAddress(unresolved) => {
+            bad("upstream_dns", "the name of the upstream has no address".to_owned())
+                .with_log_detail(unresolved.to_string())
+        }
         UpstreamRejection::Connect(why) => {
-            bad("upstream_connect", format!("cannot connect to the upstream: {why}"))
+            bad("upstream_connect", "cannot connect to the upstream".to_owned()).with_log_detail(why.clone())
         }
         UpstreamRejection::TlsRejected(failure) => tls_rejected(failure),
         UpstreamRejection::ClockSkew(skew) => clock_skew(skew),

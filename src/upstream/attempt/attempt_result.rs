@@ -108,6 +108,7 @@ impl AttemptResult {
             Err(rejection) => rejection,
         };
         match rejection {
+            UpstreamRejection::NoAddress(_) => "upstream_dns",
             UpstreamRejection::Connect(_) => "upstream_connect",
             UpstreamRejection::TlsRejected(_) => "upstream_tls",
             UpstreamRejection::HostNotInCertificate(_) => "upstream_tls_host",

@@ -19,6 +19,7 @@ use crate::upstream::attempt::clock_measurement::DatedResponse;
 use crate::upstream::attempt::credential_feedback;
 use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::bucket::region_mismatch::SigningRegion;
+use crate::upstream::connect::dns_cache::NoAddress;
 use crate::upstream::connect::tls::is_host_mismatch;
 use crate::upstream::connect::tls_failure::TlsFailure;
 use crate::upstream::exchange::internal_request::shortage_of;
@@ -212,10 +213,13 @@ fn classify_send_error(error: &SendRequestError) -> UpstreamRejection {
         SendRequestError::Connect(ConnectError::Io(error)) if is_host_mismatch(error) => {
             UpstreamRejection::HostNotInCertificate(error.to_string())
         }
-        SendRequestError::Connect(ConnectError::Io(error)) => match TlsFailure::of(error) {
-            Some(failure) => UpstreamRejection::TlsRejected(failure.clone()),
-            None => UpstreamRejection::Connect(error.to_string()),
-        },
+        SendRequestError::Connect(ConnectError::Io(error)) => {
+            match (TlsFailure::of(error), NoAddress::of(error)) {
+                (Some(failure), _) => UpstreamRejection::TlsRejected(failure.clone()),
+                (None, Some(unresolved)) => UpstreamRejection::NoAddress(unresolved.clone()),
+                (None, None) => UpstreamRejection::Connect(error.to_string()),
+            }
+        }
         SendRequestError::Connect(error) => UpstreamRejection::Connect(error.to_string()),
         SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
             match TlsFailure::of(error).filter(|failure| failure.is_before_request()) {

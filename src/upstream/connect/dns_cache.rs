@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use thiserror::Error;
 use tidegate_actors::clock;
 use tidegate_config::DnsConfig;
 use tokio::sync::watch;
@@ -115,6 +116,21 @@ impl From<io::Error> for DnsError {
     }
 }
 
+/// A name has no address, so no connection can be made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no address for `{host}`: {why}")]
+pub(crate) struct NoAddress {
+    host: String,
+    why: String,
+}
+
+impl NoAddress {
+    /// The cause of a failed connection, if it is this one.
+    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
 /// Resolves one host, which is a name or an address.
 pub(crate) struct HostResolver {
     host: String,
@@ -184,7 +200,7 @@ impl HostResolver {
             (Err(DnsError::Other(why)), true) => why.clone(),
             _ => format!("no answer within {:?}", self.timeout),
         };
-        io::Error::new(io::ErrorKind::NotFound, format!("no address for `{}`: {why}", self.host))
+        io::Error::new(io::ErrorKind::NotFound, NoAddress { host: self.host.clone(), why })
     }
 
     async fn resolve(self: Arc<Self>) {

@@ -58,7 +58,7 @@ pub(crate) fn is_misdirected(status: u16) -> bool {
 pub(crate) fn classify_rejection(rejection: &UpstreamRejection) -> Classification {
     let transient = |cause| Classification { outcome: failure(cause), is_transient: true };
     match rejection {
-        UpstreamRejection::Connect(_) => transient(FailureCause::Connect),
+        UpstreamRejection::Connect(_) | UpstreamRejection::NoAddress(_) => transient(FailureCause::Connect),
         UpstreamRejection::Timeout(TimeoutKind::Connect) => transient(FailureCause::ConnectTimeout),
         UpstreamRejection::TlsRejected(_) => transient(FailureCause::TlsRejected),
         UpstreamRejection::Reset(_) => transient(FailureCause::Reset),

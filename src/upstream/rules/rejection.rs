@@ -5,6 +5,7 @@ use tidegate_actors::{BreakerRejection, PoolRejection};
 use tidegate_s3::upload::UploadFault;
 
 use crate::shortage::Shortage;
+use crate::upstream::connect::dns_cache::NoAddress;
 use crate::upstream::connect::tls_failure::TlsFailure;
 use crate::upstream::rules::store_clock::ClockSkew;
 
@@ -65,6 +66,8 @@ impl TimeoutKind {
 pub(crate) enum UpstreamRejection {
     /// The gateway lacked descriptors, ports or memory for the connection.
     Shortage(Shortage),
+    /// The endpoint's name has no address.
+    NoAddress(NoAddress),
     /// No connection could be made.
     Connect(String),
     /// The TLS handshake failed: untrusted certificate, or no common TLS version.
@@ -127,7 +130,8 @@ impl UpstreamRejection {
     pub(crate) fn is_unsent(&self) -> bool {
         matches!(
             self,
-            Self::Connect(_)
+            Self::NoAddress(_)
+                | Self::Connect(_)
                 | Self::TlsRejected(_)
                 | Self::HostNotInCertificate(_)
                 | Self::Timeout(TimeoutKind::Connect)

@@ -22,7 +22,8 @@ pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> F
             process.set_by(&[Process("monitor.descriptor_limit")])
         }
         UpstreamRejection::Shortage(Shortage::Ports | Shortage::Memory) => process,
-        UpstreamRejection::Connect(_)
+        UpstreamRejection::NoAddress(_)
+        | UpstreamRejection::Connect(_)
         | UpstreamRejection::TlsRejected(_)
         | UpstreamRejection::HostNotInCertificate(_)
         | UpstreamRejection::ClockSkew(_)

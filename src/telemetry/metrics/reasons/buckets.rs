@@ -108,6 +108,7 @@ pub(super) const REASONS: [Group; 41] = [
             "timeout_upload",
             "upstream_connect",
             "upstream_connect_attempt",
+            "upstream_dns",
             "upstream_reset",
         ],
     ),
