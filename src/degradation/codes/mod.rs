@@ -123,6 +123,8 @@ codes!(
     Log,
     LimitShadow,
     CircuitShadow,
+    ClientLimitShadow,
+    ActionShadow,
     Chaos,
 );
 
