@@ -78,7 +78,7 @@ async fn keep_alive_is_shortened() {
     }
 }
 
-/// X2, X11: downloads whose buffers have grown fill the memory: the buffers shrink, and the status has the bytes that they gave up.
+/// X2, X11: downloads with grown buffers fill the memory: the buffers shrink, and the status has the bytes that they gave up.
 /// In shadow mode the bytes are counted, and the level rises as well
 #[tokio::test]
 async fn grown_buffers_shrink() {

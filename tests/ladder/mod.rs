@@ -114,8 +114,8 @@ async fn decision(gateway: &Gateway, request_id: &str, kind: &str) -> Value {
     wait_for(&format!("a decision {kind} about {request_id}"), || async {
         let answer = gateway.admin(&format!("/decisions?request_id={request_id}")).await;
         let document: Value = serde_json::from_slice(&answer.body).unwrap();
-        let decisions = document["decisions"].as_array().unwrap().iter();
-        decisions.cloned().find(|decision| decision["kind"] == kind)
+        let mut decisions = document["decisions"].as_array().unwrap().iter();
+        decisions.find(|decision| decision["kind"] == kind).cloned()
     })
     .await
 }

@@ -16,7 +16,7 @@ pub struct ActionEntry {
     /// The level at which it begins by default.
     pub level: Level,
     /// What it does.
-    pub sentence: &'static str,
+    pub effect: &'static str,
     /// What `touched` counts.
     pub unit: &'static str,
     /// It refuses requests, so it needs that fewer requests would lower the level.
@@ -24,11 +24,11 @@ pub struct ActionEntry {
 }
 
 macro_rules! actions {
-    ($($action:ident: $level:ident $name:literal ($unit:literal) $sentence:literal $(refuses $refuses:literal)?;)+) => {
+    ($($action:ident: $level:ident $name:literal ($unit:literal) $effect:literal $(refuses $refuses:literal)?;)+) => {
         /// An action, in the order of the table.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Action {
-            $(#[doc = $sentence] $action,)+
+            $(#[doc = $effect] $action,)+
         }
 
         /// Number of actions.
@@ -42,7 +42,7 @@ macro_rules! actions {
         static TABLE: [ActionEntry; ACTIONS] = [$(ActionEntry {
             name: $name,
             level: Level::$level,
-            sentence: $sentence,
+            effect: $effect,
             unit: $unit,
             refuses: false $(|| $refuses)?,
         }),+];
@@ -186,8 +186,8 @@ mod tests {
     /// The table of docs/status.md.
     fn table() -> String {
         let mut text = "| action | level | effect | `touched` counts |\n|---|---|---|---|\n".to_owned();
-        for ActionEntry { name, level, sentence, unit, .. } in &TABLE {
-            let _ = writeln!(text, "| `{name}` | `{}` | {sentence} | {unit} |", level.as_str());
+        for ActionEntry { name, level, effect, unit, .. } in &TABLE {
+            let _ = writeln!(text, "| `{name}` | `{}` | {effect} | {unit} |", level.as_str());
         }
         text
     }
@@ -234,10 +234,13 @@ mod tests {
     /// X2, X11: `on_level` moves an action, `shadow` marks it, `off` removes it
     #[test]
     fn level_and_mode_are_those_of_the_configuration() {
-        let mut config = ActionsConfig::default();
-        config.hedges = ActionConfig { on_level: ActionLevel::Warning, mode: ActionMode::Shadow };
-        config.retries.mode = ActionMode::Off;
-        config.keep_alive.on_level = ActionLevel::Exhausted;
+        let defaults = ActionsConfig::default();
+        let config = ActionsConfig {
+            hedges: ActionConfig { on_level: ActionLevel::Warning, mode: ActionMode::Shadow },
+            retries: ActionConfig { mode: ActionMode::Off, ..defaults.retries },
+            keep_alive: ActionConfig { on_level: ActionLevel::Exhausted, ..defaults.keep_alive },
+            ..defaults
+        };
         let rules = ActionRules::new(&config);
         let check = |level, action| rules.in_force(level, |_| true).check(action);
         assert_eq!(check(Level::Normal, Action::Hedges), None);

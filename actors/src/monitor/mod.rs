@@ -2,8 +2,8 @@
 //!
 //! The monitor samples `sensors/` every `monitor.interval_ms` and derives one level (`state.rs`). Handlers read the published
 //! actions in force, an atomic, and acquire an in-flight slot, a counter, so overload is refused without an ask. `actions.rs` has the
-//! table of what each level switches off, shrinks or refuses. Between two samples `headroom.rs` bounds the requests in flight by the free memory.
-//! The rules are in `docs/design/memory.md` and `docs/design/supervision.md`.
+//! table of what each level switches off, shrinks or refuses. Between two samples `headroom.rs` bounds the requests in flight by the
+//! free memory. The rules are in `docs/design/memory.md` and `docs/design/supervision.md`.
 //!
 //! ```text
 //! normal ──≥ warning──▶ warning ──≥ critical──▶ critical ──≥ exhausted──▶ exhausted        up: at once

@@ -48,7 +48,7 @@ fn modes_and_levels_without_effect_are_warned_of() {
 /// X2, X11: every action has a level and a mode; other values are refused, with the accepted ones
 #[test]
 fn levels_and_modes_are_read() {
-    let load = |text: &str| load(Sources::default().text("t.toml", &format!("{text}\n{OPEN}")));
+    let load = |text: &str| load(Sources::default().text("t.toml", format!("{text}\n{OPEN}")));
     let config = load("actions.hedges = { on_level = \"Exhausted\", mode = \"shadow\" }").unwrap();
     let expected = ActionConfig { on_level: ActionLevel::Exhausted, mode: ActionMode::Shadow };
     assert_eq!(config.actions.hedges, expected);

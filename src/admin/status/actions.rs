@@ -19,7 +19,7 @@ pub(super) fn document(shared: &Shared, now: Instant) -> Value {
 }
 
 fn action(view: &ActionView, at: Moment) -> Value {
-    let ActionEntry { name, sentence, unit, .. } = view.action.entry();
+    let ActionEntry { name, effect, unit, .. } = view.action.entry();
     json!({
         "name": name,
         "on_level": view.rule.on_level.as_str(),
@@ -33,6 +33,6 @@ fn action(view: &ActionView, at: Moment) -> Value {
         "touched": view.touched,
         "touched_in_force": view.touched_in_force,
         "unit": unit,
-        "sentence": sentence,
+        "sentence": effect,
     })
 }

@@ -1,8 +1,9 @@
 //! The table of all causes: severity, scope, meaning, effect, refusals and end. The documentation is checked against it.
+//! `shadow.rs` has the rows of shadow modes.
 
 use super::ScopeKind::{Actor, Bucket, Credential, Endpoint, Listener, Process};
 use super::Severity::{Critical, Degraded};
-use super::{CauseCode, CodeEntry, ScopeKind};
+use super::{CauseCode, CodeEntry, ScopeKind, shadow};
 
 /// The refusals of actors without a reply.
 const OF_ACTORS: &[&str] =
@@ -361,42 +362,10 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         refusals: &[],
         ends_when: "a line is written",
     },
-    CodeEntry {
-        name: "limit_shadow",
-        severity: Degraded,
-        scope: Bucket,
-        meaning: "a rate limit in shadow mode would have refused requests",
-        effect: "none: the limit is in shadow mode",
-        refusals: &[],
-        ends_when: "the limit would have refused no request for 3 s",
-    },
-    CodeEntry {
-        name: "circuit_shadow",
-        severity: Degraded,
-        scope: Bucket,
-        meaning: "a circuit is not closed, and the breaker is in shadow mode",
-        effect: "none: the breaker is in shadow mode",
-        refusals: &[],
-        ends_when: "the circuit closes",
-    },
-    CodeEntry {
-        name: "client_limit_shadow",
-        severity: Degraded,
-        scope: Process,
-        meaning: "`concurrency.max_per_client` in shadow mode would have refused requests",
-        effect: "none: the limit is in shadow mode",
-        refusals: &[],
-        ends_when: "the limit would have refused no request for 3 s",
-    },
-    CodeEntry {
-        name: "action_shadow",
-        severity: Degraded,
-        scope: Process,
-        meaning: "the level of an action is reached, and the action is in shadow mode",
-        effect: "none: the action is in shadow mode",
-        refusals: &[],
-        ends_when: "the level falls below that of the action",
-    },
+    shadow::LIMIT_SHADOW,
+    shadow::CIRCUIT_SHADOW,
+    shadow::CLIENT_LIMIT_SHADOW,
+    shadow::ACTION_SHADOW,
     CodeEntry {
         name: "chaos",
         severity: Degraded,
