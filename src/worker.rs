@@ -126,6 +126,10 @@ impl ConfiguredBuckets for Shared {
     fn log(&self) -> &Logger {
         &self.log
     }
+
+    fn monitor(&self) -> &MonitorHandle {
+        &self.actors.monitor
+    }
 }
 
 /// The actors that count waits for clients.
@@ -217,6 +221,11 @@ impl Worker {
         })
     }
 
+    /// Whether it serves the data listener.
+    pub(crate) fn serves_data(&self) -> bool {
+        self.rejected_addresses.is_none()
+    }
+
     /// Closes this thread's idle connections to upstreams; returns their number.
     pub(crate) fn close_idle_upstreams(&self) -> usize {
         let buckets = self
@@ -265,6 +274,10 @@ impl ConfiguredBuckets for Worker {
     fn log(&self) -> &Logger {
         &self.shared.log
     }
+
+    fn monitor(&self) -> &MonitorHandle {
+        &self.shared.actors.monitor
+    }
 }
 
 impl RequestHost for Worker {
@@ -286,10 +299,6 @@ impl RequestHost for Worker {
 
     fn decisions(&self) -> &Recorder {
         &self.decisions
-    }
-
-    fn monitor(&self) -> &MonitorHandle {
-        &self.shared.actors.monitor
     }
 
     fn send_watch(&self) -> &Rc<SendWatch> {

@@ -41,6 +41,7 @@ mod https;
 mod injection;
 mod integrity;
 mod jwt;
+mod ladder;
 mod levels;
 mod lifecycle;
 mod limits;

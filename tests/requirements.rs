@@ -69,7 +69,7 @@ const LEDGER: [(&str, State); 132] = [
     ("V12", Met),
     ("V13", Met),
     ("X1", Later("no CPU pressure, no event-loop lag")),
-    ("X2", Later("critical switches little off yet")),
+    ("X2", Later("there are no cache fills to switch off, and neither CPU nor lag is a sensor")),
     ("X3", Met),
     ("X4", Met),
     ("X5", Met),

@@ -51,8 +51,9 @@ pub use limiter::{
 };
 pub use mailbox::AskError;
 pub use monitor::{
-    Comparison, InFlightSlot, Level, LevelReason, LevelTransition, MemorySource, MemoryUse, MonitorHandle,
-    MonitorRejection, MonitorView, Reading, Sensor, system_memory_limit,
+    Action, ActionEntry, ActionRule, ActionSet, ActionView, ClientAdmission, Comparison, InFlightSlot,
+    InForce, Level, LevelReason, LevelTransition, MemorySource, MemoryUse, MonitorHandle, MonitorRejection,
+    MonitorView, OverloadActions, Reading, Sensor, Shedding, system_memory_limit,
 };
 pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,

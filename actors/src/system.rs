@@ -184,7 +184,7 @@ pub(crate) fn prepare_with_seed(
     let (monitor, component) = MonitorHandle::new(
         channel.mailbox.clone(),
         &config.monitor,
-        (config.server.max_concurrent_requests.get(), &config.concurrency),
+        (config.server.max_concurrent_requests.get(), &config.concurrency, &config.actions),
         watched,
         registry,
         log.clone(),

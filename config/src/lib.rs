@@ -9,6 +9,8 @@
 //! The crate does not watch the file, and it accepts a configuration without buckets: both belong to the program that starts a
 //! gateway.
 
+mod action_mode;
+mod actions;
 mod admin;
 mod admin_tls;
 mod api_key;
@@ -59,6 +61,8 @@ use schema::{Section, Walk, nested, nested_checked};
 use setting::KeyPath;
 use source::MergedSources;
 
+pub use action_mode::ActionMode;
+pub use actions::{ActionConfig, ActionLevel, ActionsConfig};
 pub use admin::AdminConfig;
 pub use admin_tls::AdminTlsConfig;
 pub use api_key::ApiKey;
@@ -118,6 +122,8 @@ pub struct Config {
     pub concurrency: ClientConcurrencyConfig,
     /// the resource monitor
     pub monitor: MonitorConfig,
+    /// the actions of the resource levels
+    pub actions: ActionsConfig,
     /// DNS lookups of upstream names
     pub dns: DnsConfig,
     /// the session cache
@@ -219,6 +225,7 @@ impl Config {
         let inherited = Inherited::of(&server, is_timeout_set, rate_limit.cost);
         let monitor =
             root.read_field(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked));
+        let actions = root.read_field(&[" the actions of the resource levels"], nested("actions"));
         let dns = root.read_field(&[" DNS lookups of upstream names"], nested("dns"));
         let sessions = root.read_field(&[" the session cache"], nested("sessions"));
         let s3 = root.read_field(&[" the S3 API towards clients"], nested("s3"));
@@ -240,6 +247,7 @@ impl Config {
             rate_limit,
             concurrency,
             monitor,
+            actions,
             dns,
             sessions,
             s3,

@@ -31,7 +31,7 @@ pub(crate) struct BufferBudget {
     reserved: AtomicU64,
     /// The part of `reserved` that connections keep while no transfer uses them.
     idle: AtomicU64,
-    /// Memory is below `warning`.
+    /// The action `receive_buffers` does not act.
     may_grow: AtomicBool,
     /// Workers that have transfers.
     serving: AtomicU64,
@@ -58,7 +58,7 @@ impl BufferBudget {
         self.may_grow.store(may_grow, Ordering::Relaxed);
     }
 
-    /// Whether memory was short in the last sample.
+    /// Whether no buffer may grow since the last sample.
     pub(crate) fn is_short(&self) -> bool {
         !self.may_grow.load(Ordering::Relaxed)
     }

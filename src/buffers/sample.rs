@@ -1,6 +1,6 @@
 //! Memory figures of a monitor sample: whether buffers may grow, and how many bytes are used in excess.
 
-use tidegate_actors::{Level, MonitorView, Sensor};
+use tidegate_actors::{Action, InForce, Level, MonitorView, Sensor};
 use tidegate_config::MonitorConfig;
 
 /// Memory in one sample.
@@ -8,24 +8,33 @@ use tidegate_config::MonitorConfig;
 pub(crate) struct MemorySample {
     /// The memory limit, in bytes; none if unknown.
     pub(super) limit_bytes: Option<u64>,
-    /// Memory is at `warning` or above: buffers must shrink.
-    pub(super) is_short: bool,
+    /// Memory is at the level of the action `receive_buffers`, or was and has not ended.
+    pub(crate) is_short: bool,
+    /// How the action acts, while memory is short.
+    pub(super) shrinking: Option<InForce>,
     /// The bytes above `critical` while the process's own memory is exhausted.
     pub(super) excess_bytes: Option<u64>,
 }
 
 impl MemorySample {
-    /// Reads a view. `was_short`: `is_short` of the previous sample, because memory stays short until it is below `recover`.
-    pub(crate) fn from_view(view: &MonitorView, config: &MonitorConfig, was_short: bool) -> Self {
+    /// Reads a view. `on_level`: the level of the action. `was_short`: `is_short` of the previous sample, because memory stays short
+    /// until it is below the end of the level.
+    pub(crate) fn from_view(
+        view: &MonitorView,
+        (config, on_level): (&MonitorConfig, Level),
+        was_short: bool,
+    ) -> Self {
         let percent = |sensor| view.pressure_percent(sensor).unwrap_or_default();
         let own_percent = percent(Sensor::Memory);
         let own = view.memory().map(|memory| (memory.own_bytes, memory.own_limit_bytes));
         let limit_bytes = view.memory().map(|memory| memory.limit_bytes);
-        let short_from = if was_short { config.recover } else { config.warning };
+        let short_from = if was_short { on_level.ends_below(config) } else { on_level.begins_at(config) };
+        let is_short = own_percent.max(percent(Sensor::MemoryTotal)) >= f64::from(short_from);
         let is_exhausted = view.level == Level::Exhausted;
         Self {
             limit_bytes,
-            is_short: own_percent.max(percent(Sensor::MemoryTotal)) >= f64::from(short_from),
+            is_short,
+            shrinking: view.actions.check(Action::ReceiveBuffers).filter(|_| is_short),
             excess_bytes: own.filter(|_| is_exhausted).and_then(|own| excess(own, config.critical)),
         }
     }

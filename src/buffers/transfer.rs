@@ -58,6 +58,8 @@ pub(crate) struct Transfer {
     /// The buffers were shrunk, and the send buffer still holds more than a small size.
     is_shrinking: Cell<bool>,
     queued_bytes: Cell<u64>,
+    /// Shadow mode has counted its buffers.
+    is_counted: Cell<bool>,
 }
 
 impl Transfer {
@@ -91,6 +93,7 @@ impl Transfer {
             reader: RefCell::default(),
             is_shrinking: Cell::new(false),
             queued_bytes: Cell::new(0),
+            is_counted: Cell::new(false),
         });
         if size == BufferSize::Small {
             transfer.start_medium(now);
@@ -186,9 +189,26 @@ impl Transfer {
         source.max(sink).max(self.tuner.get().size())
     }
 
-    /// Shrinks both buffers.
-    pub(super) fn shrink(&self, now: Instant) {
+    /// Shrinks both buffers; returns the bytes that they give up.
+    pub(super) fn shrink(&self, now: Instant) -> u64 {
+        let bytes = self.grown_bytes();
         self.shrink_where(|_, _| true, now);
+        bytes
+    }
+
+    /// The bytes that `shrink` would free, once for each transfer.
+    pub(super) fn count_shrinkable(&self) -> u64 {
+        let bytes = self.grown_bytes();
+        if bytes == 0 || self.is_counted.replace(true) { 0 } else { bytes }
+    }
+
+    /// Bytes of both buffers above the smallest size.
+    fn grown_bytes(&self) -> u64 {
+        let sink = self.sink.borrow();
+        let source = self.source.as_ref().map(|source| source.size(Direction::Receive));
+        let sizes = [source, sink.as_ref().map(|sink| sink.size(Direction::Send))];
+        let small = self.bytes_of(BufferSize::Small);
+        sizes.into_iter().flatten().map(|size| self.bytes_of(size).saturating_sub(small)).sum()
     }
 
     fn shrink_where(&self, may_shrink: impl Fn(&SocketBuffers, Direction) -> bool, now: Instant) {

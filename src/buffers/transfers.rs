@@ -5,6 +5,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
+use tidegate_actors::InForce;
+
 use crate::buffers::budget::BufferBudget;
 use crate::buffers::metrics::BufferMetrics;
 use crate::buffers::pause_policy::{self, PauseAction};
@@ -73,24 +75,34 @@ impl Transfers {
     }
 }
 
-/// Applies one sample of the monitor: shrinks, pauses, resumes and cuts transfers.
-pub(crate) fn apply_sample(transfers: &Transfers, sample: MemorySample, now: Instant) {
-    transfers.budget.update(sample.limit_bytes, !sample.is_short);
+/// Applies one sample of the monitor: shrinks, pauses, resumes and cuts transfers. Returns the bytes that buffers gave up, or in shadow
+/// mode would have given up.
+pub(crate) fn apply_sample(transfers: &Transfers, sample: MemorySample, now: Instant) -> u64 {
+    transfers.budget.update(sample.limit_bytes, sample.shrinking != Some(InForce::Enforced));
     transfers.sweep_retained();
     let active = transfers.active();
     transfers.count_serving(!active.is_empty());
+    let mut freed_bytes = 0;
     for transfer in &active {
         transfer.review(now);
-        if sample.is_short {
-            transfer.shrink(now);
-        }
+        freed_bytes += match sample.shrinking {
+            Some(InForce::Enforced) => transfer.shrink(now),
+            Some(InForce::Shadow) => transfer.count_shrinkable(),
+            None => 0,
+        };
     }
-    if sample.excess_bytes.is_none() && !active.iter().any(|transfer| transfer.was_paused()) {
-        return;
+    if sample.excess_bytes.is_some() || active.iter().any(|transfer| transfer.was_paused()) {
+        apply_pauses(transfers, &active, sample.excess_bytes, now);
     }
+    freed_bytes
+}
+
+/// Pauses, resumes and cuts transfers.
+fn apply_pauses(transfers: &Transfers, active: &[Rc<Transfer>], excess_bytes: Option<u64>, now: Instant) {
     let (active, candidates): (Vec<_>, Vec<_>) =
         active.iter().filter_map(|transfer| Some((transfer, transfer.pause_candidate(now)?))).unzip();
-    let excess_bytes = sample.excess_bytes.map(|bytes| bytes / transfers.budget.serving_workers());
+    let is_exhausted = excess_bytes.is_some();
+    let excess_bytes = excess_bytes.map(|bytes| bytes / transfers.budget.serving_workers());
     let actions = pause_policy::decide(&candidates, excess_bytes);
     for (transfer, action) in active.into_iter().zip(actions) {
         match action {
@@ -99,7 +111,7 @@ pub(crate) fn apply_sample(transfers: &Transfers, sample: MemorySample, now: Ins
                 transfers.metrics.paused.inc();
                 transfer.pause(now);
             }
-            PauseAction::Resume => transfer.resume(sample.excess_bytes.is_some(), now),
+            PauseAction::Resume => transfer.resume(is_exhausted, now),
             PauseAction::Cut => {
                 transfers.metrics.cut.inc();
                 transfer.cut();

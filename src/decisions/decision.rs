@@ -18,6 +18,8 @@ pub(crate) enum DecisionKind {
     Retry,
     /// A slow read was sent a second time.
     Hedge,
+    /// A request passed only because a limit or an action is in shadow mode.
+    Shadow,
     /// A transfer was ended after the head of its response.
     Cut,
     /// An endpoint or a credential was taken out of use, or was returned.
@@ -33,6 +35,7 @@ impl DecisionKind {
             Self::Queued => "queued",
             Self::Retry => "retry",
             Self::Hedge => "hedge",
+            Self::Shadow => "shadow",
             Self::Cut => "cut",
             Self::Ejection => "ejection",
             Self::Transition => "transition",
@@ -232,7 +235,7 @@ pub(crate) struct DecisionFacts {
     /// The reason of `docs/errors.md`.
     pub(crate) reason: &'static str,
     pub(crate) figures: Figures,
-    /// Status of the reply of a refusal, or of the failed attempt of a retry.
+    /// Status of the reply of a refusal, of the one that shadow mode suppressed, or of the failed attempt of a retry.
     pub(crate) status: Option<u16>,
     pub(crate) bucket: Option<BucketId>,
     pub(crate) endpoint: Option<u16>,

@@ -32,6 +32,7 @@ pub(super) fn write(log: &Logger, decisions: &Decisions, facts: &DecisionFacts, 
         "bucket" => facts.bucket.and_then(|bucket| names.bucket(bucket)),
         "scope" => DecisionScope::as_str(figures.scope),
         "status" => facts.status,
+        "shadow" => facts.kind == DecisionKind::Shadow,
         "reason" => facts.reason,
         "kind" => DecisionKind::as_str(facts.kind),
         "id" => present(texts.request_id));

@@ -1,5 +1,6 @@
 //! A cause with its history, as the status document, the events and the log show it.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
@@ -12,7 +13,7 @@ use crate::telemetry::{millis, rfc3339};
 /// The effect of a cause on requests.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Effect {
-    pub(crate) text: &'static str,
+    pub(crate) text: Cow<'static, str>,
     /// What it has touched since it began.
     #[serde(flatten)]
     pub(crate) touched: Touched,
@@ -77,7 +78,7 @@ impl Cause {
             threshold: finding.threshold,
             until: finding.until.map(|until| at.wall_of(until)),
             ends_when: finding.ends_when,
-            effect: Effect { text: finding.effect, touched },
+            effect: Effect { text: finding.effect.clone(), touched },
             docs: finding.code.docs(),
         }
     }

@@ -1,5 +1,6 @@
 //! A cause as it is found at one time, without its history.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -86,7 +87,7 @@ pub(crate) struct Finding {
     /// Its end, if that is known.
     pub(crate) until: Option<Instant>,
     pub(crate) ends_when: &'static str,
-    pub(crate) effect: &'static str,
+    pub(crate) effect: Cow<'static, str>,
 }
 
 impl Finding {
@@ -100,7 +101,7 @@ impl Finding {
             threshold: None,
             until: None,
             ends_when: code.entry().ends_when,
-            effect: code.entry().effect,
+            effect: Cow::Borrowed(code.entry().effect),
         }
     }
 
@@ -121,7 +122,7 @@ impl Finding {
     }
 
     /// Replaces the effect of the table.
-    pub(crate) fn with_effect(self, effect: &'static str) -> Self {
-        Self { effect, ..self }
+    pub(crate) fn with_effect(self, effect: impl Into<Cow<'static, str>>) -> Self {
+        Self { effect: effect.into(), ..self }
     }
 }

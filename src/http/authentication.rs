@@ -4,11 +4,12 @@
 //! client's address. An address with too many failures is refused before its credentials are verified, so guessing
 //! keys costs the gateway nothing. This module does not authorize; `authorization.rs` does.
 
-use tidegate_actors::{ClientIdentity, IpKey, LimitScope, OperationClass};
+use tidegate_actors::{ClientAdmission, ClientIdentity, IpKey, LimitScope, OperationClass};
 use tidegate_s3::form::fields::FormFields;
 
 use crate::auth::{Caller, authenticate, authenticate_bucket_list, authenticate_form};
 use crate::http::error::GatewayError;
+use crate::http::shadow::record_shadowed;
 use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
@@ -96,7 +97,11 @@ async fn charge(
         Ok(caller) => {
             record.caller = Some(caller.identity.clone());
             if let Some(client) = record.client_id() {
-                record.client_ticket = worker.shared.actors.monitor.acquire_client_ticket(client).await?;
+                match worker.shared.actors.monitor.acquire_client_ticket(client).await? {
+                    ClientAdmission::Unlimited => {}
+                    ClientAdmission::Counted(ticket) => record.client_ticket = Some(ticket),
+                    ClientAdmission::Shadowed(refusal) => record_shadowed(worker, refusal, record),
+                }
             }
             let allowed = match &caller.identity {
                 ClientIdentity::Key(key) => limiter.admit_key(*key, id, class).await?,

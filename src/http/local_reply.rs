@@ -62,6 +62,8 @@ pub(super) fn local_reply(
 pub(super) struct CommonHeaders<'w> {
     cors: Option<Vec<(HeaderName, HeaderValue)>>,
     allowed: Allowed,
+    /// Reasons of refusals that shadow mode suppressed, besides those of rate limits.
+    shadowed: Vec<&'static str>,
     region_header: RegionHeader,
     /// The region of the bucket, as all responses name it.
     region: &'w str,
@@ -71,14 +73,20 @@ impl<'w> CommonHeaders<'w> {
     pub(super) fn of(worker: &'w Worker, record: &mut Record) -> Self {
         let bucket = record.bucket.map(|id| &worker.shared.router.bucket(id).config);
         let region = worker.shared.regions.advertised(bucket);
-        Self { cors: record.cors.take(), allowed: record.allowed, region_header: record.region, region }
+        Self {
+            cors: record.cors.take(),
+            allowed: record.allowed,
+            shadowed: std::mem::take(&mut record.shadowed),
+            region_header: record.region,
+            region,
+        }
     }
 
     pub(super) fn apply(self, mut response: HttpResponse<ProxyBody>) -> HttpResponse<ProxyBody> {
         if let Some(cors) = self.cors {
             cors::apply(cors, response.headers_mut());
         }
-        rate_limit_headers::write_headers(self.allowed, response.headers_mut());
+        rate_limit_headers::write_headers(self.allowed, self.shadowed, response.headers_mut());
         self.region_header.write(self.region, &mut response);
         response
     }

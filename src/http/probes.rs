@@ -15,7 +15,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, ORIGIN};
 use actix_web::web::Data;
 use serde_json::json;
-use tidegate_actors::{Level, clock};
+use tidegate_actors::clock;
 use tidegate_config::Addressing;
 use tidegate_s3::addressing;
 
@@ -76,8 +76,7 @@ fn not_ready_reason(shared: &Shared) -> Option<&'static str> {
         Some("draining")
     } else if shared.actors.limiter.refuses_all(clock::now()) {
         Some("limiter_failed")
-    } else if !shared.config.server.ready_when_exhausted && shared.actors.monitor.level() >= Level::Exhausted
-    {
+    } else if !shared.config.server.ready_when_exhausted && shared.actors.monitor.sheds_requests() {
         Some("exhausted")
     } else {
         None

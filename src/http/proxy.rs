@@ -246,7 +246,7 @@ async fn admit(
     let class = route.class(head.method);
 
     // 3 monitor (a form: only the level), 4 limiter
-    let mut slot = admission::acquire_slot(worker, route.is_form())?;
+    let mut slot = admission::acquire_slot(worker, route.is_form(), record)?;
     admission::charge_limits(worker, route.bucket(), class, record).await?;
 
     // local replies and the bucket's validation
@@ -284,7 +284,8 @@ async fn admit(
         None => authorize(worker, request, &caller)?,
     };
 
-    // 3 monitor for a form; the body that the head declares, or the file of the form
+    // 3 monitor: uploads of the lowest priority, and the slot of a form; the body that the head declares, or the file of the form
+    admission::check_upload(worker, bucket, class, record)?;
     let slot = slot.map_or_else(|| worker.shared.actors.monitor.acquire_slot(), Ok)?;
     let (length, declared) = match upload {
         None => (request.length, upstream::declared_body(head, request.length, bucket.config.kind, &caller)?),

@@ -32,6 +32,7 @@ const ERROR_TYPES: [ErrorType; 16] = [
             "queue_overload",
             "queue_timeout",
             "queue_too_long",
+            "shed_upload",
             "slow_client",
             "too_many_pending_forms",
             "too_many_preflights",

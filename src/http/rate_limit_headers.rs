@@ -16,7 +16,7 @@ use crate::http::error::whole_seconds;
 
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// The header with the reasons of the limits in shadow mode that would have refused a request.
+/// The header with the reasons of the limits and actions in shadow mode that would have refused a request.
 const SHADOW: HeaderName = HeaderName::from_static("x-tidegate-shadow");
 
 /// The reason of a refusal by this limit in header, log and metric.
@@ -31,14 +31,14 @@ pub(crate) fn reason(scope: LimitScope) -> &'static str {
     }
 }
 
-/// Adds the headers of the limits that allowed the request.
-pub(crate) fn write_headers(allowed: Allowed, headers: &mut HeaderMap) {
+/// Adds the headers of the limits that allowed the request. `shadowed`: reasons of other limits and actions in shadow mode.
+pub(crate) fn write_headers(allowed: Allowed, mut shadowed: Vec<&'static str>, headers: &mut HeaderMap) {
     if let Some(tightest) = &allowed.tightest {
         write_allowance(tightest, headers);
     }
-    if !allowed.shadowed.is_empty() {
-        let reasons: Vec<&str> = allowed.shadowed.iter().map(reason).collect();
-        append_text(headers, SHADOW, &reasons.join(", "));
+    if !allowed.shadowed.is_empty() || !shadowed.is_empty() {
+        shadowed.extend(allowed.shadowed.iter().map(reason));
+        append_text(headers, SHADOW, &shadowed.join(", "));
     }
 }
 
@@ -93,11 +93,11 @@ mod tests {
     #[test]
     fn shadows_are_named_by_their_reasons() {
         let mut headers = HeaderMap::new();
-        write_headers(Allowed::default(), &mut headers);
+        write_headers(Allowed::default(), Vec::new(), &mut headers);
         assert!(headers.is_empty());
         let mut shadowed = LimitScopes::only(LimitScope::Key);
         shadowed.insert(LimitScope::Global);
-        write_headers(Allowed { shadowed, tightest: None }, &mut headers);
-        assert_eq!(text(&headers, SHADOW), "rate_limit_global, rate_limit_key");
+        write_headers(Allowed { shadowed, tightest: None }, vec!["client_concurrency"], &mut headers);
+        assert_eq!(text(&headers, SHADOW), "client_concurrency, rate_limit_global, rate_limit_key");
     }
 }

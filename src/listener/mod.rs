@@ -8,6 +8,7 @@ mod admin;
 pub(crate) mod connection;
 pub(crate) mod http1;
 pub(crate) mod http2;
+pub(crate) mod keep_alive;
 pub(crate) mod proxy_protocol;
 pub(crate) mod send_buffer;
 

@@ -1,15 +1,16 @@
 //! Closes idle connections when descriptors or memory run short (X8): a step of `pressure`.
 //!
-//! At or above `monitor.warning` percent of the descriptors, client connections close until the count is below `monitor.recover` percent,
-//! on all workers together. Those that have been idle longest close first. If too few are idle, idle upstream connections close as well.
-//! At or above `monitor.warning` percent of the memory, each sample closes a part of the idle connections, because they hold buffers.
+//! While the action `idle_connections` is in force and the descriptors are at or above the threshold of its level (`monitor.warning`),
+//! client connections close until the count is below the end of the level (`monitor.recover`), on all workers together. Those that have
+//! been idle longest close first. If too few are idle, idle upstream connections close as well. While the memory is at or above the
+//! threshold, each sample closes a part of the idle connections, because they hold buffers. Shadow mode counts each connection once.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use slog::{Logger, info};
-use tidegate_actors::{MonitorView, Reading, Sensor, clock};
+use tidegate_actors::{Action, InForce, Level, MonitorView, Reading, Sensor, clock};
 use tidegate_config::MonitorConfig;
 
 use crate::server::idle_connections::{IDLE_MIN, IdleConnections};
@@ -29,7 +30,7 @@ struct CloseTarget {
 }
 
 impl CloseTarget {
-    fn from_readings(readings: &[(&str, Reading)], config: &MonitorConfig) -> Self {
+    fn from_readings(readings: &[(&str, Reading)], config: &MonitorConfig, on_level: Level) -> Self {
         let reading = |sensor: Sensor| {
             let found = readings.iter().find(|(name, _)| *name == sensor.as_str());
             match found {
@@ -37,18 +38,28 @@ impl CloseTarget {
                 _ => None,
             }
         };
-        let is_warned = |(used, limit): (u64, u64)| is_over(used, limit, config.warning);
+        let begins_at = on_level.begins_at(config);
+        let is_short = |(used, limit): (u64, u64)| is_over(used, limit, begins_at);
         let for_descriptors =
-            reading(Sensor::Descriptors).filter(|reading| is_warned(*reading)).map_or(0, |(used, limit)| {
-                let most = limit.saturating_mul(u64::from(config.recover)) / 100;
+            reading(Sensor::Descriptors).filter(|reading| is_short(*reading)).map_or(0, |(used, limit)| {
+                let most = limit.saturating_mul(u64::from(on_level.ends_below(config))) / 100;
                 usize::try_from(used.saturating_sub(most) + 1).unwrap_or(usize::MAX)
             });
-        Self { for_descriptors, for_memory: reading(Sensor::Memory).is_some_and(is_warned) }
+        Self { for_descriptors, for_memory: reading(Sensor::Memory).is_some_and(is_short) }
     }
 }
 
 fn is_over(used: u64, limit: u64, percent: u8) -> bool {
     u128::from(used) * 100 >= u128::from(limit) * u128::from(percent)
+}
+
+/// The result of a sample for one worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct IdleClosing {
+    /// Client connections that this worker has closed, or in shadow mode would have closed.
+    pub(crate) clients: usize,
+    /// Whether this worker must also close its idle upstream connections.
+    pub(crate) needs_upstreams: bool,
 }
 
 /// The state that all workers share.
@@ -96,17 +107,41 @@ impl IdleCloser {
         self.metrics.over_budget.inc_by(count as u64);
     }
 
-    /// Closes client connections for a sample. Called on each worker with each sample. Returns whether this worker must also close its idle
-    /// upstream connections.
+    /// Closes client connections for a sample. Called on each worker with each sample. `on_level`: the level of the action.
     pub(crate) fn close_idle(
         &self,
         view: &MonitorView,
-        config: &MonitorConfig,
+        (config, on_level): (&MonitorConfig, Level),
         connections: &IdleConnections,
         log: &Logger,
-    ) -> bool {
-        let target = CloseTarget::from_readings(&view.readings(), config);
+    ) -> IdleClosing {
+        let target = match view.actions.check(Action::IdleConnections) {
+            None => CloseTarget::default(),
+            Some(_) => CloseTarget::from_readings(&view.readings(), config, on_level),
+        };
+        if view.actions.check(Action::IdleConnections) == Some(InForce::Shadow) {
+            return self.count_clients((target, view.sampled), connections);
+        }
         self.close_clients((target, view.sampled), connections, log)
+    }
+
+    /// Counts the client connections that a sample would close, once per sample.
+    fn count_clients(
+        &self,
+        (target, sampled): (CloseTarget, Option<Instant>),
+        connections: &IdleConnections,
+    ) -> IdleClosing {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut last.sampled, sampled) == sampled {
+            return IdleClosing::default();
+        }
+        let now = clock::now();
+        let mut clients = connections.count_oldest(target.for_descriptors, IDLE_MIN, now);
+        if target.for_memory {
+            let count = connections.count().idle / MEMORY_SHARE + 1;
+            clients += connections.count_oldest(count, MEMORY_IDLE_MIN, now);
+        }
+        IdleClosing { clients, needs_upstreams: false }
     }
 
     /// Counts idle connections to upstreams that a worker closed.
@@ -114,17 +149,16 @@ impl IdleCloser {
         self.metrics.upstream.inc_by(count as u64);
     }
 
-    /// Closes client connections, once per sample: on the first worker that calls it. Returns whether this worker must also close its idle
-    /// upstream connections.
+    /// Closes client connections, once per sample: on the first worker that calls it.
     fn close_clients(
         &self,
         (target, sampled): (CloseTarget, Option<Instant>),
         connections: &IdleConnections,
         log: &Logger,
-    ) -> bool {
+    ) -> IdleClosing {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.sampled == sampled {
-            return last.needs_upstreams;
+            return IdleClosing { clients: 0, needs_upstreams: last.needs_upstreams };
         }
         last.sampled = sampled;
         let mut closed = 0;
@@ -142,7 +176,7 @@ impl IdleCloser {
             closed += closing.newly_closing;
         }
         last.log_transition(target != CloseTarget::default(), closed, log);
-        last.needs_upstreams
+        IdleClosing { clients: closed, needs_upstreams: last.needs_upstreams }
     }
 }
 
@@ -170,7 +204,7 @@ mod tests {
 
     fn target(descriptors: Reading, memory: Reading) -> CloseTarget {
         let readings = [(Sensor::Descriptors.as_str(), descriptors), (Sensor::Memory.as_str(), memory)];
-        CloseTarget::from_readings(&readings, &MonitorConfig::default())
+        CloseTarget::from_readings(&readings, &MonitorConfig::default(), Level::Warning)
     }
 
     /// X8: at 80 % or more, enough connections close to get below 80 %; below it, none

@@ -42,6 +42,8 @@ struct ConnectionSlot {
     /// Its index in the list of slots.
     index: AtomicUsize,
     is_closing: AtomicBool,
+    /// Whether shadow mode has counted it.
+    is_counted: AtomicBool,
     /// Whether the next response closes the connection.
     is_last_response: AtomicBool,
     waker: AtomicWaker,
@@ -76,6 +78,7 @@ impl IdleConnections {
             idle_since: AtomicU64::new(self.micros(now + REQUEST_GRACE)),
             index: AtomicUsize::new(slots.len()),
             is_closing: AtomicBool::new(false),
+            is_counted: AtomicBool::new(false),
             is_last_response: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
@@ -107,6 +110,16 @@ impl IdleConnections {
             ConnectionSlot::close_after_responses(&slots, needed - idle.len());
         }
         ClosingCount { newly_closing: idle.len(), all: closing + idle.len() }
+    }
+
+    /// The number of connections that `close_oldest` would close and that no earlier call has counted. All stay open.
+    pub(crate) fn count_oldest(&self, count: usize, idle_min: Duration, now: Instant) -> usize {
+        let latest = self.micros(now).saturating_sub(micros(idle_min));
+        let slots = self.slots();
+        let is_due = |slot: &&Arc<ConnectionSlot>| slot.idle_since.load(Ordering::Relaxed) <= latest;
+        let uncounted = slots.iter().filter(is_due).filter(|slot| !slot.is_counted.load(Ordering::Relaxed));
+        let counted = uncounted.take(count).inspect(|slot| slot.is_counted.store(true, Ordering::Relaxed));
+        counted.count()
     }
 
     /// The number of open and of idle connections.
@@ -303,6 +316,20 @@ mod tests {
         connections.close_oldest(4, IDLE_MIN, now);
         assert_eq!(last(), [true; 4]);
         assert_eq!(closing(&slots), [1, 2]);
+    }
+
+    /// X11: shadow mode counts each connection once and closes none
+    #[test]
+    fn idle_connections_are_counted_once() {
+        let start = clock::now();
+        let connections = IdleConnections::new(start);
+        let slots: Vec<IdleSlot> = (0..4).map(|_| connections.register(start)).collect();
+        slots[..3].iter().for_each(|slot| slot.set_idle(start));
+        let later = start + IDLE_MIN;
+        let counts = [2, 2, 2].map(|count| connections.count_oldest(count, IDLE_MIN, later));
+        assert_eq!(counts, [2, 1, 0], "the fourth waits for its first request");
+        assert_eq!(closing(&slots), Vec::<usize>::new());
+        assert!(slots.iter().all(|slot| !slot.is_last_response()));
     }
 
     /// X8: the connection's task is woken

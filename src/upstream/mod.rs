@@ -20,7 +20,7 @@ pub(crate) mod response;
 pub(crate) mod rules;
 
 pub(crate) use attempt::call::{UpstreamGrant, call};
-pub(crate) use attempt::circuit_wait::{is_replayable, may_wait_for_circuit};
+pub(crate) use attempt::circuit_wait::{is_replayable, may_wait_for_circuit, would_wait_for_circuit};
 pub(crate) use bucket::call_resources::CallResources;
 pub(crate) use bucket::region::RegionHeader;
 pub(crate) use headers::forwarded::client_scheme;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{first_held, hedged, learn, sent, slow, start, suppressed, won};
+use super::{Times, first_held, hedged, learn, sent, slow, start, suppressed, won};
 use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get, put, request, wait_for, wait_until};
 
 /// Requests a slow target, waits until its hedge is suppressed for this cause, and releases the answer.
@@ -131,6 +131,50 @@ async fn a_critical_level_hedges_nothing() {
     })
     .await;
     assert_not_hedged(&gateway, &upstream, &latch, "level", &[]).await;
+    assert_eq!(prevented(&gateway).await, 1);
+    other.open_for_all();
+    for putting in putting {
+        assert_eq!(putting.await.unwrap().complete_status(), 200);
+    }
+}
+
+/// The hedges that the action `hedges` has prevented, or in shadow mode would have.
+async fn prevented(gateway: &Gateway) -> u64 {
+    let status = gateway.status().await;
+    let action = status["actions"].as_array().unwrap().iter().find(|action| action["name"] == "hedges");
+    action.unwrap()["touched"].as_u64().unwrap()
+}
+
+/// X11: at the critical level the action `hedges` in shadow mode counts the hedge, which is sent
+#[tokio::test]
+async fn a_critical_level_in_shadow_mode_hedges_and_counts() {
+    let (latch, other) = (Latch::new(), Latch::new());
+    let (held, others, times) = (latch.clone(), other.clone(), Times::default());
+    let upstream = Upstream::start(move |seen| match seen.target.as_str() {
+        "/b/other" => UpstreamReply::ok("other").when_open(&others),
+        "/b/slow" if times.count(seen) == 1 => UpstreamReply::ok("first").when_open(&held),
+        _ => UpstreamReply::ok("second"),
+    });
+    let builder = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.max_concurrent_requests", "10")
+        .set("monitor.warning", "40")
+        .set("monitor.critical", "50")
+        .set("monitor.interval_ms", "20")
+        .set("actions.hedges.mode", "shadow");
+    let gateway = hedged(builder, &[]).start().await;
+    learn(&gateway, "/b/fast", "read").await;
+    let address = gateway.address();
+    let putting: Vec<_> =
+        (0..6).map(|_| tokio::spawn(async move { put(address, "/b/other", b"x").await })).collect();
+    upstream.wait_until_in_flight(6).await;
+    wait_for("the level is critical", || async {
+        (gateway.status().await["level"] == "critical").then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get("/b/slow").await.text(), "second");
+    assert_eq!((sent(&gateway).await, won(&gateway).await, prevented(&gateway).await), (1.0, 1.0, 1));
+    latch.open_for_all();
     other.open_for_all();
     for putting in putting {
         assert_eq!(putting.await.unwrap().complete_status(), 200);

@@ -13,6 +13,7 @@ use crate::count::BoundedCount;
 use crate::events::{ActorChange, ActorEvents};
 use crate::mailbox::ActorMessage;
 use crate::monitor::clients::ClientTables;
+use crate::monitor::in_force::OverloadActions;
 use crate::monitor::metrics::MonitorMetrics;
 use crate::monitor::reading::Readings;
 use crate::monitor::sensors::Sensors;
@@ -57,12 +58,12 @@ impl Monitor {
         config: MonitorConfig,
         (slots, client_tables): (Arc<BoundedCount>, ClientTables),
         watched: Vec<Arc<ActorStats>>,
-        metrics: MonitorMetrics,
+        (metrics, actions): (MonitorMetrics, Arc<OverloadActions>),
         log: Logger,
         now: Instant,
     ) -> Self {
         let state = MonitorState::new(&config, now);
-        let shared = Arc::new(MonitorShared::new(&state));
+        let shared = Arc::new(MonitorShared::new(&state, actions));
         let watched =
             watched.into_iter().map(|stats| WatchedActor { stats, stall_watch: StallWatch::new() }).collect();
         let sensors = Arc::new(Mutex::new(Sensors::open(&config, slots)));
@@ -86,6 +87,11 @@ impl Monitor {
 
     pub(super) fn shared(&self) -> &Arc<MonitorShared> {
         &self.shared
+    }
+
+    fn publish(&self, sampled: Option<(Readings, Instant)>, now: Instant) {
+        let rules = self.shared.actions().rules();
+        self.shared.publish(MonitorView::from_state(&self.state, rules, sampled), now);
     }
 
     fn check_stalls(&mut self, now: Instant) {
@@ -124,11 +130,11 @@ impl Monitor {
 }
 
 impl Component for Monitor {
-    fn rebuild(&mut self, _: Instant) {
+    fn rebuild(&mut self, now: Instant) {
         self.client_tables.rebuild();
         let last = self.shared.view();
-        self.state.rebuild(last.level, last.since, &last.transitions);
-        self.shared.publish(MonitorView::from_state(&self.state, None));
+        self.state.rebuild((last.level, last.since), last.relief, &last.transitions);
+        self.publish(None, now);
     }
 
     fn started(&mut self, ctx: &mut Context<ActorShell<Self>>) {
@@ -152,7 +158,7 @@ impl MessageHandler<Sample> for Monitor {
 
     fn apply(&mut self, Sample(readings): Sample, update: LevelUpdate, now: Instant) {
         let transition = self.state.apply(update);
-        self.shared.publish(MonitorView::from_state(&self.state, Some((readings, now))));
+        self.publish(Some((readings, now)), now);
         self.metrics.sampled(&readings, self.state.level());
         if let Some(transition) = &transition {
             self.report_transition(transition);

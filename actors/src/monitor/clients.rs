@@ -10,6 +10,7 @@ use crate::actor_shell::MessageHandler;
 use crate::client_counts::{ClientCounts, ClientTicket, CountRefusal};
 use crate::client_waits::{ClientWaitEntry, ClientWaitTicket, ClientWaits, ReportClientWait};
 use crate::mailbox::ActorMessage;
+use crate::monitor::actions::InForce;
 use crate::monitor::actor::Monitor;
 use crate::monitor::handle::{MonitorHandle, MonitorRejection};
 use crate::types::ClientId;
@@ -105,6 +106,17 @@ impl MessageHandler<ReportClientWait> for Monitor {
     }
 }
 
+/// A request that passed the limit of its client.
+#[derive(Debug)]
+pub enum ClientAdmission {
+    /// There is no limit.
+    Unlimited,
+    /// It is counted.
+    Counted(ClientTicket),
+    /// It is beyond the limit, which is in shadow mode. It is not counted, as if it had been refused.
+    Shadowed(MonitorRejection),
+}
+
 impl MonitorHandle {
     /// Reports that a slot's request has waited for its client since `since`. The slot prepaid the message.
     pub fn report_client_wait(&self, client: ClientId, since: Instant) -> ClientWaitTicket {
@@ -116,20 +128,30 @@ impl MonitorHandle {
     /// Counts a request in flight of this client, where `concurrency.max_per_client` is set. Otherwise it sends no
     /// message.
     ///
-    /// The client has the maximum in flight, or the actor gave no reply.
-    pub async fn acquire_client_ticket(
-        &self,
-        client: ClientId,
-    ) -> Result<Option<ClientTicket>, MonitorRejection> {
-        if self.per_client_max == 0 {
-            return Ok(None);
+    /// The client has the maximum in flight, or the actor gave no reply. In shadow mode neither refuses.
+    pub async fn acquire_client_ticket(&self, client: ClientId) -> Result<ClientAdmission, MonitorRejection> {
+        let Some(in_force) = self.per_client else { return Ok(ClientAdmission::Unlimited) };
+        let result = match self.acquire_ticket(ClientCountKind::Requests, client).await {
+            Err(_) if in_force == InForce::Shadow => return Ok(ClientAdmission::Unlimited),
+            asked => asked?,
+        };
+        let (held, limit) = match result {
+            Ok(ticket) => return Ok(ClientAdmission::Counted(ticket)),
+            Err(CountRefusal::PerClient { held, limit } | CountRefusal::Total { held, limit }) => {
+                (held, limit)
+            }
+        };
+        let rejection = MonitorRejection::ClientFull { in_flight: held, limit };
+        match in_force {
+            InForce::Shadow => {
+                self.metrics.client_shadowed.inc();
+                Ok(ClientAdmission::Shadowed(rejection))
+            }
+            InForce::Enforced => {
+                self.metrics.client_full.inc();
+                Err(rejection)
+            }
         }
-        let result = self.acquire_ticket(ClientCountKind::Requests, client).await?;
-        result.map(Some).map_err(|refusal| {
-            self.metrics.client_full.inc();
-            let (CountRefusal::PerClient { held, limit } | CountRefusal::Total { held, limit }) = refusal;
-            MonitorRejection::ClientFull { in_flight: held, limit }
-        })
     }
 
     /// Counts a form with fields that are about to be read.

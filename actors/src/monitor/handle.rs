@@ -6,19 +6,21 @@ use std::time::Duration;
 use prometheus::Registry;
 use slog::Logger;
 use thiserror::Error;
-use tidegate_config::{ClientConcurrencyConfig, MonitorConfig};
+use tidegate_config::{ActionMode, ActionsConfig, ClientConcurrencyConfig, MonitorConfig};
 use tokio::sync::watch;
 
 use crate::actor_stats::ActorStats;
 use crate::clock;
 use crate::count::BoundedCount;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
+use crate::monitor::actions::{Action, ActionRules, InForce};
 use crate::monitor::actor::Monitor;
 #[cfg(any(test, feature = "simulation"))]
 use crate::monitor::actor::Sample;
 use crate::monitor::clients::ClientTables;
+use crate::monitor::in_force::OverloadActions;
 use crate::monitor::level::Level;
-use crate::monitor::metrics::MonitorMetrics;
+use crate::monitor::metrics::{ActionMetrics, MonitorMetrics};
 #[cfg(any(test, feature = "simulation"))]
 use crate::monitor::reading::{MemorySource, MemoryUse, Readings};
 use crate::monitor::reason::LevelReason;
@@ -33,6 +35,14 @@ pub enum MonitorRejection {
     /// Resources are exhausted (X2).
     #[error("resources are exhausted")]
     Exhausted {
+        /// The cause of the level.
+        reason: Option<LevelReason>,
+        /// When to retry.
+        retry_after: Duration,
+    },
+    /// The level sheds uploads of the lowest priority (X2).
+    #[error("uploads with the priority low are shed")]
+    ShedUpload {
         /// The cause of the level.
         reason: Option<LevelReason>,
         /// When to retry.
@@ -69,6 +79,15 @@ pub enum MonitorRejection {
     Unavailable(AskError),
 }
 
+/// Whether the level sheds a request.
+#[derive(Debug, PartialEq)]
+pub enum Shedding {
+    /// It does not.
+    Admitted,
+    /// It would, but the action is in shadow mode.
+    Shadowed(MonitorRejection),
+}
+
 /// One slot of the requests in flight. Held until the last body byte; dropping it releases it.
 #[derive(Debug)]
 #[must_use = "dropping the slot releases it"]
@@ -87,10 +106,11 @@ impl Drop for InFlightSlot {
 pub struct MonitorHandle {
     pub(super) mailbox: Mailbox<Monitor>,
     shared: Arc<MonitorShared>,
+    actions: Arc<OverloadActions>,
     slots: Arc<BoundedCount>,
     pub(super) metrics: MonitorMetrics,
-    /// `concurrency.max_per_client`
-    pub(super) per_client_max: usize,
+    /// How `concurrency.max_per_client` acts; none if it is off.
+    pub(super) per_client: Option<InForce>,
 }
 
 impl MonitorHandle {
@@ -98,7 +118,7 @@ impl MonitorHandle {
     pub(crate) fn new(
         mailbox: Mailbox<Monitor>,
         config: &MonitorConfig,
-        (in_flight_max, concurrency): (usize, &ClientConcurrencyConfig),
+        (in_flight_max, concurrency, actions): (usize, &ClientConcurrencyConfig, &ActionsConfig),
         watched: Vec<Arc<ActorStats>>,
         registry: &Registry,
         log: Logger,
@@ -107,17 +127,36 @@ impl MonitorHandle {
         let slots = Arc::new(BoundedCount::new(in_flight_max));
         let clients = ClientTables::new(concurrency, in_flight_max);
         let counts = (Arc::clone(&slots), clients);
-        let monitor = Monitor::new(config.clone(), counts, watched, metrics.clone(), log, clock::now());
+        let actions =
+            Arc::new(OverloadActions::new(ActionRules::new(actions), ActionMetrics::register(registry)?));
+        let published = (metrics.clone(), Arc::clone(&actions));
+        let monitor = Monitor::new(config.clone(), counts, watched, published, log, clock::now());
         let shared = Arc::clone(monitor.shared());
-        let per_client_max = concurrency.max_per_client;
-        Ok((Self { mailbox, shared, slots, metrics, per_client_max }, monitor))
+        let per_client = match concurrency.max_per_client_mode {
+            _ if concurrency.max_per_client == 0 => None,
+            ActionMode::Enforce => Some(InForce::Enforced),
+            ActionMode::Shadow => Some(InForce::Shadow),
+            ActionMode::Off => None,
+        };
+        Ok((Self { mailbox, shared, actions, slots, metrics, per_client }, monitor))
     }
 
     /// Acquires a slot.
     ///
+    /// # Errors
     /// Resources are exhausted, or all slots are in use.
     pub fn acquire_slot(&self) -> Result<InFlightSlot, MonitorRejection> {
-        self.check_level()?;
+        if self.sheds_requests() {
+            self.check_level()?;
+        }
+        self.acquire_free_slot()
+    }
+
+    /// Acquires a slot for a request that has passed `check_level`.
+    ///
+    /// # Errors
+    /// All slots are in use.
+    pub fn acquire_free_slot(&self) -> Result<InFlightSlot, MonitorRejection> {
         let limit = self.shared.in_flight_max();
         if !self.slots.try_acquire_below(limit) {
             self.metrics.full.inc();
@@ -130,11 +169,10 @@ impl MonitorHandle {
     /// Requests in flight and their limit, if a request would get a slot. Nothing is acquired or counted.
     ///
     /// # Errors
-    /// As for `acquire_slot`.
+    /// Resources are exhausted, or all slots are in use.
     pub fn peek_slot(&self) -> Result<(usize, usize), MonitorRejection> {
-        if self.shared.level() >= Level::Exhausted {
-            let reason = self.shared.view().reason;
-            return Err(MonitorRejection::Exhausted { reason, retry_after: SHED_RETRY });
+        if self.sheds_requests() {
+            return Err(self.exhausted());
         }
         let (in_flight, limit) =
             (self.slots.in_use(), self.slots.capacity().min(self.shared.in_flight_max()));
@@ -149,13 +187,60 @@ impl MonitorHandle {
     ///
     /// # Errors
     /// Resources are exhausted.
-    pub fn check_level(&self) -> Result<(), MonitorRejection> {
-        if self.shared.level() < Level::Exhausted {
-            return Ok(());
+    #[inline]
+    pub fn check_level(&self) -> Result<Shedding, MonitorRejection> {
+        match self.actions.count(Action::ShedRequests) {
+            None => Ok(Shedding::Admitted),
+            Some(InForce::Shadow) => Ok(Shedding::Shadowed(self.exhausted())),
+            Some(InForce::Enforced) => {
+                self.metrics.shed.inc();
+                Err(self.exhausted())
+            }
         }
-        self.metrics.shed.inc();
-        let reason = self.shared.view().reason;
-        Err(MonitorRejection::Exhausted { reason, retry_after: SHED_RETRY })
+    }
+
+    /// Checks whether the level admits uploads of the lowest priority.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_upload(&self) -> Result<Shedding, MonitorRejection> {
+        match self.actions.count(Action::ShedUploads) {
+            None => Ok(Shedding::Admitted),
+            Some(InForce::Shadow) => Ok(Shedding::Shadowed(self.shed_upload())),
+            Some(InForce::Enforced) => Err(self.shed_upload()),
+        }
+    }
+
+    /// The refusal that an upload of the lowest priority would get. Nothing is counted.
+    pub fn peek_upload(&self) -> Option<MonitorRejection> {
+        let is_enforced = self.actions.check(Action::ShedUploads) == Some(InForce::Enforced);
+        is_enforced.then(|| self.shed_upload())
+    }
+
+    /// Whether every request is refused.
+    pub fn sheds_requests(&self) -> bool {
+        self.actions.check(Action::ShedRequests) == Some(InForce::Enforced)
+    }
+
+    #[cold]
+    fn exhausted(&self) -> MonitorRejection {
+        MonitorRejection::Exhausted { reason: self.shared.view().reason, retry_after: SHED_RETRY }
+    }
+
+    #[cold]
+    fn shed_upload(&self) -> MonitorRejection {
+        MonitorRejection::ShedUpload { reason: self.shared.view().reason, retry_after: SHED_RETRY }
+    }
+
+    /// The actions of the levels.
+    #[inline]
+    pub fn actions(&self) -> &Arc<OverloadActions> {
+        &self.actions
+    }
+
+    /// Requests that only the shadow mode of `concurrency.max_per_client` admitted.
+    pub fn shadowed_clients(&self) -> u64 {
+        self.metrics.client_shadowed.get()
     }
 
     /// The published level.

@@ -10,7 +10,7 @@ use crate::actor_stats::{ActorStats, ActorStatus};
 use crate::chaos::{Crash, CrashPoint};
 use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
-use crate::monitor::{Reading, Sensor};
+use crate::monitor::{ClientAdmission, Reading, Sensor};
 use crate::supervisor::supervise;
 use crate::types::{ClientId, KeyId};
 
@@ -19,6 +19,15 @@ const SOON: Duration = Duration::from_millis(2);
 /// Starts a monitor that also watches one other actor. If `exhausted`, the descriptor sensor reads above the
 /// threshold.
 fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<ActorStats>) {
+    let concurrency = ClientConcurrencyConfig { max_per_client: 2, ..ClientConcurrencyConfig::default() };
+    start_with(exhausted, restarts_max, (&concurrency, &ActionsConfig::default()))
+}
+
+fn start_with(
+    exhausted: bool,
+    restarts_max: usize,
+    (concurrency, actions): (&ClientConcurrencyConfig, &ActionsConfig),
+) -> (MonitorHandle, Arc<ActorStats>) {
     tokio::time::pause();
     let config = MonitorConfig {
         memory_limit_bytes: Some(1 << 40),
@@ -32,9 +41,9 @@ fn start(exhausted: bool, restarts_max: usize) -> (MonitorHandle, Arc<ActorStats
     let (sender, receiver) = actix::dev::channel::channel(16);
     let mailbox = Mailbox::new(Addr::new(sender), Arc::clone(&stats), actors.clone(), Duration::from_secs(1));
     let watched = vec![Arc::clone(&stats), Arc::clone(&other)];
-    let concurrency = ClientConcurrencyConfig { max_per_client: 2, ..ClientConcurrencyConfig::default() };
     let (handle, monitor) =
-        MonitorHandle::new(mailbox, &config, (2, &concurrency), watched, &registry, log.clone()).unwrap();
+        MonitorHandle::new(mailbox, &config, (2, concurrency, actions), watched, &registry, log.clone())
+            .unwrap();
     let window = Duration::from_secs(10);
     let shell = ActorShell::new(monitor, window, Arc::clone(&stats), actors, log.clone());
     supervise(shell, receiver, Intensity::new(restarts_max, window), stats, log);
@@ -71,7 +80,7 @@ async fn the_first_sample_comes_at_once_and_exhaustion_sheds_with_its_reason() {
     let view = handle.view();
     assert_eq!((handle.level(), view.level), (Level::Exhausted, Level::Exhausted));
     assert!(!view.is_stale(now()));
-    assert_eq!(view.switched_off().first(), Some(&"retries"));
+    assert_eq!(view.switched_off().last(), Some(&"shed_requests"));
     assert!(
         view.readings().into_iter().any(
             |(name, reading)| name == "descriptors" && matches!(reading, Reading::Known { limit: 1, .. })
@@ -85,6 +94,60 @@ async fn the_first_sample_comes_at_once_and_exhaustion_sheds_with_its_reason() {
         other => panic!("{other:?}"),
     }
     assert_eq!((handle.metrics.shed.get(), handle.in_flight()), (1, 0));
+}
+
+/// X2, X11: while an action is in force its touches are counted, in shadow mode too, and then it changes nothing
+#[actix_rt::test]
+async fn actions_count_what_they_touch() {
+    let mut actions = ActionsConfig::default();
+    actions.shed_requests.mode = ActionMode::Shadow;
+    actions.retries.mode = ActionMode::Off;
+    let concurrency = ClientConcurrencyConfig::default();
+    let (handle, _) = start_with(true, 5, (&concurrency, &actions));
+    assert!(!handle.actions().applies(Action::Hedges), "no sample yet");
+    wait_until_idle().await;
+    assert!(handle.actions().applies(Action::Hedges));
+    assert!(!handle.actions().applies(Action::Retries));
+    let refusal = MonitorRejection::Exhausted { reason: handle.view().reason, retry_after: SHED_RETRY };
+    assert_eq!(handle.check_level(), Ok(Shedding::Shadowed(refusal)));
+    assert!(handle.acquire_slot().is_ok(), "shadow mode refuses nothing");
+    let views = handle.actions().views();
+    let touched = |action: Action| {
+        let view = views[action as usize];
+        (view.since.is_some(), view.touched, view.touched_in_force)
+    };
+    assert_eq!(touched(Action::Hedges), (true, 1, Some(1)));
+    assert_eq!(touched(Action::Retries), (false, 0, None));
+    assert_eq!(
+        touched(Action::ShedRequests),
+        (true, 1, Some(1)),
+        "a slot after the check is not counted again"
+    );
+    assert_eq!(handle.metrics.shed.get(), 0);
+}
+
+/// P2, X11: a limit per client in shadow mode refuses nothing, also while the monitor gives no reply
+#[actix_rt::test]
+async fn a_client_limit_in_shadow_mode_refuses_nothing() {
+    let concurrency = ClientConcurrencyConfig {
+        max_per_client: 1,
+        max_per_client_mode: ActionMode::Shadow,
+        ..ClientConcurrencyConfig::default()
+    };
+    let (handle, _) = start_with(false, 0, (&concurrency, &ActionsConfig::default()));
+    wait_until_idle().await;
+    let first = handle.acquire_client_ticket(client(1)).await.unwrap();
+    assert!(matches!(first, ClientAdmission::Counted(_)));
+    for _ in 0..2 {
+        let beyond = handle.acquire_client_ticket(client(1)).await.unwrap();
+        let full = MonitorRejection::ClientFull { in_flight: 1, limit: 1 };
+        assert!(matches!(beyond, ClientAdmission::Shadowed(refusal) if refusal == full));
+    }
+    assert_eq!((handle.shadowed_clients(), handle.metrics.client_full.get()), (2, 0));
+    drop(first);
+    handle.actor().crash(Crash { point: CrashPoint::Decide, next_message: true });
+    let crashed = handle.acquire_client_ticket(client(1)).await.unwrap();
+    assert!(matches!(crashed, ClientAdmission::Unlimited));
 }
 
 /// X1: a subscriber sees each sample, with the memory as the kernel counts it

@@ -9,9 +9,9 @@ pub enum Level {
     Normal,
     /// The change is logged.
     Warning,
-    /// Optional work is switched off.
+    /// Optional work is switched off (`actions.rs`).
     Critical,
-    /// New requests are shed.
+    /// New requests are shed (`actions.rs`).
     Exhausted,
 }
 
@@ -46,14 +46,14 @@ impl Level {
         }
     }
 
-    /// The functions that are switched off at this level.
-    pub(crate) fn switched_off(self) -> &'static [&'static str] {
-        match self {
-            Self::Normal | Self::Warning => &[],
-            Self::Critical | Self::Exhausted => {
-                &["retries", "hedges", "access log detail", "metrics of request phases"]
-            }
-        }
+    /// The pressure in percent at which this level begins; for normal, the one below which `warning` ends.
+    pub fn begins_at(self, config: &MonitorConfig) -> u8 {
+        LevelThresholds::from(config).threshold(self)
+    }
+
+    /// The pressure in percent below which this level ends.
+    pub fn ends_below(self, config: &MonitorConfig) -> u8 {
+        LevelThresholds::from(config).end_threshold(self)
     }
 }
 

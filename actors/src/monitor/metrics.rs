@@ -1,7 +1,8 @@
 //! The monitor's metrics (O3): resources in use, the level, and refusals.
 
-use prometheus::{IntCounter, IntGauge, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use crate::monitor::actions::{ACTIONS, Action};
 use crate::monitor::level::Level;
 use crate::monitor::reading::{Reading, Readings};
 
@@ -19,7 +20,48 @@ pub(crate) struct MonitorMetrics {
     pub(super) full: IntCounter,
     pub(super) shed: IntCounter,
     pub(super) client_full: IntCounter,
+    pub(super) client_shadowed: IntCounter,
     pub(super) forms_full: IntCounter,
+}
+
+/// Which actions are in force, and what they have touched.
+#[derive(Debug, Clone)]
+pub(crate) struct ActionMetrics {
+    in_force: [IntGauge; ACTIONS],
+    touched: [IntCounter; ACTIONS],
+}
+
+impl ActionMetrics {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let in_force = Opts::new(
+            "degradation_action_in_force",
+            "1 while the level of the action is reached, also in shadow mode",
+        );
+        let in_force = IntGaugeVec::new(in_force, &["action"])?;
+        let touched = Opts::new(
+            "degradation_action_touched_total",
+            "what the action has touched, or in shadow mode would have touched, in its own unit",
+        );
+        let touched = IntCounterVec::new(touched, &["action"])?;
+        registry.register(Box::new(in_force.clone()))?;
+        registry.register(Box::new(touched.clone()))?;
+        Ok(Self {
+            in_force: Action::ALL.map(|action| in_force.with_label_values(&[action.entry().name])),
+            touched: Action::ALL.map(|action| touched.with_label_values(&[action.entry().name])),
+        })
+    }
+
+    pub(super) fn set_in_force(&self, action: Action, is_in_force: bool) {
+        self.in_force[action as usize].set(i64::from(is_in_force));
+    }
+
+    pub(super) fn touch(&self, action: Action, count: u64) {
+        self.touched[action as usize].inc_by(count);
+    }
+
+    pub(super) fn touched(&self, action: Action) -> u64 {
+        self.touched[action as usize].get()
+    }
 }
 
 impl MonitorMetrics {
@@ -46,10 +88,14 @@ impl MonitorMetrics {
                 "concurrency_limit_rejections_total",
                 "requests refused because all slots were in use",
             )?,
-            shed: IntCounter::new("load_shed_total", "requests refused because the level was exhausted")?,
+            shed: IntCounter::new("load_shed_total", "requests refused by the action shed_requests")?,
             client_full: IntCounter::new(
                 "client_concurrency_rejections_total",
                 "requests refused because their client had the maximum number in flight",
+            )?,
+            client_shadowed: IntCounter::new(
+                "client_concurrency_shadowed_total",
+                "requests that passed the limit of their client only because it is in shadow mode",
             )?,
             forms_full: IntCounter::new(
                 "form_rejections_total",
@@ -60,7 +106,8 @@ impl MonitorMetrics {
         for gauge in memory.into_iter().chain([&this.descriptors, &this.in_flight, &this.level]) {
             registry.register(Box::new(gauge.clone()))?;
         }
-        for counter in [&this.full, &this.shed, &this.client_full, &this.forms_full] {
+        let clients = [&this.client_full, &this.client_shadowed, &this.forms_full];
+        for counter in clients.into_iter().chain([&this.full, &this.shed]) {
             registry.register(Box::new(counter.clone()))?;
         }
         Ok(this)

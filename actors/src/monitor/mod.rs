@@ -1,9 +1,9 @@
 //! Resource monitoring: how close the process is to its limits, and which functions it gives up (X1–X4, X8, P2, S8).
 //!
 //! The monitor samples `sensors/` every `monitor.interval_ms` and derives one level (`state.rs`). Handlers read the published
-//! level, an atomic, and acquire an in-flight slot, a counter, so overload is refused without an ask. `critical` switches optional
-//! work off; `exhausted` sheds new requests. Between two samples `headroom.rs` bounds the requests in flight by the free memory.
-//! The rules are in `docs/design/memory.md` and `docs/design/supervision.md`.
+//! actions in force, an atomic, and acquire an in-flight slot, a counter, so overload is refused without an ask. `actions.rs` has the
+//! table of what each level switches off, shrinks or refuses. Between two samples `headroom.rs` bounds the requests in flight by the
+//! free memory. The rules are in `docs/design/memory.md` and `docs/design/supervision.md`.
 //!
 //! ```text
 //! normal ──≥ warning──▶ warning ──≥ critical──▶ critical ──≥ exhausted──▶ exhausted        up: at once
@@ -14,21 +14,27 @@
 //! stale. Forms, and requests where `concurrency.max_per_client` is set, are refused. The supervisor restarts the monitor within ten
 //! seconds.
 
+mod actions;
 mod actor;
 mod clients;
 mod handle;
 mod headroom;
+mod in_force;
 mod level;
 mod metrics;
 mod reading;
 mod reason;
+mod relief;
 mod sensors;
 mod stall_watch;
 mod state;
 mod view;
 
+pub use actions::{Action, ActionEntry, ActionRule, ActionSet, InForce};
 pub(crate) use actor::Monitor;
-pub use handle::{InFlightSlot, MonitorHandle, MonitorRejection};
+pub use clients::ClientAdmission;
+pub use handle::{InFlightSlot, MonitorHandle, MonitorRejection, Shedding};
+pub use in_force::{ActionView, OverloadActions};
 pub use level::Level;
 pub use reading::{MemorySource, MemoryUse, Reading, Sensor};
 pub use reason::{Comparison, LevelReason};

@@ -14,6 +14,7 @@ use crate::monitor::headroom::Headroom;
 use crate::monitor::level::{Level, LevelThresholds};
 use crate::monitor::reading::{Readings, SENSORS, Sensor};
 use crate::monitor::reason::{Comparison, LevelReason};
+use crate::monitor::relief::{LevelStep, Relief, SensorPressure};
 
 /// Length of the history.
 const TRANSITIONS_MAX: usize = 64;
@@ -60,6 +61,7 @@ pub(crate) struct LevelUpdate {
     needs: [Option<LevelNeed>; RAISED.len()],
     transition: Option<LevelTransition>,
     headroom: Headroom,
+    relief: Relief,
 }
 
 /// The level and its history.
@@ -76,6 +78,7 @@ pub(crate) struct MonitorState {
     needs: [Option<LevelNeed>; RAISED.len()],
     transitions: VecDeque<LevelTransition>,
     headroom: Headroom,
+    relief: Relief,
 }
 
 impl MonitorState {
@@ -91,6 +94,7 @@ impl MonitorState {
             needs: [None; RAISED.len()],
             transitions: VecDeque::new(),
             headroom: Headroom::default(),
+            relief: Relief::default(),
         }
     }
 
@@ -111,13 +115,31 @@ impl MonitorState {
             },
         });
         let headroom = self.headroom.with_sample(readings, self.thresholds.threshold(Level::Exhausted), now);
-        LevelUpdate { last, needs, transition, headroom }
+        let relief = self.next_relief(readings, &last, next, now);
+        LevelUpdate { last, needs, transition, headroom, relief }
+    }
+
+    fn next_relief(
+        &self,
+        readings: &Readings,
+        last: &[Option<LastReading>; SENSORS],
+        after: Level,
+        now: Instant,
+    ) -> Relief {
+        let pressure = |last: &LastReading| {
+            let LastReading { sensor, percent, level_max, .. } = *last;
+            SensorPressure { sensor, percent, level_max }
+        };
+        let step = LevelStep { before: self.level, after, since: self.since, dwell: self.dwell };
+        let left = readings.memory_left_by_refusing();
+        let pressures = last.iter().flatten().map(pressure);
+        self.relief.with_sample(pressures, left, (&self.thresholds, step), now)
     }
 
     /// Applies an update.
     pub(crate) fn apply(&mut self, update: LevelUpdate) -> Option<LevelTransition> {
-        let LevelUpdate { last, needs, transition, headroom } = update;
-        self.headroom = headroom;
+        let LevelUpdate { last, needs, transition, headroom, relief } = update;
+        (self.headroom, self.relief) = (headroom, relief);
         self.last = last;
         self.needs = needs;
         let transition = transition?;
@@ -132,7 +154,12 @@ impl MonitorState {
     }
 
     /// Starts over from the last published level. Earlier readings are not trusted; the level is held for `dwell` at most.
-    pub(crate) fn rebuild(&mut self, level: Level, since: Instant, transitions: &[LevelTransition]) {
+    pub(crate) fn rebuild(
+        &mut self,
+        (level, since): (Level, Instant),
+        relief: Relief,
+        transitions: &[LevelTransition],
+    ) {
         self.level = level;
         self.since = since;
         self.reason = transitions.last().and_then(|last| last.reason);
@@ -140,6 +167,12 @@ impl MonitorState {
         self.needs = [None; RAISED.len()];
         self.transitions = transitions.iter().copied().collect();
         self.headroom = Headroom::default();
+        self.relief = relief.without_samples();
+    }
+
+    /// For which levels fewer requests would help.
+    pub(crate) fn relief(&self) -> Relief {
+        self.relief
     }
 
     /// The most requests in flight for which the memory is enough; none if it is unknown.

@@ -174,8 +174,9 @@ fn a_rebuild_keeps_the_level_until_the_next_sample() {
     sample(&mut state, memory(96), t0);
     let (level, since, reason, transitions) =
         (state.level(), state.since(), state.reason(), state.transitions());
-    state.rebuild(level, since, &transitions);
+    state.rebuild((level, since), state.relief(), &transitions);
     assert_eq!((state.level(), state.since(), state.reason()), (Level::Exhausted, t0, reason));
+    assert!(state.relief().may_end(Level::Exhausted), "requests are refused until the next sample");
     assert_eq!(sample(&mut state, memory(91), t0 + DWELL), None, "still not below critical");
     let fallen = sample(&mut state, memory(10), t0 + 2 * DWELL).unwrap();
     assert_eq!(fallen.to, Level::Normal);
@@ -214,6 +215,8 @@ proptest! {
             let thresholds = LevelThresholds::from(&config());
             let needed = used.map_or(Level::Normal, |used| thresholds.level_entered(used as f64).min(cap));
             prop_assert!(state.level() >= needed, "a rise is immediate");
+            let exhausted = state.level() == Level::Exhausted;
+            prop_assert_eq!(state.relief().may_end(Level::Exhausted), exhausted, "exhausted needs relief");
             samples.push((now, needed));
         }
         sample(&mut state, memory(0), now + DWELL);
@@ -296,6 +299,39 @@ fn refusing_must_be_able_to_end_exhausted() {
     assert_eq!(transition.to, Level::Critical);
     let reason = transition.reason.unwrap().to_string();
     assert_eq!(reason, "memory at 101.0 %, not held by requests in flight");
+}
+
+/// X8: a critical level may refuse only while fewer requests would end it, and for the dwell time afterwards
+#[test]
+fn a_critical_level_refuses_only_with_relief() {
+    let t0 = clock::now();
+    let after = |readings: Readings| {
+        let mut state = MonitorState::new(&config(), t0);
+        sample(&mut state, readings, t0);
+        assert_eq!(state.level(), Level::Critical);
+        state
+    };
+    let none_in_flight = Reading::Known { used: 0, limit: 10_000 };
+    let held_by_none = Readings { in_flight: none_in_flight, ..memory(92) };
+    assert!(!after(held_by_none).relief().may_end(Level::Critical));
+    assert!(after(memory(92)).relief().may_end(Level::Critical));
+    assert!(after(Readings { in_flight: known(92), ..memory(10) }).relief().may_end(Level::Critical));
+    let mut state = after(Readings { descriptors: known(92), ..memory(10) });
+    assert!(state.relief().may_end(Level::Critical) && !state.relief().may_end(Level::Exhausted));
+    // The memory keeps the level, but refusals would not lower it.
+    for (at, may_refuse) in [(DWELL / 2, true), (DWELL, false)] {
+        sample(&mut state, held_by_none, t0 + at);
+        assert_eq!((state.level(), state.relief().may_end(Level::Critical)), (Level::Critical, may_refuse));
+    }
+}
+
+/// X8: memory of other processes refuses nothing, whatever the level of an action
+#[test]
+fn memory_of_others_gives_no_relief() {
+    let t0 = clock::now();
+    let mut state = MonitorState::new(&config(), t0);
+    sample(&mut state, Readings { memory: shared_memory(20, 79), ..memory(0) }, t0);
+    assert_eq!((state.level(), state.relief().may_end(Level::Warning)), (Level::Warning, false));
 }
 
 /// X2: after a fall the reason is the cause of that fall

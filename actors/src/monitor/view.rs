@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::monitor::actions::{ActionRules, ActionSet};
+use crate::monitor::in_force::OverloadActions;
 use crate::monitor::level::Level;
 use crate::monitor::reading::{MemoryUse, Reading, Readings, SENSORS, Sensor};
 use crate::monitor::reason::LevelReason;
+use crate::monitor::relief::Relief;
 use crate::monitor::state::{LevelTransition, MonitorState};
 
 /// A snapshot of the monitor.
@@ -27,12 +30,20 @@ pub struct MonitorView {
     pub transitions: Vec<LevelTransition>,
     /// The most requests in flight until the next sample, for which the memory is enough; none if it is unknown.
     pub in_flight_max: Option<usize>,
+    /// The actions in force.
+    pub actions: ActionSet,
+    pub(super) relief: Relief,
     readings: Readings,
     stale_after: Duration,
 }
 
 impl MonitorView {
-    pub(super) fn from_state(state: &MonitorState, sampled: Option<(Readings, Instant)>) -> Self {
+    pub(super) fn from_state(
+        state: &MonitorState,
+        rules: &ActionRules,
+        sampled: Option<(Readings, Instant)>,
+    ) -> Self {
+        let relief = state.relief();
         Self {
             level: state.level(),
             since: state.since(),
@@ -40,6 +51,8 @@ impl MonitorView {
             sampled: sampled.map(|(_, at)| at),
             transitions: state.transitions(),
             in_flight_max: state.in_flight_max(),
+            actions: rules.in_force(state.level(), |level| relief.may_end(level)),
+            relief,
             readings: sampled.map_or(Readings::NONE, |(readings, _)| readings),
             stale_after: state.stale_after(),
         }
@@ -69,9 +82,9 @@ impl MonitorView {
         self.readings.memory.as_ref()
     }
 
-    /// The functions that are switched off at this level.
-    pub fn switched_off(&self) -> &'static [&'static str] {
-        self.level.switched_off()
+    /// The names of the actions that are in force and enforced, in the order of the table.
+    pub fn switched_off(&self) -> Vec<&'static str> {
+        self.actions.enforced().map(|action| action.entry().name).collect()
     }
 
     /// Whether the last sample is older than four intervals: the level is only the last known one (S4).
@@ -85,25 +98,33 @@ impl MonitorView {
 pub(crate) struct MonitorShared {
     level: AtomicU8,
     in_flight_max: AtomicUsize,
+    actions: Arc<OverloadActions>,
     view: watch::Sender<Arc<MonitorView>>,
 }
 
 impl MonitorShared {
-    pub(super) fn new(state: &MonitorState) -> Self {
-        let view = MonitorView::from_state(state, None);
+    pub(super) fn new(state: &MonitorState, actions: Arc<OverloadActions>) -> Self {
+        let view = MonitorView::from_state(state, actions.rules(), None);
         Self {
             level: AtomicU8::new(view.level.number()),
             in_flight_max: AtomicUsize::new(usize::MAX),
+            actions,
             view: watch::Sender::new(Arc::new(view)),
         }
     }
 
-    pub(super) fn publish(&self, view: MonitorView) {
+    pub(super) fn publish(&self, view: MonitorView, now: Instant) {
         let (level, in_flight_max) = (view.level.number(), view.in_flight_max.unwrap_or(usize::MAX));
-        // The view is written first: a request that the level sheds reads the reason from it.
+        let actions = view.actions;
+        // The view is written first: a request that is shed reads the reason from it.
         self.view.send_replace(Arc::new(view));
+        self.actions.publish(actions, now);
         self.level.store(level, Ordering::Release);
         self.in_flight_max.store(in_flight_max, Ordering::Relaxed);
+    }
+
+    pub(super) fn actions(&self) -> &Arc<OverloadActions> {
+        &self.actions
     }
 
     /// The most requests in flight for which the memory is enough.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::breaker::{BreakerRejection, BreakerTicket, CircuitCheck, Outcome};
 use crate::clock;
-use crate::monitor::Level;
+use crate::monitor::Action;
 use crate::pool::Permit;
 use crate::simulation::circuit_observer::CircuitRef;
 use crate::simulation::client::{Client, REQUEST_TIMEOUT, RequestEnded};
@@ -67,7 +67,7 @@ impl Client {
     pub(super) fn may_wait(&self, circuit: CircuitRef, refusal: &BreakerRejection) -> bool {
         self.spec.is_replayable
             && self.shared.breaker(circuit).may_wait(circuit.id, refusal)
-            && self.shared.actors.monitor.level() < Level::Critical
+            && !self.shared.actors.monitor.actions().applies(Action::Retries)
     }
 
     /// Acquires what an attempt needs. A request without a permit waits for the circuit first.

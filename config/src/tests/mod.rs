@@ -11,6 +11,7 @@ mod hints;
 mod reference;
 mod secrets;
 mod temporary_keys;
+mod warning_actions;
 mod warning_pairs;
 mod warnings;
 

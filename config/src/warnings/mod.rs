@@ -7,6 +7,7 @@
 //! Checks of the machine (files, descriptors, names) are not here: the program that starts a gateway makes them.
 
 mod access;
+mod actions;
 mod capacity;
 mod endpoints;
 mod limits;
@@ -27,6 +28,7 @@ use crate::schema::{Section, Walk};
 /// Records every warning about a configuration.
 pub(crate) fn find(root: &mut Section<'_>, config: &Config) {
     access::find(root, config);
+    actions::find(root, config);
     capacity::find(root, config);
     endpoints::find(root, config);
     limits::find(root, config);

@@ -11,6 +11,11 @@ pub(super) fn find(root: &mut Section<'_>, config: &Config) {
     admin(root, config);
     server(root, config);
     rate_limits(root, config);
+    if config.concurrency.max_per_client == 0 {
+        let mut section = root.child("concurrency");
+        let why = format!("has no effect: {} is off", described(&section, "max_per_client"));
+        warn_set(&mut section, &["max_per_client_mode"], &why, "remove it, or set the limit");
+    }
     for (name, bucket) in &config.buckets {
         let section = &mut root.within(&["buckets", name, bucket.kind.as_str()]);
         retries(section, bucket);

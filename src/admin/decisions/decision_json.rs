@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::decisions::decision::{EntryFacts, Figures, RequestEnd, RingEntry};
+use crate::decisions::decision::{DecisionKind, EntryFacts, Figures, RequestEnd, RingEntry};
 use crate::decisions::{DecisionCount, Decisions, Names};
 use crate::telemetry::rfc3339;
 
@@ -30,6 +30,7 @@ pub(super) fn decision(decisions: &Decisions, entry: &RingEntry) -> Option<Value
         "at": rfc3339(entry.at),
         "request_id": present(&entry.request_id),
         "kind": facts.kind.as_str(),
+        "shadow": facts.kind == DecisionKind::Shadow,
         "reason": facts.reason,
         "status": facts.status,
         "scope": scope.as_str(),

@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_actors::{ActorStatus, Level};
+use tidegate_actors::{ActionEntry, ActionView, ActorStatus, Level};
+use tidegate_config::ActionMode;
 
 use crate::admin::status::input::{
     ActorInput, CertificateInput, DrainState, LevelInput, StatusInput, TokenKeysInput,
@@ -43,6 +44,7 @@ pub(super) fn sample(input: &StatusInput<'_>, counts: EffectCounts) -> Sample {
         .measured(Quantity::count(input.in_flight as u64, "requests"))
         .threshold(Quantity::count(input.in_flight_max as u64, "requests"));
     sample.counters.push(refusals(&sample, in_flight));
+    sample.counters.push(shadow_client_limit(input));
     for actor in &input.actors {
         sample.findings.extend(actor_cause(actor, input.limiter_refuses, now));
         sample.counters.push(restarts(actor));
@@ -62,7 +64,8 @@ fn of_process(input: &StatusInput<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(input.draining.map(draining));
     findings.extend(input.waiting.iter().map(waiting));
-    findings.extend(level(&input.level));
+    findings.extend(level(&input.level, &input.actions));
+    findings.extend(input.actions.iter().filter_map(shadow_action));
     findings.extend(input.shortages.iter().map(shortage));
     findings.extend(input.certificates.iter().flat_map(|each| certificate(each, input)));
     findings.extend(input.token_keys.as_ref().and_then(|keys| token_keys(keys, input.now)));
@@ -90,7 +93,7 @@ fn waiting(&(listener, cause, began): &(&'static str, &'static str, Instant)) ->
     Finding::new(CauseCode::ConnectionsWait, Scope::of(ScopeKind::Listener, listener), message).since(began)
 }
 
-fn level(input: &LevelInput) -> Vec<Finding> {
+fn level(input: &LevelInput, actions: &[ActionView]) -> Vec<Finding> {
     let code = match input.level {
         Level::Normal => None,
         Level::Warning => Some(CauseCode::WarningLevel),
@@ -101,6 +104,7 @@ fn level(input: &LevelInput) -> Vec<Finding> {
         let reason = input.reason.as_deref().unwrap_or("no sensor is named");
         let message = format!("the resource level is {}: {reason}", input.level.as_str());
         let finding = Finding::new(code, Scope::process(), message).since(input.since);
+        let finding = finding.with_effect(effect_of(actions));
         Finding {
             measured: input.percent.map(|(percent, _)| Quantity::new(percent, "%")),
             threshold: input.percent.map(|(_, threshold)| Quantity::count(threshold.into(), "%")),
@@ -116,6 +120,39 @@ fn level(input: &LevelInput) -> Vec<Finding> {
         Finding::new(CauseCode::SensorUnknown, Scope::of(ScopeKind::Process, *sensor), message)
     });
     level.into_iter().chain(stale).chain(unknown).collect()
+}
+
+/// The enforced actions, by name.
+fn effect_of(actions: &[ActionView]) -> String {
+    let is_enforced = |view: &&ActionView| view.since.is_some() && view.rule.mode == ActionMode::Enforce;
+    let names: Vec<_> = actions.iter().filter(is_enforced).map(|view| view.action.entry().name).collect();
+    match names.as_slice() {
+        [] => "none: no action is in force".to_owned(),
+        names => format!("actions in force: {}", names.join(", ")),
+    }
+}
+
+/// An action that would be in force, but is in shadow mode.
+fn shadow_action(view: &ActionView) -> Option<Finding> {
+    let since = view.since.filter(|_| view.rule.mode == ActionMode::Shadow)?;
+    let ActionEntry { name, unit, .. } = view.action.entry();
+    let touched = view.touched_in_force.unwrap_or_default();
+    let message = format!(
+        "the action {name} is in shadow mode: its level {} is reached, and it would have touched {touched} {unit}",
+        view.rule.on_level.as_str()
+    );
+    let scope = Scope::of(ScopeKind::Process, *name);
+    let finding = Finding::new(CauseCode::ActionShadow, scope, message);
+    Some(finding.since(since).measured(Quantity::count(touched, unit)))
+}
+
+/// The limit of requests in flight of one client in shadow mode.
+fn shadow_client_limit(input: &StatusInput<'_>) -> CounterReading {
+    let (limit, count) = input.client_limit;
+    let message = format!("`concurrency.max_per_client` would have refused requests: its limit is {limit}");
+    let finding = Finding::new(CauseCode::ClientLimitShadow, Scope::process(), message);
+    let finding = finding.threshold(Quantity::count(limit as u64, "requests"));
+    CounterReading { finding, count, unit: "requests", is_hidden: false }
 }
 
 fn shortage(&(shortage, began): &(Shortage, Instant)) -> Finding {

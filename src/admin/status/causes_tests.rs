@@ -1,6 +1,6 @@
 //! Each cause of the process alone, in a gateway without other faults.
 
-use tidegate_actors::{CredentialId, CredentialState, clock};
+use tidegate_actors::{Action, ActionRule, CredentialId, CredentialState, clock};
 
 use super::*;
 use crate::admin::status::samples::{after, credential, healthy, only};
@@ -94,6 +94,39 @@ fn levels_above_normal_and_stale_sensors_are_causes() {
         (unknown.code, unknown.scope),
         (CauseCode::SensorUnknown, Scope::of(ScopeKind::Process, "memory"))
     );
+}
+
+/// X2, X10, X11: a level names the enforced actions in force; each action in shadow mode is a cause of its own
+#[test]
+fn actions_in_force_are_named() {
+    let view = |action, mode, since| ActionView {
+        action,
+        rule: ActionRule { on_level: Level::Critical, mode },
+        since,
+        touched: 9,
+        touched_in_force: since.map(|_| 4),
+    };
+    let causes = after(|input, now| {
+        input.level.level = Level::Critical;
+        input.actions = vec![
+            view(Action::Hedges, ActionMode::Enforce, Some(now)),
+            view(Action::Retries, ActionMode::Enforce, Some(now)),
+            view(Action::KeepAlive, ActionMode::Shadow, Some(now)),
+            view(Action::ShedUploads, ActionMode::Shadow, None),
+            view(Action::ShedRequests, ActionMode::Enforce, None),
+        ];
+    });
+    let [level, shadow] = causes.as_slice() else { panic!("{causes:?}") };
+    assert_eq!(
+        (level.code, level.effect.as_ref()),
+        (CauseCode::CriticalLevel, "actions in force: hedges, retries")
+    );
+    assert_eq!(
+        (shadow.code, &shadow.scope),
+        (CauseCode::ActionShadow, &Scope::of(ScopeKind::Process, "keep_alive"))
+    );
+    assert_eq!(shadow.measured, Some(Quantity::count(4, "connections")));
+    assert!(shadow.message.contains("its level critical is reached"), "{}", shadow.message);
 }
 
 /// X10, X12

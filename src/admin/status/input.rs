@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use tidegate_actors::{ActorStatus, BreakerView, Level, LimitScope, PoolView, Reading};
+use tidegate_actors::{ActionView, ActorStatus, BreakerView, Level, LimitScope, PoolView, Reading};
 use tidegate_config::{BreakerMode, OnFailure};
 
 use crate::server::tls::ServerTls;
@@ -27,6 +27,10 @@ pub(super) struct StatusInput<'a> {
     /// `admin.chaos`, since the start of the process.
     pub(super) chaos: Option<Instant>,
     pub(super) level: LevelInput,
+    /// The actions of the levels.
+    pub(super) actions: Vec<ActionView>,
+    /// `concurrency.max_per_client`, and the requests that only its shadow mode admitted.
+    pub(super) client_limit: (usize, u64),
     pub(super) in_flight: usize,
     pub(super) in_flight_max: usize,
     pub(super) actors: Vec<ActorInput<'a>>,
@@ -121,6 +125,8 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
         waiting: shared.accepting.paused_listeners(),
         chaos: shared.config.admin.chaos.then_some(shared.degradation.started.now),
         level: level(shared, now),
+        actions: monitor.actions().views().to_vec(),
+        client_limit: (shared.config.concurrency.max_per_client, monitor.shadowed_clients()),
         in_flight: monitor.in_flight(),
         in_flight_max: monitor.view().in_flight_max.map_or(slots, |max| max.min(slots)),
         actors: shared.actors.actor_stats().map(|stats| actor(stats, now)).collect(),

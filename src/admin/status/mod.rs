@@ -3,6 +3,7 @@
 //! The document is built from published snapshots and actor statistics, so it is available at every level and while actors are down. Only
 //! the sizes of the limiter and of the session cache need a message to an actor; they are null if the actor does not reply.
 
+mod actions;
 mod bucket_causes;
 mod causes;
 mod input;
@@ -138,6 +139,7 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
     document.insert("reason".to_owned(), view.reason.as_ref().map(ToString::to_string).into());
     document.insert("stale".to_owned(), view.is_stale(now).into());
     document.insert("switched_off".to_owned(), json!(view.switched_off()));
+    document.insert("actions".to_owned(), actions::document(shared, now));
     document.insert("resources".to_owned(), resources.into());
     document.insert("memory".to_owned(), view.memory().map_or(Value::Null, |of| memory(of, &view)));
     document.insert("transitions".to_owned(), transitions.into());

@@ -1,6 +1,7 @@
 //! Which causes can occur with a configuration: the gauges that exist at 0 from the start.
 
-use tidegate_config::{BreakerMode, BucketConfig, Config, LimitMode, OnFailure, RateLimit};
+use tidegate_actors::Action;
+use tidegate_config::{ActionMode, BreakerMode, BucketConfig, Config, LimitMode, OnFailure, RateLimit};
 
 use crate::degradation::codes::{CauseCode, ScopeKind};
 use crate::degradation::finding::Scope;
@@ -57,6 +58,11 @@ fn is_possible(code: CauseCode, config: &Config) -> bool {
             config.server.tls.files().is_some() || config.admin.tls.files().is_some()
         }
         CauseCode::Chaos => config.admin.chaos,
+        CauseCode::ClientLimitShadow => {
+            let limit = &config.concurrency;
+            limit.max_per_client > 0 && limit.max_per_client_mode == ActionMode::Shadow
+        }
+        CauseCode::ActionShadow => has_shadow_action(config),
         _ => true,
     }
 }
@@ -80,6 +86,11 @@ fn is_possible_in(code: CauseCode, bucket: &BucketConfig, config: &Config) -> bo
         CauseCode::LimitShadow => has_shadow_limit(bucket, config),
         _ => true,
     }
+}
+
+fn has_shadow_action(config: &Config) -> bool {
+    let is_shadow = |action: Action| action.config(&config.actions).mode == ActionMode::Shadow;
+    Action::ALL.into_iter().any(is_shadow)
 }
 
 fn is_signing(bucket: &BucketConfig) -> bool {

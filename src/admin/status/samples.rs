@@ -79,6 +79,8 @@ pub(super) fn healthy(now: Instant) -> StatusInput<'static> {
             stale_since: None,
             unknown: Vec::new(),
         },
+        actions: Vec::new(),
+        client_limit: (0, 0),
         in_flight: 0,
         in_flight_max: 10,
         actors: vec![actor("limiter"), actor("monitor"), actor("pool:photos")],

@@ -1,5 +1,6 @@
 //! The codes of all causes, in the order of their weight. `table.rs` has what is known about each.
 
+mod shadow;
 mod table;
 
 use serde::{Serialize, Serializer};
@@ -123,6 +124,8 @@ codes!(
     Log,
     LimitShadow,
     CircuitShadow,
+    ClientLimitShadow,
+    ActionShadow,
     Chaos,
 );
 

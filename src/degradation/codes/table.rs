@@ -1,8 +1,9 @@
 //! The table of all causes: severity, scope, meaning, effect, refusals and end. The documentation is checked against it.
+//! `shadow.rs` has the rows of shadow modes.
 
 use super::ScopeKind::{Actor, Bucket, Credential, Endpoint, Listener, Process};
 use super::Severity::{Critical, Degraded};
-use super::{CauseCode, CodeEntry, ScopeKind};
+use super::{CauseCode, CodeEntry, ScopeKind, shadow};
 
 /// The refusals of actors without a reply.
 const OF_ACTORS: &[&str] =
@@ -33,8 +34,8 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         severity: Critical,
         scope: Process,
         meaning: "the resource level is `exhausted`",
-        effect: "new requests are answered 503",
-        refusals: &["exhausted", "memory_pressure"],
+        effect: "new requests are answered 503, and the [actions](status.md#actions) of lower levels are in force",
+        refusals: &["exhausted", "memory_pressure", "shed_upload"],
         ends_when: "the resource falls below the threshold of the level for the dwell time",
     },
     CodeEntry {
@@ -156,8 +157,8 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         severity: Degraded,
         scope: Process,
         meaning: "the resource level is `critical`",
-        effect: "hedges, retries and details of the access log are switched off",
-        refusals: &[],
+        effect: "the [actions](status.md#actions) of `warning` and `critical` are in force; requests are served",
+        refusals: &["shed_upload", "exhausted"],
         ends_when: "the resource falls below the threshold of the level for the dwell time",
     },
     CodeEntry {
@@ -165,8 +166,8 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         severity: Degraded,
         scope: Process,
         meaning: "the resource level is `warning`",
-        effect: "none yet",
-        refusals: &[],
+        effect: "the [actions](status.md#actions) of `warning` are in force; requests are served",
+        refusals: &["shed_upload", "exhausted"],
         ends_when: "the resource falls below the threshold of the level for the dwell time",
     },
     CodeEntry {
@@ -367,24 +368,10 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         refusals: &[],
         ends_when: "a line is written",
     },
-    CodeEntry {
-        name: "limit_shadow",
-        severity: Degraded,
-        scope: Bucket,
-        meaning: "a rate limit in shadow mode would have refused requests",
-        effect: "none: the limit is in shadow mode",
-        refusals: &[],
-        ends_when: "the limit would have refused no request for 3 s",
-    },
-    CodeEntry {
-        name: "circuit_shadow",
-        severity: Degraded,
-        scope: Bucket,
-        meaning: "a circuit is not closed, and the breaker is in shadow mode",
-        effect: "none: the breaker is in shadow mode",
-        refusals: &[],
-        ends_when: "the circuit closes",
-    },
+    shadow::LIMIT_SHADOW,
+    shadow::CIRCUIT_SHADOW,
+    shadow::CLIENT_LIMIT_SHADOW,
+    shadow::ACTION_SHADOW,
     CodeEntry {
         name: "chaos",
         severity: Degraded,

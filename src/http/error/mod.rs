@@ -240,6 +240,13 @@ fn monitor(rejection: &MonitorRejection) -> ErrorReply {
             slow_down("too_many_pending_forms", message).with_close().with_log_detail(rejection.to_string())
         }
         MonitorRejection::Unavailable(error) => unavailable("monitor_unavailable", *error),
+        // The connection may stay open: reads of the client are still served.
+        MonitorRejection::ShedUpload { reason, retry_after } => slow_down(
+            "shed_upload",
+            "the gateway is short of resources and refuses uploads of the lowest priority; reads are served",
+        )
+        .with_retry_after(*retry_after)
+        .with_log_detail(reason.as_ref().map_or_else(String::new, ToString::to_string)),
         MonitorRejection::Exhausted { reason, retry_after } => {
             // A persistent connection would hold a descriptor until the client sends its next request.
             slow_down("exhausted", "the gateway is out of resources and refuses new requests")

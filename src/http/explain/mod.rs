@@ -15,7 +15,7 @@ use actix_web::http::{Method, Uri, Version};
 use tidegate_actors::{
     BucketId, CircuitCheck, IpKey, LimiterRejection, OperationClass, PeekedLimit, PeekedPermit, clock,
 };
-use tidegate_config::key_name;
+use tidegate_config::{Priority, key_name};
 
 use crate::auth::{Caller, PresentedCaller, presented_caller};
 use crate::client_address::{AddressSource, ClientAddress};
@@ -27,7 +27,7 @@ use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::{Record, RequestInfo};
 use crate::upstream::rules::deadline::Deadline;
-use crate::upstream::{declared_body, is_replayable, may_wait_for_circuit};
+use crate::upstream::{declared_body, is_replayable, would_wait_for_circuit};
 use crate::worker::Worker;
 
 pub(crate) use step::{Explanation, ExplanationStep, Refusal};
@@ -107,6 +107,7 @@ async fn steps(
     };
     let deadline = explain_validation(worker, &request, record, explanation)?;
     let caller = explain_client(worker, &request, class, client, explanation).await?;
+    explain_shedding(worker, &request, (class, caller), explanation)?;
     explain_body(worker, &request, caller, explanation)?;
     explain_upstream(worker, &request, (class, caller), deadline, explanation).await
 }
@@ -260,6 +261,22 @@ fn explain_preflight(
     }
 }
 
+/// Whether the level sheds uploads of this priority; no step if it sheds none.
+fn explain_shedding(
+    worker: &Worker,
+    request: &BucketRequest<'_>,
+    (class, presented): (OperationClass, PresentedCaller),
+    explanation: &mut Explanation,
+) -> Result<(), Stopped> {
+    let caller = presented.caller().map(|caller| caller.identity);
+    let priority = priority::of(caller.as_ref(), class, request.bucket, &worker.shared.keyring);
+    let is_shed = class == OperationClass::Write && priority == Priority::Low;
+    match worker.shared.actors.monitor.peek_upload().filter(|_| is_shed) {
+        Some(refusal) => explanation.refuse(worker, "level", &refusal.into()),
+        None => Ok(()),
+    }
+}
+
 /// What the head declares about the body; no step if it declares nothing. Only a signature covers a payload hash, which the
 /// authentication has checked; the same hash is in the head.
 fn explain_body(
@@ -302,7 +319,7 @@ async fn explain_upstream(
         }
         Err(refusal)
             if is_replayable(request.head.method, request.length)
-                && may_wait_for_circuit(worker.call_resources(), bucket, circuit, &refusal) =>
+                && would_wait_for_circuit(worker.call_resources(), bucket, circuit, &refusal) =>
         {
             explanation
                 .wait("circuit", "the circuit is open, and the request waits for it (hold_ms)".to_owned());

@@ -24,6 +24,7 @@ use crate::http::head_rejection::HeadError;
 use crate::listener::http1::head::HeadScanner;
 use crate::listener::http1::request_buffer::RequestBuffer;
 use crate::listener::http1::write_buffer::WriteBuffer;
+use crate::listener::keep_alive::KeepAlive;
 use crate::server::idle_connections::{IdleSlot, REQUEST_GRACE};
 use crate::worker::Worker;
 use crate::worker::{DrainPhase, FIRST_REQUEST_TIME};
@@ -93,7 +94,7 @@ pub(super) struct Http1Connection<S> {
     drain_watch: DrainWatch,
     pub(super) idle: IdleSlot,
     header_timeout: Duration,
-    keep_alive: Duration,
+    keep_alive: KeepAlive,
     has_begun: bool,
     /// When to check for the client's end again.
     close_check: Option<Instant>,
@@ -111,7 +112,7 @@ impl<S: ClientTransport> Http1Connection<S> {
             idle,
             drain_watch: DrainWatch::new(worker.shared.drain.subscribe()),
             header_timeout: server.header_timeout,
-            keep_alive: server.keep_alive,
+            keep_alive: KeepAlive::of(worker),
             has_begun: false,
             close_check: None,
         }
@@ -170,17 +171,15 @@ impl<S: ClientTransport> Http1Connection<S> {
                 if self.idle.poll_closing(cx) {
                     return Poll::Ready(NextRequest::Closed);
                 }
-                let (limit, late) = match wait {
-                    WaitPhase::Head => (self.header_timeout, NextRequest::Timeout),
-                    WaitPhase::Idle => (self.keep_alive, NextRequest::Closed),
-                };
+                let is_idle = wait == WaitPhase::Idle;
                 let due = *due.get_or_insert_with(|| {
                     let now = clock::now();
                     if is_empty {
                         self.idle.set_idle(now);
                     }
-                    now + limit
+                    now + if is_idle { self.keep_alive.idle_time() } else { self.header_timeout }
                 });
+                let late = if is_idle { NextRequest::Closed } else { NextRequest::Timeout };
                 if let Some(first_due) = first_due.filter(|first_due| is_closing && *first_due < due) {
                     return self.timer.poll(first_due, cx).map(|()| NextRequest::Closed);
                 }

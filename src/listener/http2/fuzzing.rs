@@ -73,7 +73,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
         let settings = ConnectionSettings {
             client_socket: None,
             header_timeout: WAIT * 4,
-            keep_alive: WAIT * 4,
+            keep_alive: KeepAlive::fixed(WAIT * 4),
             header_bytes: 8192,
             drain: subscribed,
             watch: None,

@@ -58,6 +58,7 @@ use crate::buffers::{BufferRetention, OpenSocket};
 use crate::client_address::AddressSource;
 use crate::listener::connection::{ClientConnection, log_rejected};
 use crate::listener::http1::ClientTransport;
+use crate::listener::keep_alive::KeepAlive;
 use crate::listener::send_buffer::ConnectionBuffer;
 use crate::server::idle_connections::IdleSlot;
 use crate::worker::Worker;
@@ -134,7 +135,7 @@ pub(crate) async fn serve<S, A>(
     let (stream, idle) = connection.into_parts();
     let settings = ConnectionSettings {
         header_timeout: server.header_timeout,
-        keep_alive: server.keep_alive,
+        keep_alive: KeepAlive::of(worker),
         header_bytes: server.limits.max_header_size,
         drain: worker.shared.drain.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
@@ -156,7 +157,7 @@ pub(crate) struct ConnectionSettings {
     /// Time for the preface, and for the first request.
     pub(crate) header_timeout: Duration,
     /// Idle time after which a connection gets GOAWAY.
-    pub(crate) keep_alive: Duration,
+    pub(crate) keep_alive: KeepAlive,
     /// `server.limits.max_header_size`, in bytes.
     pub(crate) header_bytes: u64,
     pub(crate) drain: watch::Receiver<DrainPhase>,
@@ -240,7 +241,7 @@ where
             () = streams.idle.notified() => {
                 streams.report_idle(&idle_slot);
                 windows.shrink(&mut connection);
-                let idle_timeout = if is_closing { GOAWAY_LINGER } else { keep_alive };
+                let idle_timeout = if is_closing { GOAWAY_LINGER } else { keep_alive.idle_time() };
                 idle.as_mut().reset((clock::now() + idle_timeout).into());
             }
             () = &mut idle, if streams.open.get() == 0 || state.is_flooded() => {

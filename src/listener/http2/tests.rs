@@ -23,7 +23,7 @@ fn settings() -> (ConnectionSettings, watch::Sender<DrainPhase>) {
     let settings = ConnectionSettings {
         client_socket: None,
         header_timeout: Duration::from_secs(30),
-        keep_alive: Duration::from_secs(30),
+        keep_alive: KeepAlive::fixed(Duration::from_secs(30)),
         header_bytes: 8192,
         drain: subscribed,
         watch: None,

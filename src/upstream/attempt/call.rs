@@ -160,7 +160,7 @@ fn may_retry(
         && replays
         && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
         && may_resend(outbound, is_refused || is_unsent, bucket)
-        && !resources.is_critical()
+        && resources.may_repeat()
 }
 
 /// Whether a preflight that was not sent may be tried at another endpoint, once. A preflight reaches a store at most

@@ -10,7 +10,7 @@
 use std::time::Instant;
 
 use actix_web::http::Method;
-use tidegate_actors::{BreakerRejection, BreakerTicket, CircuitId, Permit, clock};
+use tidegate_actors::{Action, BreakerRejection, BreakerTicket, CircuitId, InForce, Permit, clock};
 use tidegate_config::Priority;
 use tidegate_s3::request::BodyLength;
 
@@ -38,7 +38,18 @@ pub(crate) fn may_wait_for_circuit(
     circuit: CircuitId,
     refusal: &BreakerRejection,
 ) -> bool {
-    bucket.breaker.may_wait(circuit, refusal) && !resources.is_critical()
+    bucket.breaker.may_wait(circuit, refusal) && resources.may_repeat()
+}
+
+/// The same for a request that is only explained: nothing is counted.
+pub(crate) fn would_wait_for_circuit(
+    resources: CallResources<'_>,
+    bucket: &Bucket,
+    circuit: CircuitId,
+    refusal: &BreakerRejection,
+) -> bool {
+    let retries = resources.monitor.actions().check(Action::Retries);
+    bucket.breaker.may_wait(circuit, refusal) && retries != Some(InForce::Enforced)
 }
 
 /// What an attempt holds, and when it began.

@@ -19,8 +19,8 @@ use awc::SendClientRequest;
 use futures_util::FutureExt;
 use futures_util::future::{Either, Fuse, select};
 use tidegate_actors::{
-    BreakerTicket, CircuitCheck, CircuitId, EndpointId, HedgeRefusal, OperationClass, Permit, ReadKind,
-    RequestFingerprints, clock,
+    Action, BreakerTicket, CircuitCheck, CircuitId, EndpointId, HedgeRefusal, OperationClass, Permit,
+    ReadKind, RequestFingerprints, clock,
 };
 
 use crate::telemetry::metrics::hedges::HedgeSuppression;
@@ -182,7 +182,7 @@ async fn acquire(
     if is_client_retry(outbound.request.head().headers) {
         return Err(HedgeSuppression::Client);
     }
-    if resources.is_critical() {
+    if resources.monitor.actions().applies(Action::Hedges) {
         return Err(HedgeSuppression::Level);
     }
     if !matches!(bucket.breaker.check(circuit, clock::now()), Ok(CircuitCheck::Closed { .. })) {

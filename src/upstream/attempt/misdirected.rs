@@ -30,7 +30,7 @@ pub(crate) async fn acquire_retry(
     let may_retry = is_misdirected_response(result)
         && outbound.is_replayable()
         && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
-        && !resources.is_critical()
+        && resources.may_repeat()
         && outbound.require_own_connection();
     if may_retry { bucket.pool.acquire_retry().await } else { None }
 }

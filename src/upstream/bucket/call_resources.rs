@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tidegate_actors::{Level, MonitorHandle};
+use tidegate_actors::{Action, MonitorHandle};
 
 use crate::buffers::Transfers;
 use crate::upstream::bucket::Bucket;
@@ -22,8 +22,8 @@ impl<'a> CallResources<'a> {
         &self.clients[bucket.id.index()]
     }
 
-    /// Whether a resource of the gateway is short, so that no call is repeated.
-    pub(crate) fn is_critical(self) -> bool {
-        self.monitor.level() >= Level::Critical
+    /// Whether a failed attempt may be repeated: not while the action `retries` is in force. Counts what the action prevents.
+    pub(crate) fn may_repeat(self) -> bool {
+        !self.monitor.actions().applies(Action::Retries)
     }
 }

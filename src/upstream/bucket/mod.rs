@@ -9,7 +9,7 @@ pub(crate) mod region_mismatch;
 use std::sync::Arc;
 
 use slog::Logger;
-use tidegate_actors::{BreakerHandle, BucketId, CredentialId, EndpointId, PoolHandle};
+use tidegate_actors::{BreakerHandle, BucketId, CredentialId, EndpointId, MonitorHandle, PoolHandle};
 use tidegate_config::BucketConfig;
 use tokio::sync::Semaphore;
 
@@ -65,9 +65,11 @@ impl Bucket {
     }
 }
 
-/// All configured buckets, and the log: what the background tasks of upstreams use.
+/// All configured buckets, the log and the monitor: what the background tasks of upstreams use.
 pub(crate) trait ConfiguredBuckets: 'static {
     fn buckets(&self) -> &[Bucket];
 
     fn log(&self) -> &Logger;
+
+    fn monitor(&self) -> &MonitorHandle;
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rand::Rng;
 use slog::{info, warn};
 use thiserror::Error;
-use tidegate_actors::{BucketId, EndpointId, clock};
+use tidegate_actors::{Action, BucketId, EndpointId, OverloadActions, clock};
 use tidegate_config::HealthCheckConfig;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -33,6 +33,27 @@ enum HealthCheckError {
     Slow(Duration),
     #[error("the endpoint responded with status {0}")]
     Status(u16),
+}
+
+/// Checks that are left out for each one that is made, while the action `health_check_rate` is in force.
+const LEFT_OUT: u32 = 3;
+
+/// Leaves out checks while the action is in force.
+#[derive(Debug, Default)]
+struct CheckThinning {
+    left_out: u32,
+}
+
+impl CheckThinning {
+    /// Whether to leave this check out. In shadow mode it is only counted.
+    fn leaves_out(&mut self, actions: &OverloadActions) -> bool {
+        if actions.check(Action::HealthCheckRate).is_none() || self.left_out == LEFT_OUT {
+            self.left_out = 0;
+            return false;
+        }
+        self.left_out += 1;
+        actions.applies(Action::HealthCheckRate)
+    }
 }
 
 /// Starts the checks of all endpoints that have a health check path.
@@ -61,11 +82,15 @@ async fn check_loop(
         &bucket.config.upstream.load_balancing.health_check;
     let http = internal_request::internal_client(Arc::clone(&bucket.dialer), *check_timeout);
     let authority = bucket.config.upstream.endpoints[endpoint.0].authority.as_str();
-    let mut was_healthy = true;
+    let (mut was_healthy, mut thinning) = (true, CheckThinning::default());
     // The first check runs soon after the start, so that an endpoint that is down is detected early.
     let mut pause = interval.mul_f64(0.1 * rand::rng().random::<f64>());
     loop {
         sleep(pause).await;
+        if thinning.leaves_out(shared.monitor().actions()) {
+            pause = interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>());
+            continue;
+        }
         let began = clock::now();
         let result = timeout(*check_timeout, check_once(&http, bucket, endpoint, &path)).await;
         let outcome = result.unwrap_or(Err(HealthCheckError::Slow(*check_timeout)));

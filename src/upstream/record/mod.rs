@@ -16,7 +16,7 @@ use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
 use tidegate_actors::{
-    Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey, Level,
+    Action, Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey,
     clock,
 };
 use tidegate_config::Kind;
@@ -70,6 +70,8 @@ pub(crate) struct Record {
     pub(crate) send_progress: Option<Rc<SendProgress>>,
     pub(crate) sent_bytes: u64,
     pub(crate) phases: RequestTimings,
+    /// Reasons of the refusals that shadow mode suppressed, besides those of rate limits.
+    pub(crate) shadowed: Vec<&'static str>,
     /// The ticket in the client's limit of requests in flight, if one is configured.
     pub(crate) client_ticket: Option<ClientTicket>,
     /// What has been decided about the request.
@@ -151,6 +153,7 @@ impl Record {
             send_progress: None,
             sent_bytes: 0,
             phases: RequestTimings::default(),
+            shadowed: Vec::new(),
             client_ticket: None,
             decided: decision::Decided::Nothing,
             has_decision: false,
@@ -220,8 +223,8 @@ impl Record {
             Some(ClientIdentity::Token(bearer)) => (None, bearer.subject.as_deref()),
             Some(ClientIdentity::Anonymous) | None => (None, None),
         };
-        // Under pressure a line has only the essential fields.
-        let detailed = host.monitor().level() < Level::Critical;
+        let actions = host.monitor().actions();
+        let has_detail = |_: &&str| !actions.applies(Action::AccessLogDetail);
         // slog writes the last field first.
         info!(host.log(), "request";
             "total_us" => micros(durations.total),
@@ -243,7 +246,7 @@ impl Record {
             "status" => self.status,
             "bucket_name" => self.bucket_name.as_deref(),
             "bucket" => bucket.map(|bucket| bucket.name.as_str()),
-            "query" => uri.query().filter(|_| detailed).map(|query| host.redaction().redact_query(query).into_owned()),
+            "query" => uri.query().filter(has_detail).map(|query| host.redaction().redact_query(query).into_owned()),
             "path" => host.redaction().redact_path(uri.path()).as_ref(),
             "method" => self.request.method.as_str(),
             "id" => self.id.to_str().unwrap_or_default());
@@ -270,8 +273,7 @@ impl Drop for Record {
         if let Some(bucket) = self.bucket {
             let metrics = &host.buckets()[bucket.index()].metrics;
             metrics.count_response(self.status);
-            // Under pressure the detailed metrics are off.
-            let is_detailed = host.monitor().level() < Level::Critical;
+            let is_detailed = !host.monitor().actions().applies(Action::DetailedMetrics);
             let id = self.id.to_str().unwrap_or_default();
             metrics.times.observe(id, &durations, now, is_detailed);
             metrics.received.inc_by(self.upload_progress.bytes());

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tidegate_actors::MonitorHandle;
 use tidegate_config::Config;
 
 use crate::auth::Keyring;
@@ -27,8 +26,6 @@ pub(crate) trait RequestHost: ConfiguredBuckets {
 
     /// Records decisions.
     fn decisions(&self) -> &Recorder;
-
-    fn monitor(&self) -> &MonitorHandle;
 
     fn send_watch(&self) -> &Rc<SendWatch>;
 

@@ -7,10 +7,12 @@
 mod pool;
 mod upstream;
 
+use std::time::Duration;
+
 use tidegate_actors::{
-    AskError, BreakerRejection, LimitScope, LimitStatus, LimiterRejection, MonitorRejection,
+    AskError, BreakerRejection, LevelReason, LimitScope, LimitStatus, LimiterRejection, MonitorRejection,
 };
-use tidegate_config::{BucketConfig, Config};
+use tidegate_config::{ActionLevel, BucketConfig, Config};
 use tidegate_s3::form::FormRejection;
 
 use crate::auth::{AuthRejection, DeleteListRejection};
@@ -106,11 +108,10 @@ fn monitor(rejection: &MonitorRejection, context: FigureContext<'_>) -> Figures 
     };
     match rejection {
         MonitorRejection::Exhausted { reason, retry_after } => {
-            let figures = PROCESS.until(*retry_after).decided_by(DecidingActor::Monitor);
-            let figures = figures.set_by(&[Process("monitor.exhausted")]);
-            let Some(reason) = reason else { return figures };
-            let figures = figures.threshold(f64::from(reason.threshold), Unit::Percent);
-            reason.percent.map_or(figures, |percent| figures.measured(percent, Unit::Percent))
+            shed(*reason, *retry_after, context.config.actions.shed_requests.on_level)
+        }
+        MonitorRejection::ShedUpload { reason, retry_after } => {
+            shed(*reason, *retry_after, context.config.actions.shed_uploads.on_level)
         }
         MonitorRejection::Full { in_flight, limit } => {
             // A lower limit is what fits the free memory.
@@ -130,6 +131,19 @@ fn monitor(rejection: &MonitorRejection, context: FigureContext<'_>) -> Figures 
         }
         MonitorRejection::Unavailable(error) => unavailable(PROCESS, DecidingActor::Monitor, *error, context),
     }
+}
+
+/// A request that an action refuses from this level on.
+fn shed(reason: Option<LevelReason>, retry_after: Duration, on_level: ActionLevel) -> Figures {
+    let figures = PROCESS.until(retry_after).decided_by(DecidingActor::Monitor);
+    let figures = figures.set_by(match on_level {
+        ActionLevel::Warning => &[Process("monitor.warning")],
+        ActionLevel::Critical => &[Process("monitor.critical")],
+        ActionLevel::Exhausted => &[Process("monitor.exhausted")],
+    });
+    let Some(reason) = reason else { return figures };
+    let figures = figures.threshold(f64::from(reason.threshold), Unit::Percent);
+    reason.percent.map_or(figures, |percent| figures.measured(percent, Unit::Percent))
 }
 
 fn limiter(rejection: &LimiterRejection, context: FigureContext<'_>) -> Figures {

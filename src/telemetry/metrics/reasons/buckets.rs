@@ -1,8 +1,8 @@
 //! The reasons that requests with a known bucket can give.
 
 use tidegate_config::{
-    Access, AuthMethod, BreakerMode, BucketConfig, Checksums, ClientDeadline, Config, Endpoint,
-    InjectionPatterns, Kind, Overload, Sni,
+    Access, ActionMode, AuthMethod, BreakerMode, BucketConfig, Checksums, ClientDeadline, Config, Endpoint,
+    InjectionPatterns, Kind, Overload, Priority, Sni,
 };
 
 use super::{SIGNATURES, SIGV2, TOKENS, is_limited, limits_keys, refuses};
@@ -63,13 +63,26 @@ impl Scope<'_> {
         self.is_open() && modes.contains(&self.bucket.upstream.circuit_breaker.mode)
     }
 
+    /// Whether the action `shed_uploads` can refuse a write.
+    fn has_low_writes(self) -> bool {
+        let is_low = |priority: Option<Priority>| priority == Some(Priority::Low);
+        let config = self.config;
+        let mut keys = config.keys.values().map(|key| key.priority);
+        let mut api_keys = config.api_keys.values().map(|key| key.priority);
+        self.is_open()
+            && config.actions.shed_uploads.mode == ActionMode::Enforce
+            && (self.bucket.upstream.concurrency.priority.write == Priority::Low
+                || keys.any(is_low)
+                || api_keys.any(is_low))
+    }
+
     fn limits_keys(self) -> bool {
         (self.accepts(AuthMethod::Sigv4) || self.accepts(AuthMethod::ApiKey)) && limits_keys(self.config)
     }
 }
 
 /// The reasons of requests with a known bucket. A reason in several groups needs one of their conditions.
-pub(super) const REASONS: [Group; 41] = [
+pub(super) const REASONS: [Group; 42] = [
     group(
         |_| true,
         &[
@@ -198,9 +211,10 @@ pub(super) const REASONS: [Group; 41] = [
     ),
     group(|scope| refuses(scope.config.rate_limit.failed_auth), &["rate_limit_failed_auth"]),
     group(|scope| scope.bucket.rate_limit.is_some() || is_limited(scope.config), &["limiter_unavailable"]),
-    group(|scope| scope.config.concurrency.max_per_client > 0, &["client_concurrency"]),
+    group(|scope| scope.config.concurrency.refuses_clients(), &["client_concurrency"]),
+    group(|scope| scope.has_low_writes(), &["shed_upload"]),
     group(
-        |scope| scope.config.concurrency.max_per_client > 0 || scope.accepts_forms(),
+        |scope| scope.config.concurrency.refuses_clients() || scope.accepts_forms(),
         &["monitor_unavailable"],
     ),
     group(|scope| scope.has_mode(&[BreakerMode::On]), &["breaker_half_open", "breaker_open"]),

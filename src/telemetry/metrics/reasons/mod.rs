@@ -64,7 +64,7 @@ const UNROUTED: [Group; 14] = [
     group(|config| refuses(config.rate_limit.per_subject), &["rate_limit_subject"]),
     group(|config| refuses(config.rate_limit.failed_auth), &["rate_limit_failed_auth"]),
     group(is_limited, &["limiter_unavailable"]),
-    group(|config| config.concurrency.max_per_client > 0, &["client_concurrency", "monitor_unavailable"]),
+    group(|config| config.concurrency.refuses_clients(), &["client_concurrency", "monitor_unavailable"]),
     group(|config| is_accepted(config, AuthMethod::Sigv4), SIGNATURES),
     group(|config| is_accepted(config, AuthMethod::Sigv2), SIGV2),
     group(|config| is_accepted(config, AuthMethod::Jwt), TOKENS),

@@ -1,0 +1,17 @@
+//! The mode of a limit or an action: enforced, tried out, or off.
+
+use crate::value_type::Choice;
+
+/// What a limit or an action does when it applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActionMode {
+    /// it acts
+    Enforce,
+    /// it decides, counts and records, and changes nothing
+    Shadow,
+    /// it does not decide
+    Off,
+}
+
+pub(crate) const MODES: Choice<ActionMode> =
+    Choice(&[("enforce", ActionMode::Enforce), ("shadow", ActionMode::Shadow), ("off", ActionMode::Off)]);
