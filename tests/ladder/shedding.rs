@@ -32,7 +32,8 @@ async fn low_uploads_are_refused_before_reads() {
     waiting.send("PUT /b/k HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n").await;
     let refused = waiting.response("PUT").await;
     assert_eq!((refused.complete_status(), refused.reason()), (503, "shed_upload"), "{refused:?}");
-    assert_eq!((refused.element("Code").as_deref(), refused.retry_after()), (Some("SlowDown"), Some(1)));
+    assert_eq!(refused.element("Code").as_deref(), Some("SlowDown"));
+    assert!(refused.retry_after().is_some_and(|seconds| (1..=2).contains(&seconds)), "{refused:?}");
     assert!(refused.header("proxy-status").unwrap().contains("connection_limit_reached"), "{refused:?}");
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(put(gateway.address(), "/c/k", "x").await.complete_status(), 200);
