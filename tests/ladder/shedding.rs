@@ -10,6 +10,11 @@ use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, client,
 const LOW: &str = "buckets.b.s3.concurrency.priority.write";
 const SHADOW: &str = "x-tidegate-shadow";
 
+/// An upload by form without a signature.
+const FORM: &str = "--B\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n\
+                    --B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nx\r\n--B--\r\n";
+const FORM_TYPE: (&str, &str) = ("content-type", "multipart/form-data; boundary=B");
+
 fn id(answer: &Response) -> &str {
     answer.header("x-request-id").unwrap()
 }
@@ -58,8 +63,14 @@ async fn low_uploads_are_refused_before_reads() {
     assert_eq!(explained["outcome"], "refused", "{explained}");
     assert_touched(&gateway, "shed_uploads", "enforce", 1).await;
 
+    // The priority of a form follows from its fields, so its file is not read.
+    let form = async || request(gateway.address(), "POST", "/b", &[FORM_TYPE], Some(FORM.as_bytes())).await;
+    assert_eq!(form().await.reason(), "shed_upload");
+    assert_touched(&gateway, "shed_uploads", "enforce", 2).await;
+
     pressure.release(&gateway).await;
     assert_eq!(put(gateway.address(), "/b/k", "x").await.complete_status(), 200, "the level is normal");
+    assert_eq!(form().await.complete_status(), 204, "the level is normal");
 }
 
 /// X11: in shadow mode an upload is served, counted and recorded, and its answer names the reason; with the mode off, or on a
