@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Pressure, action, assert_touched, reaches};
+use super::{CRITICAL_REQUESTS, Pressure, action, assert_touched, reaches};
+use crate::https::Identity;
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for};
 
 /// A connection that has had one request.
@@ -76,6 +77,24 @@ async fn keep_alive_is_shortened() {
         }
         still_serves(&mut before).await;
     }
+}
+
+/// X2: at critical an HTTP/2 connection that becomes idle closes after 5 s instead of a minute
+#[tokio::test]
+async fn keep_alive_of_http2_is_shortened() {
+    let (identity, pressure) = (Identity::new(), Pressure::new(|_| UpstreamReply::ok("x")));
+    let gateway = identity.named(pressure.gateway()).set("server.keep_alive", "60").start().await;
+    let busy = identity.http2(&gateway).await;
+    let mut held = Vec::new();
+    for _ in 0..CRITICAL_REQUESTS {
+        held.push(busy.begin("GET", "/b/held", &[], true).await);
+    }
+    reaches(&gateway, "critical").await;
+    let idle = identity.http2(&gateway).await;
+    assert_eq!(idle.get("/b/k").await.complete_status(), 200);
+    assert_touched(&gateway, "keep_alive", "enforce", 1).await;
+    idle.closed().await;
+    assert_eq!(busy.get("/b/k").await.complete_status(), 200, "a connection with requests stays");
 }
 
 /// X2, X11: downloads with grown buffers fill the memory: the buffers shrink, and the status has the bytes that they gave up.
