@@ -15,6 +15,7 @@ mod client_waits;
 pub mod clock;
 mod count;
 pub mod descriptors;
+pub mod ephemeral_ports;
 mod events;
 mod intensity;
 mod launches;
@@ -50,8 +51,9 @@ pub use limiter::{
 };
 pub use mailbox::AskError;
 pub use monitor::{
-    Comparison, InFlightSlot, Level, LevelReason, LevelTransition, MemorySource, MemoryUse, MonitorHandle,
-    MonitorRejection, MonitorView, Reading, Sensor, system_memory_limit,
+    Comparison, DiskSpace, InFlightSlot, Level, LevelReason, LevelTransition, LimitSource, LogProbe,
+    MemorySource, MemoryUse, MonitorHandle, MonitorRejection, MonitorView, Reading, ResourceView, Sensor,
+    Subject, system_memory_limit,
 };
 pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,

@@ -15,6 +15,11 @@ pub(crate) struct MemorySample {
 }
 
 impl MemorySample {
+    /// Whether buffers must shrink.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short
+    }
+
     /// Reads a view. `was_short`: `is_short` of the previous sample, because memory stays short until it is below `recover`.
     pub(crate) fn from_view(view: &MonitorView, config: &MonitorConfig, was_short: bool) -> Self {
         let percent = |sensor| view.pressure_percent(sensor).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The transfers of one worker, and their review with each sample of the monitor.
+//! The transfers of one worker, and their review after a sample of the monitor.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -73,7 +73,7 @@ impl Transfers {
     }
 }
 
-/// Applies one sample of the monitor: shrinks, pauses, resumes and cuts transfers.
+/// Applies a sample of the monitor, four times a second or more often (`pressure`): shrinks, pauses, resumes and cuts transfers.
 pub(crate) fn apply_sample(transfers: &Transfers, sample: MemorySample, now: Instant) {
     transfers.budget.update(sample.limit_bytes, !sample.is_short);
     transfers.sweep_retained();

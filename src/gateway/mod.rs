@@ -46,7 +46,7 @@ use crate::server::{
     AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
 };
 use crate::shortage::{ShortageMetrics, log_episodes};
-use crate::telemetry::log::LogStats;
+use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
@@ -106,7 +106,7 @@ impl Gateway {
         config: Config,
         effective: EffectiveConfig,
         log: Logger,
-        log_stats: Arc<LogStats>,
+        log_control: &LogControl,
     ) -> Result<RunningGateway, StartError> {
         DescriptorBudget::new(&config).check_start(&config)?;
         let (data_socket, admin_socket) = listen_both(&config)?;
@@ -118,6 +118,8 @@ impl Gateway {
         let decisions = Decisions::new(&config, worker_threads(&config), &log);
         let ActorSystem { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events())?;
+        actors.monitor.watch_log(Arc::new(log_control.clone()));
+        let log_stats = log_control.stats();
         decisions.set_actors(&actors);
         let metrics = RequestMetrics::register(&registry, &config, &log)?;
         let buffer_metrics = BufferMetrics::register(&registry)?;

@@ -7,6 +7,7 @@ mod collect;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tidegate_actors::{MonitorHandle, MonitorView, clock};
 use tokio::task::JoinHandle;
@@ -15,20 +16,34 @@ use crate::buffers::{self, MemorySample};
 use crate::pressure::collect::CollectPlan;
 use crate::worker::Worker;
 
+/// Time between two reviews of the transfers while memory is not short. Sockets that were idle for two reviews give up their large buffers.
+const REVIEW_EVERY: Duration = Duration::from_millis(250);
+/// A sample may come a little early: the samples have their own clock.
+const EARLY: Duration = Duration::from_millis(20);
+
+/// Whether so much time has passed since a step, to the accuracy of the samples.
+fn has_passed(every: Duration, since: Option<Instant>, now: Instant) -> bool {
+    since.is_none_or(|since| now.saturating_duration_since(since) + EARLY >= every)
+}
+
 /// Starts the task of a worker thread. Must be called on that thread.
 pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
     let worker = Rc::clone(worker);
     actix_rt::spawn(async move {
         let mut views = worker.shared.actors.monitor.subscribe();
-        let mut plan = CollectPlan::default();
+        let (mut plan, mut reviewed) = (CollectPlan::default(), None);
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
             let budget = &worker.shared.buffer_budget;
             let memory = MemorySample::from_view(&view, &worker.shared.config.monitor, budget.is_short());
-            buffers::apply_sample(&worker.transfers, memory, clock::now());
+            let now = clock::now();
+            if memory.is_short() || budget.is_short() || has_passed(REVIEW_EVERY, reviewed, now) {
+                buffers::apply_sample(&worker.transfers, memory, now);
+                reviewed = Some(now);
+            }
             close_idle(&worker, &view);
             // Last, so that memory which the other steps have freed is returned.
-            collect::collect_if_due(&mut plan, &view);
+            collect::collect_if_due(&mut plan, &view, now);
         }
     })
 }
@@ -47,7 +62,7 @@ pub(crate) fn start_without_clients(monitor: &MonitorHandle) -> JoinHandle<()> {
         let mut plan = CollectPlan::default();
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
-            collect::collect_if_due(&mut plan, &view);
+            collect::collect_if_due(&mut plan, &view, clock::now());
         }
     })
 }

@@ -9,13 +9,14 @@ use tidegate_config::MonitorConfig;
 
 use crate::actor_shell::{ActorShell, Component, MessageHandler};
 use crate::actor_stats::ActorStats;
+use crate::clock;
 use crate::count::BoundedCount;
 use crate::events::{ActorChange, ActorEvents};
 use crate::mailbox::ActorMessage;
 use crate::monitor::clients::ClientTables;
 use crate::monitor::metrics::MonitorMetrics;
 use crate::monitor::reading::Readings;
-use crate::monitor::sensors::Sensors;
+use crate::monitor::sensors::{LogCell, Sensors};
 use crate::monitor::stall_watch::StallWatch;
 use crate::monitor::state::{LevelTransition, LevelUpdate, MonitorState};
 use crate::monitor::view::{MonitorShared, MonitorView};
@@ -38,12 +39,19 @@ struct WatchedActor {
     stall_watch: StallWatch,
 }
 
+impl WatchedActor {
+    fn new(stats: Arc<ActorStats>) -> Self {
+        Self { stats, stall_watch: StallWatch::new() }
+    }
+}
+
 /// The component.
 pub(crate) struct Monitor {
     config: MonitorConfig,
     state: MonitorState,
     /// Opened at the start and kept over restarts: a restart may find no free descriptor.
     sensors: Arc<Mutex<Sensors>>,
+    log_cell: LogCell,
     pub(super) client_tables: ClientTables,
     watched: Vec<WatchedActor>,
     shared: Arc<MonitorShared>,
@@ -63,15 +71,15 @@ impl Monitor {
     ) -> Self {
         let state = MonitorState::new(&config, now);
         let shared = Arc::new(MonitorShared::new(&state));
-        let watched =
-            watched.into_iter().map(|stats| WatchedActor { stats, stall_watch: StallWatch::new() }).collect();
-        let sensors = Arc::new(Mutex::new(Sensors::open(&config, slots)));
+        let sensors = Sensors::open(&config, slots, &watched);
+        let log_cell = sensors.log();
         Self {
             config,
             state,
-            sensors,
+            sensors: Arc::new(Mutex::new(sensors)),
+            log_cell,
             client_tables,
-            watched,
+            watched: watched.into_iter().map(WatchedActor::new).collect(),
             shared,
             metrics,
             log,
@@ -86,6 +94,11 @@ impl Monitor {
 
     pub(super) fn shared(&self) -> &Arc<MonitorShared> {
         &self.shared
+    }
+
+    /// Where the log is set, once it is known.
+    pub(super) fn log_cell(&self) -> &LogCell {
+        &self.log_cell
     }
 
     fn check_stalls(&mut self, now: Instant) {
@@ -134,7 +147,7 @@ impl Component for Monitor {
     fn started(&mut self, ctx: &mut Context<ActorShell<Self>>) {
         // Read in the timer: a crash during a read leaves the state clean.
         let sensors = Arc::clone(&self.sensors);
-        let read = move || sensors.lock().unwrap_or_else(PoisonError::into_inner).read();
+        let read = move || sensors.lock().unwrap_or_else(PoisonError::into_inner).read(clock::now());
         let interval = self.config.interval;
         ctx.run_later(Duration::ZERO, move |shell, ctx| {
             shell.handle_timer(Sample(read()));
@@ -152,8 +165,8 @@ impl MessageHandler<Sample> for Monitor {
 
     fn apply(&mut self, Sample(readings): Sample, update: LevelUpdate, now: Instant) {
         let transition = self.state.apply(update);
-        self.shared.publish(MonitorView::from_state(&self.state, Some((readings, now))));
         self.metrics.sampled(&readings, self.state.level());
+        self.shared.publish(MonitorView::from_state(&self.state, Some((readings, now))));
         if let Some(transition) = &transition {
             self.report_transition(transition);
         }

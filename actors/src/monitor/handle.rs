@@ -18,10 +18,12 @@ use crate::monitor::actor::Monitor;
 use crate::monitor::actor::Sample;
 use crate::monitor::clients::ClientTables;
 use crate::monitor::level::Level;
+use crate::monitor::log_probe::LogProbe;
 use crate::monitor::metrics::MonitorMetrics;
 #[cfg(any(test, feature = "simulation"))]
 use crate::monitor::reading::{MemorySource, MemoryUse, Readings};
 use crate::monitor::reason::LevelReason;
+use crate::monitor::sensors::LogCell;
 use crate::monitor::view::{MonitorShared, MonitorView};
 
 /// Retry time of a shed request: long enough for a few samples.
@@ -91,6 +93,7 @@ pub struct MonitorHandle {
     pub(super) metrics: MonitorMetrics,
     /// `concurrency.max_per_client`
     pub(super) per_client_max: usize,
+    log: LogCell,
 }
 
 impl MonitorHandle {
@@ -110,7 +113,8 @@ impl MonitorHandle {
         let monitor = Monitor::new(config.clone(), counts, watched, metrics.clone(), log, clock::now());
         let shared = Arc::clone(monitor.shared());
         let per_client_max = concurrency.max_per_client;
-        Ok((Self { mailbox, shared, slots, metrics, per_client_max }, monitor))
+        let log = Arc::clone(monitor.log_cell());
+        Ok((Self { mailbox, shared, slots, metrics, per_client_max, log }, monitor))
     }
 
     /// Acquires a slot.
@@ -171,6 +175,11 @@ impl MonitorHandle {
     /// Receives a new view with every sample (`monitor.interval_ms`).
     pub fn subscribe(&self) -> watch::Receiver<Arc<MonitorView>> {
         self.shared.subscribe()
+    }
+
+    /// Samples this log from now on. A later call has no effect.
+    pub fn watch_log(&self, log: Arc<dyn LogProbe>) {
+        let _ = self.log.set(log);
     }
 
     /// Requests that hold a slot.

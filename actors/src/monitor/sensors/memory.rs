@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::monitor::reading::{MemorySource, MemoryUse};
 use crate::monitor::sensors::cgroup::{CgroupLevel, CgroupMemory};
-use crate::monitor::sensors::cgroup_membership::{CgroupMembership, CgroupVersion};
+use crate::monitor::sensors::cgroup_membership::{CgroupMembership, CgroupVersion, Controller};
 use crate::monitor::sensors::host::HostMemory;
 use crate::monitor::sensors::persistent_file::PersistentFile;
 use crate::monitor::sensors::portable::PortableMemory;
@@ -120,7 +120,8 @@ impl LinuxMemory {
             return Ok(());
         }
         let mountinfo = self.mountinfo.read()?;
-        let membership = text.as_deref().and_then(|text| CgroupMembership::find(text, &mountinfo));
+        let membership =
+            text.as_deref().and_then(|text| CgroupMembership::find(Controller::Memory, text, &mountinfo));
         let Some(CgroupMembership { version, directories }) = membership else {
             self.levels = Vec::new();
             self.cgroup_text = text;
