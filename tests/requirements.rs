@@ -68,7 +68,7 @@ const LEDGER: [(&str, State); 132] = [
     ("V11", Met),
     ("V12", Met),
     ("V13", Met),
-    ("X1", Later("no CPU pressure, no event-loop lag")),
+    ("X1", Later("no event-loop lag")),
     ("X2", Later("critical switches little off yet")),
     ("X3", Met),
     ("X4", Met),

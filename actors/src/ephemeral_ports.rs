@@ -42,7 +42,7 @@ impl LocalPort {
     }
 
     /// The gateway closes the connection first: the kernel keeps the port for `TIME_WAIT` after the drop.
-    pub fn leave_in_time_wait(&mut self) {
+    pub fn keep_in_time_wait(&mut self) {
         self.in_time_wait = true;
     }
 }

@@ -66,7 +66,7 @@ fn a_guard_holds_its_port() {
     assert_eq!(of(), Some(2));
     drop(port);
     assert_eq!(of(), Some(1));
-    closing.leave_in_time_wait();
+    closing.keep_in_time_wait();
     drop(closing);
     assert_eq!(of(), Some(1), "the kernel keeps it");
 }

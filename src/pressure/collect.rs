@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mimalloc as _;
 use tidegate_actors::{Level, MonitorView};
 
-use super::has_passed;
+use crate::pressure::schedule::has_passed;
 
 /// Time between two collections at `normal`.
 const IDLE_EVERY: Duration = Duration::from_secs(2);

@@ -4,27 +4,22 @@
 //! module that owns the resource. A step must return soon, because it runs between the requests of its thread.
 
 mod collect;
+mod schedule;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidegate_actors::{MonitorHandle, MonitorView, clock};
 use tokio::task::JoinHandle;
 
 use crate::buffers::{self, MemorySample};
 use crate::pressure::collect::CollectPlan;
+use crate::pressure::schedule::has_passed;
 use crate::worker::Worker;
 
 /// Time between two reviews of the transfers while memory is not short. Sockets that were idle for two reviews give up their large buffers.
 const REVIEW_EVERY: Duration = Duration::from_millis(250);
-/// A sample may come a little early: the samples have their own clock.
-const EARLY: Duration = Duration::from_millis(20);
-
-/// Whether so much time has passed since a step, to the accuracy of the samples.
-fn has_passed(every: Duration, since: Option<Instant>, now: Instant) -> bool {
-    since.is_none_or(|since| now.saturating_duration_since(since) + EARLY >= every)
-}
 
 /// Starts the task of a worker thread. Must be called on that thread.
 pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {

@@ -32,6 +32,7 @@ pub(super) fn start(
     target: Box<dyn LogTarget>,
     notices: Logger,
 ) -> io::Result<()> {
+    stats.set_disk(target.disk());
     let writer = Writer {
         stats,
         target,

@@ -136,7 +136,7 @@ impl Dialer {
                     self.log_tls_change(&change, host, port);
                 }
                 // The gateway closes the connection of a failed handshake.
-                let tls_stream = tls_stream.inspect_err(|_| local_port.leave_in_time_wait())?;
+                let tls_stream = tls_stream.inspect_err(|_| local_port.keep_in_time_wait())?;
                 UpstreamStream::tls(tls_stream, local_port)
             }
         })

@@ -36,7 +36,7 @@ enum Transport {
 impl Drop for UpstreamStream {
     fn drop(&mut self) {
         if buffers::would_close_first(self.descriptor()) {
-            self.port.leave_in_time_wait();
+            self.port.keep_in_time_wait();
         }
     }
 }

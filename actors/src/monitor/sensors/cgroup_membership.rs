@@ -73,8 +73,8 @@ impl CgroupMembership {
     }
 }
 
-/// The hierarchy that has the controller, and the path of the process in it. On a hybrid system the unified hierarchy exists beside those of
-/// version 1 and does not have their controllers.
+/// The hierarchy that has the controller, and the path of the process in it. On a hybrid system the unified hierarchy exists beside
+/// those of version 1 and does not have their controllers.
 fn path_of(controller: Controller, cgroup: &str) -> Option<(CgroupVersion, PathBuf)> {
     let entries =
         || cgroup.lines().filter_map(|line| line.splitn(3, ':').collect::<Vec<_>>().try_into().ok());

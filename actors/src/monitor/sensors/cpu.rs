@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::monitor::measurement::{LimitSource, Measurement};
 use crate::monitor::sensors::cgroup_membership::{CgroupMembership, Controller};
-use crate::monitor::sensors::persistent_file::PersistentFile;
+use crate::monitor::sensors::persistent_file::{PersistentFile, read_once};
 use crate::monitor::sensors::throttling::{QuotaLevel, Throttling};
 
-/// Time between two looks for another cgroup.
+/// Time between two looks for another cgroup or another quota.
 const FIND_EVERY: Duration = Duration::from_secs(10);
 /// A share of the time is given in percent.
 pub(crate) const ALL_OF_THE_TIME: u64 = 100;
@@ -22,8 +22,6 @@ pub(crate) const ALL_OF_THE_TIME: u64 = 100;
 pub(crate) struct CpuSensors {
     /// `monitor.cpu_pressure_limit`, in percent.
     pressure_limit: Option<u8>,
-    cgroup: PersistentFile,
-    mountinfo: PersistentFile,
     found: Option<Instant>,
     /// `/proc/self/cgroup` when the files were found.
     cgroup_text: Option<String>,
@@ -36,8 +34,6 @@ impl CpuSensors {
     pub(crate) fn new(pressure_limit: Option<u8>) -> Self {
         Self {
             pressure_limit,
-            cgroup: PersistentFile::new("/proc/self/cgroup"),
-            mountinfo: PersistentFile::new("/proc/self/mountinfo"),
             found: None,
             cgroup_text: None,
             own_pressure: None,
@@ -49,10 +45,9 @@ impl CpuSensors {
     /// Reads the pressure and the throttling.
     pub(crate) fn read(&mut self, now: Instant) -> (Measurement, Measurement) {
         if self.found.is_none_or(|found| now.saturating_duration_since(found) >= FIND_EVERY) {
-            if self.find_cgroups().is_err() {
+            if self.find_cgroups().and_then(|()| self.throttling.find_quotas()).is_err() {
                 return (Measurement::UNKNOWN, Measurement::UNKNOWN);
             }
-            self.throttling.count_processors();
             self.found = Some(now);
         }
         let pressure = self.read_pressure().unwrap_or(Measurement::UNKNOWN);
@@ -62,11 +57,11 @@ impl CpuSensors {
 
     /// Opens the files of the process's cgroups, again if the process was moved.
     fn find_cgroups(&mut self) -> io::Result<()> {
-        let text = self.cgroup.read_if_present()?;
+        let text = read_once("/proc/self/cgroup")?;
         if self.found.is_some() && text == self.cgroup_text {
             return Ok(());
         }
-        let mountinfo = self.mountinfo.read_if_present()?.unwrap_or_default();
+        let mountinfo = read_once("/proc/self/mountinfo")?.unwrap_or_default();
         let find = |controller| CgroupMembership::find(controller, text.as_deref()?, &mountinfo);
         let own = find(Controller::Unified).and_then(|unified| unified.directories.into_iter().next());
         self.own_pressure = own.map(|own| PersistentFile::new(own.join("cpu.pressure")));

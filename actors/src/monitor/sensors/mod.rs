@@ -54,7 +54,7 @@ impl Sensors {
             memory: MemorySensor::open(config.memory_limit_bytes),
             descriptors: DescriptorSensor::open(config.descriptor_limit),
             slots,
-            ports: PortSensor::new(),
+            ports: PortSensor::default(),
             cpu: CpuSensors::new(config.cpu_pressure_limit),
             mailboxes: MailboxSensor::new(actors),
             log: LogCell::default(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::ephemeral_ports::{self, TIME_WAIT};
 use crate::monitor::measurement::{LimitSource, Measurement, Subject};
-use crate::monitor::sensors::persistent_file::PersistentFile;
+use crate::monitor::sensors::persistent_file::read_once;
 
 /// Time between two reads of the range. It belongs to the network namespace and rarely changes.
 const READ_EVERY: Duration = Duration::from_secs(10);
@@ -17,11 +17,8 @@ const READ_EVERY: Duration = Duration::from_secs(10);
 const REUSE_AFTER: Duration = Duration::from_secs(1);
 
 /// The sensor.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct PortSensor {
-    range: PersistentFile,
-    reserved: PersistentFile,
-    reuse: PersistentFile,
     limits: Option<PortLimits>,
     read: Option<Instant>,
 }
@@ -42,20 +39,9 @@ enum Reuse {
 }
 
 impl PortSensor {
-    pub(crate) fn new() -> Self {
-        let file = |name: &str| PersistentFile::new(format!("/proc/sys/net/ipv4/{name}"));
-        Self {
-            range: file("ip_local_port_range"),
-            reserved: file("ip_local_reserved_ports"),
-            reuse: file("tcp_tw_reuse"),
-            limits: None,
-            read: None,
-        }
-    }
-
     pub(crate) fn read(&mut self, now: Instant) -> Measurement {
         if self.read.is_none_or(|read| now.saturating_duration_since(read) >= READ_EVERY) {
-            match self.read_limits() {
+            match read_limits() {
                 Ok(limits) => (self.limits, self.read) = (limits, Some(now)),
                 Err(_) => return Measurement::UNKNOWN,
             }
@@ -68,15 +54,16 @@ impl PortSensor {
         let subject = busiest.map(|(to, _)| Subject::Destination(to));
         Measurement::known(used, limits.ports, LimitSource::PortRange).about(subject)
     }
+}
 
-    /// None if the system has no such files.
-    fn read_limits(&mut self) -> io::Result<Option<PortLimits>> {
-        let Some(range) = self.range.read_if_present()? else { return Ok(None) };
-        let reserved = self.reserved.read_if_present()?.unwrap_or_default();
-        let reuse = self.reuse.read_if_present()?.unwrap_or_default();
-        let ports = usable_ports(&range, &reserved).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Some(PortLimits { ports, reuse: Reuse::parse(&reuse) }))
-    }
+/// None if the system has no such files.
+fn read_limits() -> io::Result<Option<PortLimits>> {
+    let read = |name: &str| read_once(format!("/proc/sys/net/ipv4/{name}"));
+    let Some(range) = read("ip_local_port_range")? else { return Ok(None) };
+    let reserved = read("ip_local_reserved_ports")?.unwrap_or_default();
+    let reuse = read("tcp_tw_reuse")?.unwrap_or_default();
+    let ports = usable_ports(&range, &reserved).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Some(PortLimits { ports, reuse: Reuse::parse(&reuse) }))
 }
 
 impl Reuse {

@@ -4,14 +4,14 @@
 //! processors, so it is divided by the number of those that the process uses.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::monitor::measurement::{LimitSource, Measurement};
 use crate::monitor::sensors::cgroup_membership::CgroupVersion;
 use crate::monitor::sensors::cpu::ALL_OF_THE_TIME;
 use crate::monitor::sensors::fields::number;
-use crate::monitor::sensors::persistent_file::PersistentFile;
+use crate::monitor::sensors::persistent_file::{PersistentFile, read_once};
 
 /// The share is smoothed over this time.
 const SMOOTHED_OVER: Duration = Duration::from_secs(1);
@@ -23,12 +23,13 @@ pub(crate) struct Throttling {
     processors: u64,
 }
 
-/// One level of the hierarchy: its files stay open.
+/// One level of the hierarchy. Its statistics stay open if it has a quota.
 #[derive(Debug)]
 pub(crate) struct QuotaLevel {
     version: CgroupVersion,
-    quota: PersistentFile,
+    quota: PathBuf,
     stat: PersistentFile,
+    has_quota: bool,
     share: SmoothedShare,
 }
 
@@ -37,10 +38,11 @@ impl Throttling {
         Self { levels, processors: 1 }
     }
 
-    /// Finds the number of processors again, which follows the quota. Called from time to time, because it reads several files.
-    pub(crate) fn count_processors(&mut self) {
+    /// Finds the quotas again, and the number of processors, which follows them. Called from time to time, because it reads many files.
+    pub(crate) fn find_quotas(&mut self) -> io::Result<()> {
         self.processors =
             std::thread::available_parallelism().map_or(1, |count| u64::try_from(count.get()).unwrap_or(1));
+        self.levels.iter_mut().try_for_each(QuotaLevel::find_quota)
     }
 
     /// The highest share of all levels with a quota.
@@ -71,17 +73,23 @@ impl QuotaLevel {
         };
         Self {
             version,
-            quota: PersistentFile::new(directory.join(quota)),
+            quota: directory.join(quota),
             stat: PersistentFile::new(directory.join("cpu.stat")),
+            has_quota: false,
             share: SmoothedShare::default(),
         }
     }
 
+    fn find_quota(&mut self) -> io::Result<()> {
+        let quota = read_once(&self.quota)?;
+        self.has_quota =
+            quota.map_or(Ok(false), |text| has_quota(&text).ok_or(io::ErrorKind::InvalidData))?;
+        Ok(())
+    }
+
     /// The smoothed share in percent; none without a quota.
     fn read(&mut self, processors: u64, now: Instant) -> io::Result<Option<u64>> {
-        let quota = self.quota.read_if_present()?;
-        let has_quota = quota.map_or(Ok(false), |text| has_quota(&text).ok_or(io::ErrorKind::InvalidData))?;
-        let stat = if has_quota { self.stat.read_if_present()? } else { None };
+        let stat = if self.has_quota { self.stat.read_if_present()? } else { None };
         let Some(stat) = stat else {
             self.share = SmoothedShare::default();
             return Ok(None);

@@ -32,6 +32,13 @@ impl Drop for Directory {
 }
 
 fn throttling(version: CgroupVersion, directories: &[&Directory]) -> Throttling {
+    let mut sensor = unread(version, directories);
+    sensor.find_quotas().unwrap();
+    sensor.processors = 1;
+    sensor
+}
+
+fn unread(version: CgroupVersion, directories: &[&Directory]) -> Throttling {
     let levels = directories.iter().map(|directory| QuotaLevel::new(version, &directory.0)).collect();
     Throttling { levels, processors: 1 }
 }
@@ -117,7 +124,9 @@ fn the_level_that_throttles_most_counts() {
 fn malformed_files_are_unknown() {
     let read = |max: &str, stat: &str| {
         let directory = Directory::new("malformed", &[("cpu.max", max), ("cpu.stat", stat)]);
-        throttling(CgroupVersion::V2, &[&directory]).read(clock::now())
+        let mut sensor = unread(CgroupVersion::V2, &[&directory]);
+        sensor.find_quotas()?;
+        sensor.read(clock::now())
     };
     assert!(read("", "throttled_usec 1\n").is_err());
     assert!(read("many 100000\n", "throttled_usec 1\n").is_err());
