@@ -22,7 +22,7 @@ fn descriptors(readings: &Readings) -> u64 {
 }
 
 fn memory(readings: &Readings) -> MemoryUse {
-    readings.memory.clone().expect("the sensor failed")
+    readings.memory.expect("the sensor failed")
 }
 
 /// X1: limits are found
