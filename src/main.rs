@@ -90,7 +90,7 @@ async fn serve(
     raise_descriptor_limit(&log);
     let scheme = |is_tls| if is_tls { "https" } else { "http" };
     let scheme = (scheme(config.server.tls.files().is_some()), scheme(config.admin.tls.files().is_some()));
-    let mut running = Gateway::start(config, effective, log.clone(), control.stats())?;
+    let mut running = Gateway::start(config, effective, log.clone(), &control)?;
     if demo {
         cli::print_demo_help((scheme.0, running.address), (scheme.1, running.admin_address));
     }

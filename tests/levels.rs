@@ -177,7 +177,7 @@ async fn sensors_work_without_a_free_descriptor() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     prlimit(pid, Resource::Nofile, Rlimit { current: Some(10), maximum }).unwrap();
     // Longer than the last reading of a failed sensor stays valid.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     let found = status().await;
     let resources = &found["resources"];
     assert_eq!(resources["descriptors"]["limit"], 10, "{found}");

@@ -64,6 +64,7 @@ mod requirements;
 mod retries;
 mod retry_budget;
 mod s3_client;
+mod sensors;
 mod sessions;
 mod sizes;
 mod slow_clients;

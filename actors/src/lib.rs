@@ -15,6 +15,7 @@ mod client_waits;
 pub mod clock;
 mod count;
 pub mod descriptors;
+pub mod ephemeral_ports;
 mod events;
 mod intensity;
 mod launches;
@@ -51,9 +52,10 @@ pub use limiter::{
 };
 pub use mailbox::AskError;
 pub use monitor::{
-    Action, ActionEntry, ActionRule, ActionSet, ActionView, ClientAdmission, Comparison, InFlightSlot,
-    InForce, Level, LevelReason, LevelTransition, MemorySource, MemoryUse, MonitorHandle, MonitorRejection,
-    MonitorView, OverloadActions, Reading, Sensor, Shedding, system_memory_limit,
+    Action, ActionEntry, ActionRule, ActionSet, ActionView, ClientAdmission, Comparison, DiskSpace,
+    InFlightSlot, InForce, Level, LevelReason, LevelTransition, LimitSource, LogProbe, MemorySource,
+    MemoryUse, MonitorHandle, MonitorRejection, MonitorView, OverloadActions, Reading, ResourceView, Sensor,
+    Shedding, Subject, system_memory_limit,
 };
 pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,

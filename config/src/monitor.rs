@@ -31,8 +31,14 @@ section! {
         /// Watch `tidegate_file_descriptors_used`.
         pub descriptor_limit: Option<u64> =
             unset("descriptor_limit", whole(1..=1 << 30), "the limit of the system");
+        /// pressure stall information ("some avg10") of the processors that counts as full use; by default it causes no level
+        ///
+        /// Set it where the process has processors of its own. The thresholds above are then percentages of it, and the level is
+        /// `warning` at most. Watch `tidegate_resource_used{resource="cpu"}`.
+        pub cpu_pressure_limit: Option<u8> =
+            unset("cpu_pressure_limit", percent(1..=100), "none: CPU pressure causes no level");
         /// interval between two samples of the resources
-        pub interval: Duration = key("interval_ms", millis(10..=60_000), Duration::from_millis(250));
+        pub interval: Duration = key("interval_ms", millis(10..=60_000), Duration::from_millis(100));
         /// how long all samples must be below a level before the level falls
         pub dwell: Duration = key("dwell_ms", millis(0..=600_000), Duration::from_secs(2));
     }

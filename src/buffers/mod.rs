@@ -28,6 +28,6 @@ pub(crate) use metrics::BufferMetrics;
 pub(crate) use reserved_bytes::ReservedBytes;
 pub(crate) use sample::MemorySample;
 pub(crate) use socket::{BufferRetention, OpenSocket, SocketBuffers};
-pub(crate) use sockopt::start_small;
+pub(crate) use sockopt::{start_small, would_close_first};
 pub(crate) use transfer::{LARGE_BODY_BYTES, SMALL_BODY_BYTES, Transfer, TransferGate};
 pub(crate) use transfers::{Transfers, apply_sample};

@@ -74,6 +74,18 @@ pub(super) fn received_segment(socket: RawFd) -> u32 {
     if filled == size_of_val(&values) { values[5] } else { 0 }
 }
 
+/// States in which the peer has not closed its side: `tcpi_state` ESTABLISHED, FIN_WAIT1, FIN_WAIT2 (`include/net/tcp_states.h`).
+const OPEN_AT_PEER: [u8; 3] = [1, 4, 5];
+
+/// Whether closing this TCP socket leaves its port in TIME_WAIT: the peer has not closed its side, and no received bytes are unread, which
+/// would reset the connection (RFC 1122 4.2.2.13).
+pub(crate) fn would_close_first(socket: RawFd) -> bool {
+    let mut values = [0_u32; 1];
+    let filled = get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut values);
+    let [state, ..] = values[0].to_ne_bytes();
+    filled > 0 && OPEN_AT_PEER.contains(&state) && memory(socket).received_bytes == 0
+}
+
 /// Reads `SO_MEMINFO`.
 pub(super) fn memory(socket: RawFd) -> SocketMemory {
     let mut values = [0_u32; MEMORY_VALUES];
@@ -95,4 +107,35 @@ pub(super) fn memory(socket: RawFd) -> SocketMemory {
 pub(crate) fn start_small(socket: RawFd) {
     set_receive_buffer(socket, super::socket::RECEIVE_BYTES_MIN);
     lock_receive_buffer(socket, false);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    /// X1: a port stays in TIME_WAIT only on the side that closes first
+    #[test]
+    fn only_the_side_that_closes_first_keeps_its_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let pair = || {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, listener.accept().unwrap().0)
+        };
+        let (client, mut server) = pair();
+        assert!(would_close_first(client.as_raw_fd()));
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(would_close_first(client.as_raw_fd()), "half closed by this side");
+        assert_eq!(server.read(&mut [0; 8]).unwrap(), 0);
+        assert!(!would_close_first(server.as_raw_fd()), "the peer has closed");
+
+        let (client, mut server) = pair();
+        server.write_all(b"unread").unwrap();
+        client.peek(&mut [0; 8]).unwrap();
+        assert!(!would_close_first(client.as_raw_fd()), "unread bytes reset the connection");
+        assert!(!would_close_first(-1), "no socket");
+    }
 }

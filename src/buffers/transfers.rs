@@ -1,4 +1,4 @@
-//! The transfers of one worker, and their review with each sample of the monitor.
+//! The transfers of one worker, and their review after a sample of the monitor.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -75,8 +75,8 @@ impl Transfers {
     }
 }
 
-/// Applies one sample of the monitor: shrinks, pauses, resumes and cuts transfers. Returns the bytes that buffers gave up, or in shadow
-/// mode would have given up.
+/// Applies a sample of the monitor, four times a second or more often (`pressure`): shrinks, pauses, resumes and cuts transfers. Returns
+/// the bytes that buffers gave up, or in shadow mode would have given up.
 pub(crate) fn apply_sample(transfers: &Transfers, sample: MemorySample, now: Instant) -> u64 {
     transfers.budget.update(sample.limit_bytes, sample.shrinking != Some(InForce::Enforced));
     transfers.sweep_retained();

@@ -24,11 +24,11 @@ use crate::worker::worker_threads;
 /// Descriptors for the gateway's own calls (health checks, key sets, credentials) and for DNS lookups.
 const OWN_CALLS: u64 = 8;
 /// Open from the start under every configuration: the reserve, the listeners, the log, the admin thread, the monitor's files.
-const OPEN_AT_START: u64 = 56;
+const OPEN_AT_START: u64 = 58;
 /// Open from the start for each worker thread: its event queue and its wake-up.
 const OPEN_PER_WORKER: u64 = 4;
 /// Files that the monitor keeps open. It may not have opened them yet when the start counts.
-const MONITOR_FILES: u64 = 8;
+const MONITOR_FILES: u64 = 10;
 /// Open before listeners and threads start, besides the reserve: the standard streams, the event loop and the signal pipe.
 const OPEN_IN_MAIN: u64 = 13;
 /// Descriptors of a thread's event loop: two event queues, a wake-up, and the signal pipe.

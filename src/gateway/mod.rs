@@ -46,7 +46,7 @@ use crate::server::{
     AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
 };
 use crate::shortage::{ShortageMetrics, log_episodes};
-use crate::telemetry::log::LogStats;
+use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
@@ -106,7 +106,7 @@ impl Gateway {
         config: Config,
         effective: EffectiveConfig,
         log: Logger,
-        log_stats: Arc<LogStats>,
+        log_control: &LogControl,
     ) -> Result<RunningGateway, StartError> {
         DescriptorBudget::new(&config).check_start(&config)?;
         let (data_socket, admin_socket) = listen_both(&config)?;
@@ -118,6 +118,8 @@ impl Gateway {
         let decisions = Decisions::new(&config, worker_threads(&config), &log);
         let ActorSystem { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events())?;
+        actors.monitor.watch_log(Arc::new(log_control.clone()));
+        let log_stats = log_control.stats();
         decisions.set_actors(&actors);
         let metrics = RequestMetrics::register(&registry, &config, &log)?;
         let buffer_metrics = BufferMetrics::register(&registry)?;
@@ -125,15 +127,8 @@ impl Gateway {
         let accept_metrics = AcceptMetrics::register(&registry)?;
         let mut background_tasks = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
-        let intervals = [config.server.tls.reload_interval, config.admin.tls.reload_interval];
-        let mut reloads = Vec::new();
-        for (tls, every) in [&tls, &admin_tls].into_iter().zip(intervals) {
-            let Some(tls) = tls else { continue };
-            let requests = Arc::<Notify>::default();
-            reloads.push(Arc::clone(&requests));
-            let renewal = CertificateReload::new(tls, every, requests, log.clone(), tls_metrics.clone());
-            background_tasks.push(actix_rt::spawn(renewal.run()));
-        }
+        let reloads =
+            reload_certificates([&tls, &admin_tls], &config, &tls_metrics, &log, &mut background_tasks);
         let (tokens, renewal) = jwks_fetcher::token_verifier(&config)?.unzip();
         let renewal = renewal.flatten();
         let token_key_health = renewal.as_ref().map(|renewal| renewal.health());
@@ -180,6 +175,26 @@ impl Gateway {
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         Ok(RunningGateway { address, admin_address: admin, shared, server, open, reloads, background_tasks })
     }
+}
+
+/// Starts the tasks that reload the certificates of the data listener and of the admin listener. Each notification reloads one of them.
+fn reload_certificates(
+    both: [&Option<Arc<ServerTls>>; 2],
+    config: &Config,
+    metrics: &TlsMetrics,
+    log: &Logger,
+    background_tasks: &mut Vec<JoinHandle<()>>,
+) -> Vec<Arc<Notify>> {
+    let intervals = [config.server.tls.reload_interval, config.admin.tls.reload_interval];
+    let mut reloads = Vec::new();
+    for (tls, every) in both.into_iter().zip(intervals) {
+        let Some(tls) = tls else { continue };
+        let requests = Arc::<Notify>::default();
+        reloads.push(Arc::clone(&requests));
+        let renewal = CertificateReload::new(tls, every, requests, log.clone(), metrics.clone());
+        background_tasks.push(actix_rt::spawn(renewal.run()));
+    }
+    reloads
 }
 
 /// Binds the sockets of the data listener and of the admin listener.

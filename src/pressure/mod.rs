@@ -4,41 +4,59 @@
 //! module that owns the resource. A step must return soon, because it runs between the requests of its thread.
 
 mod collect;
+mod schedule;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tidegate_actors::{Action, MonitorHandle, MonitorView, OverloadActions, clock};
 use tokio::task::JoinHandle;
 
 use crate::buffers::{self, MemorySample};
 use crate::pressure::collect::CollectPlan;
+use crate::pressure::schedule::has_passed;
 use crate::worker::Worker;
+
+/// Time between two reviews of the transfers while memory is not short. Sockets that were idle for two reviews give up their large buffers.
+const REVIEW_EVERY: Duration = Duration::from_millis(250);
 
 /// Starts the task of a worker thread. Must be called on that thread.
 pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
     let worker = Rc::clone(worker);
     actix_rt::spawn(async move {
         let mut views = worker.shared.actors.monitor.subscribe();
-        let (mut plan, mut was_short) = (CollectPlan::default(), false);
+        let (mut plan, mut review) = (CollectPlan::default(), TransferReview::default());
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
-            was_short = shrink_buffers(&worker, &view, was_short);
+            let now = clock::now();
+            review.shrink_buffers(&worker, &view, now);
             close_idle(&worker, &view);
             // Last, so that memory which the other steps have freed is returned.
-            collect::collect_if_due(&mut plan, &view);
+            collect::collect_if_due(&mut plan, &view, now);
         }
     })
 }
 
-/// The action `receive_buffers`. Returns whether memory is short.
-fn shrink_buffers(worker: &Worker, view: &MonitorView, was_short: bool) -> bool {
-    let (shared, actions) = (&worker.shared, worker.shared.actors.monitor.actions());
-    let level = actions.rule(Action::ReceiveBuffers).on_level;
-    let memory = MemorySample::from_view(view, (&shared.config.monitor, level), was_short);
-    let freed_bytes = buffers::apply_sample(&worker.transfers, memory, clock::now());
-    touch(actions, Action::ReceiveBuffers, freed_bytes);
-    memory.is_short
+/// The reviews of the transfers of a worker thread.
+#[derive(Debug, Default)]
+struct TransferReview {
+    last: Option<Instant>,
+    was_short: bool,
+}
+
+impl TransferReview {
+    /// The action `receive_buffers`.
+    fn shrink_buffers(&mut self, worker: &Worker, view: &MonitorView, now: Instant) {
+        let (shared, actions) = (&worker.shared, worker.shared.actors.monitor.actions());
+        let level = actions.rule(Action::ReceiveBuffers).on_level;
+        let memory = MemorySample::from_view(view, (&shared.config.monitor, level), self.was_short);
+        if memory.is_short || self.was_short || has_passed(REVIEW_EVERY, self.last, now) {
+            touch(actions, Action::ReceiveBuffers, buffers::apply_sample(&worker.transfers, memory, now));
+            self.last = Some(now);
+        }
+        self.was_short = memory.is_short;
+    }
 }
 
 /// The action `idle_connections`.
@@ -67,7 +85,7 @@ pub(crate) fn start_without_clients(monitor: &MonitorHandle) -> JoinHandle<()> {
         let mut plan = CollectPlan::default();
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
-            collect::collect_if_due(&mut plan, &view);
+            collect::collect_if_due(&mut plan, &view, clock::now());
         }
     })
 }

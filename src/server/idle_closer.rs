@@ -3,7 +3,8 @@
 //! While the action `idle_connections` is in force and the descriptors are at or above the threshold of its level (`monitor.warning`),
 //! client connections close until the count is below the end of the level (`monitor.recover`), on all workers together. Those that have
 //! been idle longest close first. If too few are idle, idle upstream connections close as well. While the memory is at or above the
-//! threshold, each sample closes a part of the idle connections, because they hold buffers. Shadow mode counts each connection once.
+//! threshold, each sample closes a part of the idle connections, because they hold buffers; about half of them close in a second. Shadow
+//! mode counts each connection once.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ use crate::server::idle_connections::{IDLE_MIN, IdleConnections};
 
 /// Under memory pressure a connection that has been idle for less time stays open: its client is likely to use it again soon.
 const MEMORY_IDLE_MIN: Duration = Duration::from_secs(1);
-/// Under memory pressure each sample closes 1/8 of the idle connections.
-const MEMORY_SHARE: usize = 8;
+/// Under memory pressure a sample closes the part of the idle connections that its interval is of this time.
+const MEMORY_CLOSE_TIME: Duration = Duration::from_secs(2);
 
 /// Connections that the process must close for one sample of the monitor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,13 +31,10 @@ struct CloseTarget {
 }
 
 impl CloseTarget {
-    fn from_readings(readings: &[(&str, Reading)], config: &MonitorConfig, on_level: Level) -> Self {
-        let reading = |sensor: Sensor| {
-            let found = readings.iter().find(|(name, _)| *name == sensor.as_str());
-            match found {
-                Some(&(_, Reading::Known { used, limit })) if limit > 0 => Some((used, limit)),
-                _ => None,
-            }
+    fn from_readings(of: impl Fn(Sensor) -> Reading, config: &MonitorConfig, on_level: Level) -> Self {
+        let reading = |sensor: Sensor| match of(sensor) {
+            Reading::Known { used, limit } if limit > 0 => Some((used, limit)),
+            _ => None,
         };
         let begins_at = on_level.begins_at(config);
         let is_short = |(used, limit): (u64, u64)| is_over(used, limit, begins_at);
@@ -117,7 +115,7 @@ impl IdleCloser {
     ) -> IdleClosing {
         let target = match view.actions.check(Action::IdleConnections) {
             None => CloseTarget::default(),
-            Some(_) => CloseTarget::from_readings(&view.readings(), config, on_level),
+            Some(_) => CloseTarget::from_readings(|sensor| view.reading(sensor), config, on_level),
         };
         if view.actions.check(Action::IdleConnections) == Some(InForce::Shadow) {
             return self.count_clients((target, view.sampled), connections);
@@ -132,13 +130,15 @@ impl IdleCloser {
         connections: &IdleConnections,
     ) -> IdleClosing {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut last.sampled, sampled) == sampled {
+        if last.sampled == sampled {
             return IdleClosing::default();
         }
+        let interval = last.interval_until(sampled);
+        last.sampled = sampled;
         let now = clock::now();
         let mut clients = connections.count_oldest(target.for_descriptors, IDLE_MIN, now);
         if target.for_memory {
-            let count = connections.count().idle / MEMORY_SHARE + 1;
+            let count = part_to_close(connections.count().idle, interval);
             clients += connections.count_oldest(count, MEMORY_IDLE_MIN, now);
         }
         IdleClosing { clients, needs_upstreams: false }
@@ -160,6 +160,7 @@ impl IdleCloser {
         if last.sampled == sampled {
             return IdleClosing { clients: 0, needs_upstreams: last.needs_upstreams };
         }
+        let interval = last.interval_until(sampled);
         last.sampled = sampled;
         let mut closed = 0;
         last.needs_upstreams = false;
@@ -170,7 +171,7 @@ impl IdleCloser {
             closed += closing.newly_closing;
         }
         if target.for_memory {
-            let count = connections.count().idle / MEMORY_SHARE + 1;
+            let count = part_to_close(connections.count().idle, interval);
             let closing = connections.close_oldest(count, MEMORY_IDLE_MIN, clock::now());
             self.metrics.memory.inc_by(closing.newly_closing as u64);
             closed += closing.newly_closing;
@@ -180,7 +181,19 @@ impl IdleCloser {
     }
 }
 
+/// How many of the idle connections a sample closes after this interval.
+fn part_to_close(idle: usize, interval: Duration) -> usize {
+    let part = idle as u128 * interval.min(MEMORY_CLOSE_TIME).as_millis() / MEMORY_CLOSE_TIME.as_millis();
+    usize::try_from(part).unwrap_or(usize::MAX).saturating_add(1)
+}
+
 impl LastSample {
+    /// The time from the last sample to this one; nothing before the first.
+    fn interval_until(&self, sampled: Option<Instant>) -> Duration {
+        let both = self.sampled.zip(sampled);
+        both.map_or(Duration::ZERO, |(last, sampled)| sampled.saturating_duration_since(last))
+    }
+
     /// Logs the beginning and the end of an episode in which connections close.
     fn log_transition(&mut self, is_short: bool, closed: usize, log: &Logger) {
         match &mut self.closed_in_episode {
@@ -203,8 +216,8 @@ mod tests {
     use super::*;
 
     fn target(descriptors: Reading, memory: Reading) -> CloseTarget {
-        let readings = [(Sensor::Descriptors.as_str(), descriptors), (Sensor::Memory.as_str(), memory)];
-        CloseTarget::from_readings(&readings, &MonitorConfig::default(), Level::Warning)
+        let of = |sensor| if sensor == Sensor::Descriptors { descriptors } else { memory };
+        CloseTarget::from_readings(of, &MonitorConfig::default(), Level::Warning)
     }
 
     /// X8: at 80 % or more, enough connections close to get below 80 %; below it, none
@@ -213,6 +226,16 @@ mod tests {
         let of = |used| target(Reading::Known { used, limit: 200 }, Reading::Unknown).for_descriptors;
         assert_eq!((of(159), of(160), of(170), of(250)), (0, 1, 11, 91));
         assert_eq!(target(Reading::Unknown, Reading::Unknown), CloseTarget::default());
+    }
+
+    /// X8: the part is in proportion to the interval, so that the rate does not depend on `monitor.interval_ms`
+    #[test]
+    fn the_part_to_close_follows_the_interval() {
+        let millis = Duration::from_millis;
+        assert_eq!(part_to_close(800, millis(250)), 101);
+        assert_eq!(part_to_close(800, millis(100)), 41);
+        assert_eq!(part_to_close(800, Duration::from_secs(60)), 801);
+        assert_eq!((part_to_close(3, millis(100)), part_to_close(0, Duration::ZERO)), (1, 1));
     }
 
     /// X8: at 75 % of the memory idle connections close

@@ -62,7 +62,7 @@ class Hierarchy:
         own, mounts = pathlib.Path("/proc/self/cgroup").read_text(), pathlib.Path("/proc/self/mountinfo").read_text()
         unified = mounted(own, mounts, "cgroup2", None)
         if unified and "memory" in (unified / "cgroup.controllers").read_text().split():
-            delegate_memory(unified)
+            delegate(unified, "memory")
             return Hierarchy(2, unified)
         first = mounted(own, mounts, "cgroup", "memory")
         if first and first.is_dir():
@@ -81,23 +81,23 @@ class Hierarchy:
         return group
 
 
-def delegate_memory(parent):
-    """Enables the memory controller for children. A group with processes cannot have such children (the rule "no internal
+def delegate(parent, controller):
+    """Enables a controller for children. A group with processes cannot have such children (the rule "no internal
     processes"), unless it is the root: its processes move to a child of their own first."""
     control = parent / "cgroup.subtree_control"
-    if "memory" in control.read_text().split():
+    if controller in control.read_text().split():
         return
     try:
-        control.write_text("+memory")
+        control.write_text(f"+{controller}")
     except OSError as error:
         if error.errno != errno.EBUSY:
-            raise NoCgroup(f"cannot enable the memory controller in {control}: {error}") from error
+            raise NoCgroup(f"cannot enable the {controller} controller in {control}: {error}") from error
         leaf = parent / "tidegate-tests"
         leaf.mkdir(exist_ok=True)
         for pid in (parent / "cgroup.procs").read_text().split():
             with contextlib.suppress(ProcessLookupError):
                 (leaf / "cgroup.procs").write_text(pid)
-        control.write_text("+memory")
+        control.write_text(f"+{controller}")
 
 
 class MemoryCgroup:
@@ -205,6 +205,49 @@ class MemoryCgroupV2(MemoryCgroup):
 
     def oom_kills(self):
         return numbers(self.read("memory.events"))["oom_kill"]
+
+
+class CpuCgroup(MemoryCgroup):
+    """A CPU cgroup below the caller's own; version 2 if it has the CPU controller."""
+
+    PERIOD_US = 100_000
+
+    def __init__(self, path, version):
+        super().__init__(path)
+        self.version = version
+
+    @staticmethod
+    def create(name):
+        own, mounts = pathlib.Path("/proc/self/cgroup").read_text(), pathlib.Path("/proc/self/mountinfo").read_text()
+        unified = mounted(own, mounts, "cgroup2", None)
+        if unified and "cpu" in (unified / "cgroup.controllers").read_text().split():
+            delegate(unified, "cpu")
+            parent, version = unified, 2
+        else:
+            parent, version = mounted(own, mounts, "cgroup", "cpu"), 1
+        if not parent:
+            raise NoCgroup("the CPU controller is mounted neither as cgroup v1 nor as cgroup v2")
+        path = parent / name
+        try:
+            path.mkdir()
+        except OSError as error:
+            raise NoCgroup(f"cannot create {path}: {error}; run as root or in a delegated cgroup") from error
+        return CpuCgroup(path, version)
+
+    def set_quota(self, share):
+        """A share of one processor; none for no quota."""
+        quota = int(share * self.PERIOD_US) if share else None
+        if self.version == 2:
+            self.write("cpu.max", f"{quota or 'max'} {self.PERIOD_US}")
+        else:
+            self.write("cpu.cfs_quota_us", quota or -1)
+
+    def throttled(self):
+        """Periods in which the kernel held the group."""
+        return numbers(self.read("cpu.stat"))["nr_throttled"]
+
+    def oom_kills(self):
+        return 0
 
 
 class Eater:

@@ -26,6 +26,20 @@ fn lines(reader: BufReader<PipeReader>) -> Vec<String> {
     BufReader::new(reader.into_inner()).lines().map(Result::unwrap).collect()
 }
 
+/// The full log buffer is a reason for `warning` and for no higher level.
+async fn backlog_warns(gateway: &Gateway) {
+    let status = wait_for("the backlog of the log raises the level", || async {
+        let status = gateway.status().await;
+        status["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.starts_with("log_backlog at "))
+            .then_some(status)
+    })
+    .await;
+    let backlog = &status["resources"]["log_backlog"];
+    assert_eq!((&status["level"], &backlog["limit"]), (&"warning".into(), &(8 << 20).into()), "{status}");
+}
+
 /// X12, G4: a blocked log reader delays no request, and SIGTERM ends the gateway with 0
 async fn blocked(format: &str) -> (Gateway, BufReader<PipeReader>) {
     let upstream = Upstream::ok("x");
@@ -39,6 +53,7 @@ async fn blocked(format: &str) -> (Gateway, BufReader<PipeReader>) {
     let cause = log_cause(&gateway, "blocked").await;
     assert!(cause["since_ms"].as_u64().unwrap() >= 1000, "{cause}");
     assert_eq!(gateway.metric("log_write_failures_total{cause=\"blocked\"}").await, 1.0);
+    backlog_warns(&gateway).await;
     let lost = gateway.metrics().await;
     let lost: f64 = lost
         .lines()

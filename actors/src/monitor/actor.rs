@@ -9,6 +9,7 @@ use tidegate_config::MonitorConfig;
 
 use crate::actor_shell::{ActorShell, Component, MessageHandler};
 use crate::actor_stats::ActorStats;
+use crate::clock;
 use crate::count::BoundedCount;
 use crate::events::{ActorChange, ActorEvents};
 use crate::mailbox::ActorMessage;
@@ -16,7 +17,7 @@ use crate::monitor::clients::ClientTables;
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::metrics::MonitorMetrics;
 use crate::monitor::reading::Readings;
-use crate::monitor::sensors::Sensors;
+use crate::monitor::sensors::{LogCell, Sensors};
 use crate::monitor::stall_watch::StallWatch;
 use crate::monitor::state::{LevelTransition, LevelUpdate, MonitorState};
 use crate::monitor::view::{MonitorShared, MonitorView};
@@ -39,12 +40,19 @@ struct WatchedActor {
     stall_watch: StallWatch,
 }
 
+impl WatchedActor {
+    fn new(stats: Arc<ActorStats>) -> Self {
+        Self { stats, stall_watch: StallWatch::new() }
+    }
+}
+
 /// The component.
 pub(crate) struct Monitor {
     config: MonitorConfig,
     state: MonitorState,
     /// Opened at the start and kept over restarts: a restart may find no free descriptor.
     sensors: Arc<Mutex<Sensors>>,
+    log_cell: LogCell,
     pub(super) client_tables: ClientTables,
     watched: Vec<WatchedActor>,
     shared: Arc<MonitorShared>,
@@ -64,15 +72,15 @@ impl Monitor {
     ) -> Self {
         let state = MonitorState::new(&config, now);
         let shared = Arc::new(MonitorShared::new(&state, actions));
-        let watched =
-            watched.into_iter().map(|stats| WatchedActor { stats, stall_watch: StallWatch::new() }).collect();
-        let sensors = Arc::new(Mutex::new(Sensors::open(&config, slots)));
+        let sensors = Sensors::open(&config, slots, &watched);
+        let log_cell = sensors.log();
         Self {
             config,
             state,
-            sensors,
+            sensors: Arc::new(Mutex::new(sensors)),
+            log_cell,
             client_tables,
-            watched,
+            watched: watched.into_iter().map(WatchedActor::new).collect(),
             shared,
             metrics,
             log,
@@ -92,6 +100,11 @@ impl Monitor {
     fn publish(&self, sampled: Option<(Readings, Instant)>, now: Instant) {
         let rules = self.shared.actions().rules();
         self.shared.publish(MonitorView::from_state(&self.state, rules, sampled), now);
+    }
+
+    /// Where the log is set, once it is known.
+    pub(super) fn log_cell(&self) -> &LogCell {
+        &self.log_cell
     }
 
     fn check_stalls(&mut self, now: Instant) {
@@ -140,7 +153,7 @@ impl Component for Monitor {
     fn started(&mut self, ctx: &mut Context<ActorShell<Self>>) {
         // Read in the timer: a crash during a read leaves the state clean.
         let sensors = Arc::clone(&self.sensors);
-        let read = move || sensors.lock().unwrap_or_else(PoisonError::into_inner).read();
+        let read = move || sensors.lock().unwrap_or_else(PoisonError::into_inner).read(clock::now());
         let interval = self.config.interval;
         ctx.run_later(Duration::ZERO, move |shell, ctx| {
             shell.handle_timer(Sample(read()));
@@ -158,8 +171,8 @@ impl MessageHandler<Sample> for Monitor {
 
     fn apply(&mut self, Sample(readings): Sample, update: LevelUpdate, now: Instant) {
         let transition = self.state.apply(update);
-        self.publish(Some((readings, now)), now);
         self.metrics.sampled(&readings, self.state.level());
+        self.publish(Some((readings, now)), now);
         if let Some(transition) = &transition {
             self.report_transition(transition);
         }

@@ -20,10 +20,12 @@ use crate::monitor::actor::Sample;
 use crate::monitor::clients::ClientTables;
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::level::Level;
+use crate::monitor::log_probe::LogProbe;
 use crate::monitor::metrics::{ActionMetrics, MonitorMetrics};
 #[cfg(any(test, feature = "simulation"))]
 use crate::monitor::reading::{MemorySource, MemoryUse, Readings};
 use crate::monitor::reason::LevelReason;
+use crate::monitor::sensors::LogCell;
 use crate::monitor::view::{MonitorShared, MonitorView};
 
 /// Retry time of a shed request: long enough for a few samples.
@@ -111,6 +113,7 @@ pub struct MonitorHandle {
     pub(super) metrics: MonitorMetrics,
     /// How `concurrency.max_per_client` acts; none if it is off.
     pub(super) per_client: Option<InForce>,
+    log: LogCell,
 }
 
 impl MonitorHandle {
@@ -138,7 +141,8 @@ impl MonitorHandle {
             ActionMode::Shadow => Some(InForce::Shadow),
             ActionMode::Off => None,
         };
-        Ok((Self { mailbox, shared, actions, slots, metrics, per_client }, monitor))
+        let log = Arc::clone(monitor.log_cell());
+        Ok((Self { mailbox, shared, actions, slots, metrics, per_client, log }, monitor))
     }
 
     /// Acquires a slot.
@@ -256,6 +260,11 @@ impl MonitorHandle {
     /// Receives a new view with every sample (`monitor.interval_ms`).
     pub fn subscribe(&self) -> watch::Receiver<Arc<MonitorView>> {
         self.shared.subscribe()
+    }
+
+    /// Samples this log from now on. A later call has no effect.
+    pub fn watch_log(&self, log: Arc<dyn LogProbe>) {
+        let _ = self.log.set(log);
     }
 
     /// Requests that hold a slot.

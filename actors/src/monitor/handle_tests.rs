@@ -82,7 +82,7 @@ async fn the_first_sample_comes_at_once_and_exhaustion_sheds_with_its_reason() {
     assert!(!view.is_stale(now()));
     assert_eq!(view.switched_off().last(), Some(&"shed_requests"));
     assert!(
-        view.readings().into_iter().any(
+        view.readings().any(
             |(name, reading)| name == "descriptors" && matches!(reading, Reading::Known { limit: 1, .. })
         )
     );

@@ -40,7 +40,7 @@ impl Headroom {
 
     /// After a sample. `exhausted` is the share of the limit that may be used, in percent.
     pub(crate) fn with_sample(mut self, readings: &Readings, exhausted: u8, now: Instant) -> Self {
-        let (Some(memory), Reading::Known { used: in_flight, .. }) = (readings.memory, readings.in_flight)
+        let (Some(memory), Reading::Known { used: in_flight, .. }) = (&readings.memory, readings.in_flight)
         else {
             return Self::default();
         };

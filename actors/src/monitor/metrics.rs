@@ -5,6 +5,15 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 use crate::monitor::actions::{ACTIONS, Action};
 use crate::monitor::level::Level;
 use crate::monitor::reading::{Reading, Readings};
+use crate::monitor::sensor::Sensor;
+
+/// The gauges of one sensor.
+#[derive(Debug, Clone)]
+struct ResourceMetrics {
+    used: IntGauge,
+    limit: IntGauge,
+    unknown: IntGauge,
+}
 
 /// Set with each sample, except the requests in flight, which are read at each scrape.
 #[derive(Debug, Clone)]
@@ -17,6 +26,7 @@ pub(crate) struct MonitorMetrics {
     sockets: IntGauge,
     in_flight: IntGauge,
     level: IntGauge,
+    resources: Vec<ResourceMetrics>,
     pub(super) full: IntCounter,
     pub(super) shed: IntCounter,
     pub(super) client_full: IntCounter,
@@ -84,6 +94,7 @@ impl MonitorMetrics {
             )?,
             in_flight: IntGauge::new("requests_in_flight", "requests that hold a slot")?,
             level: IntGauge::new("degradation_level", "0 normal, 1 warning, 2 critical, 3 exhausted")?,
+            resources: resources(registry)?,
             full: IntCounter::new(
                 "concurrency_limit_rejections_total",
                 "requests refused because all slots were in use",
@@ -121,8 +132,15 @@ impl MonitorMetrics {
             set(&self.own_memory, memory.own_bytes);
             set(&self.sockets, memory.sockets_bytes);
         }
-        if let Reading::Known { used, .. } = readings.descriptors {
+        if let Reading::Known { used, .. } = readings.descriptors.reading {
             set(&self.descriptors, used);
+        }
+        for (metrics, reading) in self.resources.iter().zip(readings.in_order()) {
+            metrics.unknown.set(i64::from(reading.percent().is_none()));
+            if let Reading::Known { used, limit } = reading {
+                set(&metrics.used, used);
+                set(&metrics.limit, limit);
+            }
         }
         self.level.set(i64::from(level.number()));
     }
@@ -130,6 +148,25 @@ impl MonitorMetrics {
     pub(super) fn in_flight(&self, requests: usize) {
         self.in_flight.set(i64::try_from(requests).unwrap_or(i64::MAX));
     }
+}
+
+/// The gauges of all sensors, in the order of `Sensor::ALL`. All exist from the start, and are unknown until the first sample.
+fn resources(registry: &Registry) -> Result<Vec<ResourceMetrics>, prometheus::Error> {
+    let family = |name: &str, help: &str| {
+        let family = IntGaugeVec::new(Opts::new(name, help), &["resource"])?;
+        registry.register(Box::new(family.clone()))?;
+        Ok::<_, prometheus::Error>(family)
+    };
+    let used = family("resource_used", "use of a resource as the monitor last measured it, in its own unit")?;
+    let limit = family("resource_limit", "limit of the resource, in the same unit; 0 without a measurement")?;
+    let unknown = family("resource_unknown", "1 if the resource could not be measured in the last sample")?;
+    let gauges = |sensor: Sensor| {
+        let gauge = |family: &IntGaugeVec| family.with_label_values(&[sensor.as_str()]);
+        let gauges = ResourceMetrics { used: gauge(&used), limit: gauge(&limit), unknown: gauge(&unknown) };
+        gauges.unknown.set(1);
+        gauges
+    };
+    Ok(Sensor::ALL.into_iter().map(gauges).collect())
 }
 
 fn set(gauge: &IntGauge, value: u64) {

@@ -1,59 +1,24 @@
-//! Sensors and their readings: the input of the level machine.
+//! The readings of the sensors: the input of the level machine.
 
 use std::fmt;
 
-use crate::monitor::level::Level;
-
-/// A measured resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sensor {
-    /// This process's own share of the memory limit.
-    Memory,
-    /// Memory in use under the limit, by this process and by all others together.
-    MemoryTotal,
-    /// Open descriptors of this process.
-    Descriptors,
-    /// Requests in flight.
-    InFlight,
-}
-
-/// Number of sensors.
-pub(crate) const SENSORS: usize = 4;
-
-impl Sensor {
-    /// The word in the status document and in reasons.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::MemoryTotal => "memory_total",
-            Self::Descriptors => "descriptors",
-            Self::InFlight => "in_flight",
-        }
-    }
-
-    /// The highest level that the sensor may cause (X2). Memory of other processes only warns, because refusing requests frees none
-    /// of it. Requests in flight have a hard cap of their own.
-    pub(super) fn level_max(self) -> Level {
-        match self {
-            Self::Memory | Self::Descriptors => Level::Exhausted,
-            Self::MemoryTotal => Level::Warning,
-            Self::InFlight => Level::Critical,
-        }
-    }
-}
+use crate::monitor::measurement::{LimitSource, Measurement};
+use crate::monitor::sensor::SENSORS;
 
 /// One reading of a sensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
     /// The sensor answered.
     Known {
-        /// In the sensor's unit: bytes, descriptors or requests.
+        /// In the sensor's unit.
         used: u64,
         /// In the sensor's unit.
         limit: u64,
     },
     /// The sensor failed, or there is no limit.
     Unknown,
+    /// This system or this configuration has nothing to measure; the reason. It is no fault of the sensor.
+    Absent(&'static str),
 }
 
 impl Reading {
@@ -62,7 +27,7 @@ impl Reading {
     pub fn percent(self) -> Option<f64> {
         match self {
             Self::Known { used, limit } if limit > 0 => Some(used as f64 * 100.0 / limit as f64),
-            Self::Known { .. } | Self::Unknown => None,
+            Self::Known { .. } | Self::Unknown | Self::Absent(_) => None,
         }
     }
 }
@@ -92,6 +57,17 @@ impl MemorySource {
     }
 }
 
+impl From<MemorySource> for LimitSource {
+    fn from(source: MemorySource) -> Self {
+        match source {
+            MemorySource::CgroupV1 => Self::MemoryCgroupV1,
+            MemorySource::CgroupV2 => Self::MemoryCgroupV2,
+            MemorySource::Host => Self::HostMemory,
+            MemorySource::Configured => Self::MemoryKey,
+        }
+    }
+}
+
 impl fmt::Display for MemorySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -117,32 +93,86 @@ pub struct MemoryUse {
     pub source: MemorySource,
 }
 
+impl MemoryUse {
+    /// The own share against its limit.
+    fn own(&self) -> Reading {
+        Reading::Known { used: self.own_bytes, limit: self.own_limit_bytes }
+    }
+
+    /// All use against the tightest limit.
+    fn total(&self) -> Reading {
+        Reading::Known { used: self.used_bytes, limit: self.limit_bytes }
+    }
+}
+
 /// One sample: a reading of every sensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Readings {
     pub(crate) memory: Option<MemoryUse>,
-    pub(crate) descriptors: Reading,
+    pub(crate) descriptors: Measurement,
     pub(crate) in_flight: Reading,
+    pub(crate) ephemeral_ports: Measurement,
+    pub(crate) cpu: Measurement,
+    pub(crate) cpu_throttled: Measurement,
+    pub(crate) mailbox_depth: Measurement,
+    pub(crate) log_backlog: Measurement,
+    pub(crate) log_disk: Measurement,
 }
 
 impl Readings {
     /// Before the first sample.
-    pub(crate) const NONE: Self =
-        Self { memory: None, descriptors: Reading::Unknown, in_flight: Reading::Unknown };
+    pub(crate) const NONE: Self = Self {
+        memory: None,
+        descriptors: Measurement::UNKNOWN,
+        in_flight: Reading::Unknown,
+        ephemeral_ports: Measurement::UNKNOWN,
+        cpu: Measurement::UNKNOWN,
+        cpu_throttled: Measurement::UNKNOWN,
+        mailbox_depth: Measurement::UNKNOWN,
+        log_backlog: Measurement::UNKNOWN,
+        log_disk: Measurement::UNKNOWN,
+    };
 
-    pub(super) fn by_sensor(&self) -> [(Sensor, Reading); SENSORS] {
-        let Self { memory, descriptors, in_flight } = *self;
-        let known = |used: fn(&MemoryUse) -> u64, limit: fn(&MemoryUse) -> u64| {
-            memory.as_ref().map_or(Reading::Unknown, |memory| Reading::Known {
-                used: used(memory),
-                limit: limit(memory),
-            })
+    /// The readings in the order of `Sensor::ALL`.
+    pub(super) fn in_order(&self) -> [Reading; SENSORS] {
+        let memory = self.memory.as_ref();
+        let own = memory.map_or(Reading::Unknown, MemoryUse::own);
+        let total = memory.map_or(Reading::Unknown, MemoryUse::total);
+        [
+            own,
+            total,
+            self.descriptors.reading,
+            self.in_flight,
+            self.ephemeral_ports.reading,
+            self.cpu.reading,
+            self.cpu_throttled.reading,
+            self.mailbox_depth.reading,
+            self.log_backlog.reading,
+            self.log_disk.reading,
+        ]
+    }
+
+    /// The measurements in the order of `Sensor::ALL`.
+    pub(super) fn measurements(&self) -> [Measurement; SENSORS] {
+        let source = self.memory.as_ref().map(|memory| memory.source.into());
+        let of_memory = |reading| Measurement { reading, limit_source: source, ..Measurement::UNKNOWN };
+        let [own, total, ..] = self.in_order();
+        let in_flight = Measurement {
+            reading: self.in_flight,
+            limit_source: Some(LimitSource::Slots),
+            ..Measurement::UNKNOWN
         };
         [
-            (Sensor::Memory, known(|memory| memory.own_bytes, |memory| memory.own_limit_bytes)),
-            (Sensor::MemoryTotal, known(|memory| memory.used_bytes, |memory| memory.limit_bytes)),
-            (Sensor::Descriptors, descriptors),
-            (Sensor::InFlight, in_flight),
+            of_memory(own),
+            of_memory(total),
+            self.descriptors.clone(),
+            in_flight,
+            self.ephemeral_ports.clone(),
+            self.cpu.clone(),
+            self.cpu_throttled.clone(),
+            self.mailbox_depth.clone(),
+            self.log_backlog.clone(),
+            self.log_disk.clone(),
         ]
     }
 
@@ -151,7 +181,7 @@ impl Readings {
     /// This is a lower bound: each request in flight is counted with as much memory as it may hold, and all socket buffers are counted
     /// as theirs.
     pub(super) fn memory_left_by_refusing(&self) -> Option<f64> {
-        let memory = self.memory?;
+        let memory = self.memory.as_ref()?;
         let Reading::Known { used: in_flight, .. } = self.in_flight else { return None };
         let sockets = if in_flight == 0 { 0 } else { memory.sockets_bytes };
         let relief = in_flight.saturating_mul(REQUEST_BYTES_MAX).saturating_add(sockets);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::monitor::reading::Sensor;
+use crate::monitor::sensor::Sensor;
 
 /// How a reading stood to the threshold when the level changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

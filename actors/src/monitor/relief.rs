@@ -1,13 +1,13 @@
 //! Whether fewer requests would lower the level (X8), as a pure state machine.
 //!
-//! Only a sensor that requests raise can be lowered by refusing them: descriptors, requests in flight, and memory if requests in flight
-//! hold enough of it. Memory of other processes, and memory that no request holds, refuse nothing. Like a level, relief holds for the
-//! dwell time after the last sample that needed it.
+//! Only a sensor that requests raise can be lowered by refusing them: memory counts if requests in flight hold enough of it. Memory of
+//! other processes, memory that no request holds, and a full disk refuse nothing. Like a level, relief holds for the dwell time after the
+//! last sample that needed it.
 
 use std::time::{Duration, Instant};
 
 use crate::monitor::level::{Level, LevelThresholds};
-use crate::monitor::reading::Sensor;
+use crate::monitor::sensor::Sensor;
 
 /// Levels above normal.
 const RAISED: [Level; 3] = [Level::Warning, Level::Critical, Level::Exhausted];
@@ -53,8 +53,14 @@ impl Relief {
                 let kept = thresholds.level_kept(pressure.percent).min(step.before);
                 let is_raised_by_requests = match pressure.sensor {
                     Sensor::Memory => left.is_none_or(|percent| thresholds.level_kept(percent) < level),
-                    Sensor::MemoryTotal => false,
-                    Sensor::Descriptors | Sensor::InFlight => true,
+                    Sensor::MemoryTotal | Sensor::LogDisk => false,
+                    Sensor::Descriptors
+                    | Sensor::InFlight
+                    | Sensor::EphemeralPorts
+                    | Sensor::Cpu
+                    | Sensor::CpuThrottled
+                    | Sensor::MailboxDepth
+                    | Sensor::LogBacklog => true,
                 };
                 is_raised_by_requests && entered.max(kept).min(pressure.level_max) >= level
             };

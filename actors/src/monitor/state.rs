@@ -12,14 +12,17 @@ use tidegate_config::MonitorConfig;
 
 use crate::monitor::headroom::Headroom;
 use crate::monitor::level::{Level, LevelThresholds};
-use crate::monitor::reading::{Readings, SENSORS, Sensor};
+use crate::monitor::reading::Readings;
 use crate::monitor::reason::{Comparison, LevelReason};
 use crate::monitor::relief::{LevelStep, Relief, SensorPressure};
+use crate::monitor::sensor::{SENSORS, Sensor};
 
 /// Length of the history.
 const TRANSITIONS_MAX: usize = 64;
-/// Number of intervals in which the last reading of a failed sensor still counts.
+/// The last reading of a failed sensor still counts for this number of intervals, and at least for `STALE_MIN`.
 const STALE_INTERVALS: u32 = 4;
+/// A thread that has to wait for a processor may miss some short intervals.
+const STALE_MIN: Duration = Duration::from_secs(1);
 
 /// One change of the level.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,6 +73,8 @@ pub(crate) struct MonitorState {
     thresholds: LevelThresholds,
     dwell: Duration,
     stale_after: Duration,
+    /// Without `monitor.cpu_pressure_limit` CPU pressure causes no level: a busy host is not an overloaded gateway.
+    rates_cpu_pressure: bool,
     level: Level,
     since: Instant,
     reason: Option<LevelReason>,
@@ -86,7 +91,8 @@ impl MonitorState {
         Self {
             thresholds: LevelThresholds::from(config),
             dwell: config.dwell,
-            stale_after: config.interval.saturating_mul(STALE_INTERVALS),
+            stale_after: config.interval.saturating_mul(STALE_INTERVALS).max(STALE_MIN),
+            rates_cpu_pressure: config.cpu_pressure_limit.is_some(),
             level: Level::Normal,
             since: now,
             reason: None,
@@ -200,15 +206,21 @@ impl MonitorState {
         self.stale_after
     }
 
+    /// The highest level that a sensor may cause with this configuration.
+    pub(crate) fn level_max(&self, sensor: Sensor) -> Level {
+        if sensor == Sensor::Cpu && !self.rates_cpu_pressure { Level::Normal } else { sensor.level_max() }
+    }
+
     fn last_readings(&self, readings: &Readings, now: Instant) -> [Option<LastReading>; SENSORS] {
         let mut last = self.last;
         let left = readings.memory_left_by_refusing();
         let refusing_helps =
             left.is_none_or(|percent| self.thresholds.level_kept(percent) < Level::Exhausted);
-        for (last, (sensor, reading)) in last.iter_mut().zip(readings.by_sensor()) {
+        let sensors = Sensor::ALL.into_iter().zip(readings.in_order());
+        for (last, (sensor, reading)) in last.iter_mut().zip(sensors) {
             let level_max = match sensor {
                 Sensor::Memory if !refusing_helps => Level::Critical,
-                _ => sensor.level_max(),
+                _ => self.level_max(sensor),
             };
             *last = match reading.percent() {
                 Some(percent) => Some(LastReading { sensor, percent, level_max, at: now }),
@@ -295,3 +307,7 @@ fn level_of(last: &[Option<LastReading>; SENSORS], rate: impl Fn(f64) -> Level) 
 #[cfg(test)]
 #[path = "state_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "noise_tests.rs"]
+mod noise_tests;

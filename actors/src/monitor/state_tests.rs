@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
+use crate::monitor::measurement::{LimitSource, Measurement};
 use crate::monitor::reading::{MemorySource, MemoryUse, Reading};
 
 const DWELL: Duration = Duration::from_secs(2);
@@ -20,8 +21,8 @@ fn config() -> MonitorConfig {
     }
 }
 
-fn known(used: u64) -> Reading {
-    Reading::Known { used, limit: 100 }
+fn known(used: u64) -> Measurement {
+    Measurement::known(used, 100, LimitSource::OpenFiles)
 }
 
 const MIB: u64 = 1 << 20;
@@ -43,7 +44,7 @@ fn shared_memory(own: u64, others: u64) -> Option<MemoryUse> {
 /// Own memory in percent, held by many requests.
 fn memory(used: u64) -> Readings {
     let in_flight = Reading::Known { used: 1000, limit: 10_000 };
-    Readings { memory: shared_memory(used, 0), descriptors: known(1), in_flight }
+    Readings { memory: shared_memory(used, 0), descriptors: known(1), in_flight, ..Readings::NONE }
 }
 
 fn sample(state: &mut MonitorState, readings: Readings, now: Instant) -> Option<LevelTransition> {
@@ -110,9 +111,9 @@ fn a_level_is_held_before_it_falls_but_not_before_it_rises() {
 #[test]
 fn requests_in_flight_never_exhaust() {
     let t0 = clock::now();
-    let full = Readings { in_flight: known(100), ..memory(1) };
+    let full = Readings { in_flight: Reading::Known { used: 100, limit: 100 }, ..memory(1) };
     let mut state = MonitorState::new(&config(), t0);
-    let transition = sample(&mut state, full, t0).unwrap();
+    let transition = sample(&mut state, full.clone(), t0).unwrap();
     assert_eq!(transition.to, Level::Critical);
     let comparison = Comparison::Reached;
     let expected = LevelReason { sensor: Sensor::InFlight, percent: Some(100.0), threshold: 90, comparison };
@@ -131,13 +132,13 @@ fn requests_in_flight_never_exhaust() {
 
 /// X4: a sensor that fails or goes stale never sheds by itself
 #[test]
-fn an_unknown_reading_is_ignored_after_four_intervals() {
+fn an_unknown_reading_is_ignored_after_a_second() {
     let t0 = clock::now();
     let mut state = MonitorState::new(&MonitorConfig { dwell: Duration::ZERO, ..config() }, t0);
     assert_eq!(sample(&mut state, Readings::NONE, t0), None, "unknown raises nothing");
     sample(&mut state, memory(99), t0);
     let gone = Readings { memory: None, ..memory(0) };
-    assert_eq!(sample(&mut state, gone, t0 + Duration::from_millis(999)), None);
+    assert_eq!(sample(&mut state, gone.clone(), t0 + Duration::from_millis(999)), None);
     let transition = sample(&mut state, gone, t0 + Duration::from_secs(1)).unwrap();
     assert_eq!((transition.from, transition.to), (Level::Exhausted, Level::Normal));
 }
@@ -147,7 +148,8 @@ fn an_unknown_reading_is_ignored_after_four_intervals() {
 fn a_limit_of_nothing_is_unknown() {
     let t0 = clock::now();
     let mut state = MonitorState::new(&config(), t0);
-    let unlimited = Readings { descriptors: Reading::Known { used: 7, limit: 0 }, ..Readings::NONE };
+    let unlimited =
+        Readings { descriptors: Measurement::known(7, 0, LimitSource::OpenFiles), ..Readings::NONE };
     assert_eq!(sample(&mut state, unlimited, t0), None);
 }
 
@@ -197,8 +199,8 @@ proptest! {
             now += Duration::from_millis(ms);
             let readings = Readings {
                 memory: used.and_then(|used| shared_memory(used, 0)),
-                descriptors: Reading::Unknown,
                 in_flight: Reading::Known { used: in_flight * 100, limit: 10_000 },
+                ..Readings::NONE
             };
             let left_by_refusing = used.unwrap_or(0).saturating_sub(in_flight * 10);
             let cap = if left_by_refusing >= 90 { Level::Critical } else { Level::Exhausted };
@@ -233,8 +235,8 @@ proptest! {
         let mut state = MonitorState::new(&config(), now);
         let with = |used: u64, requests: u64| Readings {
             memory: shared_memory(used, 0),
-            descriptors: Reading::Unknown,
             in_flight: Reading::Known { used: requests, limit: 10_000 },
+            ..Readings::NONE
         };
         for (ms, used, requests) in before {
             now += Duration::from_millis(ms);
@@ -313,14 +315,18 @@ fn a_critical_level_refuses_only_with_relief() {
     };
     let none_in_flight = Reading::Known { used: 0, limit: 10_000 };
     let held_by_none = Readings { in_flight: none_in_flight, ..memory(92) };
-    assert!(!after(held_by_none).relief().may_end(Level::Critical));
+    assert!(!after(held_by_none.clone()).relief().may_end(Level::Critical));
     assert!(after(memory(92)).relief().may_end(Level::Critical));
-    assert!(after(Readings { in_flight: known(92), ..memory(10) }).relief().may_end(Level::Critical));
+    assert!(
+        after(Readings { in_flight: Reading::Known { used: 92, limit: 100 }, ..memory(10) })
+            .relief()
+            .may_end(Level::Critical)
+    );
     let mut state = after(Readings { descriptors: known(92), ..memory(10) });
     assert!(state.relief().may_end(Level::Critical) && !state.relief().may_end(Level::Exhausted));
     // The memory keeps the level, but refusals would not lower it.
     for (at, may_refuse) in [(DWELL / 2, true), (DWELL, false)] {
-        sample(&mut state, held_by_none, t0 + at);
+        sample(&mut state, held_by_none.clone(), t0 + at);
         assert_eq!((state.level(), state.relief().may_end(Level::Critical)), (Level::Critical, may_refuse));
     }
 }

@@ -10,9 +10,11 @@ use tokio::sync::watch;
 use crate::monitor::actions::{ActionRules, ActionSet};
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::level::Level;
-use crate::monitor::reading::{MemoryUse, Reading, Readings, SENSORS, Sensor};
+use crate::monitor::measurement::{LimitSource, Measurement, Subject};
+use crate::monitor::reading::{MemoryUse, Reading, Readings};
 use crate::monitor::reason::LevelReason;
 use crate::monitor::relief::Relief;
+use crate::monitor::sensor::{SENSORS, Sensor};
 use crate::monitor::state::{LevelTransition, MonitorState};
 
 /// A snapshot of the monitor.
@@ -34,7 +36,27 @@ pub struct MonitorView {
     pub actions: ActionSet,
     pub(super) relief: Relief,
     readings: Readings,
+    levels_max: [Level; SENSORS],
     stale_after: Duration,
+}
+
+/// A resource at a time.
+#[derive(Debug, Clone)]
+pub struct ResourceView {
+    /// The sensor.
+    pub sensor: Sensor,
+    /// The highest level that it may cause with this configuration.
+    pub level_max: Level,
+    /// Its reading; unknown if it is too old.
+    pub reading: Reading,
+    /// Where the limit comes from; none without a limit.
+    pub limit_source: Option<LimitSource>,
+    /// What was measured, where there are several of a kind.
+    pub subject: Option<Subject>,
+    /// The age of the last sample; none before the first one.
+    pub age: Option<Duration>,
+    /// The sensors have not been read lately.
+    pub is_stale: bool,
 }
 
 impl MonitorView {
@@ -48,32 +70,53 @@ impl MonitorView {
             level: state.level(),
             since: state.since(),
             reason: state.reason(),
-            sampled: sampled.map(|(_, at)| at),
+            sampled: sampled.as_ref().map(|(_, at)| *at),
             transitions: state.transitions(),
             in_flight_max: state.in_flight_max(),
             actions: rules.in_force(state.level(), |level| relief.may_end(level)),
             relief,
             readings: sampled.map_or(Readings::NONE, |(readings, _)| readings),
+            levels_max: Sensor::ALL.map(|sensor| state.level_max(sensor)),
             stale_after: state.stale_after(),
         }
     }
 
     /// The readings of the last sample, by the name of the sensor.
-    pub fn readings(&self) -> [(&'static str, Reading); SENSORS] {
-        self.readings.by_sensor().map(|(sensor, reading)| (sensor.as_str(), reading))
+    pub fn readings(&self) -> impl Iterator<Item = (&'static str, Reading)> {
+        Sensor::ALL.into_iter().map(Sensor::as_str).zip(self.readings.in_order())
+    }
+
+    /// The last reading of a sensor.
+    pub fn reading(&self, sensor: Sensor) -> Reading {
+        let mut readings = Sensor::ALL.into_iter().zip(self.readings.in_order());
+        readings.find(|(each, _)| *each == sensor).map_or(Reading::Unknown, |(_, reading)| reading)
+    }
+
+    /// The resources as they are known at this time. After a pause of the samples all are unknown, although the last level holds.
+    pub fn resources(&self, now: Instant) -> impl Iterator<Item = ResourceView> {
+        let measurements = Sensor::ALL.into_iter().zip(self.levels_max).zip(self.readings.measurements());
+        let (is_stale, sampled) = (self.is_stale(now), self.sampled);
+        measurements.map(move |((sensor, level_max), measurement)| {
+            let Measurement { reading, limit_source, subject, taken } = measurement;
+            let reading = match reading {
+                Reading::Known { .. } if is_stale => Reading::Unknown,
+                reading => reading,
+            };
+            let age = taken.or(sampled).map(|at| now.saturating_duration_since(at));
+            ResourceView { sensor, level_max, reading, limit_source, subject, age, is_stale }
+        })
     }
 
     /// The pressure on a resource in the last sample, in percent of its limit; none if it is unknown.
     pub fn pressure_percent(&self, sensor: Sensor) -> Option<f64> {
-        let mut readings = self.readings.by_sensor().into_iter();
-        readings.find(|(each, _)| *each == sensor).and_then(|(_, reading)| reading.percent())
+        self.reading(sensor).percent()
     }
 
     /// Requests in flight in the last sample; none if they are unknown.
     pub fn in_flight(&self) -> Option<u64> {
         match self.readings.in_flight {
             Reading::Known { used, .. } => Some(used),
-            Reading::Unknown => None,
+            Reading::Unknown | Reading::Absent(_) => None,
         }
     }
 
@@ -87,7 +130,7 @@ impl MonitorView {
         self.actions.enforced().map(|action| action.entry().name).collect()
     }
 
-    /// Whether the last sample is older than four intervals: the level is only the last known one (S4).
+    /// Whether the last sample is older than four intervals, and than a second: the level is only the last known one (S4).
     pub fn is_stale(&self, now: Instant) -> bool {
         self.sampled.is_none_or(|sampled| now.saturating_duration_since(sampled) >= self.stale_after)
     }

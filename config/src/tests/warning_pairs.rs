@@ -168,8 +168,8 @@ const OF_THE_PROCESS: &[(&str, &str)] = &[
          gets `busy` from a full mailbox (from t.toml); raise it, or lower server.max_concurrent_requests",
     ),
     (
-        "monitor.dwell_ms = 249",
-        "monitor.dwell_ms: 249 ms has no effect: it is below monitor.interval_ms (250 ms, default), so one sample lowers the \
+        "monitor.dwell_ms = 99",
+        "monitor.dwell_ms: 99 ms has no effect: it is below monitor.interval_ms (100 ms, default), so one sample lowers the \
          level (from t.toml); raise it, or set it to 0",
     ),
     (

@@ -163,7 +163,6 @@ fn level(shared: &Shared, now: Instant) -> LevelInput {
         unknown: match view.sampled {
             Some(_) => view
                 .readings()
-                .into_iter()
                 .filter(|(_, reading)| *reading == Reading::Unknown)
                 .map(|(name, _)| name)
                 .collect(),

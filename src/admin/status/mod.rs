@@ -19,7 +19,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
     ActorStats, ActorStatus, BreakerView, CredentialState, CredentialView, EndpointState, EndpointView,
-    FailureKind, LimitCause, LimitView, LimiterReport, MemoryUse, MonitorView, Reading, SessionsReport,
+    FailureKind, LimitCause, LimitSource, LimitView, LimiterReport, MemoryUse, MonitorView, Reading,
+    ResourceView, SessionsReport,
 };
 
 use crate::degradation::cause::{Cause, CauseEvent};
@@ -113,18 +114,8 @@ fn parts(
 
 fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
     let view = shared.actors.monitor.view();
-    let reading = |reading: &Reading| match reading {
-        Reading::Known { used, limit } => json!({
-            "used": used, "limit": limit, "pressure": round(*used as f64 / (*limit).max(1) as f64) }),
-        Reading::Unknown => json!({ "unknown": true }),
-    };
-    let mut resources = Map::new();
-    for (name, value) in view.readings() {
-        let mut value = reading(&value);
-        value["age_ms"] =
-            view.sampled.map_or(Value::Null, |sampled| millis(now.saturating_duration_since(sampled)).into());
-        resources.insert(name.to_owned(), value);
-    }
+    let resources: Map<String, Value> =
+        view.resources(now).map(|of| (of.sensor.as_str().to_owned(), resource(&of))).collect();
     let transitions: Vec<Value> = view
         .transitions
         .iter()
@@ -144,6 +135,25 @@ fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {
     document.insert("memory".to_owned(), view.memory().map_or(Value::Null, |of| memory(of, &view)));
     document.insert("transitions".to_owned(), transitions.into());
     document
+}
+
+/// A resource with its limit, or the reason why it is unknown.
+fn resource(of: &ResourceView) -> Value {
+    let mut value = match of.reading {
+        Reading::Known { used, limit } => json!({
+            "used": used, "limit": limit, "pressure": round(used as f64 / limit.max(1) as f64) }),
+        Reading::Unknown if of.is_stale => {
+            json!({ "unknown": true, "why": "the sensors were not read lately" })
+        }
+        Reading::Unknown => json!({ "unknown": true, "why": "the sensor failed" }),
+        Reading::Absent(why) => json!({ "unknown": true, "why": why }),
+    };
+    value["unit"] = of.sensor.unit().into();
+    value["limit_source"] = of.limit_source.map(LimitSource::as_str).into();
+    value["subject"] = of.subject.as_ref().map(ToString::to_string).into();
+    value["level_max"] = of.level_max.as_str().into();
+    value["age_ms"] = of.age.map(millis).into();
+    value
 }
 
 /// Memory as the kernel counts it for the OOM kill, and the resident set.

@@ -75,7 +75,7 @@ impl BufferSide {
 /// How long a socket keeps the size of its receive buffer after a large body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BufferRetention {
-    /// At most a medium size, until it was idle for two samples: a client's connection.
+    /// At most a medium size, until it was idle for two reviews: a client's connection.
     UntilIdle,
     /// A medium size, or a large one while most of the budget is free, with its reservation, until the connection closes: an upstream
     /// connection, which many clients share.

@@ -39,7 +39,7 @@ impl SocketBuffers {
         }
     }
 
-    /// Whether this direction has a size that it keeps only until the connection was idle for two samples (0.5 s).
+    /// Whether this direction has a size that it keeps only until the connection was idle for two reviews (0.5 s).
     fn retains_idle_in(&self, direction: Direction) -> bool {
         let is_temporary = direction == Direction::Send || self.retention == BufferRetention::UntilIdle;
         is_temporary && self.size(direction) > BufferSize::Small && !self.is_used(direction)

@@ -228,7 +228,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         name: "sensors_stale",
         severity: Degraded,
         scope: Process,
-        meaning: "the sensors have not been read for four intervals",
+        meaning: "the sensors have not been read for a second, or four intervals if that is longer",
         effect: "the level is the last known one; overload is not detected",
         refusals: &[],
         ends_when: "the sensors are read again",

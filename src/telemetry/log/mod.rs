@@ -11,6 +11,7 @@ mod stats;
 mod watchdog;
 mod writer;
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use std::time::Duration;
 
 use slog::{Drain, Level, Logger, o};
 use thiserror::Error;
+use tidegate_actors::{DiskSpace, LogProbe};
 use tidegate_config::{LogConfig, LogFormat, LogLevel, LogOutput};
 
 use crate::telemetry::json::JsonDrain;
 use crate::telemetry::log::output::{LogTarget as _, Output};
-use crate::telemetry::log::sink::LogBuffer;
+use crate::telemetry::log::sink::{BUFFER_BYTES_MAX, LogBuffer};
 use crate::telemetry::terminal::{Style, TerminalDrain};
 
 pub use fault::LogFault;
@@ -71,6 +73,23 @@ impl LogControl {
     #[must_use]
     pub fn stats(&self) -> Arc<LogStats> {
         Arc::clone(&self.stats)
+    }
+}
+
+impl fmt::Debug for LogControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogControl")
+    }
+}
+
+impl LogProbe for LogControl {
+    fn backlog(&self) -> (u64, u64) {
+        let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        (bytes(self.buffer.pending_bytes()), bytes(BUFFER_BYTES_MAX))
+    }
+
+    fn disk(&self) -> DiskSpace {
+        self.stats.disk()
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use tidegate_actors::descriptors;
+use tidegate_actors::{DiskSpace, clock, descriptors};
 use tidegate_config::LogOutput;
 
 use crate::telemetry::log::LogError;
@@ -33,6 +33,11 @@ pub(super) trait LogTarget: Write + Send {
 
     /// Whether the output is a file, which `reopen` can reopen.
     fn is_file(&self) -> bool;
+
+    /// The space where it is written. May block like a write.
+    fn disk(&self) -> DiskSpace {
+        DiskSpace::NotAFile
+    }
 
     /// Whether it is the same file, pipe or terminal as stderr, where a message could interrupt a log line.
     fn is_stderr(&self) -> bool;
@@ -90,6 +95,20 @@ impl LogTarget for Output {
         self.path.is_some()
     }
 
+    fn disk(&self) -> DiskSpace {
+        if !self.file.metadata().is_ok_and(|file| file.is_file()) {
+            return DiskSpace::NotAFile;
+        }
+        match rustix::fs::fstatvfs(&self.file) {
+            Ok(space) => DiskSpace::Measured {
+                free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+                size_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+                at: clock::now(),
+            },
+            Err(_) => DiskSpace::Unknown,
+        }
+    }
+
     fn is_stderr(&self) -> bool {
         let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
         stderr.and_then(|stderr| Ok(identity(&stderr)? == identity(&self.file)?)).unwrap_or(false)
@@ -128,6 +147,19 @@ mod tests {
         assert_eq!((read(&old).as_str(), read(&path).as_str()), ("one\ntwo\n", "three\n"));
         std::fs::remove_file(&path).unwrap();
         assert!(output.is_deleted());
+    }
+
+    /// X1, X12: a file has the space of its file system, a device has none
+    #[test]
+    fn the_space_of_a_file_is_measured() {
+        let scratch = Scratch::new();
+        let output = Output::open(&LogOutput::File(scratch.path().join("log"))).unwrap();
+        let DiskSpace::Measured { free_bytes, size_bytes, .. } = output.disk() else {
+            panic!("not measured")
+        };
+        assert!(0 < free_bytes && free_bytes < size_bytes, "{free_bytes} of {size_bytes}");
+        let device = Output::open(&LogOutput::File("/dev/null".into())).unwrap();
+        assert_eq!(device.disk(), DiskSpace::NotAFile);
     }
 
     /// X12: a FIFO without a reader does not delay the start

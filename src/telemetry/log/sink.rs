@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::telemetry::log::stats::LogStats;
 
-const BUFFER_BYTES_MAX: usize = 8 << 20;
+pub(super) const BUFFER_BYTES_MAX: usize = 8 << 20;
 const WAKE_AT_BYTES: usize = 256 << 10;
 /// Capacity that a buffer keeps after a write; a larger one is freed.
 pub(super) const KEPT_BYTES_MAX: usize = 2 * WAKE_AT_BYTES;
@@ -58,6 +58,11 @@ impl LogBuffer {
             self.wake.notify_one();
         }
         true
+    }
+
+    /// Bytes that the writer thread has not accepted yet.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.lock().lines.len()
     }
 
     pub(super) fn reopen(&self) {

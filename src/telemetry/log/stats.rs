@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
-use tidegate_actors::clock;
+use tidegate_actors::{DiskSpace, clock};
 
 use crate::telemetry::log::fault::LogFault;
 
@@ -34,6 +34,7 @@ pub struct LogStats {
     lost: CauseCounters,
     failures: CauseCounters,
     faults: Mutex<Faults>,
+    disk: Mutex<DiskSpace>,
     began: Instant,
     /// Start of the write in progress, in ms since `began`.
     write_began_ms: AtomicU64,
@@ -86,6 +87,7 @@ impl LogStats {
                 "log writes that failed or did not return within a second, by cause",
             )?,
             faults: Mutex::default(),
+            disk: Mutex::new(DiskSpace::Unknown),
             began: clock::now(),
             write_began_ms: AtomicU64::new(IDLE),
             counted_ms: AtomicU64::new(IDLE),
@@ -96,6 +98,16 @@ impl LogStats {
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         registry.register(Box::new(self.lost.all.clone()))?;
         registry.register(Box::new(self.failures.all.clone()))
+    }
+
+    /// The last measurement of the space where the log is written.
+    pub(super) fn disk(&self) -> DiskSpace {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a measurement of the writer thread.
+    pub(super) fn set_disk(&self, disk: DiskSpace) {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = disk;
     }
 
     /// Lines lost so far.

@@ -22,6 +22,9 @@ const PIECE_BYTES_MAX: usize = 32 << 10;
 /// Minimum time between two notices of lost lines.
 const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
+/// Time between two measurements of the space on the disk.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
 /// Starts the thread.
 pub(super) fn start(
     buffer: Arc<LogBuffer>,
@@ -29,6 +32,7 @@ pub(super) fn start(
     target: Box<dyn LogTarget>,
     notices: Logger,
 ) -> io::Result<()> {
+    stats.set_disk(target.disk());
     let writer = Writer {
         stats,
         target,
@@ -37,6 +41,7 @@ pub(super) fn start(
         recovered: None,
         reported: 0,
         noticed: None,
+        measured: None,
     };
     std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run(&buffer))?;
     Ok(())
@@ -53,6 +58,8 @@ struct Writer {
     /// Lost lines that earlier notices have reported.
     reported: u64,
     noticed: Option<Instant>,
+    /// The last measurement of the space on the disk.
+    measured: Option<Instant>,
 }
 
 impl Writer {
@@ -78,8 +85,18 @@ impl Writer {
                 self.reopen();
             }
             self.log_recovery();
+            self.measure_disk();
         }
         buffer.mark_stopped();
+    }
+
+    /// Measures on this thread, because a file system that blocks writes blocks the measurement too.
+    fn measure_disk(&mut self) {
+        let now = clock::now();
+        if self.measured.is_none_or(|at| now.saturating_duration_since(at) >= MEASURE_EVERY) {
+            self.stats.set_disk(self.target.disk());
+            self.measured = Some(now);
+        }
     }
 
     fn write_batch(&mut self, lines: &[u8]) {

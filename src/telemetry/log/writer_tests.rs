@@ -74,6 +74,7 @@ fn writer(results: impl IntoIterator<Item = Result<usize, i32>>) -> (Writer, Fak
         recovered: None,
         reported: 0,
         noticed: None,
+        measured: None,
     };
     (writer, fake)
 }

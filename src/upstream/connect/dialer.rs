@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slog::{Logger, info, warn};
+use tidegate_actors::ephemeral_ports::LocalPort;
 use tidegate_config::{DnsConfig, Endpoint, UpstreamConfig};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -126,15 +127,17 @@ impl Dialer {
         let Some(SocketTarget { host: name, tls }) = self.targets.get(&(host.to_owned(), port)) else {
             return Err(unknown_endpoint(host, port));
         };
-        let stream = with_shortage_recorded(self.connect_any(name, port).await)?;
+        let (stream, mut local_port) = with_shortage_recorded(self.connect_any(name, port).await)?;
         Ok(match tls {
-            None => UpstreamStream::Plain(stream),
+            None => UpstreamStream::plain(stream, local_port),
             Some(tls) => {
                 let (tls_stream, change) = tls.handshake(stream, tls_bucket).await;
                 if let Some(change) = change {
                     self.log_tls_change(&change, host, port);
                 }
-                UpstreamStream::Tls(Box::new(tls_stream?))
+                // The gateway closes the connection of a failed handshake.
+                let tls_stream = tls_stream.inspect_err(|_| local_port.keep_in_time_wait())?;
+                UpstreamStream::tls(tls_stream, local_port)
             }
         })
     }
@@ -160,13 +163,15 @@ impl Dialer {
         let Some(target) = self.targets.get(&(host.to_owned(), port)) else {
             return Err(unknown_endpoint(host, port));
         };
-        with_shortage_recorded(self.connect_any(&target.host, port).await).map(drop)
+        let (stream, local_port) = with_shortage_recorded(self.connect_any(&target.host, port).await)?;
+        drop(UpstreamStream::plain(stream, local_port));
+        Ok(())
     }
 
     /// Connects to the first address that responds. The last address has all the time that the caller gives. If none
     /// responds and an address could not be tried for lack of descriptors, ports or memory, the error is that
     /// shortage: the upstream may be healthy.
-    async fn connect_any(&self, name: &Arc<HostResolver>, port: u16) -> io::Result<TcpStream> {
+    async fn connect_any(&self, name: &Arc<HostResolver>, port: u16) -> io::Result<(TcpStream, LocalPort)> {
         let addresses = name.addresses(port).await?;
         let share = self.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut shortage = None;
@@ -179,7 +184,7 @@ impl Dialer {
                 timeout(share, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             };
             match connected {
-                Ok(stream) => return Ok(stream),
+                Ok(connected) => return Ok(connected),
                 Err(error) => {
                     shortage = shortage.or(Shortage::of_connect(&error, *address));
                     last = error;
@@ -189,7 +194,7 @@ impl Dialer {
         Err(shortage.map_or(last, io::Error::from))
     }
 
-    async fn connect_address(&self, address: SocketAddr) -> io::Result<TcpStream> {
+    async fn connect_address(&self, address: SocketAddr) -> io::Result<(TcpStream, LocalPort)> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
         if let Some(bytes) = self.receive_buffer {
@@ -198,7 +203,8 @@ impl Dialer {
         } else {
             buffers::start_small(socket.as_raw_fd());
         }
-        socket.connect(address).await
+        let port = LocalPort::open(address);
+        Ok((socket.connect(address).await?, port))
     }
 }
 
@@ -228,11 +234,9 @@ mod tests {
             let mut upstream = UpstreamConfig::default();
             upstream.connection_pool.receive_buffer = bytes;
             let dialer = Dialer::new([&Endpoint::loopback(port)], &upstream, &DnsConfig::default()).unwrap();
-            let UpstreamStream::Plain(stream) = dialer.connect("127.0.0.1", port, "").await.unwrap() else {
-                panic!("no TLS")
-            };
-            assert!(stream.nodelay().unwrap());
-            SockRef::from(&stream).recv_buffer_size().unwrap()
+            let stream = dialer.connect("127.0.0.1", port, "").await.unwrap();
+            assert!(stream.socket().nodelay().unwrap());
+            SockRef::from(stream.socket()).recv_buffer_size().unwrap()
         };
         // Linux doubles the requested size for its own bookkeeping.
         assert_eq!(buffer(Some(8192)).await, 16_384);

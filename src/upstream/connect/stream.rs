@@ -11,20 +11,47 @@ use std::task::{Context, Poll, ready};
 
 use actix_rt::net::{ActixStream, Ready};
 use bytes::BytesMut;
+use tidegate_actors::ephemeral_ports::LocalPort;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::buffers;
 use crate::upstream::connect::tls_failure::TlsFailure;
 
-/// The byte stream of a connection.
+/// The byte stream of a connection, which holds its local port.
 #[derive(Debug)]
-pub(crate) enum UpstreamStream {
+pub(crate) struct UpstreamStream {
+    transport: Transport,
+    port: LocalPort,
+}
+
+#[derive(Debug)]
+enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// The side that closes first keeps the port in TIME_WAIT.
+impl Drop for UpstreamStream {
+    fn drop(&mut self) {
+        if buffers::would_close_first(self.descriptor()) {
+            self.port.keep_in_time_wait();
+        }
+    }
+}
+
 impl UpstreamStream {
+    /// A connection without TLS.
+    pub(crate) fn plain(stream: TcpStream, port: LocalPort) -> Self {
+        Self { transport: Transport::Plain(stream), port }
+    }
+
+    /// A connection with TLS.
+    pub(crate) fn tls(stream: TlsStream<TcpStream>, port: LocalPort) -> Self {
+        Self { transport: Transport::Tls(Box::new(stream)), port }
+    }
+
     /// Reads the bytes that have arrived, or waits for some. Reads nothing at the end of the stream. Costs a
     /// readiness check as long as nothing arrives.
     pub(crate) fn poll_read_available(
@@ -33,8 +60,8 @@ impl UpstreamStream {
         into: &mut BytesMut,
         bytes_max: usize,
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(stream) => loop {
+        match &mut self.transport {
+            Transport::Plain(stream) => loop {
                 ready!(stream.poll_read_ready(cx))?;
                 into.reserve(bytes_max);
                 match stream.try_read_buf(into) {
@@ -44,7 +71,7 @@ impl UpstreamStream {
                 }
             },
             // Readiness of the socket is not enough: the bytes may be a TLS control record or a part of a record.
-            Self::Tls(stream) => {
+            Transport::Tls(stream) => {
                 let before = into.len();
                 into.resize(before + bytes_max, 0);
                 let mut buf = ReadBuf::new(&mut into[before..]);
@@ -61,19 +88,19 @@ impl UpstreamStream {
         self.socket().as_raw_fd()
     }
 
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+    pub(super) fn socket(&self) -> &TcpStream {
+        match &self.transport {
+            Transport::Plain(stream) => stream,
+            Transport::Tls(stream) => stream.get_ref().0,
         }
     }
 }
 
 impl AsyncRead for UpstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(map_read_error),
+        match &mut self.get_mut().transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf).map_err(map_read_error),
         }
     }
 }
@@ -94,9 +121,9 @@ fn map_read_error(error: io::Error) -> io::Error {
 
 impl AsyncWrite for UpstreamStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        match &mut self.get_mut().transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -105,30 +132,30 @@ impl AsyncWrite for UpstreamStream {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        match &mut self.get_mut().transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.transport {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Finds the memory cgroup of this process and its visible ancestors.
+//! Finds the cgroup of this process for a controller, and its visible ancestors.
 //!
 //! `/proc/self/cgroup` names the cgroup, relative to the root of the cgroup namespace (cgroups(7),
 //! cgroup_namespaces(7)). `/proc/self/mountinfo` has the mount point of each hierarchy and the directory that is the
@@ -30,7 +30,27 @@ impl From<CgroupVersion> for MemorySource {
     }
 }
 
-/// The directories of the process's memory cgroup.
+/// What a cgroup is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Controller {
+    Memory,
+    Cpu,
+    /// The unified hierarchy, which has files of every process also where controllers are in hierarchies of version 1.
+    Unified,
+}
+
+impl Controller {
+    /// The name in version 1, as in `/proc/self/cgroup` and in the options of mounts.
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Memory => Some("memory"),
+            Self::Cpu => Some("cpu"),
+            Self::Unified => None,
+        }
+    }
+}
+
+/// The directories of the process's cgroup.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CgroupMembership {
     pub(crate) version: CgroupVersion,
@@ -39,10 +59,11 @@ pub(crate) struct CgroupMembership {
 }
 
 impl CgroupMembership {
-    /// Parses both files; none if no memory hierarchy is visible.
-    pub(crate) fn find(cgroup: &str, mountinfo: &str) -> Option<Self> {
-        let (version, path) = memory_path(cgroup)?;
-        let mounts = mountinfo.lines().filter_map(Mount::parse).filter(|mount| mount.version == version);
+    /// Parses both files; none if no hierarchy with the controller is visible.
+    pub(crate) fn find(controller: Controller, cgroup: &str, mountinfo: &str) -> Option<Self> {
+        let (version, path) = path_of(controller, cgroup)?;
+        let mounts = mountinfo.lines().filter_map(|line| Mount::parse(controller, line));
+        let mounts = mounts.filter(|mount| mount.version == version);
         // The mount with the shortest root shows the most ancestors.
         let visible = mounts.filter_map(|mount| Some((below(&path, &mount.root)?, mount)));
         let (relative, mount) = visible.min_by_key(|(_, mount)| mount.root.as_os_str().len())?;
@@ -52,13 +73,14 @@ impl CgroupMembership {
     }
 }
 
-/// The hierarchy that has the memory controller, and the path of the process in it. On a hybrid system the unified hierarchy exists
-/// beside the one of version 1 and has no memory controller.
-fn memory_path(cgroup: &str) -> Option<(CgroupVersion, PathBuf)> {
+/// The hierarchy that has the controller, and the path of the process in it. On a hybrid system the unified hierarchy exists beside
+/// those of version 1 and does not have their controllers.
+fn path_of(controller: Controller, cgroup: &str) -> Option<(CgroupVersion, PathBuf)> {
     let entries =
         || cgroup.lines().filter_map(|line| line.splitn(3, ':').collect::<Vec<_>>().try_into().ok());
-    let v1 =
-        entries().find(|[_, controllers, _]: &[&str; 3]| controllers.split(',').any(|one| one == "memory"));
+    let v1 = entries().find(|[_, controllers, _]: &[&str; 3]| {
+        controller.name().is_some_and(|name| controllers.split(',').any(|one| one == name))
+    });
     if let Some([_, _, path]) = v1 {
         return Some((CgroupVersion::V1, path.into()));
     }
@@ -76,7 +98,7 @@ fn below(path: &Path, root: &Path) -> Option<PathBuf> {
     path.strip_prefix(root).ok().map(Path::to_path_buf)
 }
 
-/// A mounted cgroup hierarchy with the memory controller, or the unified one.
+/// A mounted cgroup hierarchy with the controller, or the unified one.
 struct Mount {
     version: CgroupVersion,
     root: PathBuf,
@@ -84,7 +106,7 @@ struct Mount {
 }
 
 impl Mount {
-    fn parse(line: &str) -> Option<Self> {
+    fn parse(controller: Controller, line: &str) -> Option<Self> {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut filesystem = filesystem.split(' ');
         let version = match filesystem.next()? {
@@ -93,7 +115,9 @@ impl Mount {
             _ => return None,
         };
         let options = filesystem.nth(1)?;
-        if version == CgroupVersion::V1 && !options.split(',').any(|option| option == "memory") {
+        let has_controller =
+            || controller.name().is_some_and(|name| options.split(',').any(|option| option == name));
+        if version == CgroupVersion::V1 && !has_controller() {
             return None;
         }
         let mut mount = mount.split(' ').skip(3);

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use rustix::fs::{RawDir, SeekFrom, seek};
 
 use crate::descriptors;
-use crate::monitor::reading::Reading;
+use crate::monitor::measurement::{LimitSource, Measurement};
 
 /// Bytes of names that are read at once.
 const NAMES_BYTES: usize = 16 << 10;
@@ -27,18 +27,20 @@ impl DescriptorSensor {
     }
 
     /// Takes a reading, and fills the reserve of descriptors again. The limit is read each time: `prlimit` changes it at run time.
-    pub(crate) fn read(&mut self) -> Reading {
-        let limit = [self.configured_limit, descriptors::limit()].into_iter().flatten().min();
+    pub(crate) fn read(&mut self) -> Measurement {
+        let configured = self.configured_limit.map(|limit| (limit, LimitSource::DescriptorKey));
+        let of_process = descriptors::limit().map(|limit| (limit, LimitSource::OpenFiles));
+        let limit = [configured, of_process].into_iter().flatten().min_by_key(|(limit, _)| *limit);
         let used = match self.count() {
             Ok(used) => Some(used),
             // The count failed because every descriptor is in use.
-            Err(error) if descriptors::is_shortage(&error) => limit,
+            Err(error) if descriptors::is_shortage(&error) => limit.map(|(limit, _)| limit),
             Err(_) => None,
         };
         descriptors::fill_reserve();
         match (used, limit) {
-            (Some(used), Some(limit)) => Reading::Known { used, limit },
-            _ => Reading::Unknown,
+            (Some(used), Some((limit, source))) => Measurement::known(used, limit, source),
+            _ => Measurement::UNKNOWN,
         }
     }
 

@@ -3,7 +3,11 @@
 use super::*;
 
 fn find(cgroup: &str, mountinfo: &str) -> Option<(CgroupVersion, Vec<String>)> {
-    let membership = CgroupMembership::find(cgroup, mountinfo)?;
+    find_for(Controller::Memory, cgroup, mountinfo)
+}
+
+fn find_for(controller: Controller, cgroup: &str, mountinfo: &str) -> Option<(CgroupVersion, Vec<String>)> {
+    let membership = CgroupMembership::find(controller, cgroup, mountinfo)?;
     let directories = membership.directories.iter().map(|path| path.display().to_string()).collect();
     Some((membership.version, directories))
 }
@@ -26,6 +30,17 @@ fn a_hybrid_system_has_memory_in_version_1() {
     let expected =
         ["/sys/fs/cgroup/memory/outer/inner", "/sys/fs/cgroup/memory/outer", "/sys/fs/cgroup/memory"];
     assert_eq!(find(V1_CGROUP, V1_MOUNTS), Some((CgroupVersion::V1, paths(&expected))));
+}
+
+/// X1: the CPU controller has a hierarchy of its own, and the unified one has the pressure of the process's cgroup
+#[test]
+fn a_hybrid_system_has_a_hierarchy_for_each_controller() {
+    let cgroup = "2:cpu,cpuacct:/quota/own\n1:memory:/\n0::/unit\n";
+    let mounts = V1_MOUNTS.replace("cgroup rw,cpu", "cgroup rw,cpu,cpuacct");
+    let expected = ["/sys/fs/cgroup/cpu/quota/own", "/sys/fs/cgroup/cpu/quota", "/sys/fs/cgroup/cpu"];
+    assert_eq!(find_for(Controller::Cpu, cgroup, &mounts), Some((CgroupVersion::V1, paths(&expected))));
+    let expected = ["/sys/fs/cgroup/unified/unit", "/sys/fs/cgroup/unified"];
+    assert_eq!(find_for(Controller::Unified, cgroup, &mounts), Some((CgroupVersion::V2, paths(&expected))));
 }
 
 /// X1: version 2 of a systemd host

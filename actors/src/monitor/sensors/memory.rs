@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::monitor::reading::{MemorySource, MemoryUse};
 use crate::monitor::sensors::cgroup::{CgroupLevel, CgroupMemory};
-use crate::monitor::sensors::cgroup_membership::{CgroupMembership, CgroupVersion};
+use crate::monitor::sensors::cgroup_membership::{CgroupMembership, CgroupVersion, Controller};
 use crate::monitor::sensors::host::HostMemory;
 use crate::monitor::sensors::persistent_file::PersistentFile;
 use crate::monitor::sensors::portable::PortableMemory;
@@ -58,7 +58,6 @@ pub(crate) struct LinuxMemory {
     status: PersistentFile,
     meminfo: PersistentFile,
     cgroup: PersistentFile,
-    mountinfo: PersistentFile,
     sockets: SocketMemory,
     /// `/proc/self/cgroup` when the levels were found.
     cgroup_text: Option<String>,
@@ -82,7 +81,6 @@ impl LinuxMemory {
             status: PersistentFile::new("/proc/self/status"),
             meminfo: PersistentFile::new("/proc/meminfo"),
             cgroup: PersistentFile::new("/proc/self/cgroup"),
-            mountinfo: PersistentFile::new("/proc/self/mountinfo"),
             sockets: SocketMemory::default(),
             cgroup_text: None,
             levels: Vec::new(),
@@ -119,8 +117,9 @@ impl LinuxMemory {
         if text == self.cgroup_text {
             return Ok(());
         }
-        let mountinfo = self.mountinfo.read()?;
-        let membership = text.as_deref().and_then(|text| CgroupMembership::find(text, &mountinfo));
+        let mountinfo = PersistentFile::new("/proc/self/mountinfo").read()?;
+        let membership =
+            text.as_deref().and_then(|text| CgroupMembership::find(Controller::Memory, text, &mountinfo));
         let Some(CgroupMembership { version, directories }) = membership else {
             self.levels = Vec::new();
             self.cgroup_text = text;

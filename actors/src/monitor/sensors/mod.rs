@@ -5,23 +5,35 @@
 
 mod cgroup;
 mod cgroup_membership;
+mod cpu;
 mod descriptors;
 mod fields;
 mod host;
+mod log;
+mod mailboxes;
 mod memory;
 mod persistent_file;
 mod portable;
+mod ports;
 mod process;
 mod socket_memory;
+mod throttling;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidegate_config::MonitorConfig;
 
+use crate::actor_stats::ActorStats;
+use crate::clock;
 use crate::count::BoundedCount;
 use crate::monitor::reading::{Reading, Readings};
+use crate::monitor::sensors::cpu::CpuSensors;
 use crate::monitor::sensors::descriptors::DescriptorSensor;
+pub(crate) use crate::monitor::sensors::log::LogCell;
+use crate::monitor::sensors::mailboxes::MailboxSensor;
 use crate::monitor::sensors::memory::MemorySensor;
+use crate::monitor::sensors::ports::PortSensor;
 
 /// All sensors.
 #[derive(Debug)]
@@ -29,29 +41,56 @@ pub(crate) struct Sensors {
     memory: MemorySensor,
     descriptors: DescriptorSensor,
     slots: Arc<BoundedCount>,
+    ports: PortSensor,
+    cpu: CpuSensors,
+    mailboxes: MailboxSensor,
+    log: LogCell,
 }
 
 impl Sensors {
     /// Opens the sensors' files. They stay open.
-    pub(crate) fn open(config: &MonitorConfig, slots: Arc<BoundedCount>) -> Self {
-        let descriptors = DescriptorSensor::open(config.descriptor_limit);
-        let mut sensors = Self { memory: MemorySensor::open(config.memory_limit_bytes), descriptors, slots };
-        sensors.read();
+    pub(crate) fn open(config: &MonitorConfig, slots: Arc<BoundedCount>, actors: &[Arc<ActorStats>]) -> Self {
+        let mut sensors = Self {
+            memory: MemorySensor::open(config.memory_limit_bytes),
+            descriptors: DescriptorSensor::open(config.descriptor_limit),
+            slots,
+            ports: PortSensor::default(),
+            cpu: CpuSensors::new(config.cpu_pressure_limit),
+            mailboxes: MailboxSensor::new(actors),
+            log: LogCell::default(),
+        };
+        sensors.read(clock::now());
         sensors
     }
 
+    /// Where the log is set, once it is known.
+    pub(crate) fn log(&self) -> LogCell {
+        Arc::clone(&self.log)
+    }
+
     /// Takes a sample.
-    pub(crate) fn read(&mut self) -> Readings {
+    pub(crate) fn read(&mut self, now: Instant) -> Readings {
         let descriptors = self.descriptors.read();
-        let open = match descriptors {
+        let open = match descriptors.reading {
             Reading::Known { used, .. } => Some(used),
-            Reading::Unknown => None,
+            Reading::Unknown | Reading::Absent(_) => None,
         };
         let in_flight = Reading::Known {
             used: u64::try_from(self.slots.in_use()).unwrap_or(u64::MAX),
             limit: u64::try_from(self.slots.capacity()).unwrap_or(u64::MAX),
         };
-        Readings { memory: self.memory.read(open), descriptors, in_flight }
+        let (cpu, cpu_throttled) = self.cpu.read(now);
+        Readings {
+            memory: self.memory.read(open),
+            descriptors,
+            in_flight,
+            ephemeral_ports: self.ports.read(now),
+            cpu,
+            cpu_throttled,
+            mailbox_depth: self.mailboxes.read(),
+            log_backlog: log::read_backlog(&self.log),
+            log_disk: log::read_disk(&self.log, now),
+        }
     }
 }
 

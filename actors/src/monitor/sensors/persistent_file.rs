@@ -48,6 +48,11 @@ impl PersistentFile {
     }
 }
 
+/// The present content of a file that is read rarely and not kept open; none as for `read_if_present`.
+pub(crate) fn read_once(path: impl Into<PathBuf>) -> io::Result<Option<String>> {
+    PersistentFile::new(path).read_if_present()
+}
+
 /// Reads the whole file. The kernel generates the content again at a read from offset 0.
 fn read_from_start(file: &File) -> io::Result<String> {
     let mut content = Vec::with_capacity(CHUNK_BYTES);

@@ -3,8 +3,8 @@
 //! `SO_MEMINFO` (socket(7), since Linux 4.12) gives it for one socket. All descriptors are visited, a bounded number of them with each
 //! sample; the sum of the others is that of their last visit.
 
-/// Descriptor numbers visited with one sample. A visit costs about 0.3 µs.
-const BLOCK: usize = 16 << 10;
+/// Descriptor numbers visited with one sample. A visit costs about 0.3 µs, and a sample must take less than 1 ms.
+const BLOCK: usize = 2 << 10;
 
 /// `asm-generic/socket.h`; the libc crate does not name it.
 #[cfg(target_os = "linux")]

@@ -1,0 +1,88 @@
+//! The measured resources: their names, units, and the highest level that each may cause.
+
+use crate::monitor::level::Level;
+
+/// A measured resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sensor {
+    /// This process's own share of the memory limit.
+    Memory,
+    /// Memory in use under the limit, by this process and by all others together.
+    MemoryTotal,
+    /// Open descriptors of this process.
+    Descriptors,
+    /// Requests in flight.
+    InFlight,
+    /// Local ports in use for the busiest upstream address, those in TIME_WAIT among them.
+    EphemeralPorts,
+    /// CPU pressure: share of time in which a runnable task waited for a processor.
+    Cpu,
+    /// Share of time in which the CPU quota of the cgroup held the process.
+    CpuThrottled,
+    /// Messages in the fullest mailbox.
+    MailboxDepth,
+    /// Bytes that wait for the log writer.
+    LogBacklog,
+    /// Used part of the space for the log.
+    LogDisk,
+}
+
+/// Number of sensors.
+pub(crate) const SENSORS: usize = 10;
+
+impl Sensor {
+    /// All sensors, in the order of the readings.
+    pub(crate) const ALL: [Self; SENSORS] = [
+        Self::Memory,
+        Self::MemoryTotal,
+        Self::Descriptors,
+        Self::InFlight,
+        Self::EphemeralPorts,
+        Self::Cpu,
+        Self::CpuThrottled,
+        Self::MailboxDepth,
+        Self::LogBacklog,
+        Self::LogDisk,
+    ];
+
+    /// The word in the status document, in metrics and in reasons.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::MemoryTotal => "memory_total",
+            Self::Descriptors => "descriptors",
+            Self::InFlight => "in_flight",
+            Self::EphemeralPorts => "ephemeral_ports",
+            Self::Cpu => "cpu",
+            Self::CpuThrottled => "cpu_throttled",
+            Self::MailboxDepth => "mailbox_depth",
+            Self::LogBacklog => "log_backlog",
+            Self::LogDisk => "log_disk",
+        }
+    }
+
+    /// The unit of use and limit.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Memory | Self::MemoryTotal | Self::LogBacklog | Self::LogDisk => "bytes",
+            Self::Descriptors => "descriptors",
+            Self::InFlight => "requests",
+            Self::EphemeralPorts => "ports",
+            Self::Cpu | Self::CpuThrottled => "percent",
+            Self::MailboxDepth => "messages",
+        }
+    }
+
+    /// The highest level that the sensor may cause (X2). Only refusals of all requests free memory and descriptors. Requests in flight
+    /// have a hard cap of their own. Ports belong to one destination, and other buckets must not pay for it; without retries and hedges
+    /// fewer are needed. Memory of other processes, a mailbox and the log only warn, because refusals do not end their shortage.
+    pub fn level_max(self) -> Level {
+        match self {
+            Self::Memory | Self::Descriptors => Level::Exhausted,
+            Self::InFlight | Self::EphemeralPorts | Self::CpuThrottled => Level::Critical,
+            Self::MemoryTotal | Self::Cpu | Self::MailboxDepth | Self::LogBacklog | Self::LogDisk => {
+                Level::Warning
+            }
+        }
+    }
+}
