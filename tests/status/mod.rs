@@ -3,6 +3,7 @@
 //! A cause is checked in the status document, in the metric and in the log.
 
 mod bucket_sources;
+mod command;
 mod documents;
 mod event_stream;
 mod history;

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use bytes::Bytes;
@@ -41,6 +42,7 @@ const SNAPSHOT_PAUSE: Duration = Duration::from_millis(100);
 /// The pause before a task starts again after a panic.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 const LAST_EVENT_ID: &str = "last-event-id";
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const OF_STREAM: [&str; 1] = ["samples"];
 const OF_HISTORY: [&str; 1] = ["series"];
 
@@ -208,6 +210,8 @@ pub(crate) async fn events(request: HttpRequest, feed: Data<Rc<StatusFeed>>) -> 
         feed.snapshot_wanted.notify_one();
     }
     let mut response = event_stream_reply(EventBody::new(watcher));
+    // nginx must not collect the events.
+    response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     // The connection counts as a stream, not as one that may have further requests.
     close_after(&mut response);
     response
