@@ -17,9 +17,10 @@ use tidegate::telemetry::log::{LogError, write_stderr};
 use tidegate::{DescriptorLimitError, Gateway, StartError, startup_check};
 use tidegate_config::{Config, EffectiveConfig, Problem, Problems, Warnings};
 
+use crate::admin_client::ReplyError;
 use crate::config_output::{self, ConfigChoice, UnknownKey};
 use crate::relaunch::RelaunchError;
-use crate::status_command::{self, Screen, StatusChoice, StatusError};
+use crate::status_command::{self, Screen, StatusChoice};
 
 /// Longest wait for a message on stderr.
 const STDERR_MAX: Duration = Duration::from_secs(1);
@@ -81,7 +82,7 @@ pub(crate) enum ExitError {
     #[error("the gateway at {address} is not healthy: {why}")]
     Unhealthy { address: SocketAddr, why: String },
     #[error("{0}")]
-    Status(#[from] StatusError),
+    NoReply(#[from] ReplyError),
     #[error("{0} ended because of a defect in tidegate; its panic is in the log")]
     ThreadEnded(String),
     #[error("a second signal stopped the gateway before all requests had finished")]
@@ -109,7 +110,7 @@ impl ExitError {
             #[cfg(feature = "origin")]
             Self::Origin(_) => 73,
             Self::UnknownKey(_) => 2,
-            Self::Status(_) => 3,
+            Self::NoReply(_) => 3,
             Self::ThreadEnded(_) => 70,
             Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::SecondSignal | Self::CutOff(_) => 1,
@@ -154,7 +155,7 @@ pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Re
 
 /// Prints the effective configuration; with `strict` a warning is an error.
 pub(crate) fn print_config(
-    effective: &EffectiveConfig,
+    (config, effective): (&Config, &EffectiveConfig),
     choice: &ConfigChoice,
     warnings: Warnings,
     strict: bool,
@@ -162,7 +163,8 @@ pub(crate) fn print_config(
     if strict {
         warnings.refuse().map_err(ExitError::StrictWarnings)?;
     }
-    write_text(&mut io::stdout(), &config_output::render(effective, choice)?);
+    let running = config_output::running(config, choice)?;
+    write_text(&mut io::stdout(), &config_output::render(effective, choice, running.as_ref())?);
     Ok(())
 }
 

@@ -63,7 +63,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(CliCommand::Config(choice)) => {
-            cli::print_config(&effective, choice, warnings, arguments.strict)?;
+            cli::print_config((&config, &effective), choice, warnings, arguments.strict)?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(CliCommand::Status(choice)) => return cli::print_status(&config, choice),

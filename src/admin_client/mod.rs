@@ -3,6 +3,7 @@
 //! `target.rs` finds the listener, `tls.rs` checks its certificate, `response.rs` reads a response. Everything is bounded in time and in
 //! bytes: the other end may be any program.
 
+mod reply_error;
 mod response;
 mod target;
 pub(crate) mod tls;
@@ -11,13 +12,18 @@ use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
+use serde_json::Value;
 use thiserror::Error;
+use tidegate::telemetry::escape_controls;
 
+pub(crate) use reply_error::ReplyError;
 pub(crate) use response::Response;
 pub(crate) use target::{AdminTarget, InvalidTarget};
 
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 const WRITE_TIME: Duration = Duration::from_secs(5);
+/// The longest time without a byte of a document.
+const DOCUMENT_IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// Why a request has no response.
 #[derive(Debug, Error)]
@@ -55,6 +61,37 @@ impl AdminTarget {
         transport.write_all(self.head(path, headers).as_bytes()).map_err(failed)?;
         transport.flush().map_err(failed)?;
         Response::read(BufReader::new(transport)).map_err(failed)
+    }
+
+    /// The JSON document at a path. `document` is its name in an error.
+    pub(crate) fn get_document(&self, path: &str, document: &'static str) -> Result<Value, ReplyError> {
+        let response = self.accepted(self.get(path, &[], DOCUMENT_IDLE_MAX)?)?;
+        let body = response.body().map_err(|source| self.broken(source))?;
+        serde_json::from_slice(&body).map_err(|_| self.no_document(document))
+    }
+
+    /// The response, or the message of its refusal.
+    pub(crate) fn accepted(&self, response: Response) -> Result<Response, ReplyError> {
+        let status = response.status;
+        if status == 200 {
+            return Ok(response);
+        }
+        let body = response.body().unwrap_or_default();
+        let document: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let error = &document["error"];
+        let detail = match (error["code"].as_str(), error["message"].as_str()) {
+            (Some(code), Some(message)) => format!("{}: {}", escape_controls(code), escape_controls(message)),
+            _ => "it has no error document; is it the admin listener of a tidegate?".to_owned(),
+        };
+        Err(ReplyError::Refused { host: self.host.clone(), status, detail })
+    }
+
+    pub(crate) fn no_document(&self, document: &'static str) -> ReplyError {
+        ReplyError::NoDocument { host: self.host.clone(), document }
+    }
+
+    pub(crate) fn broken(&self, source: io::Error) -> ReplyError {
+        ReplyError::Broken { host: self.host.clone(), source }
     }
 
     fn head(&self, path: &str, headers: &[(&str, &str)]) -> String {

@@ -47,8 +47,13 @@ pub(crate) enum InvalidTarget {
 }
 
 impl AdminTarget {
+    /// The listener at this URL, or that of the configuration.
+    pub(crate) fn new(url: Option<&str>, config: &Config) -> Result<Self, InvalidTarget> {
+        url.map_or_else(|| Self::of_config(config), |url| Self::at_url(url, config))
+    }
+
     /// The listener of this configuration.
-    pub(crate) fn of_config(config: &Config) -> Result<Self, InvalidTarget> {
+    fn of_config(config: &Config) -> Result<Self, InvalidTarget> {
         let admin = &config.admin;
         if admin.port == 0 {
             return Err(InvalidTarget::UnknownPort);
@@ -73,7 +78,7 @@ impl AdminTarget {
     }
 
     /// The listener at this URL, with the token of the configuration.
-    pub(crate) fn at_url(url: &str, config: &Config) -> Result<Self, InvalidTarget> {
+    fn at_url(url: &str, config: &Config) -> Result<Self, InvalidTarget> {
         let invalid = || InvalidTarget::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let is_tls = match uri.scheme_str() {

@@ -3,7 +3,7 @@
 use std::io;
 
 /// The longest event.
-const EVENT_BYTES_MAX: usize = 32 << 20;
+const EVENT_BYTES_MAX: usize = 16 << 20;
 
 /// One event.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -15,20 +15,27 @@ pub(super) struct ReceivedEvent {
 
 /// The received bytes that are no whole event yet.
 #[derive(Default)]
-pub(super) struct EventBuffer(Vec<u8>);
+pub(super) struct EventBuffer {
+    bytes: Vec<u8>,
+    /// The beginning that has no end of an event.
+    searched: usize,
+}
 
 impl EventBuffer {
     /// Adds bytes; returns the events that are complete now. Comments are left out.
     pub(super) fn add(&mut self, bytes: &[u8]) -> io::Result<Vec<ReceivedEvent>> {
-        self.0.extend_from_slice(bytes);
-        if self.0.len() > EVENT_BYTES_MAX {
+        self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() > EVENT_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "an event is too long"));
         }
         let mut events = Vec::new();
-        while let Some(end) = self.0.windows(2).position(|two| two == b"\n\n") {
-            let block: Vec<u8> = self.0.drain(..end + 2).collect();
+        while let Some(end) = memchr::memmem::find(&self.bytes[self.searched..], b"\n\n") {
+            let block: Vec<u8> = self.bytes.drain(..self.searched + end + 2).collect();
+            self.searched = 0;
             events.extend(parse(&String::from_utf8_lossy(&block)));
         }
+        // The last byte may be the first half of an end.
+        self.searched = self.bytes.len().saturating_sub(1);
         Ok(events)
     }
 }
@@ -67,7 +74,7 @@ mod tests {
             let pieces = text.as_bytes().chunks(size);
             let events: Vec<_> = pieces.flat_map(|piece| buffer.add(piece).unwrap()).collect();
             assert_eq!(events, expected, "{size}");
-            assert_eq!(buffer.0, b"id: 9");
+            assert_eq!(buffer.bytes, b"id: 9");
         }
     }
 
@@ -75,6 +82,6 @@ mod tests {
     #[test]
     fn an_endless_event_is_an_error() {
         let mut buffer = EventBuffer::default();
-        assert!((0..40).any(|_| buffer.add(&[b'x'; 1 << 20]).is_err()));
+        assert!((0..20).any(|_| buffer.add(&[b'x'; 1 << 20]).is_err()));
     }
 }

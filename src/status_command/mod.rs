@@ -13,14 +13,12 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
-use thiserror::Error;
-use tidegate::telemetry::escape_controls;
 use tidegate_config::Config;
 
-use crate::admin_client::{AdminTarget, ClientError, InvalidTarget, Response};
+use crate::admin_client::{AdminTarget, ReplyError};
 
-/// The longest time without a byte of a document.
-const DOCUMENT_IDLE_MAX: Duration = Duration::from_secs(5);
+/// The name of the document in errors.
+const STATUS_DOCUMENT: &str = "status document";
 
 /// What is asked, and how it is shown.
 #[derive(Args)]
@@ -77,71 +75,26 @@ impl OverallStatus {
     }
 }
 
-/// Why there is no status. The exit code is 3.
-#[derive(Debug, Error)]
-pub(crate) enum StatusError {
-    #[error("{0}")]
-    Target(#[from] InvalidTarget),
-    #[error("the status is unknown: {0}")]
-    Client(#[from] ClientError),
-    #[error("{host} refused the request with {status}: {detail}")]
-    Refused { host: String, status: u16, detail: String },
-    #[error("{host} sent no status document; is it the admin listener of a tidegate?")]
-    NoDocument { host: String },
-    #[error("the connection to {host} broke: {source}")]
-    Broken { host: String, source: io::Error },
-}
-
 /// Asks and shows.
 pub(crate) fn run(
     config: &Config,
     choice: &StatusChoice,
     screen: &mut Screen<'_>,
-) -> Result<OverallStatus, StatusError> {
-    let target = match &choice.url {
-        None => AdminTarget::of_config(config)?,
-        Some(url) => AdminTarget::at_url(url, config)?,
-    };
+) -> Result<OverallStatus, ReplyError> {
+    let target = AdminTarget::new(choice.url.as_deref(), config)?;
     if choice.watch {
         return watch::watch(&target, choice.json, screen);
     }
-    let response = accepted(&target, target.get("/status", &[], DOCUMENT_IDLE_MAX)?)?;
-    let body = response.body().map_err(|source| broken(&target, source))?;
-    let document: Option<Value> = serde_json::from_slice(&body).ok();
-    let found = document.as_ref().and_then(|document| Some((document, OverallStatus::of(document)?)));
-    let (document, status) = found.ok_or_else(|| no_document(&target))?;
+    let document = target.get_document("/status", STATUS_DOCUMENT)?;
+    let status = OverallStatus::of(&document).ok_or_else(|| target.no_document(STATUS_DOCUMENT))?;
     let shown = match choice.json {
         true => screen.print(&format!("{document}\n")),
         false => {
-            let lines = text::lines(document, target.host(), Duration::ZERO);
+            let lines = text::lines(&document, target.host(), Duration::ZERO);
             screen.print(&text::joined(&lines, screen.is_terminal))
         }
     };
     // A closed pipe is no error, and the status is known.
     let _ = shown;
     Ok(status)
-}
-
-fn no_document(target: &AdminTarget) -> StatusError {
-    StatusError::NoDocument { host: target.host().to_owned() }
-}
-
-fn broken(target: &AdminTarget, source: io::Error) -> StatusError {
-    StatusError::Broken { host: target.host().to_owned(), source }
-}
-
-/// The response, or the message of its refusal.
-fn accepted(target: &AdminTarget, response: Response) -> Result<Response, StatusError> {
-    let status = response.status;
-    if status == 200 {
-        return Ok(response);
-    }
-    let body = response.body().unwrap_or_default();
-    let document: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let error = &document["error"];
-    let detail = match (error["code"].as_str(), error["message"].as_str()) {
-        (Some(code), Some(message)) => format!("{}: {}", escape_controls(code), escape_controls(message)),
-        _ => "it has no error document; is it the admin listener of a tidegate?".to_owned(),
-    };
-    Err(StatusError::Refused { host: target.host().to_owned(), status, detail })
 }

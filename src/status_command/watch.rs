@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tidegate_actors::clock;
 
 use super::events::{EventBuffer, ReceivedEvent};
-use super::{OverallStatus, Screen, StatusError, accepted, broken, no_document, text};
-use crate::admin_client::AdminTarget;
+use super::{OverallStatus, STATUS_DOCUMENT, Screen, text};
+use crate::admin_client::{AdminTarget, ReplyError};
 
 /// The longest time without a byte: heartbeats come every 15 s.
 const STREAM_IDLE_MAX: Duration = Duration::from_secs(40);
@@ -43,14 +43,14 @@ pub(super) fn watch(
     target: &AdminTarget,
     is_json: bool,
     screen: &mut Screen<'_>,
-) -> Result<OverallStatus, StatusError> {
+) -> Result<OverallStatus, ReplyError> {
     let mut watched = Watched { document: Value::Null, received: clock::now(), last_id: None, status: None };
     loop {
         let why = match (follow(target, &mut watched, is_json, screen), watched.status) {
             (Ok(FollowEnd::Output), Some(status)) => return Ok(status),
-            (Ok(_), None) => return Err(no_document(target)),
+            (Ok(_), None) => return Err(target.no_document(STATUS_DOCUMENT)),
             (Ok(FollowEnd::Stream), Some(_)) => None,
-            (Err(error @ StatusError::Refused { .. }), _) | (Err(error), None) => return Err(error),
+            (Err(error @ ReplyError::Refused { .. }), _) | (Err(error), None) => return Err(error),
             (Err(error), Some(_)) => Some(error),
         };
         // A stream that ended as planned is resumed without a word.
@@ -75,20 +75,20 @@ fn follow(
     watched: &mut Watched,
     is_json: bool,
     screen: &mut Screen<'_>,
-) -> Result<FollowEnd, StatusError> {
+) -> Result<FollowEnd, ReplyError> {
     let path = if is_json || screen.is_terminal { "/status/stream" } else { "/status/stream?samples=false" };
     let last_id = watched.last_id.clone();
     let headers: Vec<(&str, &str)> = last_id.iter().map(|id| ("last-event-id", id.as_str())).collect();
-    let mut response = accepted(target, target.get(path, &headers, STREAM_IDLE_MAX)?)?;
+    let mut response = target.accepted(target.get(path, &headers, STREAM_IDLE_MAX)?)?;
     let mut buffer = EventBuffer::default();
-    while let Some(piece) = response.next_piece().map_err(|source| broken(target, source))? {
-        for event in buffer.add(&piece).map_err(|source| broken(target, source))? {
+    while let Some(piece) = response.next_piece().map_err(|source| target.broken(source))? {
+        for event in buffer.add(&piece).map_err(|source| target.broken(source))? {
             let Ok(data) = serde_json::from_str::<Value>(&event.data) else {
-                return Err(no_document(target));
+                return Err(target.no_document(STATUS_DOCUMENT));
             };
             watched.apply(&event, &data, clock::now());
             if watched.status.is_none() {
-                return Err(no_document(target));
+                return Err(target.no_document(STATUS_DOCUMENT));
             }
             let shown = match is_json {
                 true => screen

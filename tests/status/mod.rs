@@ -7,6 +7,7 @@ mod command;
 mod documents;
 mod event_stream;
 mod history;
+mod limit_use;
 mod process_sources;
 mod renewals;
 mod stream;
