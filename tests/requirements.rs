@@ -74,7 +74,7 @@ const LEDGER: [(&str, State); 132] = [
     ("X4", Met),
     ("X5", Met),
     ("X6", Later("clients are not weighed")),
-    ("X7", Later("JSON only: no event stream, no page")),
+    ("X7", Later("JSON and an event stream, no page")),
     ("X8", Later("a limit of descriptors below what an idle process has open")),
     ("X9", Met),
     (
@@ -175,7 +175,7 @@ const LEDGER: [(&str, State); 132] = [
     ("O7", Later("not begun")),
     ("O8", Later("not begun")),
     ("O9", Later("not begun")),
-    ("O10", Later("not begun")),
+    ("O10", Later("a stream and a terminal view, no page")),
     ("G1", Met),
     ("G2", Met),
     ("G3", Later("not begun")),

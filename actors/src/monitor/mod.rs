@@ -36,7 +36,7 @@ mod view;
 pub use actions::{Action, ActionEntry, ActionRule, ActionSet, InForce};
 pub(crate) use actor::Monitor;
 pub use clients::ClientAdmission;
-pub use handle::{InFlightSlot, MonitorHandle, MonitorRejection, Shedding};
+pub use handle::{InFlightSlot, MonitorHandle, MonitorPeaks, MonitorRejection, Shedding};
 pub use in_force::{ActionView, OverloadActions};
 pub use level::Level;
 pub use log_probe::{DiskSpace, LogProbe};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::count::Peak;
 use crate::monitor::actions::{ActionRules, ActionSet};
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::level::Level;
@@ -112,6 +113,12 @@ impl MonitorView {
         self.reading(sensor).percent()
     }
 
+    /// The highest level that a sensor may cause with this configuration, by its name; none if there is no such sensor.
+    pub fn level_max(&self, sensor: &str) -> Option<Level> {
+        let mut sensors = Sensor::ALL.into_iter().zip(self.levels_max);
+        sensors.find(|(each, _)| each.as_str() == sensor).map(|(_, level)| level)
+    }
+
     /// Requests in flight in the last sample; none if they are unknown.
     pub fn in_flight(&self) -> Option<u64> {
         match self.readings.in_flight {
@@ -143,6 +150,8 @@ pub(crate) struct MonitorShared {
     in_flight_max: AtomicUsize,
     actions: Arc<OverloadActions>,
     view: watch::Sender<Arc<MonitorView>>,
+    pub(super) in_flight_peak: Peak,
+    pub(super) client_peak: Peak,
 }
 
 impl MonitorShared {
@@ -153,6 +162,8 @@ impl MonitorShared {
             in_flight_max: AtomicUsize::new(usize::MAX),
             actions,
             view: watch::Sender::new(Arc::new(view)),
+            in_flight_peak: Peak::default(),
+            client_peak: Peak::default(),
         }
     }
 

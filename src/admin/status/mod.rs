@@ -6,11 +6,13 @@
 mod actions;
 mod bucket_causes;
 mod causes;
+mod history;
 mod input;
 pub(crate) mod possible;
 pub(crate) mod refresh;
 #[cfg(test)]
 mod samples;
+pub(crate) mod stream;
 mod summary;
 
 use std::time::Instant;

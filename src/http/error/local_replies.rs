@@ -1,9 +1,10 @@
 //! Local replies that are not errors, and all replies of the admin listener and the probes.
 
 use actix_web::HttpResponse;
-use actix_web::body::BoxBody;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 use tidegate_s3::form::success_action::{StoredObject, SuccessAction};
@@ -25,6 +26,16 @@ pub(crate) fn json_reply(status: AdminStatus, body: &impl Serialize) -> HttpResp
 /// A JSON document that never changes.
 pub(crate) fn static_json_reply(content_type: &'static str, document: &'static str) -> HttpResponse<BoxBody> {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type)).body(document)
+}
+
+/// A JSON document that is encoded already.
+pub(crate) fn encoded_json_reply(document: Bytes) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(document)
+}
+
+/// A stream of server-sent events (HTML Living Standard, 9.2).
+pub(crate) fn event_stream_reply(events: impl MessageBody + 'static) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/event-stream")).body(events)
 }
 
 /// An error reply of the admin listener, in the JSON format of E1.
