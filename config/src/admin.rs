@@ -49,6 +49,11 @@ section! {
         /// Beyond it, the connection that has been idle longest closes. If none is idle, other requests get 503. The
         /// maximum is lower if descriptors are few.
         pub max_connections: NonZeroUsize = key("max_connections", whole(1..=1_024), nonzero_size(64));
+        /// maximum of open event streams (`/status/stream`); they do not count for `max_connections`
+        ///
+        /// Each stream holds a descriptor and up to about 100 KiB while its client does not read. Further clients get 503. The
+        /// maximum is lower if descriptors are few. 0 switches the streams off.
+        pub max_stream_clients: usize = key("max_stream_clients", whole(0..=2_000), 16);
         /// enables the commands that crash or stall actors and requests on purpose
         ///
         /// For drills only. It needs a loopback `admin.address`, with or without tokens.

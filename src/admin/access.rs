@@ -37,6 +37,8 @@ use crate::worker::Worker;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PROBES: [&str; 4] = ["/livez", "/readyz", LIVE, READY];
 const STATUS: &str = "/status";
+/// The path of the event stream. Its connection leaves the reserve.
+pub(super) const STREAM: &str = "/status/stream";
 /// The path of logins and logouts.
 pub(super) const SESSION: &str = "/session";
 pub(super) const EXPLAIN: &str = "/explain";
@@ -120,7 +122,7 @@ impl AdminAccess {
         if is_probe {
             return Ok(Admitted::Public);
         }
-        if connection.is_reserve && path != STATUS {
+        if connection.is_reserve && path != STATUS && path != STREAM {
             return Err(AdminRejection::TooManyConnections.into());
         }
         let length =

@@ -29,7 +29,7 @@ use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_rep
 use crate::http::{probes, request_id};
 use crate::telemetry::metrics::exposition::Format;
 use crate::worker::Worker;
-use access::SESSION;
+use access::{SESSION, STREAM};
 
 /// JSON Schema of the status document.
 const STATUS_SCHEMA: &str = include_str!("documents/status.schema.json");
@@ -40,6 +40,10 @@ const OPENAPI: &str = include_str!("documents/openapi.json");
 pub(crate) fn routes(service: &mut ServiceConfig) {
     service
         .route("/status", get_or_head().to(status_page))
+        .route(STREAM, web::get().to(status::stream::events))
+        .route("/status/history", get_or_head().to(status::stream::history))
+        .route("/status/plots", get_or_head().to(status::plots::figures))
+        .route("/status/plot.svg", get_or_head().to(status::plots::image))
         .route("/status.schema.json", get_or_head().to(status_schema))
         .route("/openapi.json", get_or_head().to(openapi))
         .route("/config", get_or_head().to(config::page))
@@ -177,7 +181,7 @@ fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /, /status, /config, /status.schema.json, /openapi.json, /metrics, /decisions, /explain, /livez, /readyz, POST /explain, POST and DELETE /session, and \
+    let message = "the admin listener answers GET /, /status, /status/stream, /status/history, /status/plots, /status/plot.svg, /config, /status.schema.json, /openapi.json, /metrics, /decisions, /explain, /livez, /readyz, POST /explain, POST and DELETE /session, and \
                    POST /actors/{name}/crash, /actors/{name}/stall, /requests/crash";
     admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

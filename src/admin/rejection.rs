@@ -38,6 +38,8 @@ pub(crate) enum AdminRejection {
     BodyTooLarge(usize),
     /// It is neither a probe nor `/status`, and its connection is one of the reserve.
     TooManyConnections,
+    /// As many event streams as may be open are open.
+    TooManyWatchers(usize),
     /// As many logins as may wait for their forms do so.
     TooManyLogins,
     /// The listener has no token that a session could stand for.
@@ -64,6 +66,7 @@ impl AdminRejection {
             Self::TooManyConnections | Self::TooManyLogins => {
                 (AdminStatus::Unavailable, "too_many_connections")
             }
+            Self::TooManyWatchers(_) => (AdminStatus::Unavailable, "too_many_watchers"),
             Self::NoSessions => (AdminStatus::BadRequest, "no_sessions"),
             Self::BadForm => (AdminStatus::BadRequest, "bad_form"),
             Self::Timeout => (AdminStatus::Timeout, "timeout"),
@@ -98,6 +101,12 @@ impl AdminRejection {
             Self::TooManyConnections => {
                 "admin.max_connections connections are open; until one closes, only probes and /status are answered"
             }
+            Self::TooManyWatchers(max) => {
+                return format!(
+                    "{max} event streams are open, which is the maximum of admin.max_stream_clients and of 1/16 of the \
+                     descriptors; poll /status, or close one"
+                );
+            }
             Self::TooManyLogins => {
                 "other logins still wait for their forms; try again, or send the token in `Authorization: Bearer TOKEN`"
             }
@@ -126,6 +135,7 @@ impl AdminRejection {
         let retry_after = match self {
             Self::TooManyAttempts(left) => Some((left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)),
             Self::TooManyConnections | Self::TooManyLogins => Some(1),
+            Self::TooManyWatchers(_) => Some(5),
             _ => None,
         };
         if let Some(seconds) = retry_after {

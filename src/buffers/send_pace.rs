@@ -26,7 +26,7 @@ const ADMIN_RATE: u64 = 1 << 10;
 pub(crate) enum CutReason {
     /// No byte within `server.write_stall_timeout`.
     Stalled,
-    /// Fewer bytes than `server.min_send_rate` requires.
+    /// Fewer bytes than `server.min_send_rate` requires, or too many events wait for it.
     Slow,
     /// Its client occupies too much capacity with responses that it does not read.
     Crowding,

@@ -35,7 +35,11 @@ pub(crate) struct DescriptorAdmission {
 /// Which listener it is.
 enum ListenerKind {
     Data(Arc<Shared>),
-    Admin(Arc<ConnectionReserve>),
+    Admin {
+        reserve: Arc<ConnectionReserve>,
+        /// `admin.max_stream_clients`
+        streams_max: usize,
+    },
 }
 
 impl DescriptorAdmission {
@@ -44,14 +48,14 @@ impl DescriptorAdmission {
         Self { limit, budget, connections, kind: ListenerKind::Data(Arc::clone(shared)) }
     }
 
-    /// `limit` is the maximum with the reserve.
+    /// `limit` is the maximum with the reserve and without event streams.
     pub(crate) fn admin(
         limit: ConnectionLimit,
         budget: Arc<DescriptorBudget>,
         connections: Arc<IdleConnections>,
-        reserve: Arc<ConnectionReserve>,
+        (reserve, streams_max): (Arc<ConnectionReserve>, usize),
     ) -> Self {
-        Self { limit, budget, connections, kind: ListenerKind::Admin(reserve) }
+        Self { limit, budget, connections, kind: ListenerKind::Admin { reserve, streams_max } }
     }
 
     /// Closes idle connections so that one more fits. False if too few are idle.
@@ -65,15 +69,24 @@ impl DescriptorAdmission {
                 OVERSHOOT_MIN + max / OVERSHOOT_SHARE
             }
             // Beyond the maximum a connection belongs to the reserve.
-            ListenerKind::Admin(_) => 0,
+            ListenerKind::Admin { .. } => 0,
         };
         closing.all >= over && self.wait_until_below(max + overshoot)
+    }
+
+    /// Open connections. Event streams have a share of their own.
+    fn open(&self) -> usize {
+        let streams = match &self.kind {
+            ListenerKind::Data(_) => 0,
+            ListenerKind::Admin { reserve, .. } => reserve.streams(),
+        };
+        self.limit.open().saturating_sub(streams)
     }
 
     /// Waits until fewer connections than `limit` are open, at most `CLOSE_WAITS` times `CLOSE_WAIT`.
     fn wait_until_below(&self, limit: usize) -> bool {
         for _ in 0..CLOSE_WAITS {
-            if self.limit.open() < limit {
+            if self.open() < limit {
                 return true;
             }
             std::thread::sleep(CLOSE_WAIT);
@@ -84,17 +97,17 @@ impl DescriptorAdmission {
 
 impl Admission for DescriptorAdmission {
     fn admit(&self) -> AdmissionDecision {
-        let open = self.limit.open();
+        let open = self.open();
         let share = match self.kind {
             ListenerKind::Data(_) => self.budget.clients_max(),
-            ListenerKind::Admin(_) => self.budget.admin_max(),
+            ListenerKind::Admin { .. } => self.budget.admin_max(),
         };
         let max = share.min(self.limit.max);
         let ordinary_max = match &self.kind {
             ListenerKind::Data(_) => max,
-            ListenerKind::Admin(reserve) => {
+            ListenerKind::Admin { reserve, streams_max } => {
                 let ordinary_max = max.saturating_sub(RESERVED).max(1);
-                reserve.set_max(ordinary_max);
+                reserve.set_max(ordinary_max, self.budget.streams_max().min(*streams_max));
                 ordinary_max
             }
         };
@@ -108,6 +121,6 @@ impl Admission for DescriptorAdmission {
     }
 
     fn uses_reserve(&self) -> bool {
-        matches!(self.kind, ListenerKind::Admin(_))
+        matches!(self.kind, ListenerKind::Admin { .. })
     }
 }

@@ -41,6 +41,8 @@ const LISTENER_FILES: u64 = 4;
 const ONE_REQUEST: u64 = 2;
 /// Admin connections may use 1/16 of the descriptors.
 const ADMIN_SHARE: u64 = 16;
+/// Event streams of the admin listener may use 1/16 of the descriptors.
+const STREAM_SHARE: u64 = 16;
 
 /// Raises the soft limit of descriptors to the hard limit, and opens the reserve while low descriptor numbers are free. Called once, at the
 /// start of the process.
@@ -182,6 +184,11 @@ impl DescriptorBudget {
     /// Admin connections that may be open under the current limit.
     pub(crate) fn admin_max(&self) -> usize {
         usize::try_from(self.limit() / ADMIN_SHARE).unwrap_or(usize::MAX).max(descriptors::ADMIN_CONNECTIONS)
+    }
+
+    /// Event streams that may be open under the current limit.
+    pub(crate) fn streams_max(&self) -> usize {
+        usize::try_from(self.limit() / STREAM_SHARE).unwrap_or(usize::MAX)
     }
 
     /// Descriptors that the configured connections can need, and the share that `monitor.exhausted` keeps free.

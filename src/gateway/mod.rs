@@ -228,7 +228,8 @@ fn serve(
     }
     let admins = IdleConnections::new(clock::now());
     let admin_max = shared.config.admin.max_connections.get();
-    let reserve = ConnectionReserve::new(admin_max);
+    let streams_max = shared.config.admin.max_stream_clients;
+    let reserve = ConnectionReserve::new(admin_max, streams_max);
     let (for_admin, connections, for_handler) =
         (Arc::clone(shared), Arc::clone(&admins), Arc::clone(&reserve));
     let build = move || {
@@ -241,7 +242,7 @@ fn serve(
     let budget = Arc::new(DescriptorBudget::new(&shared.config));
     budget.log_limits(&shared.log);
     let limit = ConnectionLimit { open: vec![thread.open()], max: admin_max + RESERVED };
-    let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins, reserve);
+    let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins, (reserve, streams_max));
     let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(admission));
     let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
     let admission = DescriptorAdmission::data(limit, budget, shared);

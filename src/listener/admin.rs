@@ -1,12 +1,13 @@
 //! The connections of the admin listener: cleartext or TLS, HTTP/1.1 only.
 //!
 //! A connection of the reserve (`server/connection_reserve.rs`) serves one request and ends after [`RESERVE_TIME`] at
-//! the latest, so clients that send or read nothing cannot keep the reserve. Each request has [`REQUEST_TIME`] until
-//! its response begins. The request's extensions hold its [`AdminConnection`].
+//! the latest, so clients that send or read nothing cannot keep the reserve. One that has become an event stream is of
+//! the reserve no longer. Each request has [`REQUEST_TIME`] until its response begins. The request's extensions hold its
+//! [`AdminConnection`] and the ticket of its connection.
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,12 +24,13 @@ use tidegate_actors::{clock, descriptors};
 use tokio::net::TcpStream;
 
 use crate::admin::access::{self, AdminAccess, AdminConnection};
+use crate::admin::status::stream::StatusFeed;
 use crate::admin::{self, rejection};
 use crate::listener::build_service;
 use crate::listener::connection::ClientConnection;
 use crate::listener::http1::Http1;
 use crate::server::ConnectionHandler;
-use crate::server::connection_reserve::ConnectionReserve;
+use crate::server::connection_reserve::{ConnectionReserve, ConnectionTicket};
 use crate::worker::Worker;
 
 /// The longest life of a connection of the reserve.
@@ -47,6 +49,7 @@ struct AdminHandler<A> {
 struct AdminService<A> {
     application: Rc<A>,
     connection: AdminConnection,
+    ticket: Rc<ConnectionTicket>,
 }
 
 /// The admin listener.
@@ -59,6 +62,7 @@ pub(crate) async fn admin_handler(
         .wrap(from_fn(access::guard))
         .app_data(Data::new(Rc::clone(&worker)))
         .app_data(Data::new(Rc::new(access)))
+        .app_data(Data::new(StatusFeed::start(&worker)))
         .configure(admin::routes);
     let application =
         build_service(map_config(application.into_factory(), |()| AppConfig::default())).await?;
@@ -70,12 +74,18 @@ where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
     async fn serve(self: Rc<Self>, stream: TcpStream) {
-        match self.reserve.acquire() {
-            Some(_ordinary) => self.serve_until_end(stream, false).await,
-            None => {
-                // An incomplete response is cut: its client was too slow for the reserve.
-                let _ = tokio::time::timeout(RESERVE_TIME, self.serve_until_end(stream, true)).await;
+        let ticket = ConnectionTicket::acquire(&self.reserve);
+        let is_reserve = ticket.is_reserve();
+        {
+            let mut served = pin!(self.serve_until_end(stream, &ticket));
+            if !is_reserve {
+                served.await;
+            } else if tokio::time::timeout(RESERVE_TIME, served.as_mut()).await.is_err()
+                && !ticket.is_reserve()
+            {
+                served.await;
             }
+            // Otherwise an incomplete response is cut: its client was too slow for the reserve.
         }
         // The descriptor of the connection may come from the reserve of descriptors.
         descriptors::fill_reserve();
@@ -86,12 +96,13 @@ impl<A> AdminHandler<A>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    async fn serve_until_end(&self, stream: TcpStream, is_reserve: bool) {
+    async fn serve_until_end(&self, stream: TcpStream, ticket: &Rc<ConnectionTicket>) {
         let worker = &self.worker;
         let Some((connection, client)) = ClientConnection::without_proxy(stream, worker) else { return };
         let http1 = |has_certificate| {
-            let connection = AdminConnection { is_reserve, has_certificate };
-            let service = AdminService { application: Rc::clone(&self.application), connection };
+            let connection = AdminConnection { is_reserve: ticket.is_reserve(), has_certificate };
+            let application = Rc::clone(&self.application);
+            let service = AdminService { application, connection, ticket: Rc::clone(ticket) };
             Http1::new(Rc::new(service), Rc::clone(worker))
         };
         let Some(tls) = &worker.shared.admin_tls else {
@@ -117,6 +128,7 @@ where
 
     fn call(&self, request: Request) -> Self::Future {
         request.extensions_mut().insert(self.connection);
+        request.extensions_mut().insert(Rc::clone(&self.ticket));
         let response = tokio::time::timeout(REQUEST_TIME, self.application.call(request));
         Box::pin(async move { response.await.unwrap_or_else(|_| Err(rejection::timeout())) })
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::svg::{PlotError, svg};
-use super::{LINES_MAX, Plot, Summary, TimeLabels, scale};
+use super::{LINES_MAX, Line, Plot, Summary, TimeLabels, scale};
 use crate::telemetry::rfc3339;
 
 /// The most rows of a table.
@@ -16,22 +16,28 @@ const ROWS: usize = 10;
 pub(crate) fn figure(plot: &Plot) -> Result<String, PlotError> {
     let image = svg(plot)?;
     let id = plot.safe_id();
-    let last = match plot.lines.as_slice() {
-        [line] => line.values.last().copied().flatten(),
-        _ => None,
-    };
-    let last = last.map_or_else(String::new, |value| format!(" <b>{}</b>", escape(&plot.unit.format(value))));
+    let lines = plot.lines.iter().take(LINES_MAX);
+    let last: Vec<String> = lines.filter_map(|line| last_value(plot, line)).collect();
+    let last = last.join(", ");
     Ok(format!(
-        "<figure class=\"plot-figure\" id=\"plot-{id}\">\n<figcaption><span>{}</span>{last}</figcaption>\n{image}\n\
+        "<figure class=\"plot-figure\" id=\"plot-{id}\">\n<figcaption><span>{}</span> <b>{}</b></figcaption>\n{image}\n\
          <details><summary>Table: {}</summary>\n{}</details>\n</figure>\n",
         escape(&plot.title),
+        escape(&last),
         escape(&plot.title),
         table(plot)
     ))
 }
 
+/// The last known value of a line, with its name.
+fn last_value(plot: &Plot, line: &Line) -> Option<String> {
+    let value = line.values.iter().rev().flatten().find(|value| value.is_finite())?;
+    let value = plot.unit.format(*value);
+    Some(if line.label.is_empty() { value } else { format!("{} {value}", line.label) })
+}
+
 /// The lowest, mean and highest value of each tenth of the time, the newest first.
-pub(crate) fn table(plot: &Plot) -> String {
+fn table(plot: &Plot) -> String {
     let lines = || plot.lines.iter().take(LINES_MAX);
     let mut html = format!(
         "<table>\n<caption>{}</caption>\n<thead><tr><th scope=\"col\">Time</th>",

@@ -22,7 +22,7 @@ pub(crate) use svg::{PlotError, svg};
 /// A plot.
 #[derive(Debug, Clone)]
 pub(crate) struct Plot {
-    /// Unique on its page: ASCII letters, digits, `_` and `-`. Other characters are left out.
+    /// Unique on its page.
     pub(crate) id: String,
     pub(crate) title: String,
     pub(crate) unit: Unit,
@@ -86,9 +86,17 @@ impl ThresholdKind {
 }
 
 impl Plot {
-    /// The ID without characters that an attribute or a selector could misread.
+    /// The ID with other characters than ASCII letters, digits and `-` as their numbers. Different IDs stay different.
     fn safe_id(&self) -> String {
-        self.id.chars().filter(|c| c.is_ascii_alphanumeric() || ['_', '-'].contains(c)).collect()
+        let mut safe = String::new();
+        for c in self.id.chars() {
+            match c {
+                '-' => safe.push(c),
+                c if c.is_ascii_alphanumeric() => safe.push(c),
+                c => safe += &format!("_{:x}_", u32::from(c)),
+            }
+        }
+        safe
     }
 
     /// What the plot shows, in sentences: for readers who do not see it.

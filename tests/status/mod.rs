@@ -4,8 +4,12 @@
 
 mod bucket_sources;
 mod documents;
+mod event_stream;
+mod history;
 mod process_sources;
 mod renewals;
+mod stream;
+mod watchers;
 
 use serde_json::Value;
 

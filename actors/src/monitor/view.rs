@@ -56,6 +56,12 @@ impl MonitorView {
         readings.find(|(each, _)| *each == sensor).and_then(|(_, reading)| reading.percent())
     }
 
+    /// The highest level that a sensor may cause, by its name; none if there is no such sensor.
+    pub fn level_max(&self, sensor: &str) -> Option<Level> {
+        let mut sensors = self.readings.by_sensor().into_iter().map(|(sensor, _)| sensor);
+        sensors.find(|each| each.as_str() == sensor).map(Sensor::level_max)
+    }
+
     /// Requests in flight in the last sample; none if they are unknown.
     pub fn in_flight(&self) -> Option<u64> {
         match self.readings.in_flight {

@@ -319,8 +319,7 @@ impl PoolHandle {
     }
 
     /// Waiters, as last published.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.shared.gate.waiting()
     }
 

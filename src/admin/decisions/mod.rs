@@ -5,7 +5,7 @@
 
 mod decision_json;
 mod made_up;
-mod parameters;
+pub(super) mod parameters;
 mod story;
 
 use std::rc::Rc;
@@ -118,7 +118,8 @@ fn unread(error: &Error) -> InvalidBody {
     }
 }
 
-fn invalid_parameter(request: &HttpRequest, error: &InvalidParameter) -> HttpResponse {
+/// The reply to a query with a parameter that is not accepted.
+pub(super) fn invalid_parameter(request: &HttpRequest, error: &InvalidParameter) -> HttpResponse {
     let id = request_id::of(request.headers());
     admin_error_reply(AdminStatus::BadRequest, "invalid_parameter", &error.to_string(), &id)
 }

@@ -25,7 +25,7 @@ pub(super) const OF_EXPLAIN: [&str; 1] = ["request_id"];
 
 /// A parameter that is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum InvalidParameter {
+pub(in crate::admin) enum InvalidParameter {
     #[error("there is no parameter `{name}`; the parameters are {known}")]
     Unknown { name: String, known: String },
     #[error("the parameter `{0}` occurs twice; send it once")]
@@ -36,16 +36,16 @@ pub(super) enum InvalidParameter {
     Invalid { name: &'static str, fault: String },
 }
 
-fn invalid(name: &'static str, fault: impl Into<String>) -> InvalidParameter {
+pub(in crate::admin) fn invalid(name: &'static str, fault: impl Into<String>) -> InvalidParameter {
     InvalidParameter::Invalid { name, fault: fault.into() }
 }
 
 /// The decoded parameters of a query.
 #[derive(Debug)]
-pub(super) struct Parameters(BTreeMap<&'static str, String>);
+pub(in crate::admin) struct Parameters(BTreeMap<&'static str, String>);
 
 impl Parameters {
-    pub(super) fn parse(query: &str, known: &[&'static str]) -> Result<Self, InvalidParameter> {
+    pub(in crate::admin) fn parse(query: &str, known: &[&'static str]) -> Result<Self, InvalidParameter> {
         let mut values = BTreeMap::new();
         for pair in pairs(query).filter(|pair| !pair.is_empty()) {
             let given = decoded_text(pair.split('=').next().unwrap_or_default());
@@ -65,6 +65,11 @@ impl Parameters {
             }
         }
         Ok(Self(values))
+    }
+
+    /// The value of a parameter; none if the query lacks it.
+    pub(in crate::admin) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
     }
 
     fn request_id(&self) -> Result<Option<String>, InvalidParameter> {

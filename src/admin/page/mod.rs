@@ -71,7 +71,7 @@ impl Document {
 }
 
 /// Adds the headers that keep other sites and injected code out.
-fn protect(reply: &mut HttpResponse) {
+pub(super) fn protect(reply: &mut HttpResponse) {
     let headers = reply.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

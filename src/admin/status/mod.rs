@@ -5,11 +5,14 @@
 
 mod bucket_causes;
 mod causes;
+mod history;
 mod input;
+pub(super) mod plots;
 pub(crate) mod possible;
 pub(crate) mod refresh;
 #[cfg(test)]
 mod samples;
+pub(crate) mod stream;
 mod summary;
 
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! Local replies that are not errors, and all replies of the admin listener and the probes.
 
 use actix_web::HttpResponse;
-use actix_web::body::BoxBody;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE};
 use bytes::Bytes;
@@ -36,6 +36,19 @@ pub(crate) fn text_reply(content_type: &'static str, text: Bytes) -> HttpRespons
 /// The reply to a client that has the current text.
 pub(crate) fn not_modified_reply() -> HttpResponse<BoxBody> {
     HttpResponse::NotModified().finish()
+}
+
+/// A JSON document that is encoded already.
+pub(crate) fn encoded_json_reply(document: Bytes) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(document)
+}
+
+/// A stream of server-sent events (HTML Living Standard, 9.2). nginx must not collect it.
+pub(crate) fn event_stream_reply(events: impl MessageBody + 'static) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header(("x-accel-buffering", "no"))
+        .body(events)
 }
 
 /// An error reply of the admin listener, in the JSON format of E1.

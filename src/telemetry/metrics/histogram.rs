@@ -174,6 +174,16 @@ impl DurationHistogram {
         bucket
     }
 
+    /// The upper bounds of its buckets in nanoseconds, ascending. The last bucket has none.
+    pub(crate) fn bounds(&self) -> &[u64] {
+        &self.bounds
+    }
+
+    /// The observations of each bucket since the start.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = u64> {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed))
+    }
+
     fn collect(&self) -> proto::Metric {
         let (mut buckets, mut count) = (Vec::with_capacity(self.bounds.len()), 0);
         for (at, counted) in self.counts.iter().enumerate() {

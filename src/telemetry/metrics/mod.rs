@@ -250,6 +250,11 @@ impl BucketMetrics {
         }
     }
 
+    /// Responses of the class 5xx since the start.
+    pub(crate) fn server_errors(&self) -> u64 {
+        self.classes[4].get()
+    }
+
     pub(crate) fn count_error(&self, reason: &'static str) {
         self.errors.count(reason);
     }

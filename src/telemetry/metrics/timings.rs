@@ -90,6 +90,11 @@ impl TimingFamilies {
 }
 
 impl RequestTimes {
+    /// The histogram of whole requests.
+    pub(crate) fn requests(&self) -> &DurationHistogram {
+        &self.request
+    }
+
     /// Observes a request that ends now. Without `is_detailed` the phases are left out.
     pub(crate) fn observe(
         &self,

@@ -1,0 +1,227 @@
+//! Reads one point of each series: snapshots as they are, counters as rates since the last point.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use tidegate_actors::{CircuitState, Level};
+
+use super::quantile::quantile;
+use super::series::SeriesInfo;
+use super::{BUCKETS_MAX, SENSORS_MAX};
+use crate::upstream::bucket::Bucket;
+use crate::worker::Shared;
+
+/// The quantiles of the duration of requests.
+const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];
+const NANOS_PER_MILLI: f64 = 1e6;
+
+/// Buckets with common series.
+struct BucketGroup {
+    /// Indexes in the configuration.
+    members: Range<usize>,
+    last: GroupCounters,
+}
+
+/// Counters of one group since the start.
+#[derive(Debug, Default, PartialEq)]
+struct GroupCounters {
+    server_errors: u64,
+    /// Requests by the bucket of their duration's histogram.
+    times: Vec<u64>,
+}
+
+/// Reads points.
+pub(in crate::admin) struct Sampler {
+    groups: Vec<BucketGroup>,
+    sensors: Vec<&'static str>,
+    /// Series that the history does not have yet.
+    new_series: Vec<SeriesInfo>,
+    refusals: u64,
+    unrouted: u64,
+    sampled: Instant,
+}
+
+/// The state of one bucket at the time of a point.
+pub(in crate::admin) struct BucketSample<'a> {
+    pub(in crate::admin) name: &'a str,
+    pub(in crate::admin) in_flight: usize,
+    pub(in crate::admin) queued: usize,
+    /// The worst state of its circuits.
+    pub(in crate::admin) circuit: CircuitState,
+}
+
+impl Sampler {
+    pub(in crate::admin) fn new(shared: &Shared, now: Instant) -> Self {
+        let buckets = shared.router.buckets();
+        let own = buckets.len().min(BUCKETS_MAX);
+        let mut members: Vec<Range<usize>> = (0..own).map(|at| at..at + 1).collect();
+        if own < buckets.len() {
+            members.push(own..buckets.len());
+        }
+        let mut new_series: Vec<SeriesInfo> = SeriesInfo::of_process().into();
+        for group in &members {
+            let name = (group.end <= own).then(|| buckets[group.start].name.as_str());
+            new_series.extend(SeriesInfo::of_bucket(name));
+        }
+        let groups = members.into_iter().map(|members| {
+            let last = GroupCounters::read(&buckets[members.clone()]);
+            BucketGroup { members, last }
+        });
+        let (refusals, unrouted) = error_counts(shared);
+        let (groups, sensors) = (groups.collect(), Vec::new());
+        let mut this = Self { groups, sensors, new_series, refusals, unrouted, sampled: now };
+        // Adds the series of the sensors.
+        this.sensor_values(shared, now);
+        this
+    }
+
+    /// The series that were found since the last call. Their values follow those of the earlier ones.
+    pub(in crate::admin) fn new_series(&mut self) -> impl Iterator<Item = SeriesInfo> {
+        std::mem::take(&mut self.new_series).into_iter()
+    }
+
+    /// One value for each series; NaN for a value that is unknown.
+    pub(in crate::admin) fn sample(&mut self, shared: &Shared, now: Instant) -> Vec<f32> {
+        let elapsed = now.saturating_duration_since(std::mem::replace(&mut self.sampled, now));
+        let (refusals, unrouted) = error_counts(shared);
+        let new_refusals = refusals.saturating_sub(std::mem::replace(&mut self.refusals, refusals));
+        let mut requests = unrouted.saturating_sub(std::mem::replace(&mut self.unrouted, unrouted));
+        let mut of_buckets = Vec::new();
+        for group in &mut self.groups {
+            let members = &shared.router.buckets()[group.members.clone()];
+            let counters = GroupCounters::read(members);
+            let new = counters.since(&group.last);
+            group.last = counters;
+            requests += new.times.iter().sum::<u64>();
+            of_buckets.extend(group_values(members, &new, elapsed));
+        }
+        let monitor = &shared.actors.monitor;
+        let mut values = vec![
+            per_second(requests, elapsed),
+            per_second(new_refusals, elapsed),
+            monitor.in_flight() as f32,
+            level_number(monitor.level()),
+        ];
+        values.extend(of_buckets);
+        values.extend(self.sensor_values(shared, now));
+        values
+    }
+
+    /// The use of each sensor's resource in percent. A sensor without a current reading is unknown.
+    fn sensor_values(&mut self, shared: &Shared, now: Instant) -> Vec<f32> {
+        let view = shared.actors.monitor.view();
+        let readings: Vec<_> = view.readings().into_iter().collect();
+        for (name, _) in &readings {
+            if !self.sensors.contains(name) && self.sensors.len() < SENSORS_MAX {
+                self.sensors.push(name);
+                self.new_series.push(SeriesInfo::sensor(name, &view, &shared.config.monitor));
+            }
+        }
+        let is_stale = view.is_stale(now);
+        let value = |sensor: &&'static str| {
+            let reading = readings.iter().find(|(name, _)| name == sensor).map(|(_, reading)| reading);
+            let percent = reading.and_then(|reading| reading.percent()).filter(|_| !is_stale);
+            percent.map_or(f32::NAN, |percent| percent as f32)
+        };
+        self.sensors.iter().map(value).collect()
+    }
+
+    /// The present state of the buckets that have series of their own.
+    pub(in crate::admin) fn buckets(shared: &Shared, now: Instant) -> impl Iterator<Item = BucketSample<'_>> {
+        shared.router.buckets().iter().take(BUCKETS_MAX).map(move |bucket| {
+            let circuits = bucket.breaker.views(now).map(|view| view.state);
+            let weight = |state: &CircuitState| match state {
+                CircuitState::Closed => 0,
+                CircuitState::HalfOpen => 1,
+                CircuitState::Open => 2,
+            };
+            BucketSample {
+                name: &bucket.name,
+                in_flight: bucket.pool.in_flight(),
+                queued: bucket.pool.waiting(),
+                circuit: circuits.max_by_key(weight).unwrap_or(CircuitState::Closed),
+            }
+        })
+    }
+}
+
+impl GroupCounters {
+    fn read(buckets: &[Bucket]) -> Self {
+        let mut this = Self::default();
+        for bucket in buckets {
+            this.server_errors += bucket.metrics.server_errors();
+            let counts = bucket.metrics.times.requests().counts();
+            for (at, count) in counts.enumerate() {
+                match this.times.get_mut(at) {
+                    Some(sum) => *sum += count,
+                    None => this.times.push(count),
+                }
+            }
+        }
+        this
+    }
+
+    fn since(&self, last: &Self) -> Self {
+        let times = self.times.iter().zip(&last.times).map(|(now, last)| now.saturating_sub(*last));
+        Self { server_errors: self.server_errors.saturating_sub(last.server_errors), times: times.collect() }
+    }
+}
+
+/// The values of a group, in the order of [`SeriesInfo::of_bucket`].
+fn group_values(members: &[Bucket], new: &GroupCounters, elapsed: Duration) -> Vec<f32> {
+    let sum = |count: fn(&Bucket) -> usize| members.iter().map(count).sum::<usize>() as f32;
+    let bounds = members.first().map_or(&[][..], |bucket| bucket.metrics.times.requests().bounds());
+    let mut values = vec![
+        per_second(new.times.iter().sum(), elapsed),
+        per_second(new.server_errors, elapsed),
+        sum(|bucket| bucket.pool.in_flight()),
+        sum(|bucket| bucket.pool.waiting()),
+    ];
+    values.extend(QUANTILES.map(|share| {
+        let nanos = quantile(share, &new.times, bounds);
+        nanos.map_or(f32::NAN, |nanos| (nanos / NANOS_PER_MILLI) as f32)
+    }));
+    values
+}
+
+/// Errors of all kinds since the start, and those of requests without a bucket.
+fn error_counts(shared: &Shared) -> (u64, u64) {
+    let [mut all, mut unrouted] = [0, 0];
+    for family in shared.degradation.refusals() {
+        family.for_each_count(|bucket, _, count| {
+            all += count;
+            unrouted += if bucket.is_empty() { count } else { 0 };
+        });
+    }
+    (all, unrouted)
+}
+
+fn per_second(count: u64, elapsed: Duration) -> f32 {
+    let seconds = elapsed.as_secs_f64();
+    if seconds > 0.0 { (count as f64 / seconds) as f32 } else { f32::NAN }
+}
+
+/// The number of a level, as in the metric `degradation_level`.
+fn level_number(level: Level) -> f32 {
+    match level {
+        Level::Normal => 0.0,
+        Level::Warning => 1.0,
+        Level::Critical => 2.0,
+        Level::Exhausted => 3.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// O3: counters become rates over the real time since the last point
+    #[test]
+    fn counters_become_rates() {
+        assert_eq!(per_second(30, Duration::from_secs(2)), 15.0);
+        assert!(per_second(30, Duration::ZERO).is_nan());
+        let last = GroupCounters { server_errors: 2, times: vec![1, 5] };
+        let now = GroupCounters { server_errors: 5, times: vec![4, 5] };
+        assert_eq!(now.since(&last), GroupCounters { server_errors: 3, times: vec![3, 0] });
+    }
+}

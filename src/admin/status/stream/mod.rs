@@ -1,0 +1,240 @@
+//! `GET /status/stream`: server-sent events of the status (X7), and the task that also fills the history.
+//!
+//! One task on the admin thread takes a sample a second and sends it, and sends each change of the causes as it is published; another one
+//! builds snapshots for new watchers, one for all that wait. An event is encoded once, and all watchers share its bytes. `hub.rs` has the
+//! numbers of events, the changes that a watcher can resume from, and the watchers; `watcher.rs` the bounded queue of one watcher;
+//! `encode.rs` the format. No lock that a worker waits for is taken here.
+
+mod encode;
+mod hub;
+mod watcher;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::web::Data;
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
+use bytes::Bytes;
+use slog::{error, info};
+use tidegate_actors::clock;
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval_at};
+
+use super::history::{History, HistoryFilter, MEMORY_MAX, POINT_EVERY, Sampler};
+use crate::admin::decisions::invalid_parameter;
+use crate::admin::decisions::parameters::{InvalidParameter, Parameters, invalid};
+use crate::admin::rejection::{AdminRejection, close_after};
+use crate::buffers::send_progress::SendProgress;
+use crate::degradation::published::CauseList;
+use crate::http::error::{encoded_json_reply, event_stream_reply};
+use crate::http::request_id;
+use crate::server::connection_reserve::ConnectionTicket;
+use crate::worker::Worker;
+use hub::EventHub;
+use watcher::EventBody;
+
+/// The least time between two snapshots. Watchers that arrive meanwhile share the next one.
+const SNAPSHOT_PAUSE: Duration = Duration::from_millis(100);
+/// The pause before a task starts again after a panic.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+const LAST_EVENT_ID: &str = "last-event-id";
+const OF_STREAM: [&str; 1] = ["samples"];
+const OF_HISTORY: [&str; 1] = ["series"];
+
+/// The event streams and the history, on the admin thread.
+pub(crate) struct StatusFeed {
+    worker: Rc<Worker>,
+    hub: RefCell<EventHub>,
+    history: RefCell<History>,
+    sampler: RefCell<Sampler>,
+    /// The whole history as of the last sample, once it was asked for.
+    document: RefCell<Option<Bytes>>,
+    snapshot_wanted: Notify,
+    /// The number of the last event of a cause that was sent.
+    sequence: Cell<u64>,
+    /// The second of the last sample, counted from the start.
+    second: Cell<u64>,
+    started: Instant,
+}
+
+impl StatusFeed {
+    /// Starts the tasks. Must be called on the admin thread.
+    pub(crate) fn start(worker: &Rc<Worker>) -> Rc<Self> {
+        let (shared, now) = (&worker.shared, clock::now());
+        let (mut sampler, mut history) = (Sampler::new(shared, now), History::default());
+        sampler.new_series().for_each(|series| history.add(series));
+        let feed = Rc::new(Self {
+            worker: Rc::clone(worker),
+            hub: RefCell::new(EventHub::new(shared.degradation.started.wall)),
+            history: RefCell::new(history),
+            sampler: RefCell::new(sampler),
+            document: RefCell::default(),
+            snapshot_wanted: Notify::new(),
+            sequence: Cell::new(0),
+            second: Cell::new(0),
+            started: now,
+        });
+        restart_after_panics(&feed, Self::send_events);
+        restart_after_panics(&feed, Self::send_snapshots);
+        feed
+    }
+
+    /// Sends samples and changes. Never returns.
+    async fn send_events(self: Rc<Self>) {
+        let mut changes = self.worker.shared.degradation.subscribe();
+        // Changes before the subscription are in the snapshots of all watchers.
+        self.sequence.set(self.sequence.get().max(changes.borrow_and_update().sequence));
+        let mut ticks = interval_at((clock::now() + POINT_EVERY).into(), POINT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let is_tick = tokio::select! {
+                _ = ticks.tick() => true,
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    false
+                }
+            };
+            let list = Arc::clone(&changes.borrow_and_update());
+            self.send_change(&list);
+            if is_tick {
+                self.take_sample(clock::now());
+            }
+            self.log_dropped();
+        }
+    }
+
+    /// Sends the events that watchers do not have yet as one change.
+    fn send_change(&self, list: &CauseList) {
+        let sequence = self.sequence.replace(list.sequence);
+        if list.sequence <= sequence {
+            return;
+        }
+        let level = self.worker.shared.actors.monitor.level();
+        self.hub.borrow_mut().send_change(&encode::change(list, sequence, level), clock::now());
+    }
+
+    fn take_sample(&self, now: Instant) {
+        let shared = &self.worker.shared;
+        let second = now.saturating_duration_since(self.started).as_secs_f64().round() as u64;
+        let passed = second.saturating_sub(self.second.replace(second));
+        let missed = usize::try_from(passed.saturating_sub(1)).unwrap_or(usize::MAX);
+        let (mut sampler, mut history) = (self.sampler.borrow_mut(), self.history.borrow_mut());
+        let (values, wall) = (sampler.sample(shared, now), clock::wall());
+        sampler.new_series().for_each(|series| history.add(series));
+        history.push(&values, missed, wall);
+        self.document.take();
+        let mut hub = self.hub.borrow_mut();
+        if hub.has_sample_watchers() {
+            let sample = encode::sample(wall, history.names().zip(&values), Sampler::buckets(shared, now));
+            hub.send_sample(&sample, now);
+        }
+        hub.tend_watchers(now);
+    }
+
+    /// Builds snapshots for watchers that wait for one. Never returns.
+    async fn send_snapshots(self: Rc<Self>) {
+        loop {
+            self.snapshot_wanted.notified().await;
+            let document = super::document(&self.worker.shared).await;
+            self.hub.borrow_mut().send_snapshot(&document, clock::now());
+            self.log_dropped();
+            tokio::time::sleep(SNAPSHOT_PAUSE).await;
+        }
+    }
+
+    fn log_dropped(&self) {
+        let dropped = self.hub.borrow_mut().take_dropped();
+        if dropped > 0 {
+            info!(self.worker.shared.log, "watchers of the status stream were disconnected because they did not read";
+                "count" => dropped, "hint" => "they resume with their last event ID; find out why they are slow");
+        }
+    }
+
+    /// Reads the history.
+    pub(in crate::admin::status) fn read_history<T>(&self, read: impl FnOnce(&History) -> T) -> T {
+        read(&self.history.borrow())
+    }
+
+    /// The history document of these series.
+    fn history_document(&self, filter: &HistoryFilter<'_>) -> Result<Bytes, InvalidParameter> {
+        let history = self.history.borrow();
+        if let Some(unknown) = filter.unknown(&history) {
+            let fault = format!(
+                "not a list of series: there is none named `{unknown}`; /status/history has all names"
+            );
+            return Err(invalid("series", fault));
+        }
+        match filter {
+            HistoryFilter::All => {
+                Ok(self.document.borrow_mut().get_or_insert_with(|| history.document(filter)).clone())
+            }
+            HistoryFilter::Names(_) => Ok(history.document(filter)),
+        }
+    }
+}
+
+/// Runs a task of the feed, and again after a panic. The panic is in the log.
+fn restart_after_panics<F: Future<Output = ()> + 'static>(
+    feed: &Rc<StatusFeed>,
+    task: fn(Rc<StatusFeed>) -> F,
+) {
+    let feed = Rc::clone(feed);
+    actix_rt::spawn(async move {
+        while actix_rt::spawn(task(Rc::clone(&feed))).await.is_err_and(|ended| ended.is_panic()) {
+            error!(feed.worker.shared.log, "a task of the status stream panicked and starts again";
+                "hint" => "this is a defect: report the panic in the log before this line");
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+    });
+}
+
+/// `GET /status/stream?samples=`. Only its first event is a snapshot, unless `Last-Event-ID` names an event to resume from.
+pub(crate) async fn events(request: HttpRequest, feed: Data<Rc<StatusFeed>>) -> HttpResponse {
+    let has_samples =
+        match Parameters::parse(request.query_string(), &OF_STREAM).and_then(|query| wants_samples(&query)) {
+            Ok(has_samples) => has_samples,
+            Err(error) => return invalid_parameter(&request, &error),
+        };
+    let (ticket, progress) = {
+        let extensions = request.extensions();
+        (extensions.get::<Rc<ConnectionTicket>>().cloned(), extensions.get::<Rc<SendProgress>>().cloned())
+    };
+    if let Some(max) = ticket.and_then(|ticket| ticket.become_stream().err()) {
+        return AdminRejection::TooManyWatchers(max).reply(&request_id::of(request.headers()));
+    }
+    let last_id = request.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.trim().parse().ok());
+    let watcher = feed.hub.borrow_mut().add_watcher(last_id, has_samples, progress, clock::now());
+    if watcher.awaits_snapshot() {
+        feed.snapshot_wanted.notify_one();
+    }
+    let mut response = event_stream_reply(EventBody::new(watcher));
+    // The connection counts as a stream, not as one that may have further requests.
+    close_after(&mut response);
+    response
+}
+
+fn wants_samples(query: &Parameters) -> Result<bool, InvalidParameter> {
+    match query.text("samples") {
+        None | Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) => Err(invalid("samples", "neither true nor false")),
+    }
+}
+
+/// `GET /status/history?series=`.
+pub(crate) async fn history(request: HttpRequest, feed: Data<Rc<StatusFeed>>) -> HttpResponse {
+    let document = Parameters::parse(request.query_string(), &OF_HISTORY)
+        .and_then(|query| feed.history_document(&HistoryFilter::parse(query.text("series"))));
+    match document {
+        Ok(document) => encoded_json_reply(document),
+        Err(error) => invalid_parameter(&request, &error),
+    }
+}
+
+/// A megabyte and a half is little beside what requests need.
+const _: () = assert!(MEMORY_MAX < 3 << 19);

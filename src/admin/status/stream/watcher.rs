@@ -1,0 +1,232 @@
+//! One watcher of the stream: the events that wait for it, in a bounded queue.
+//!
+//! The connection polls [`EventBody`] only while the client accepts bytes. A watcher that lets [`EVENTS_MAX`] events wait is cut: its
+//! connection ends, the others do not notice. The pace limits of the listener apply while an event waits to be sent, and never between
+//! events.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+
+use crate::buffers::send_progress::{CutReason, SendProgress};
+
+/// The most events that wait for one watcher.
+const EVENTS_MAX: usize = 32;
+/// A watcher without an event for so long gets a comment, so that proxies do not close its connection.
+const HEARTBEAT_AFTER: Duration = Duration::from_secs(15);
+/// The longest life of a stream. Its client resumes, with a token or a session that is still valid.
+const STREAM_TIME: Duration = Duration::from_secs(3600);
+/// Sets the pause before a browser connects again, in milliseconds.
+const RETRY: &[u8] = b"retry: 1000\n\n";
+const HEARTBEAT: &[u8] = b": heartbeat\n\n";
+
+/// The state of a watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WatcherState {
+    /// Other events would be useless before its snapshot.
+    AwaitsSnapshot,
+    Following,
+    /// The stream ends after the events that wait.
+    Ending,
+    /// Its client is too slow.
+    Cut,
+}
+
+/// A watcher.
+pub(super) struct Watcher {
+    events: RefCell<VecDeque<Bytes>>,
+    state: Cell<WatcherState>,
+    waker: RefCell<Option<Waker>>,
+    pub(super) has_samples: bool,
+    last_event: Cell<Instant>,
+    ends: Instant,
+    /// Cuts the connection.
+    progress: Option<Rc<SendProgress>>,
+}
+
+impl Watcher {
+    /// A new watcher. `missed`: the changes since the event that it resumes from; none if it needs a snapshot.
+    pub(super) fn new(
+        missed: Option<Bytes>,
+        has_samples: bool,
+        progress: Option<Rc<SendProgress>>,
+        now: Instant,
+    ) -> Rc<Self> {
+        let state = if missed.is_some() { WatcherState::Following } else { WatcherState::AwaitsSnapshot };
+        let events = [Some(Bytes::from_static(RETRY)), missed].into_iter().flatten();
+        Rc::new(Self {
+            events: RefCell::new(events.filter(|event| !event.is_empty()).collect()),
+            state: Cell::new(state),
+            waker: RefCell::default(),
+            has_samples,
+            last_event: Cell::new(now),
+            ends: now + STREAM_TIME,
+            progress,
+        })
+    }
+
+    pub(super) fn awaits_snapshot(&self) -> bool {
+        self.state.get() == WatcherState::AwaitsSnapshot
+    }
+
+    pub(super) fn send_snapshot(&self, event: &Bytes, now: Instant) {
+        self.state.set(WatcherState::Following);
+        self.push(event, now);
+    }
+
+    /// Queues an event. False if the watcher is cut because too many wait.
+    pub(super) fn send(&self, event: &Bytes, now: Instant) -> bool {
+        if self.state.get() != WatcherState::Following {
+            return true;
+        }
+        if self.events.borrow().len() < EVENTS_MAX {
+            self.push(event, now);
+            return true;
+        }
+        self.state.set(WatcherState::Cut);
+        self.events.take();
+        if let Some(progress) = &self.progress {
+            progress.cut(CutReason::Slow);
+        }
+        self.wake();
+        false
+    }
+
+    /// Sends a heartbeat if one is due; ends a stream that is too old.
+    pub(super) fn tend(&self, now: Instant) {
+        if self.state.get() != WatcherState::Following {
+            return;
+        }
+        if now >= self.ends {
+            self.state.set(WatcherState::Ending);
+            self.wake();
+        } else if now.saturating_duration_since(self.last_event.get()) >= HEARTBEAT_AFTER
+            && self.events.borrow().is_empty()
+        {
+            self.push(&Bytes::from_static(HEARTBEAT), now);
+        }
+    }
+
+    fn push(&self, event: &Bytes, now: Instant) {
+        self.last_event.set(now);
+        self.events.borrow_mut().push_back(event.clone());
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The body of a watcher's response. Dropping it ends the watcher.
+pub(super) struct EventBody(Rc<Watcher>);
+
+impl EventBody {
+    pub(super) fn new(watcher: Rc<Watcher>) -> Self {
+        Self(watcher)
+    }
+}
+
+impl MessageBody for EventBody {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let watcher = &self.0;
+        if let Some(event) = watcher.events.borrow_mut().pop_front() {
+            return Poll::Ready(Some(Ok(event)));
+        }
+        match watcher.state.get() {
+            WatcherState::Ending | WatcherState::Cut => Poll::Ready(None),
+            WatcherState::AwaitsSnapshot | WatcherState::Following => {
+                watcher.waker.replace(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tidegate_actors::clock;
+
+    use super::*;
+
+    fn received(body: &mut EventBody) -> Vec<Bytes> {
+        let mut events = Vec::new();
+        while let Some(Some(Ok(event))) =
+            std::future::poll_fn(|cx| Pin::new(&mut *body).poll_next(cx)).now_or_never()
+        {
+            events.push(event);
+        }
+        events
+    }
+
+    fn has_ended(body: &mut EventBody) -> bool {
+        let next = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_next(cx)).now_or_never();
+        next.is_some_and(|next| next.is_none())
+    }
+
+    fn event(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    /// X7: nothing comes before the snapshot, and everything after it in order
+    #[test]
+    fn the_snapshot_is_first() {
+        let now = clock::now();
+        let watcher = Watcher::new(None, true, None, now);
+        let mut body = EventBody::new(Rc::clone(&watcher));
+        assert!(watcher.send(&event("early"), now));
+        assert_eq!(received(&mut body), [Bytes::from_static(RETRY)]);
+        watcher.send_snapshot(&event("snapshot"), now);
+        assert!(watcher.send(&event("later"), now));
+        assert_eq!(received(&mut body), ["snapshot", "later"]);
+        assert!(!has_ended(&mut body));
+    }
+
+    /// X7: a full queue cuts its watcher and frees the events
+    #[test]
+    fn a_full_queue_cuts_its_watcher() {
+        let now = clock::now();
+        let watcher = Watcher::new(Some(Bytes::new()), true, None, now);
+        let sent = (0..).take_while(|_| watcher.send(&event("x"), now)).count();
+        assert_eq!(sent, EVENTS_MAX - 1, "the first entry is the pause before a reconnect");
+        assert_eq!(watcher.events.borrow().len(), 0);
+        let mut body = EventBody::new(Rc::clone(&watcher));
+        assert!(has_ended(&mut body));
+        assert!(watcher.send(&event("x"), now), "it is cut once");
+    }
+
+    /// X7: a heartbeat after 15 s without an event, and the end after an hour
+    #[test]
+    fn quiet_streams_have_heartbeats_and_old_ones_end() {
+        let start = clock::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let watcher = Watcher::new(Some(Bytes::new()), false, None, start);
+        let mut body = EventBody::new(Rc::clone(&watcher));
+        received(&mut body);
+        watcher.tend(at(14));
+        assert_eq!(received(&mut body), [] as [Bytes; 0]);
+        watcher.tend(at(15));
+        watcher.tend(at(16));
+        assert_eq!(received(&mut body), [Bytes::from_static(HEARTBEAT)]);
+        watcher.tend(at(3599));
+        assert_eq!(received(&mut body), [Bytes::from_static(HEARTBEAT)]);
+        watcher.tend(at(3600));
+        assert!(has_ended(&mut body));
+    }
+}
