@@ -145,7 +145,9 @@ mod tests {
     async fn a_request_has_a_time_limit() {
         let stuck =
             fn_service(|_: Request| std::future::pending::<Result<ServiceResponse<BoxBody>, Error>>());
-        let service = AdminService { application: Rc::new(stuck), connection: AdminConnection::default() };
+        let (application, connection) = (Rc::new(stuck), AdminConnection::default());
+        let ticket = ConnectionTicket::acquire(&ConnectionReserve::new(1, 0));
+        let service = AdminService { application, connection, ticket };
         let began = clock::now();
         let error = service.call(Request::new()).await.unwrap_err();
         assert!(clock::now().duration_since(began) >= REQUEST_TIME);

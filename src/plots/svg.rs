@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::axis::Axis;
 use super::figure::{escape, printable};
 use super::theme::{Role, add_classes};
-use super::{LINES_MAX, Line, Plot, TimeLabels, scale};
+use super::{LINES_MAX, Line, Plot, TimeLabels, Unit, scale};
 use crate::telemetry::rfc3339;
 
 /// Width and height of an image in its own units. A page scales it to about half.
@@ -62,7 +62,8 @@ fn draw(plot: &Plot, drawn: &mut String) -> Result<(), String> {
     let thresholds = plot.thresholds.iter().map(|threshold| threshold.value);
     let values = plot.lines.iter().flat_map(|line| line.values.iter().flatten().copied());
     let highest = values.chain(thresholds).filter(|value| value.is_finite()).fold(0.0, f64::max);
-    let marks = plot.unit.marks(highest);
+    let whole = if plot.unit == Unit::Percent && !plot.thresholds.is_empty() { 100.0 } else { 0.0 };
+    let marks = plot.unit.marks(highest.max(whole));
     let top = marks.last().copied().unwrap_or(1.0);
     let span = plot.span.as_secs_f64().max(1.0);
     let mut chart = ChartBuilder::on(&root)
@@ -130,13 +131,18 @@ fn short_label(label: &str) -> String {
     short
 }
 
-/// The labels with a distance between any two, from the top of the image.
+/// The labels with a distance between any two, above the time axis.
 fn spread(mut labels: Vec<(i32, String, Role)>) -> Vec<(i32, String, Role)> {
     labels.sort_by_key(|(height, ..)| *height);
     let mut free_from = i32::MIN;
     for (height, ..) in &mut labels {
         *height = (*height).max(free_from);
         free_from = *height + LABEL_DISTANCE;
+    }
+    let mut lowest = i32::try_from(SIZE.1 - BELOW).unwrap_or(i32::MAX) - LABEL_DISTANCE / 2;
+    for (height, ..) in labels.iter_mut().rev() {
+        *height = (*height).min(lowest);
+        lowest = *height - LABEL_DISTANCE;
     }
     labels
 }

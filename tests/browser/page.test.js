@@ -157,7 +157,7 @@ test("O5: the login works without the script, and a session that ends leads back
     const own = await Visit.open(browser, gateway, { javaScriptEnabled: false });
     await own.page.getByLabel("Token of this admin listener").fill(OPERATOR);
     await own.page.keyboard.press("Enter");
-    await own.page.getByText("This page needs its script").waitFor();
+    await own.page.locator("noscript").filter({ hasText: "This page needs its script" }).waitFor();
     await visit.context.addCookies(await own.context.cookies());
     await own.close();
     await visit.page.reload();
@@ -224,7 +224,7 @@ test("O10: axe-core finds nothing serious in light, dark and on a phone, and not
 test("X7: sensors are plotted against their thresholds, latency of each bucket beside it, as tables too", () =>
   visiting(async (visit, gateway) => {
     for (const number of [1, 2, 3]) assert.equal((await gateway.get(`/slow/${number}`)).status, 200);
-    const plot = visit.page.locator("#plots figure").filter({ hasText: "Requests in flight" });
+    const plot = visit.page.locator("#plots figure").filter({ hasText: "In flight, percent" });
     await plot.locator("svg[role='img']").first().waitFor();
     assert.match(await plot.locator("svg desc").first().textContent(), /Threshold critical: 90 %/);
     assert.ok(await plot.locator("polyline.plot-critical").count() === 1);

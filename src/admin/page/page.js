@@ -280,13 +280,17 @@ function listen() {
 }
 
 // The plots are drawn by the gateway; it escapes every text in them.
+async function draw(box, path) {
+  const response = await api(path);
+  if (response.ok) fill(box, [...new DOMParser().parseFromString(await response.text(), "text/html").body.children]);
+}
+
+const plots_of = (part) => (part.dataset.bucket === undefined ? Promise.resolve()
+  : draw(part.querySelector(".plots"), `/status/plots?${new URLSearchParams({ bucket: part.dataset.bucket })}`));
+
 async function plots() {
-  const open = [...document.querySelectorAll("details[data-bucket][open]")];
-  for (const part of [null, ...open]) {
-    const box = part ? part.querySelector(".plots") : $("plots");
-    const response = await api(part ? `/status/plots?${new URLSearchParams({ bucket: part.dataset.bucket })}` : "/status/plots");
-    if (response.ok) fill(box, [...new DOMParser().parseFromString(await response.text(), "text/html").body.children]);
-  }
+  await draw($("plots"), "/status/plots");
+  for (const part of document.querySelectorAll("details[data-bucket][open]")) await plots_of(part);
 }
 
 async function decisions() {
@@ -348,8 +352,10 @@ function start_login() {
 }
 
 function start() {
-  repeat(refresh, () => (is_live ? POLL_BESIDE_STREAM_MS : POLL_MS));
-  repeat(plots, () => PLOTS_MS);
+  // The parts of the buckets are there after the first status.
+  refresh().then(() => repeat(plots, () => PLOTS_MS));
+  setTimeout(repeat, POLL_MS, refresh, () => (is_live ? POLL_BESIDE_STREAM_MS : POLL_MS));
+  $("bucket-list").addEventListener("toggle", ({ target }) => target.open && plots_of(target).catch(() => {}), true);
   repeat(async () => ($("request-id").value.trim() ? null : decisions()), () => PLOTS_MS);
   listen();
   const find = () => Promise.all([decisions(), story()]);
