@@ -1,10 +1,10 @@
 //! The command line: arguments, exit codes, and messages for the terminal.
 //!
-//! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use. A drain
-//! that cut requests off ends with 1, so that a deployment notices. nginx and HAProxy end with 0 in this case and
-//! only log it.
+//! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use, and 0 to 3 of
+//! `tidegate status`, which monitoring plugins use. A drain that cut requests off ends with 1, so that a deployment
+//! notices. nginx and HAProxy end with 0 in this case and only log it.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,8 +17,10 @@ use tidegate::telemetry::log::{LogError, write_stderr};
 use tidegate::{DescriptorLimitError, Gateway, StartError, startup_check};
 use tidegate_config::{Config, EffectiveConfig, Problem, Problems, Warnings};
 
+use crate::admin_client::ReplyError;
 use crate::config_output::{self, ConfigChoice, UnknownKey};
 use crate::relaunch::RelaunchError;
+use crate::status_command::{self, Screen, StatusChoice};
 
 /// Longest wait for a message on stderr.
 const STDERR_MAX: Duration = Duration::from_secs(1);
@@ -50,6 +52,8 @@ pub(crate) enum CliCommand {
     Config(ConfigChoice),
     /// Check the liveness of a running gateway at its admin listener.
     Health,
+    /// Print whether a running gateway is degraded, and why; the exit code is 0 ok, 1 degraded, 2 critical, 3 unknown.
+    Status(StatusChoice),
 }
 
 /// Why the process exits with a code other than 0.
@@ -77,6 +81,8 @@ pub(crate) enum ExitError {
     Io(#[from] io::Error),
     #[error("the gateway at {address} is not healthy: {why}")]
     Unhealthy { address: SocketAddr, why: String },
+    #[error("{0}")]
+    NoReply(#[from] ReplyError),
     #[error("{0} ended because of a defect in tidegate; its panic is in the log")]
     ThreadEnded(String),
     #[error("a second signal stopped the gateway before all requests had finished")]
@@ -104,6 +110,7 @@ impl ExitError {
             #[cfg(feature = "origin")]
             Self::Origin(_) => 73,
             Self::UnknownKey(_) => 2,
+            Self::NoReply(_) => 3,
             Self::ThreadEnded(_) => 70,
             Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::SecondSignal | Self::CutOff(_) => 1,
@@ -148,7 +155,7 @@ pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Re
 
 /// Prints the effective configuration; with `strict` a warning is an error.
 pub(crate) fn print_config(
-    effective: &EffectiveConfig,
+    (config, effective): (&Config, &EffectiveConfig),
     choice: &ConfigChoice,
     warnings: Warnings,
     strict: bool,
@@ -156,8 +163,17 @@ pub(crate) fn print_config(
     if strict {
         warnings.refuse().map_err(ExitError::StrictWarnings)?;
     }
-    write_text(&mut io::stdout(), &config_output::render(effective, choice)?);
+    let running = config_output::running(config, choice)?;
+    write_text(&mut io::stdout(), &config_output::render(effective, choice, running.as_ref())?);
     Ok(())
+}
+
+/// Prints the status of a running gateway; returns the exit code of its verdict.
+pub(crate) fn print_status(config: &Config, choice: &StatusChoice) -> Result<ExitCode, ExitError> {
+    let mut stdout = io::stdout();
+    let is_terminal = stdout.is_terminal();
+    let status = status_command::run(config, choice, &mut Screen { out: &mut stdout, is_terminal })?;
+    Ok(ExitCode::from(status.code()))
 }
 
 /// Adds warnings about missing capabilities of this machine. With `strict` any warning is an error.

@@ -7,16 +7,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error as TlsError, SignatureScheme, StreamOwned,
-};
+use rustls::pki_types::ServerName;
 use tidegate_config::Config;
+
+use crate::admin_client::tls::{TrustedServer, tls_stream};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_BYTES_MAX: u64 = 4096;
@@ -44,7 +40,12 @@ impl ProbeTarget {
         let stream = TcpStream::connect_timeout(&self.address, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        if self.is_tls { self.exchange(tls_stream(stream, self.address)?) } else { self.exchange(stream) }
+        if self.is_tls {
+            let name = ServerName::from(self.address.ip());
+            self.exchange(tls_stream(stream, Some(name), &TrustedServer::any())?)
+        } else {
+            self.exchange(stream)
+        }
     }
 
     fn exchange(&self, mut stream: impl Read + Write) -> io::Result<String> {
@@ -64,60 +65,5 @@ pub(crate) fn probe(config: &Config) -> Result<(), (SocketAddr, String)> {
         Ok(())
     } else {
         Err((target.address, format!("GET {} was not answered with 200", target.path)))
-    }
-}
-
-fn tls_stream(
-    stream: TcpStream,
-    address: SocketAddr,
-) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    let name = ServerName::from(address.ip());
-    let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    Ok(StreamOwned::new(connection, stream))
-}
-
-/// Accepts every certificate with a valid signature of the handshake.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,11 +1,13 @@
 //! The binary: configuration, telemetry, gateway, signals, drain and exit code.
 
+mod admin_client;
 mod cli;
 mod config_output;
 mod health_check;
 mod memcpy;
 mod relaunch;
 mod signals;
+mod status_command;
 
 use std::mem::ManuallyDrop;
 use std::path::Path;
@@ -31,7 +33,7 @@ const LOG_SHORT_END_MAX: Duration = Duration::from_millis(250);
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(exit) => {
             exit.print();
             exit.code()
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), ExitError> {
+fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
     let environment = match arguments.command {
         None => relaunch::prepare_environment(arguments.secrets_on_stdin)?,
         Some(_) => tidegate_config::environment(),
@@ -51,14 +53,20 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
     let Loaded { mut config, warnings, effective } =
         tidegate_config::load_with_warnings(sources).map_err(ExitError::Config)?;
     match &arguments.command {
-        Some(CliCommand::Check) => return cli::check(&config, warnings, arguments.strict),
+        Some(CliCommand::Check) => {
+            cli::check(&config, warnings, arguments.strict)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Some(CliCommand::Health) => {
             let probed = health_check::probe(&config);
-            return probed.map_err(|(address, why)| ExitError::Unhealthy { address, why });
+            probed.map_err(|(address, why)| ExitError::Unhealthy { address, why })?;
+            return Ok(ExitCode::SUCCESS);
         }
         Some(CliCommand::Config(choice)) => {
-            return cli::print_config(&effective, choice, warnings, arguments.strict);
+            cli::print_config((&config, &effective), choice, warnings, arguments.strict)?;
+            return Ok(ExitCode::SUCCESS);
         }
+        Some(CliCommand::Status(choice)) => return cli::print_status(&config, choice),
         None => {}
     }
     let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
@@ -77,7 +85,7 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
     } else {
         LOG_END_MAX
     });
-    served
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve(

@@ -22,6 +22,13 @@ pub struct ClientTicket {
     total: Arc<AtomicUsize>,
 }
 
+impl ClientTicket {
+    /// Live tickets of its client, itself included.
+    pub(crate) fn held(&self) -> usize {
+        self.client_count.load(Ordering::Acquire)
+    }
+}
+
 impl Drop for ClientTicket {
     fn drop(&mut self) {
         self.client_count.fetch_sub(1, Ordering::AcqRel);

@@ -6,7 +6,27 @@
 //! So live permits and waiters share one word: the operation that changes one half reads the other.
 //! `actors/tests/loom.rs` checks this over all interleavings.
 
+use std::sync::atomic::AtomicUsize as PlainUsize;
+
 use super::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// The highest value since it was last read. No decision reads it, so loom's atomics are not needed.
+#[derive(Debug, Default)]
+pub(crate) struct Peak(PlainUsize);
+
+impl Peak {
+    pub(crate) fn record(&self, value: usize) {
+        // A load is cheaper than a read-modify-write, and most values are below the peak.
+        if value > self.0.load(Ordering::Relaxed) {
+            self.0.fetch_max(value, Ordering::Relaxed);
+        }
+    }
+
+    /// The peak, which starts again.
+    pub(crate) fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
 
 /// A count that never exceeds its capacity.
 #[derive(Debug)]
@@ -57,6 +77,8 @@ impl BoundedCount {
 pub(crate) struct Gate {
     word: AtomicU64,
     wake_sent: AtomicBool,
+    live_peak: Peak,
+    waiting_peak: Peak,
 }
 
 /// The waiters' half of the word.
@@ -73,7 +95,12 @@ fn waiting_in(word: u64) -> usize {
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Self { word: AtomicU64::new(0), wake_sent: AtomicBool::new(false) }
+        Self {
+            word: AtomicU64::new(0),
+            wake_sent: AtomicBool::new(false),
+            live_peak: Peak::default(),
+            waiting_peak: Peak::default(),
+        }
     }
 
     /// Permits that exist now.
@@ -88,12 +115,24 @@ impl Gate {
 
     /// Counts a permit. Only the actor calls this, when it builds a ticket.
     pub(crate) fn acquire(&self) {
-        self.word.fetch_add(1, Ordering::AcqRel);
+        let word = self.word.fetch_add(1, Ordering::AcqRel);
+        self.live_peak.record(live_in(word) + 1);
+    }
+
+    /// The most permits that existed since the last call.
+    pub(crate) fn take_live_peak(&self) -> usize {
+        self.live_peak.take().max(self.live())
+    }
+
+    /// The most waiters that were published since the last call.
+    pub(crate) fn take_waiting_peak(&self) -> usize {
+        self.waiting_peak.take().max(self.waiting())
     }
 
     /// Publishes the number of waiters and returns the live permits of the same instant: releases after it see the
     /// waiters. Only the actor calls this.
     pub(crate) fn publish_waiting(&self, waiting: usize) -> usize {
+        self.waiting_peak.record(waiting);
         let waiting = (waiting as u64) << WAITING_SHIFT;
         let mut word = self.word.load(Ordering::Acquire);
         loop {

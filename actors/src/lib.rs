@@ -51,7 +51,7 @@ pub use limiter::{
 pub use mailbox::AskError;
 pub use monitor::{
     Comparison, InFlightSlot, Level, LevelReason, LevelTransition, MemorySource, MemoryUse, MonitorHandle,
-    MonitorRejection, MonitorView, Reading, Sensor, system_memory_limit,
+    MonitorPeaks, MonitorRejection, MonitorView, Reading, Sensor, system_memory_limit,
 };
 pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,

@@ -220,6 +220,7 @@ fn limiter(spawner: &Spawner<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
         is_limited: is_gateway_limited || bucket.rate_limit.is_some(),
         costs: bucket.costs,
     };
+    let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
     let shared = Limits {
         buckets: buckets.values().map(bucket_limits).collect(),
         costs: rate_limit.cost,
@@ -231,10 +232,10 @@ fn limiter(spawner: &Spawner<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
         auth_lockout: Arc::clone(&auth_lockout),
         on_failure: rate_limit.on_failure,
         metrics: Arc::clone(metrics),
+        peaks: Arc::clone(state.peaks()),
         hasher: ahash::RandomState::new(),
     };
     let handle = LimiterHandle::new(channel.mailbox.clone(), Arc::new(shared));
-    let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
     let per_key = PerKeyState::new(&key_limits, sends_headers, now);
     let per_subject = PerSubjectState::new(rate_limit.per_subject, clients_max, sends_headers, now);
     let failures = AuthFailuresState::new(rate_limit.failed_auth, clients_max, now);

@@ -108,16 +108,16 @@ fn a_post_of_another_origin_is_refused() {
     assert_eq!(checked(Method::GET, "/status", &get), Ok(()), "the page cannot read the response");
 }
 
-/// X3: a connection of the reserve serves probes and the status alone
+/// X3: a connection of the reserve serves probes and the status alone, or leaves the reserve as an event stream
 #[test]
 fn the_reserve_serves_probes_and_the_status() {
     let access = access();
     let reserve = AdminConnection { is_reserve: true, has_certificate: false };
     let get = |path| checked_by(&access, reserve, Method::GET, path, &[("host", "localhost")]);
-    for path in ["/status", "/livez", "/readyz", "/-/livez", "/-/readyz"] {
+    for path in ["/status", "/status/stream", "/livez", "/readyz", "/-/livez", "/-/readyz"] {
         assert_eq!(get(path), Ok(()), "{path}");
     }
-    for path in ["/metrics", "/", "/status/stream", "/session"] {
+    for path in ["/metrics", "/", "/status/history", "/session"] {
         assert_eq!(get(path), Err(AdminRejection::TooManyConnections), "{path}");
     }
 }

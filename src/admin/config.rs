@@ -9,12 +9,19 @@ use actix_web::web::Data;
 use serde_json::{Value, json};
 use tidegate_config::{EffectiveKey, EffectiveValue, Literal, Origin};
 
+use crate::admin::status::stream::StatusFeed;
 use crate::http::error::{AdminStatus, json_reply};
 use crate::worker::Worker;
 
-/// Replies with every key.
-pub(crate) async fn page(worker: Data<Rc<Worker>>) -> HttpResponse {
-    json_reply(AdminStatus::Ok, &document(worker.shared.effective.keys()))
+/// Replies with every key. A limit has its last hour too.
+pub(crate) async fn page(worker: Data<Rc<Worker>>, feed: Data<Rc<StatusFeed>>) -> HttpResponse {
+    let mut document = document(worker.shared.effective.keys());
+    for key in document["keys"].as_array_mut().into_iter().flatten() {
+        if let Some(hour) = key["key"].as_str().and_then(|name| feed.last_hour(name)) {
+            key["last_hour"] = json!(hour);
+        }
+    }
+    json_reply(AdminStatus::Ok, &document)
 }
 
 /// The document for these keys: one object per key.

@@ -99,7 +99,7 @@ impl AdminRejection {
                 return format!("the body is longer than the {bytes_max} bytes that are allowed here");
             }
             Self::TooManyConnections => {
-                "admin.max_connections connections are open; until one closes, only probes and /status are answered"
+                "admin.max_connections connections are open; until one closes, only probes, /status and event streams are answered"
             }
             Self::TooManyWatchers(max) => {
                 return format!(

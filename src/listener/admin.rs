@@ -62,7 +62,7 @@ pub(crate) async fn admin_handler(
         .wrap(from_fn(access::guard))
         .app_data(Data::new(Rc::clone(&worker)))
         .app_data(Data::new(Rc::new(access)))
-        .app_data(Data::new(StatusFeed::start(&worker)))
+        .app_data(Data::new(StatusFeed::start(&worker, &reserve)))
         .configure(admin::routes);
     let application =
         build_service(map_config(application.into_factory(), |()| AppConfig::default())).await?;
@@ -145,9 +145,9 @@ mod tests {
     async fn a_request_has_a_time_limit() {
         let stuck =
             fn_service(|_: Request| std::future::pending::<Result<ServiceResponse<BoxBody>, Error>>());
-        let (application, connection) = (Rc::new(stuck), AdminConnection::default());
         let ticket = ConnectionTicket::acquire(&ConnectionReserve::new(1, 0));
-        let service = AdminService { application, connection, ticket };
+        let service =
+            AdminService { application: Rc::new(stuck), connection: AdminConnection::default(), ticket };
         let began = clock::now();
         let error = service.call(Request::new()).await.unwrap_err();
         assert!(clock::now().duration_since(began) >= REQUEST_TIME);

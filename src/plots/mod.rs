@@ -11,13 +11,15 @@ mod axis;
 mod figure;
 mod scale;
 mod svg;
+mod text;
 mod theme;
 
 use std::time::{Duration, SystemTime};
 
-pub(crate) use figure::{escape, figure};
+pub(crate) use figure::figure;
 pub(crate) use scale::Unit;
 pub(crate) use svg::{PlotError, svg};
+pub(crate) use text::escape;
 
 /// A plot.
 #[derive(Debug, Clone)]

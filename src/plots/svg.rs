@@ -7,7 +7,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use thiserror::Error;
 
 use super::axis::Axis;
-use super::figure::{escape, printable};
+use super::text::{escape, printable};
 use super::theme::{Role, add_classes};
 use super::{LINES_MAX, Line, Plot, TimeLabels, Unit, scale};
 use crate::telemetry::rfc3339;

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The connections beyond the maximum.
 pub(crate) const RESERVED: usize = 4;
@@ -18,6 +18,10 @@ pub(crate) const RESERVED: usize = 4;
 pub(crate) struct ConnectionReserve {
     ordinary: AtomicUsize,
     ordinary_max: AtomicUsize,
+    /// The most ordinary connections since the peak was last read.
+    ordinary_peak: AtomicUsize,
+    /// Connections beyond the maximum, since the start.
+    refused_ordinary: AtomicU64,
     streams: AtomicUsize,
     streams_max: AtomicUsize,
 }
@@ -27,6 +31,8 @@ impl ConnectionReserve {
         Arc::new(Self {
             ordinary: AtomicUsize::new(0),
             ordinary_max: AtomicUsize::new(ordinary_max),
+            ordinary_peak: AtomicUsize::new(0),
+            refused_ordinary: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             streams_max: AtomicUsize::new(streams_max),
         })
@@ -48,13 +54,26 @@ impl ConnectionReserve {
         self.streams_max.load(Ordering::Relaxed)
     }
 
+    /// The most ordinary connections since the last call.
+    pub(crate) fn take_ordinary_peak(&self) -> usize {
+        self.ordinary_peak.swap(0, Ordering::Relaxed).max(self.ordinary.load(Ordering::Relaxed))
+    }
+
+    /// Connections beyond the maximum, since the start.
+    pub(crate) fn refused_ordinary(&self) -> u64 {
+        self.refused_ordinary.load(Ordering::Relaxed)
+    }
+
     /// The ticket of an ordinary connection; `None` for a connection of the reserve. Called on one thread.
     fn acquire_ordinary(self: &Arc<Self>) -> Option<OrdinaryConnection> {
         let max = self.ordinary_max.load(Ordering::Relaxed);
-        if self.ordinary.fetch_add(1, Ordering::Relaxed) < max {
+        let open = self.ordinary.fetch_add(1, Ordering::Relaxed);
+        if open < max {
+            self.ordinary_peak.fetch_max(open + 1, Ordering::Relaxed);
             return Some(OrdinaryConnection(Arc::clone(self)));
         }
         self.ordinary.fetch_sub(1, Ordering::Relaxed);
+        self.refused_ordinary.fetch_add(1, Ordering::Relaxed);
         None
     }
 

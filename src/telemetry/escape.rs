@@ -32,6 +32,16 @@ pub(crate) fn write_json_string(text: &str, line: &mut Vec<u8>) -> std::io::Resu
     Ok(())
 }
 
+/// The text with an escape for each character that could control a terminal.
+pub fn escape_controls(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    text.chars().for_each(|c| push_escaped(c, &mut escaped));
+    Cow::Owned(escaped)
+}
+
 /// A value of the terminal format: in quotes if it contains a separator or a character to escape.
 pub(crate) fn quote_if_needed(text: &str) -> Cow<'_, str> {
     // Fast path: nearly all texts are plain ASCII, which needs no decoding.

@@ -20,7 +20,7 @@ fn policy(answer: &Response) -> Vec<String> {
     policy.split(';').map(|directive| directive.trim().to_owned()).collect()
 }
 
-/// X7, O5: each document has a strict policy, loads nothing from elsewhere, and is revalidated by a strong tag
+/// X7, O5, O10: each document has a strict policy, loads nothing from elsewhere, and is revalidated by a strong tag
 #[tokio::test]
 async fn the_documents_are_strict_and_revalidated() {
     let upstream = Upstream::ok("x");

@@ -3,9 +3,11 @@
 //! A cause is checked in the status document, in the metric and in the log.
 
 mod bucket_sources;
+mod command;
 mod documents;
 mod event_stream;
 mod history;
+mod limit_use;
 mod process_sources;
 mod renewals;
 mod stream;

@@ -15,6 +15,7 @@
 
 mod actor;
 mod auth_failures;
+mod burst_peaks;
 mod gcra;
 mod handle;
 mod lease;

@@ -3,11 +3,13 @@
 //! A limit in shadow mode is charged as if it enforced: a request that it would refuse is not charged to it, but to
 //! the others. So enabling it later changes nothing except that it refuses.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_config::RateLimit;
 
 use crate::clock::nanos_between;
+use crate::limiter::burst_peaks::{BurstPeak, BurstPeaks};
 use crate::limiter::gcra::{Gcra, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::peek::PeekedLimit;
@@ -33,6 +35,7 @@ pub(crate) struct LimiterState {
     global: Option<(Gcra, Tat)>,
     buckets: Vec<Option<(Gcra, Tat)>>,
     per_ip: Option<Gcra>,
+    peaks: Arc<BurstPeaks>,
     pub(super) clients: TatTable<IpKey>,
     /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
@@ -89,14 +92,27 @@ impl LimiterState {
         clients_max: usize,
         now: Instant,
     ) -> Self {
+        let gcra = |limit: Option<RateLimit>| limit.map(Gcra::new);
+        let peak = |limit: Option<RateLimit>| gcra(limit).as_ref().map(BurstPeak::new);
+        let peaks = Arc::new(BurstPeaks {
+            global: peak(global),
+            per_ip: peak(per_ip),
+            buckets: buckets.iter().map(|limit| peak(*limit)).collect(),
+        });
         Self {
             origin: now,
-            global: global.map(|limit| (Gcra::new(limit), 0)),
-            buckets: buckets.iter().map(|limit| limit.map(|limit| (Gcra::new(limit), 0))).collect(),
-            per_ip: per_ip.map(Gcra::new),
+            global: gcra(global).map(|gcra| (gcra, 0)),
+            buckets: buckets.iter().map(|limit| gcra(*limit).map(|gcra| (gcra, 0))).collect(),
+            per_ip: gcra(per_ip),
+            peaks,
             clients: TatTable::new(clients_max),
             sends_headers: false,
         }
+    }
+
+    /// The peaks of the bursts.
+    pub(crate) fn peaks(&self) -> &Arc<BurstPeaks> {
+        &self.peaks
     }
 
     /// Enables rate-limit headers for admitted requests.
@@ -170,16 +186,21 @@ impl LimiterState {
 
     /// Charges what `decide` allowed.
     pub(crate) fn apply(&mut self, charge: Charge, now: Instant) {
+        let (now, peaks) = (nanos_between(self.origin, now), &self.peaks);
+        let record = |peak: &Option<BurstPeak>, next| peak.iter().for_each(|peak| peak.record(next, now));
         if let (Some(next), Some((_, tat))) = (charge.global, &mut self.global) {
             *tat = next;
+            record(&peaks.global, next);
         }
         if let Some((bucket, next)) = charge.bucket
             && let Some(Some((_, tat))) = self.buckets.get_mut(bucket.index())
         {
             *tat = next;
+            record(&peaks.buckets[bucket.index()], next);
         }
         if let Some((slot, next)) = charge.client {
-            self.clients.write(slot, next, nanos_between(self.origin, now));
+            self.clients.write(slot, next, now);
+            record(&peaks.per_ip, next);
         }
     }
 

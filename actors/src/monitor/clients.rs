@@ -82,7 +82,11 @@ impl MessageHandler<AcquireClientTicket> for Monitor {
         _: Instant,
     ) -> Result<ClientTicket, CountRefusal> {
         decided.map(|()| match message.kind {
-            ClientCountKind::Requests => self.client_tables.requests.apply(message.client),
+            ClientCountKind::Requests => {
+                let ticket = self.client_tables.requests.apply(message.client);
+                self.shared().client_peak.record(ticket.held());
+                ticket
+            }
             ClientCountKind::Forms => self.client_tables.forms.apply(message.client),
         })
     }

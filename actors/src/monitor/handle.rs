@@ -82,6 +82,15 @@ impl Drop for InFlightSlot {
     }
 }
 
+/// The highest counts since they were last read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MonitorPeaks {
+    /// Requests that held a slot.
+    pub in_flight: usize,
+    /// Requests in flight of one client, where `concurrency.max_per_client` is set.
+    pub of_client: usize,
+}
+
 /// The handle of the monitor. It reads the published state and counts requests in flight.
 #[derive(Clone)]
 pub struct MonitorHandle {
@@ -124,6 +133,7 @@ impl MonitorHandle {
             let (in_flight, limit) = (self.slots.in_use(), self.slots.capacity().min(limit));
             return Err(MonitorRejection::Full { in_flight, limit });
         }
+        self.shared.in_flight_peak.record(self.slots.in_use());
         Ok(InFlightSlot { slots: Arc::clone(&self.slots) })
     }
 
@@ -176,6 +186,14 @@ impl MonitorHandle {
     /// Requests that hold a slot.
     pub fn in_flight(&self) -> usize {
         self.slots.in_use()
+    }
+
+    /// The peaks since the last call.
+    pub fn take_peaks(&self) -> MonitorPeaks {
+        MonitorPeaks {
+            in_flight: self.shared.in_flight_peak.take().max(self.slots.in_use()),
+            of_client: self.shared.client_peak.take(),
+        }
     }
 
     /// Copies the requests in flight into their gauge; called before a scrape is answered.

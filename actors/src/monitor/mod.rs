@@ -28,7 +28,7 @@ mod state;
 mod view;
 
 pub(crate) use actor::Monitor;
-pub use handle::{InFlightSlot, MonitorHandle, MonitorRejection};
+pub use handle::{InFlightSlot, MonitorHandle, MonitorPeaks, MonitorRejection};
 pub use level::Level;
 pub use reading::{MemorySource, MemoryUse, Reading, Sensor};
 pub use reason::{Comparison, LevelReason};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::count::Peak;
 use crate::monitor::level::Level;
 use crate::monitor::reading::{MemoryUse, Reading, Readings, SENSORS, Sensor};
 use crate::monitor::reason::LevelReason;
@@ -92,6 +93,8 @@ pub(crate) struct MonitorShared {
     level: AtomicU8,
     in_flight_max: AtomicUsize,
     view: watch::Sender<Arc<MonitorView>>,
+    pub(super) in_flight_peak: Peak,
+    pub(super) client_peak: Peak,
 }
 
 impl MonitorShared {
@@ -101,6 +104,8 @@ impl MonitorShared {
             level: AtomicU8::new(view.level.number()),
             in_flight_max: AtomicUsize::new(usize::MAX),
             view: watch::Sender::new(Arc::new(view)),
+            in_flight_peak: Peak::default(),
+            client_peak: Peak::default(),
         }
     }
 

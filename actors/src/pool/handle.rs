@@ -323,6 +323,21 @@ impl PoolHandle {
         self.shared.gate.waiting()
     }
 
+    /// The most permits in use since the last call.
+    pub fn take_calls_peak(&self) -> usize {
+        self.shared.gate.take_live_peak()
+    }
+
+    /// The most waiters since the last call.
+    pub fn take_waiting_peak(&self) -> usize {
+        self.shared.gate.take_waiting_peak()
+    }
+
+    /// Requests that have waited for a permit.
+    pub fn waited_total(&self) -> u64 {
+        self.shared.waited()
+    }
+
     /// Whether all endpoints are called because all failed.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn is_panicking(&self) -> bool {

@@ -140,7 +140,13 @@ impl EffectiveConfig {
     }
 
     /// These keys as a TOML file; with `origins` also where each value is set, its range and its meaning.
-    pub fn text(keys: &[EffectiveKey], origins: bool) -> String {
-        text::file(keys, origins)
+    ///
+    /// `notes` are comments above the line of a key.
+    pub fn text(
+        keys: &[EffectiveKey],
+        origins: bool,
+        notes: impl Fn(&EffectiveKey) -> Vec<String>,
+    ) -> String {
+        text::file(keys, origins, notes)
     }
 }

@@ -13,11 +13,18 @@ const HEAD: &str = "\
 ";
 
 /// The text of the file.
-pub(super) fn file(keys: &[EffectiveKey], origins: bool) -> String {
+pub(super) fn file(
+    keys: &[EffectiveKey],
+    origins: bool,
+    notes: impl Fn(&EffectiveKey) -> Vec<String>,
+) -> String {
     let mut text = HEAD.to_owned();
     for key in keys {
         if origins {
             text.push_str(&description(key));
+        }
+        for note in notes(key) {
+            text.push_str(&format!("# {note}\n"));
         }
         text.push_str(&line(key, origins));
     }

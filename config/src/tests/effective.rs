@@ -80,7 +80,7 @@ fn full_loaded() -> Loaded {
 }
 
 fn file_of(loaded: &Loaded, origins: bool) -> String {
-    EffectiveConfig::text(&loaded.effective.select(&[]).unwrap(), origins)
+    EffectiveConfig::text(&loaded.effective.select(&[]).unwrap(), origins, |_| Vec::new())
 }
 
 fn key(loaded: &Loaded, name: &str) -> EffectiveKey {

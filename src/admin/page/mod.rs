@@ -1,9 +1,9 @@
-//! The page for people: `GET /`, its style sheet, its script and the page of the causes (X7).
+//! The page for people: `GET /`, its style sheet, its script and the page of the causes (X7, O10).
 //!
-//! These documents hold no data and no secret, so they need no token. The script reads the API with the session's cookie. Without a valid
-//! session on a listener with tokens, `GET /` is the login form. Everything is embedded, so the page works without internet, and the content
-//! security policy lets the page load nothing else. A document is revalidated by its strong `ETag` (RFC 9110, 8.8.3): after an update of
-//! the gateway no browser shows the old script.
+//! These documents hold no data and no secret, so they need no token. The script reads the API with the session's cookie.
+//! Without a valid session on a listener with tokens, `GET /` is the login form. Everything is embedded, so the page works
+//! without internet, and the content security policy lets it load nothing else. A document is revalidated by its strong
+//! `ETag` (RFC 9110, 8.8.3): after an update of the gateway no browser shows the old script.
 
 mod causes;
 

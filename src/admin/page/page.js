@@ -4,6 +4,7 @@
 const POLL_MS = 2000;
 const POLL_BESIDE_STREAM_MS = 5000;
 const PLOTS_MS = 5000;
+const CONFIGURATION_MS = 60000;
 const STREAM_RETRY_MS = 10000;
 const ROWS_MAX = 50;
 const BUCKETS_WITH_PLOTS = 4;
@@ -58,12 +59,6 @@ function table(caption, columns, rows, none = "none") {
   return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, made);
 }
 
-// A table of objects, with the fields as columns.
-function objects(caption, list) {
-  const columns = [...new Set(list.flatMap((each) => Object.keys(each)))];
-  return table(caption, columns.map(words), list.map((each) => columns.map((column) => plain(each[column]))));
-}
-
 const state = (word) => element("span", { class: "state", "data-state": word }, words(word));
 const meter = (label, value, max) => element("meter", { min: 0, max: Math.max(max, 1), value, "aria-label": label });
 const facts = (...pairs) => element("dl", null, pairs.filter(([, fact]) => fact !== null && fact !== undefined && fact !== "")
@@ -88,6 +83,8 @@ function duration(ms) {
   if (s < 7200) return `${Math.floor(s / 60)} min`;
   return s < 172800 ? `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min` : `${Math.floor(s / 86400)} days`;
 }
+
+const milliseconds = (ms) => (ms === null || ms === undefined ? "–" : duration(ms));
 
 function quantity(of) {
   if (!of || of.value === null || of.value === undefined) return null;
@@ -140,27 +137,43 @@ function cause(of) {
 
 function level(status) {
   const off = status.switched_off.length === 0 ? "nothing" : status.switched_off.map(words).join(", ");
-  const parts = [facts(["Level", [state(status.level), ` for ${duration(status.since_ms)}${status.stale ? ", not current: the sensors have not been read" : ""}`]],
-    ["Last change", status.reason], ["Switched off", off])];
-  for (const name of ["actions", "shedding"]) {
-    const { top_clients: _, ...rest } = Array.isArray(status[name]) ? {} : status[name] || {};
-    const list = Array.isArray(status[name]) ? status[name] : status[name] && Array.isArray(rest.table) ? rest.table : null;
-    if (list) parts.push(objects(words(name), list));
-    else if (status[name]) parts.push(facts(...Object.entries(rest).map(([key, value]) => [words(key), plain(value)])));
-  }
-  return parts;
+  return [facts(["Level", [state(status.level), ` for ${duration(status.since_ms)}${status.stale ? ", not current: the sensors have not been read" : ""}`]],
+    ["Last change", status.reason], ["Switched off", off]), actions(status.actions || []), cursors(status.shedding)];
+}
+
+// Those in force first.
+function actions(list) {
+  const rows = [...list].sort((one, other) => other.in_force - one.in_force).map((of) => [
+    [words(of.name), element("small", null, of.sentence)], state(of.in_force ? "in force" : "not in force"), state(of.on_level), of.mode,
+    of.since ? ["since ", time(of.since), `: ${number(of.touched_in_force)} ${of.unit}`] : "–", `${number(of.touched)} ${of.unit}`]);
+  return list.length === 0 ? null : table("Actions of the levels", ["Action", "State", "From level", "Mode", "Touched now", "Since the start"], rows);
+}
+
+function cursors(shedding) {
+  if (!shedding || !shedding.process) return null;
+  const row = (name, of) => [[name, element("small", null, of.sentence)], number(of.cursor), milliseconds(of.wait_ms), milliseconds(of.target_ms), of.mode, of.refused, of.shadowed];
+  const rows = [row("process", shedding.process), ...Object.entries(shedding.buckets).map(([name, of]) => row(`bucket ${name}`, of))];
+  return table("Shedding", ["Cursor of", "Cursor", "Wait", "Target", "Mode", "Refused", "Would refuse"], rows);
 }
 
 function resources(status) {
   const rows = Object.entries(status.resources).map(([name, of]) => {
-    const format = name.includes("memory") ? bytes : number;
-    if (of.unknown) return [words(name), state("unknown"), null, null, null];
-    const percent = of.pressure === undefined ? null : Math.round(of.pressure * 1000) / 10;
-    return [words(name), of.used === undefined ? plain(of.value) : format(of.used), of.limit ? format(of.limit) : "–",
-      percent === null ? "–" : [meter(`${words(name)}: ${percent} %`, percent, 100), ` ${percent} %`],
-      of.age_ms === null || of.age_ms === undefined ? "–" : duration(of.age_ms)];
+    const unit = of.unit ?? (name.includes("memory") ? "bytes" : "");
+    const age = of.age_ms === null || of.age_ms === undefined ? "–" : duration(of.age_ms);
+    const title = [words(name), element("small", null, [of.subject, of.why, of.limit_source && `limit from ${of.limit_source}`].filter(Boolean).join("; "))];
+    if (of.unknown) return [title, state("unknown"), "–", "–", age];
+    const percent = Math.round((of.pressure ?? 0) * 1000) / 10;
+    return [title, quantity({ value: of.used, unit }), quantity({ value: of.limit, unit }), [meter(`${words(name)}: ${percent} %`, percent, 100), ` ${percent} %`], age];
   });
   return table("Readings of the sensors", ["Sensor", "Used", "Limit", "Pressure", "Age"], rows);
+}
+
+// The waits that move the cursors.
+function waits(of) {
+  if (!of) return null;
+  const all = [...of.event_loop.map((lag) => [`event loop of worker ${lag.worker}`, lag]), ["mailboxes", of.mailboxes],
+    ...Object.entries(of.buckets).map(([name, wait]) => [`bucket ${name}`, wait])];
+  return table("Waits", ["Wait of", "Mean", "Threshold", "Age"], all.map(([name, it]) => [name, milliseconds(it.value_ms), milliseconds(it.threshold_ms), milliseconds(it.age_ms)]));
 }
 
 // A state, its cause and the time until it may change.
@@ -173,8 +186,7 @@ function circuits({ mode, ...of }) {
 
 function bucket([name, { kind, pattern, breaker, pool }]) {
   const gate = (label, value, max) => [`${value} of ${max} `, meter(`${label}: ${value} of ${max}`, value, max)];
-  const latency = (ms) => (ms === null ? "–" : `${number(ms)} ms`);
-  const endpoints = pool.endpoints.map((of) => [of.authority, state_of(of, of.out_for_ms), of.in_flight, latency(of.latency_ms), of.ejections]);
+  const endpoints = pool.endpoints.map((of) => [of.authority, state_of(of, of.out_for_ms), of.in_flight, milliseconds(of.latency_ms), of.ejections]);
   const credentials = pool.credentials.map((of) => [of.name, state_of(of, of.out_for_ms), of.in_flight, of.throttled, of.refused]);
   const is_open = Object.keys(shown.buckets).length <= BUCKETS_WITH_PLOTS;
   return element("article", { class: "card", "aria-label": `Bucket ${name}` },
@@ -193,7 +205,7 @@ function clients(status) {
   const top = status.shedding && status.shedding.top_clients;
   return [facts(["Connections", `${status.clients.open} open, ${status.clients.idle} idle`], ["Requests in flight", status.requests_in_flight],
     ["Addresses with rate limits", status.limiter && status.limiter.clients], ["Cached identities", status.sessions && `${status.sessions.entries} of ${status.sessions.capacity}`]),
-  top ? objects("Clients with the highest cost", top) : null];
+  top ? table("Clients with the highest cost", ["Client", "Share of all", "Cost per second"], top.map((of) => [of.client, `${number(of.share * 100)} %`, number(of.cost_per_second)])) : null];
 }
 
 function render(status) {
@@ -202,7 +214,7 @@ function render(status) {
   show("about", document.createTextNode(`version ${status.version}, up ${duration(status.uptime_ms)}`));
   show("causes", status.causes.map(cause));
   show("level", level(status));
-  show("resources", resources(status));
+  show("resources", resources(status), waits(status.waits));
   show("bucket-list", Object.entries(status.buckets).map(bucket));
   const actors = Object.entries(status.actors).map(([name, of]) => [name, state(of.state), of.generation, of.restarts, `${of.mailbox_depth} of ${of.mailbox_capacity}`, of.handled, of.poisoned]);
   show("actor-table", table("Actors", ["Actor", "State", "Generation", "Restarts", "Mailbox", "Handled", "Poisoned"], actors));
@@ -330,8 +342,10 @@ function configuration() {
   const origin = (of) => [of.origin.kind, of.origin.name, of.origin.line && `line ${of.origin.line}`].filter(Boolean).join(", ");
   const value = (of) => (of.value === null ? "–" : of.unit === "bytes" && typeof of.value === "number" ? bytes(of.value) : `${plain(of.value)}${of.unit ? ` ${of.unit}` : ""}`);
   const found = keys.filter((of) => (!$("filter-set").checked || !of.is_default) && `${of.key} ${value(of)} ${origin(of)}`.toLowerCase().includes(wanted));
-  const rows = found.map((of) => [[of.key, element("small", null, of.about)], value(of), origin(of), of.range]);
-  show("configuration-table", table(`Effective configuration, ${rows.length} of ${keys.length} keys`, ["Key", "Value", "Origin", "Accepted"], rows));
+  const hour = ({ peak, limit, unit, hits, hit, suggestion }) => [`${peak === null ? "" : `peak ${number(peak)} of `}${plain(limit)} ${unit ?? ""}, ${hits} ${hit}`,
+    suggestion && element("small", null, `Suggested: ${plain(suggestion.value)}. ${suggestion.reason}`)];
+  const rows = found.map((of) => [[of.key, element("small", null, of.about)], value(of), origin(of), of.range, of.last_hour ? hour(of.last_hour) : "–"]);
+  show("configuration-table", table(`Effective configuration, ${rows.length} of ${keys.length} keys`, ["Key", "Value", "Origin", "Accepted", "Last hour"], rows));
 }
 
 // Start ---------------------------------------------------------------------------------------------------------------
@@ -361,7 +375,7 @@ function start() {
   const find = () => Promise.all([decisions(), story()]);
   $("search").addEventListener("submit", (event) => { event.preventDefault(); find(); });
   $("search").addEventListener("reset", () => setTimeout(find));
-  json("/config").then((found) => { keys = found.keys; configuration(); }).catch(() => {});
+  repeat(async () => { keys = (await json("/config")).keys; configuration(); }, () => CONFIGURATION_MS);
   $("filter").addEventListener("submit", (event) => event.preventDefault());
   $("filter").addEventListener("input", configuration);
   if ($("logout")) $("logout").addEventListener("click", () => api("/session", { method: "DELETE" }).finally(() => location.reload()));

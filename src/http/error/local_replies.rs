@@ -43,12 +43,9 @@ pub(crate) fn encoded_json_reply(document: Bytes) -> HttpResponse<BoxBody> {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(document)
 }
 
-/// A stream of server-sent events (HTML Living Standard, 9.2). nginx must not collect it.
+/// A stream of server-sent events (HTML Living Standard, 9.2).
 pub(crate) fn event_stream_reply(events: impl MessageBody + 'static) -> HttpResponse<BoxBody> {
-    HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header(("x-accel-buffering", "no"))
-        .body(events)
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/event-stream")).body(events)
 }
 
 /// An error reply of the admin listener, in the JSON format of E1.

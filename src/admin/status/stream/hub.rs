@@ -101,7 +101,7 @@ impl EventHub {
         });
     }
 
-    /// Whether a watcher wants samples.
+    /// Whether a watcher gets samples.
     pub(super) fn has_sample_watchers(&self) -> bool {
         self.watchers.iter().any(|watcher| watcher.upgrade().is_some_and(|watcher| watcher.has_samples))
     }

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use bytes::Bytes;
@@ -26,21 +27,25 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use super::history::{History, HistoryFilter, MEMORY_MAX, POINT_EVERY, Sampler};
 use crate::admin::decisions::invalid_parameter;
 use crate::admin::decisions::parameters::{InvalidParameter, Parameters, invalid};
+use crate::admin::limit_use::{LastHour, LimitUse};
 use crate::admin::rejection::{AdminRejection, close_after};
 use crate::buffers::send_progress::SendProgress;
 use crate::degradation::published::CauseList;
 use crate::http::error::{encoded_json_reply, event_stream_reply};
 use crate::http::request_id;
-use crate::server::connection_reserve::ConnectionTicket;
+use crate::server::connection_reserve::{ConnectionReserve, ConnectionTicket};
 use crate::worker::Worker;
 use hub::EventHub;
 use watcher::EventBody;
 
 /// The least time between two snapshots. Watchers that arrive meanwhile share the next one.
 const SNAPSHOT_PAUSE: Duration = Duration::from_millis(100);
+/// The time between two reports of the session cache.
+const SESSIONS_EVERY: Duration = Duration::from_secs(5);
 /// The pause before a task starts again after a panic.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 const LAST_EVENT_ID: &str = "last-event-id";
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const OF_STREAM: [&str; 1] = ["samples"];
 const OF_HISTORY: [&str; 1] = ["series"];
 
@@ -50,6 +55,7 @@ pub(crate) struct StatusFeed {
     hub: RefCell<EventHub>,
     history: RefCell<History>,
     sampler: RefCell<Sampler>,
+    limits: RefCell<LimitUse>,
     /// The whole history as of the last sample, once it was asked for.
     document: RefCell<Option<Bytes>>,
     snapshot_wanted: Notify,
@@ -62,7 +68,7 @@ pub(crate) struct StatusFeed {
 
 impl StatusFeed {
     /// Starts the tasks. Must be called on the admin thread.
-    pub(crate) fn start(worker: &Rc<Worker>) -> Rc<Self> {
+    pub(crate) fn start(worker: &Rc<Worker>, reserve: &Arc<ConnectionReserve>) -> Rc<Self> {
         let (shared, now) = (&worker.shared, clock::now());
         let (mut sampler, mut history) = (Sampler::new(shared, now), History::default());
         sampler.new_series().for_each(|series| history.add(series));
@@ -71,6 +77,7 @@ impl StatusFeed {
             hub: RefCell::new(EventHub::new(shared.degradation.started.wall)),
             history: RefCell::new(history),
             sampler: RefCell::new(sampler),
+            limits: RefCell::new(LimitUse::new(&shared.config, reserve, now)),
             document: RefCell::default(),
             snapshot_wanted: Notify::new(),
             sequence: Cell::new(0),
@@ -79,6 +86,7 @@ impl StatusFeed {
         });
         restart_after_panics(&feed, Self::send_events);
         restart_after_panics(&feed, Self::send_snapshots);
+        restart_after_panics(&feed, Self::inspect_sessions);
         feed
     }
 
@@ -128,6 +136,7 @@ impl StatusFeed {
         sampler.new_series().for_each(|series| history.add(series));
         history.push(&values, missed, wall);
         self.document.take();
+        self.limits.borrow_mut().sample(shared, now);
         let mut hub = self.hub.borrow_mut();
         if hub.has_sample_watchers() {
             let sample = encode::sample(wall, history.names().zip(&values), Sampler::buckets(shared, now));
@@ -145,6 +154,20 @@ impl StatusFeed {
             self.log_dropped();
             tokio::time::sleep(SNAPSHOT_PAUSE).await;
         }
+    }
+
+    /// Asks the session cache for its size now and then. Never returns.
+    async fn inspect_sessions(self: Rc<Self>) {
+        loop {
+            let report = self.worker.shared.actors.sessions.inspect().await.ok();
+            self.limits.borrow_mut().set_sessions(report);
+            tokio::time::sleep(SESSIONS_EVERY).await;
+        }
+    }
+
+    /// The last hour of a limit by its key; none if the key is no limit.
+    pub(in crate::admin) fn last_hour(&self, key: &str) -> Option<LastHour> {
+        self.limits.borrow().last_hour(key)
     }
 
     fn log_dropped(&self) {
@@ -213,6 +236,8 @@ pub(crate) async fn events(request: HttpRequest, feed: Data<Rc<StatusFeed>>) -> 
         feed.snapshot_wanted.notify_one();
     }
     let mut response = event_stream_reply(EventBody::new(watcher));
+    // nginx must not collect the events.
+    response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     // The connection counts as a stream, not as one that may have further requests.
     close_after(&mut response);
     response

@@ -1,0 +1,136 @@
+//! Reads the counters of all limits. It takes no lock that a worker waits for, and sends no message.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidegate_actors::{Level, MonitorPeaks, MonitorView, SessionsReport};
+
+use super::table::{HitSource, LimitEntry, PeakSource};
+use crate::server::connection_reserve::ConnectionReserve;
+use crate::worker::Shared;
+
+/// The counters of one limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct LimitReading {
+    /// Hits since the start.
+    pub(super) hits_total: u64,
+    /// The peak since the last reading; NaN if it is unknown.
+    pub(super) peak: f32,
+}
+
+impl LimitReading {
+    #[cfg(test)]
+    pub(super) const NONE: Self = Self { hits_total: 0, peak: f32::NAN };
+}
+
+/// The reader, with what it has counted itself.
+pub(super) struct LimitReader {
+    reserve: Arc<ConnectionReserve>,
+    /// The last report of the session cache.
+    pub(super) sessions: Option<SessionsReport>,
+    /// How often each level has begun: warning, critical, exhausted.
+    level_begins: [u64; 3],
+    /// The last counted transition.
+    last_transition: Option<Instant>,
+}
+
+/// Errors since the start, by reason and bucket; the empty bucket is that of requests without one.
+type ErrorCounts = HashMap<&'static str, HashMap<String, u64>>;
+
+impl LimitReader {
+    pub(super) fn new(reserve: &Arc<ConnectionReserve>) -> Self {
+        let reserve = Arc::clone(reserve);
+        Self { reserve, sessions: None, level_begins: [0; 3], last_transition: None }
+    }
+
+    /// One reading of each limit.
+    pub(super) fn read<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a LimitEntry>,
+        shared: &Shared,
+    ) -> Vec<LimitReading> {
+        let view = shared.actors.monitor.view();
+        self.count_level_begins(&view);
+        let mut errors = ErrorCounts::new();
+        for family in shared.degradation.refusals() {
+            family.for_each_count(|bucket, reason, count| {
+                *errors.entry(reason).or_default().entry(bucket.to_owned()).or_default() += count;
+            });
+        }
+        let peaks = shared.actors.monitor.take_peaks();
+        entries
+            .map(|entry| LimitReading {
+                hits_total: self.hits(entry, shared, &errors),
+                peak: self.peak(entry, shared, (&view, peaks)),
+            })
+            .collect()
+    }
+
+    fn hits(&self, entry: &LimitEntry, shared: &Shared, errors: &ErrorCounts) -> u64 {
+        let bucket = entry.bucket.as_ref();
+        match entry.hits {
+            HitSource::Reasons(reasons) => {
+                let counts = reasons.iter().filter_map(|reason| errors.get(reason));
+                let of_bucket = |(name, count): (&String, &u64)| {
+                    bucket.is_none_or(|(_, own)| own == name).then_some(*count)
+                };
+                counts.flatten().filter_map(of_bucket).sum()
+            }
+            HitSource::Waits => bucket.map_or(0, |(at, _)| shared.router.buckets()[*at].pool.waited_total()),
+            HitSource::LevelBegins(level) => self.level_begins[level_index(level)],
+            HitSource::AdminConnections => self.reserve.refused_ordinary(),
+            HitSource::SessionEvictions => self.sessions.map_or(0, |report| report.evicted),
+        }
+    }
+
+    fn peak(&self, entry: &LimitEntry, shared: &Shared, (view, peaks): (&MonitorView, MonitorPeaks)) -> f32 {
+        let pool = || entry.bucket.as_ref().map(|(at, _)| &shared.router.buckets()[*at].pool);
+        let limiter = &shared.actors.limiter;
+        // Tokens of a burst from its used share.
+        let burst = |share: Option<f64>| share.map(|share| share * entry.limit);
+        let peak = match entry.peak {
+            PeakSource::Unknown => None,
+            PeakSource::InFlight => Some(peaks.in_flight as f64),
+            PeakSource::OneClient => Some(peaks.of_client as f64),
+            PeakSource::Calls => pool().map(|pool| pool.take_calls_peak() as f64),
+            PeakSource::Queue => pool().map(|pool| pool.take_waiting_peak() as f64),
+            PeakSource::GlobalBurst => burst(limiter.take_global_peak()),
+            PeakSource::IpBurst => burst(limiter.take_ip_peak()),
+            PeakSource::BucketBurst => {
+                burst(entry.bucket.as_ref().and_then(|(at, _)| limiter.take_bucket_peak(*at)))
+            }
+            PeakSource::AdminConnections => Some(self.reserve.take_ordinary_peak() as f64),
+            PeakSource::Pressure(level) => pressure(view, level),
+            PeakSource::SessionEntries => self.sessions.map(|report| report.len as f64),
+        };
+        peak.map_or(f32::NAN, |peak| peak as f32)
+    }
+
+    fn count_level_begins(&mut self, view: &MonitorView) {
+        let last = self.last_transition;
+        let new = view.transitions.iter().filter(|transition| last.is_none_or(|last| transition.at > last));
+        for transition in new {
+            let begun = [Level::Warning, Level::Critical, Level::Exhausted].into_iter();
+            let begun = begun.filter(|level| transition.from < *level && *level <= transition.to);
+            begun.for_each(|level| self.level_begins[level_index(level)] += 1);
+        }
+        self.last_transition = view.transitions.last().map(|transition| transition.at).or(last);
+    }
+}
+
+/// The highest pressure among the sensors that can cause this level, in percent.
+fn pressure(view: &MonitorView, level: Level) -> Option<f64> {
+    let readings = view.readings().into_iter();
+    let causing = readings.filter(|(name, _)| view.level_max(name).is_some_and(|max| max >= level));
+    causing.filter_map(|(_, reading)| reading.percent()).reduce(f64::max)
+}
+
+/// The index of a level above normal.
+fn level_index(level: Level) -> usize {
+    match level {
+        Level::Normal | Level::Warning => 0,
+        Level::Critical => 1,
+        Level::Exhausted => 2,
+    }
+}

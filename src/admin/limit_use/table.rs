@@ -1,0 +1,327 @@
+//! The limits of a configuration: key, value, what is counted, what is advised.
+
+use tidegate_actors::Level;
+use tidegate_config::{BucketConfig, Config, Kind, RateLimit};
+
+/// Buckets with tracked limits.
+pub(super) const BUCKETS_MAX: usize = 64;
+
+/// Where the peak use comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PeakSource {
+    /// Only hits are counted.
+    Unknown,
+    InFlight,
+    /// Requests in flight of one client.
+    OneClient,
+    /// Upstream calls of a bucket.
+    Calls,
+    /// The queue of a bucket.
+    Queue,
+    GlobalBurst,
+    IpBurst,
+    BucketBurst,
+    AdminConnections,
+    /// The highest pressure among the sensors that can cause this level.
+    Pressure(Level),
+    SessionEntries,
+}
+
+/// Where the hits come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HitSource {
+    /// Refusals and cut transfers with these reasons.
+    Reasons(&'static [&'static str]),
+    /// Requests of the bucket that waited in its queue.
+    Waits,
+    /// How often a level began.
+    LevelBegins(Level),
+    /// Connections beyond the maximum.
+    AdminConnections,
+    SessionEvictions,
+}
+
+/// What a limit that acts calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Advice {
+    Count,
+    Burst,
+    Cache,
+    Time,
+    Size,
+    Level,
+}
+
+impl Advice {
+    /// Whether a lower value is suggested if the limit is far above its peak.
+    pub(super) fn is_lowered(self) -> bool {
+        matches!(self, Self::Count | Self::Burst | Self::Cache)
+    }
+}
+
+/// One limit.
+#[derive(Debug, Clone)]
+pub(super) struct LimitEntry {
+    pub(super) key: String,
+    /// The index and the name of its bucket; none for a limit of the process.
+    pub(super) bucket: Option<(usize, String)>,
+    pub(super) limit: f64,
+    /// The least value that is suggested.
+    pub(super) min: f64,
+    pub(super) unit: &'static str,
+    pub(super) peak: PeakSource,
+    pub(super) hits: HitSource,
+    pub(super) advice: Advice,
+}
+
+impl LimitEntry {
+    /// What one hit is, in the plural.
+    pub(super) fn hit(&self) -> &'static str {
+        match self.hits {
+            HitSource::Reasons(_) => match self.advice {
+                Advice::Time => "requests that ran into it",
+                _ => "requests refused",
+            },
+            HitSource::Waits => "requests that waited",
+            HitSource::LevelBegins(_) => "begins of the level",
+            HitSource::AdminConnections => "connections beyond the maximum",
+            HitSource::SessionEvictions => "evicted entries",
+        }
+    }
+}
+
+/// The limits of the process, and those of the first buckets.
+pub(super) fn entries(config: &Config) -> Vec<LimitEntry> {
+    let mut entries = of_process(config);
+    entries.extend(of_rate_limits(config));
+    for (at, (name, bucket)) in config.buckets.iter().enumerate().take(BUCKETS_MAX) {
+        entries.extend(of_bucket((at, name), bucket));
+    }
+    entries
+}
+
+fn entry(
+    key: &str,
+    (limit, unit): (f64, &'static str),
+    peak: PeakSource,
+    hits: HitSource,
+    advice: Advice,
+) -> LimitEntry {
+    LimitEntry { key: key.to_owned(), bucket: None, limit, min: 1.0, unit, peak, hits, advice }
+}
+
+/// A limit without a known peak.
+fn hits_only(
+    key: &str,
+    limit: (f64, &'static str),
+    reasons: &'static [&'static str],
+    advice: Advice,
+) -> LimitEntry {
+    entry(key, limit, PeakSource::Unknown, HitSource::Reasons(reasons), advice)
+}
+
+fn of_process(config: &Config) -> Vec<LimitEntry> {
+    use HitSource::{LevelBegins, Reasons};
+    let (server, monitor, clients) = (&config.server, &config.monitor, &config.concurrency);
+    let limits = &server.limits;
+    let requests = |count: usize| (count as f64, "requests");
+    let seconds = |time: std::time::Duration| (time.as_secs_f64(), "s");
+    let level = |key, percent: u8, level| {
+        entry(key, (f64::from(percent), "%"), PeakSource::Pressure(level), LevelBegins(level), Advice::Level)
+    };
+    let mut entries = vec![
+        entry(
+            "server.max_concurrent_requests",
+            requests(server.max_concurrent_requests.get()),
+            PeakSource::InFlight,
+            Reasons(&["too_many_requests_in_flight"]),
+            Advice::Count,
+        ),
+        hits_only(
+            "concurrency.max_pending_forms",
+            requests(clients.max_pending_forms.get()),
+            &["too_many_pending_forms"],
+            Advice::Count,
+        ),
+        hits_only("server.header_timeout", seconds(server.header_timeout), &["header_timeout"], Advice::Time),
+        hits_only(
+            "server.request_timeout",
+            seconds(config.server.request_timeout),
+            &["timeout_total"],
+            Advice::Time,
+        ),
+        hits_only(
+            "server.write_stall_timeout",
+            seconds(server.write_stall_timeout),
+            &["write_stall"],
+            Advice::Time,
+        ),
+        hits_only(
+            "server.limits.max_header_size",
+            (limits.max_header_size as f64, "bytes"),
+            &["headers_too_large", "head_too_large"],
+            Advice::Size,
+        ),
+        hits_only(
+            "server.limits.max_headers",
+            (limits.max_headers as f64, "headers"),
+            &["too_many_headers"],
+            Advice::Size,
+        ),
+        entry(
+            "admin.max_connections",
+            (config.admin.max_connections.get() as f64, "connections"),
+            PeakSource::AdminConnections,
+            HitSource::AdminConnections,
+            Advice::Count,
+        ),
+        level("monitor.warning", monitor.warning, Level::Warning),
+        level("monitor.critical", monitor.critical, Level::Critical),
+        level("monitor.exhausted", monitor.exhausted, Level::Exhausted),
+        entry(
+            "sessions.capacity",
+            (config.sessions.capacity.get() as f64, "entries"),
+            PeakSource::SessionEntries,
+            HitSource::SessionEvictions,
+            Advice::Cache,
+        ),
+    ];
+    if clients.max_per_client > 0 {
+        entries.push(entry(
+            "concurrency.max_per_client",
+            requests(clients.max_per_client),
+            PeakSource::OneClient,
+            Reasons(&["client_concurrency"]),
+            Advice::Count,
+        ));
+    }
+    entries
+}
+
+fn of_rate_limits(config: &Config) -> Vec<LimitEntry> {
+    let limits = &config.rate_limit;
+    let all: [(&str, Option<RateLimit>, PeakSource, &'static [&'static str]); 5] = [
+        ("rate_limit.global.burst", limits.global, PeakSource::GlobalBurst, &["rate_limit_global"]),
+        ("rate_limit.per_ip.burst", limits.per_ip, PeakSource::IpBurst, &["rate_limit_ip"]),
+        ("rate_limit.per_key.burst", limits.per_key, PeakSource::Unknown, &["rate_limit_key"]),
+        ("rate_limit.per_subject.burst", limits.per_subject, PeakSource::Unknown, &["rate_limit_subject"]),
+        (
+            "rate_limit.failed_auth.burst",
+            limits.failed_auth,
+            PeakSource::Unknown,
+            &["rate_limit_failed_auth"],
+        ),
+    ];
+    let burst = |(key, limit, peak, reasons): (&str, Option<RateLimit>, PeakSource, _)| {
+        let limit = (f64::from(limit?.burst.get()), "tokens");
+        Some(entry(key, limit, peak, HitSource::Reasons(reasons), Advice::Burst))
+    };
+    all.into_iter().filter_map(burst).collect()
+}
+
+fn of_bucket((index, name): (usize, &str), bucket: &BucketConfig) -> Vec<LimitEntry> {
+    let (upstream, concurrency) = (&bucket.upstream, &bucket.upstream.concurrency);
+    let kind = bucket.kind.as_str();
+    let seconds = |time: std::time::Duration| (time.as_secs_f64(), "s");
+    let requests = |count: usize| (count as f64, "requests");
+    let queue = HitSource::Reasons(&["queue_full", "queue_displaced"]);
+    let max = concurrency.max_concurrent.get();
+    let queue_ms = (concurrency.queue_timeout.as_secs_f64() * 1e3, "ms");
+    let of_upstream = [
+        entry(
+            "concurrency.max_concurrent",
+            requests(max),
+            PeakSource::Calls,
+            HitSource::Waits,
+            Advice::Count,
+        ),
+        entry(
+            "concurrency.max_queued",
+            requests(concurrency.max_queued),
+            PeakSource::Queue,
+            queue,
+            Advice::Count,
+        ),
+        hits_only("concurrency.queue_timeout_ms", queue_ms, &["queue_timeout"], Advice::Time),
+        hits_only("timeout", seconds(upstream.timeout), &["timeout_first_byte"], Advice::Time),
+        hits_only("connect_timeout", seconds(upstream.connect_timeout), &["timeout_connect"], Advice::Time),
+        hits_only(
+            "idle_timeout",
+            seconds(upstream.idle_timeout),
+            &["timeout_idle", "timeout_upload"],
+            Advice::Time,
+        ),
+    ];
+    let mut entries: Vec<LimitEntry> = of_upstream
+        .into_iter()
+        .map(|entry| LimitEntry { key: format!("{kind}.{}", entry.key), ..entry })
+        .collect();
+    if let Some(limit) = bucket.max_request_size {
+        entries.push(hits_only(
+            "max_request_size",
+            (limit as f64, "bytes"),
+            &["body_too_large"],
+            Advice::Size,
+        ));
+    }
+    if bucket.kind == Kind::S3 {
+        let limit = (bucket.max_chunk_size as f64, "bytes");
+        entries.push(hits_only("max_chunk_size", limit, &["chunk_too_large"], Advice::Size));
+    }
+    if let Some(limit) = bucket.rate_limit {
+        let hits = HitSource::Reasons(&["rate_limit_bucket"]);
+        let burst = (f64::from(limit.burst.get()), "tokens");
+        entries.push(entry("rate_limit.burst", burst, PeakSource::BucketBurst, hits, Advice::Burst));
+    }
+    let in_bucket = |entry: LimitEntry| LimitEntry {
+        key: format!("buckets.{name}.{}", entry.key),
+        bucket: Some((index, name.to_owned())),
+        ..entry
+    };
+    entries.into_iter().map(in_bucket).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tidegate_config::{Loaded, Sources};
+
+    use super::*;
+
+    const CONFIG: &str = r#"
+[concurrency]
+max_per_client = 5
+[rate_limit.global]
+requests_per_second = 1
+[rate_limit.per_ip]
+requests_per_second = 2
+[rate_limit.per_key]
+requests_per_second = 3
+[rate_limit.per_subject]
+requests_per_second = 4
+[rate_limit.failed_auth]
+requests_per_second = 5
+[buckets.photos]
+auth = ["anonymous"]
+rate_limit.requests_per_second = 6
+s3.endpoints = ["http://127.0.0.1:1"]
+[buckets.api]
+kind = "http"
+auth = ["anonymous"]
+http.endpoints = ["http://127.0.0.1:1"]
+"#;
+
+    /// G2: every limit has the key of the effective configuration, with the value that it shows
+    #[test]
+    fn the_keys_exist() {
+        let Loaded { config, effective, .. } =
+            tidegate_config::load_with_warnings(Sources::default().text("t.toml", CONFIG)).unwrap();
+        let keys: BTreeSet<String> = effective.keys().map(|key| key.key).collect();
+        let entries = entries(&config);
+        let unknown: Vec<_> = entries.iter().filter(|entry| !keys.contains(&entry.key)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        let distinct: BTreeSet<&String> = entries.iter().map(|entry| &entry.key).collect();
+        assert_eq!((distinct.len(), entries.len()), (entries.len(), 34));
+    }
+}

@@ -1,0 +1,121 @@
+//! A client of the admin listener for the commands of the program, without a client library and without a runtime.
+//!
+//! `target.rs` finds the listener, `tls.rs` checks its certificate, `response.rs` reads a response. Everything is bounded in time and in
+//! bytes: the other end may be any program.
+
+mod reply_error;
+mod response;
+mod target;
+pub(crate) mod tls;
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+use serde_json::Value;
+use thiserror::Error;
+use tidegate::telemetry::escape_controls;
+
+pub(crate) use reply_error::ReplyError;
+pub(crate) use response::Response;
+pub(crate) use target::{AdminTarget, InvalidTarget};
+
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+const WRITE_TIME: Duration = Duration::from_secs(5);
+/// The longest time without a byte of a document.
+const DOCUMENT_IDLE_MAX: Duration = Duration::from_secs(5);
+
+/// Why a request has no response.
+#[derive(Debug, Error)]
+pub(crate) enum ClientError {
+    #[error("{host} cannot be resolved: {source}")]
+    Resolve { host: String, source: io::Error },
+    #[error("no connection to {address}: {source}")]
+    Connect { address: SocketAddr, source: io::Error },
+    #[error("{host} did not answer as the admin listener does: {source}")]
+    Exchange { host: String, source: io::Error },
+}
+
+/// A connection with or without TLS.
+trait Transport: Read + Write {}
+
+impl<T: Read + Write> Transport for T {}
+
+impl AdminTarget {
+    /// Sends a GET; the response is read by the caller. `idle_max` is the longest time without a byte of it.
+    pub(crate) fn get(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        idle_max: Duration,
+    ) -> Result<Response, ClientError> {
+        let failed = |source| ClientError::Exchange { host: self.host.clone(), source };
+        let stream = self.connect()?;
+        stream.set_nodelay(true).map_err(failed)?;
+        stream.set_read_timeout(Some(idle_max)).map_err(failed)?;
+        stream.set_write_timeout(Some(WRITE_TIME)).map_err(failed)?;
+        let mut transport: Box<dyn Transport> = match &self.tls {
+            None => Box::new(stream),
+            Some(trust) => Box::new(tls::tls_stream(stream, self.server_name(), trust).map_err(failed)?),
+        };
+        transport.write_all(self.head(path, headers).as_bytes()).map_err(failed)?;
+        transport.flush().map_err(failed)?;
+        Response::read(BufReader::new(transport)).map_err(failed)
+    }
+
+    /// The JSON document at a path. `document` is its name in an error.
+    pub(crate) fn get_document(&self, path: &str, document: &'static str) -> Result<Value, ReplyError> {
+        let response = self.accepted(self.get(path, &[], DOCUMENT_IDLE_MAX)?)?;
+        let body = response.body().map_err(|source| self.broken(source))?;
+        serde_json::from_slice(&body).map_err(|_| self.no_document(document))
+    }
+
+    /// The response, or the message of its refusal.
+    pub(crate) fn accepted(&self, response: Response) -> Result<Response, ReplyError> {
+        let status = response.status;
+        if status == 200 {
+            return Ok(response);
+        }
+        let body = response.body().unwrap_or_default();
+        let document: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let error = &document["error"];
+        let detail = match (error["code"].as_str(), error["message"].as_str()) {
+            (Some(code), Some(message)) => format!("{}: {}", escape_controls(code), escape_controls(message)),
+            _ => "it has no error document; is it the admin listener of a tidegate?".to_owned(),
+        };
+        Err(ReplyError::Refused { host: self.host.clone(), status, detail })
+    }
+
+    pub(crate) fn no_document(&self, document: &'static str) -> ReplyError {
+        ReplyError::NoDocument { host: self.host.clone(), document }
+    }
+
+    pub(crate) fn broken(&self, source: io::Error) -> ReplyError {
+        ReplyError::Broken { host: self.host.clone(), source }
+    }
+
+    fn head(&self, path: &str, headers: &[(&str, &str)]) -> String {
+        let mut head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host);
+        if let Some(token) = &self.token {
+            head += &format!("authorization: Bearer {}\r\n", token.expose());
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head + "\r\n"
+    }
+
+    /// Connects to the first address that accepts.
+    fn connect(&self) -> Result<TcpStream, ClientError> {
+        let unresolved = |source| ClientError::Resolve { host: self.host.clone(), source };
+        let addresses = (self.name.as_str(), self.port).to_socket_addrs().map_err(unresolved)?;
+        let mut last = unresolved(io::Error::other("the name has no address"));
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, CONNECT_TIME) {
+                Ok(stream) => return Ok(stream),
+                Err(source) => last = ClientError::Connect { address, source },
+            }
+        }
+        Err(last)
+    }
+}
