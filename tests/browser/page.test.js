@@ -157,7 +157,7 @@ test("O5: the login works without the script, and a session that ends leads back
     const own = await Visit.open(browser, gateway, { javaScriptEnabled: false });
     await own.page.getByLabel("Token of this admin listener").fill(OPERATOR);
     await own.page.keyboard.press("Enter");
-    await own.page.locator("noscript").filter({ hasText: "This page needs its script" }).waitFor();
+    await own.page.locator("noscript .notice").waitFor();
     await visit.context.addCookies(await own.context.cookies());
     await own.close();
     await visit.page.reload();
