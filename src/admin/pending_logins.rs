@@ -1,4 +1,4 @@
-//! Logins by form whose bodies are not complete yet.
+//! The logins by form that wait for the rest of their bodies.
 //!
 //! Their clients have shown no token, so only a few may wait at the same time. The others get 503 at once: clients without a token can
 //! occupy only these connections. A login by `Authorization` does not count.

@@ -101,7 +101,7 @@ impl Decisions {
         Recorder { decisions: Arc::clone(self), worker: next.min(self.workers.len() - 2) }
     }
 
-    /// The recorder of the admin thread, whose requests are no decisions.
+    /// The recorder of the admin thread. Requests on the admin listener are no decisions.
     pub(crate) fn admin_recorder(self: &Arc<Self>) -> Recorder {
         Recorder { decisions: Arc::clone(self), worker: self.workers.len() - 2 }
     }

@@ -106,7 +106,13 @@ fn a_gap_divides_the_line() {
     let mut with_gap = values(600);
     with_gap[300..310].fill(None);
     assert_eq!(lines_of(with_gap).0, 2);
-    assert_eq!(lines_of(vec![None; 600]).0, 0);
+    let mut one_value = vec![None; 600];
+    assert_eq!(lines_of(one_value.clone()).0, 0);
+    one_value[300] = Some(1.0);
+    let image = svg(&plot(one_value)).unwrap();
+    let line = elements(&image).into_iter().find(|of| attribute(of, "class") == Some("plot-line-0")).unwrap();
+    let points: Vec<&str> = attribute(&line, "points").unwrap().split_whitespace().collect();
+    assert!(points.len() == 2 && points[0] != points[1], "a single value is a short line: {points:?}");
     assert_eq!(lines_of(Vec::new()).0, 0);
     assert!(lines_of(values(1_000_000)).1 < 2 * lines_of(values(600)).1);
     let nothing = vec![Some(f64::NAN), Some(f64::INFINITY), Some(-1.0)];

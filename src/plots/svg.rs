@@ -188,5 +188,11 @@ fn segments(plot: &Plot, line: &Line, span: f64) -> Vec<Vec<(f64, f64)>> {
         }
     }
     segments.retain(|segment| !segment.is_empty());
+    for segment in &mut segments {
+        // A line of one point has no length: a value between two gaps would not be visible.
+        if let [(at, value)] = segment[..] {
+            *segment = vec![(at - interval / 2.0, value), ((at + interval / 2.0).min(0.0), value)];
+        }
+    }
     segments
 }

@@ -1,4 +1,4 @@
-//! Addresses whose connections the admin listener rejected, for one log line of each address and minute.
+//! Addresses of rejected connections on the admin listener, for one log line of each address and minute.
 //!
 //! A client without a token could otherwise fill the log. The table has a fixed maximum; when it is full, the entry that ends first is
 //! dropped. IPv6 clients count by their /64.

@@ -10,7 +10,7 @@ use crate::support::{Client, Gateway, Upstream, get, wait_for};
 const HOSTILE: [u8; 4] = [127, 0, 0, 2];
 /// Requests on one connection. Their responses together exceed all socket buffers.
 const PIPELINED: usize = 200;
-/// A login by form whose token never comes.
+/// A login by form. Its token never arrives.
 const SLOW_LOGIN: &str = "POST /session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60\r\n\
                           content-type: application/x-www-form-urlencoded\r\n\r\ntoken=";
 

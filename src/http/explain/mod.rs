@@ -2,8 +2,8 @@
 //!
 //! The steps are those of `http/proxy.rs`, in the same order and by the same functions where these only read. Limiter and pool answer peek
 //! messages, with the decision of their own state and without its application. Secrets are not verified: the explanation assumes that
-//! a signature or an API key that names a known key is valid. Not predicted: the bytes of the body, the client's requests in flight, the fields of a
-//! form, and the share of preflights in the gate.
+//! a signature or an API key that names a known key is valid. Not predicted: the bytes of the body, the client's requests in flight,
+//! the fields of a form, and the share of preflights in the gate.
 
 mod step;
 
