@@ -1,10 +1,11 @@
-//! The routes of the admin listener: status, configuration, metrics, probes, and chaos if `admin.chaos` allows it.
+//! The routes of the admin listener: the page for people, status, configuration, metrics, probes, and chaos if `admin.chaos` allows it.
 
 pub(crate) mod access;
 mod authentication;
 pub(crate) mod config;
 mod decisions;
 mod limit_use;
+mod page;
 mod pending_logins;
 pub(crate) mod rejection;
 mod role;
@@ -42,6 +43,8 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/status", get_or_head().to(status_page))
         .route(STREAM, web::get().to(status::stream::events))
         .route("/status/history", get_or_head().to(status::stream::history))
+        .route("/status/plots", get_or_head().to(status::plots::figures))
+        .route("/status/plot.svg", get_or_head().to(status::plots::image))
         .route("/status.schema.json", get_or_head().to(status_schema))
         .route("/openapi.json", get_or_head().to(openapi))
         .route("/config", get_or_head().to(config::page))
@@ -57,6 +60,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/actors/{name}/stall", web::post().to(stall))
         .route("/requests/crash", web::post().to(crash_request))
         .configure(decisions::routes)
+        .configure(page::routes)
         .default_service(web::to(not_found));
 }
 
@@ -178,7 +182,7 @@ fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /status, /status/stream, /status/history, /config, /status.schema.json, /openapi.json, /metrics, /decisions, /explain, /livez, /readyz, POST /explain, POST and DELETE /session, and \
+    let message = "the admin listener answers GET /, /status, /status/stream, /status/history, /status/plots, /status/plot.svg, /config, /status.schema.json, /openapi.json, /metrics, /decisions, /explain, /livez, /readyz, POST /explain, POST and DELETE /session, and \
                    POST /actors/{name}/crash, /actors/{name}/stall, /requests/crash";
     admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

@@ -2,6 +2,7 @@
 
 mod limits;
 mod malformed;
+mod page;
 mod sessions;
 mod start;
 mod tls;

@@ -34,7 +34,8 @@ fn operations(openapi: &Value) -> BTreeSet<(String, String)> {
 
 /// The paths and methods that the code registers.
 fn registered() -> BTreeSet<(String, String)> {
-    let source = read("src/admin/mod.rs") + &read("src/admin/decisions/mod.rs");
+    let source =
+        read("src/admin/mod.rs") + &read("src/admin/decisions/mod.rs") + &read("src/admin/page/mod.rs");
     let routes = source.split(".route(").skip(1).map(|rest| rest.split_once(',').unwrap());
     let of_route = |(path, handler): (&str, &str)| {
         let path = match path {

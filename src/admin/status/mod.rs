@@ -8,6 +8,7 @@ mod bucket_causes;
 mod causes;
 mod history;
 mod input;
+pub(super) mod plots;
 pub(crate) mod possible;
 pub(crate) mod refresh;
 #[cfg(test)]

@@ -28,6 +28,16 @@ pub(crate) fn static_json_reply(content_type: &'static str, document: &'static s
     HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type)).body(document)
 }
 
+/// A text of the admin listener that is no JSON.
+pub(crate) fn text_reply(content_type: &'static str, text: Bytes) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type)).body(text)
+}
+
+/// The reply to a client that has the current text.
+pub(crate) fn not_modified_reply() -> HttpResponse<BoxBody> {
+    HttpResponse::NotModified().finish()
+}
+
 /// A JSON document that is encoded already.
 pub(crate) fn encoded_json_reply(document: Bytes) -> HttpResponse<BoxBody> {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(document)

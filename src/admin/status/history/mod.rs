@@ -5,6 +5,7 @@
 //! buckets and sensors, about 50 KiB with one bucket. Names come from the configuration and the code, never from clients.
 
 mod document;
+mod plot;
 mod quantile;
 mod sampler;
 mod series;
@@ -13,6 +14,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 pub(super) use document::{HistoryFilter, Point};
+pub(super) use plot::PlotFault;
 pub(super) use sampler::{BucketSample, Sampler};
 use series::SeriesInfo;
 

@@ -178,6 +178,11 @@ impl StatusFeed {
         }
     }
 
+    /// Reads the history.
+    pub(in crate::admin::status) fn read_history<T>(&self, read: impl FnOnce(&History) -> T) -> T {
+        read(&self.history.borrow())
+    }
+
     /// The history document of these series.
     fn history_document(&self, filter: &HistoryFilter<'_>) -> Result<Bytes, InvalidParameter> {
         let history = self.history.borrow();
