@@ -90,6 +90,7 @@ pub(crate) async fn call(
         };
         let ended = last.ended;
         record.phases.first_byte = Some(ended);
+        record.attempt_notes.push(last.note(permit.endpoint()));
         if let Some(kind) = read.filter(|_| last.classified.classification.outcome == Outcome::Success) {
             bucket.pool.record_read_latency(kind, ended.saturating_duration_since(began), ended);
         }

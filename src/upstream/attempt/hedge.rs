@@ -35,6 +35,7 @@ use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::call_resources::CallResources;
 use crate::upstream::exchange::call_context::CallContext;
+use crate::upstream::record::attempt_notes::{AttemptNote, AttemptOutcome};
 use crate::upstream::record::{HedgeOutcome, Record};
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::rules::retry::{has_attempts_left, is_client_retry};
@@ -138,8 +139,10 @@ pub(crate) async fn race(
         Either::Left((result, _)) => {
             let last = classify(&mut permits, limits, result);
             if last.is_conclusive() {
+                record.attempt_notes.push(superseded(&hedge_permits, hedge_limits));
                 return (last, permits);
             }
+            record.attempt_notes.push(last.note(permits.permit.endpoint()));
             permits.ticket.report(last.classified.classification.outcome);
             drop(permits.permit);
             (classify(&mut hedge_permits, hedge_limits, second.await), hedge_permits)
@@ -147,6 +150,7 @@ pub(crate) async fn race(
         Either::Right((result, _)) => {
             let last = classify(&mut hedge_permits, hedge_limits, result);
             if !last.is_conclusive() {
+                record.attempt_notes.push(last.note(hedge_permits.permit.endpoint()));
                 hedge_permits.ticket.report(last.classified.classification.outcome);
                 drop(hedge_permits.permit);
                 let result = first.await;
@@ -154,6 +158,7 @@ pub(crate) async fn race(
             }
             // The connection must close before the permit is released.
             first.set(Fuse::terminated());
+            record.attempt_notes.push(superseded(&permits, limits));
             (last, hedge_permits)
         }
     };
@@ -162,6 +167,16 @@ pub(crate) async fn race(
         bucket.metrics.hedges.won.inc();
     }
     (last, permits)
+}
+
+/// The attempt that is dropped because the other one answered.
+fn superseded(permits: &AttemptPermits, limits: AttemptLimits) -> AttemptNote {
+    AttemptNote {
+        endpoint: permits.permit.endpoint().0,
+        outcome: AttemptOutcome::Superseded,
+        is_failure: false,
+        took: clock::now().saturating_duration_since(limits.began),
+    }
 }
 
 /// A hedge that may be sent.

@@ -4,8 +4,10 @@
 //! recorded: success, refusal, panic and a disconnected client. Values of parameters that may be secrets are redacted
 //! (`telemetry/redact.rs`).
 
+pub(crate) mod attempt_notes;
 mod decision;
 pub(crate) mod request_host;
+mod start_time;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -17,9 +19,9 @@ use arrayvec::ArrayString;
 use slog::info;
 use tidegate_actors::{
     Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey, Level,
-    clock,
+    OperationClass, clock,
 };
-use tidegate_config::Kind;
+use tidegate_config::{Costs, Kind, Priority};
 use tidegate_s3::addressing::NamedResource;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -29,6 +31,7 @@ use crate::client_address::ClientAddress;
 use crate::telemetry::metrics::timings::RequestTimings;
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
+use crate::upstream::record::attempt_notes::AttemptNotes;
 use crate::upstream::{RegionHeader, RequestHost};
 
 /// The record of one request.
@@ -60,6 +63,11 @@ pub(crate) struct Record {
     /// Figures that explain the reason to the operator.
     pub(crate) detail: Option<String>,
     pub(crate) attempts: u32,
+    pub(crate) attempt_notes: AttemptNotes,
+    /// The class of the operation; none before the request is routed.
+    pub(crate) class: Option<OperationClass>,
+    /// The priority in the bucket's queue; none if the request did not come to the queue.
+    pub(crate) priority: Option<Priority>,
     /// The result of the hedge; none without a hedge.
     pub(crate) hedged: Option<HedgeOutcome>,
     pub(crate) endpoint: Option<usize>,
@@ -142,6 +150,9 @@ impl Record {
             reason: None,
             detail: None,
             attempts: 0,
+            attempt_notes: AttemptNotes::default(),
+            class: None,
+            priority: None,
             hedged: None,
             endpoint: None,
             credential: None,
@@ -219,18 +230,24 @@ impl Record {
             Some(ClientIdentity::Token(bearer)) => (None, bearer.subject.as_deref()),
             Some(ClientIdentity::Anonymous) | None => (None, None),
         };
+        let costs = bucket.map_or(host.config().rate_limit.cost, |bucket| bucket.config.costs);
         // Under pressure a line has only the essential fields.
         let detailed = host.monitor().level() < Level::Critical;
         // slog writes the last field first.
         info!(host.log(), "request";
             "total_us" => micros(now.saturating_duration_since(self.started)),
+            "start_us" => start_time::start_us(self.started, now),
             "first_byte_us" => permitted.and_then(|from| us(from, first_byte)),
             "queue_us" => admitted.and_then(|from| us(from, permitted)),
             "admission_us" => us(self.started, admitted),
             "credential" => credential,
             "endpoint" => self.endpoint,
             "hedge" => self.hedged.map(HedgeOutcome::as_str),
+            "attempts_detail" => &self.attempt_notes,
             "attempts" => self.attempts,
+            "priority" => self.priority.map(Priority::as_str),
+            "cost" => self.class.map(|class| cost(&costs, class)),
+            "class" => self.class.map(OperationClass::as_str),
             "sent_bytes" => self.sent_bytes,
             "received_bytes" => self.upload_progress.bytes(),
             "subject" => subject,
@@ -309,6 +326,16 @@ impl slog::Value for IpField {
         }
         serializer.emit_str(key, &text)
     }
+}
+
+/// The tokens that a request of this class costs each rate limit.
+fn cost(costs: &Costs, class: OperationClass) -> u32 {
+    let cost = match class {
+        OperationClass::Read => costs.read,
+        OperationClass::Write => costs.write,
+        OperationClass::List => costs.list,
+    };
+    cost.get()
 }
 
 fn micros(duration: Duration) -> u64 {
