@@ -4,7 +4,7 @@
 //! that cut requests off ends with 1, so that a deployment notices. nginx and HAProxy end with 0 in this case and
 //! only log it.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,6 +19,7 @@ use tidegate_config::{Config, EffectiveConfig, Problem, Problems, Warnings};
 
 use crate::config_output::{self, ConfigChoice, UnknownKey};
 use crate::relaunch::RelaunchError;
+use crate::replay_command::{self, IncidentChoice, ReplayCommandError, SimulateChoice};
 
 /// Longest wait for a message on stderr.
 const STDERR_MAX: Duration = Duration::from_secs(1);
@@ -48,6 +49,10 @@ pub(crate) enum CliCommand {
     Check,
     /// Print the effective configuration: every key with its value.
     Config(ConfigChoice),
+    /// Replay access logs with the configuration of `--config`: what it would have limited, queued and refused.
+    Simulate(SimulateChoice),
+    /// Print the timeline of an incident from logs: causes, transitions, refusals and clients.
+    Incident(IncidentChoice),
     /// Check the liveness of a running gateway at its admin listener.
     Health,
 }
@@ -83,6 +88,8 @@ pub(crate) enum ExitError {
     SecondSignal,
     #[error("{0}")]
     UnknownKey(#[from] UnknownKey),
+    #[error("{0}")]
+    Replay(#[from] ReplayCommandError),
     #[error("server.drain_timeout expired before all requests had finished: {0} cut off")]
     CutOff(usize),
 }
@@ -104,6 +111,7 @@ impl ExitError {
             #[cfg(feature = "origin")]
             Self::Origin(_) => 73,
             Self::UnknownKey(_) => 2,
+            Self::Replay(error) => error.code(),
             Self::ThreadEnded(_) => 70,
             Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::SecondSignal | Self::CutOff(_) => 1,
@@ -157,6 +165,27 @@ pub(crate) fn print_config(
         warnings.refuse().map_err(ExitError::StrictWarnings)?;
     }
     write_text(&mut io::stdout(), &config_output::render(effective, choice)?);
+    Ok(())
+}
+
+/// Replays access logs with a configuration. A terminal gets the progress.
+pub(crate) fn simulate(choice: &SimulateChoice, config: &Config) -> Result<(), ExitError> {
+    let is_terminal = io::stderr().is_terminal();
+    let text = replay_command::simulate(choice, config, &mut |progress| {
+        if is_terminal {
+            write_stderr(replay_command::progress_line(&progress), STDERR_SHORT_MAX);
+        }
+    });
+    if is_terminal {
+        write_stderr("\n".to_owned(), STDERR_SHORT_MAX);
+    }
+    write_text(&mut io::stdout(), &text?);
+    Ok(())
+}
+
+/// Prints the timeline of an incident.
+pub(crate) fn print_incident(choice: &IncidentChoice) -> Result<(), ExitError> {
+    write_text(&mut io::stdout(), &replay_command::incident(choice)?);
     Ok(())
 }
 

@@ -22,6 +22,7 @@ mod listener;
 #[cfg(feature = "origin")]
 pub mod origin;
 mod pressure;
+pub mod replay;
 mod request_head;
 mod router;
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod config_output;
 mod health_check;
 mod memcpy;
 mod relaunch;
+mod replay_command;
 mod signals;
 
 use std::mem::ManuallyDrop;
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), ExitError> {
+    if let Some(CliCommand::Incident(choice)) = &arguments.command {
+        return cli::print_incident(choice);
+    }
     let environment = match arguments.command {
         None => relaunch::prepare_environment(arguments.secrets_on_stdin)?,
         Some(_) => tidegate_config::environment(),
@@ -59,7 +63,9 @@ fn run(arguments: Arguments) -> Result<(), ExitError> {
         Some(CliCommand::Config(choice)) => {
             return cli::print_config(&effective, choice, warnings, arguments.strict);
         }
-        None => {}
+        Some(CliCommand::Simulate(choice)) => return cli::simulate(choice, &config),
+        // An incident needs no configuration.
+        Some(CliCommand::Incident(_)) | None => {}
     }
     let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
     let (log, control) = telemetry::log::build(&config.log)?;
