@@ -21,6 +21,7 @@ mod http;
 mod listener;
 #[cfg(feature = "origin")]
 pub mod origin;
+mod plots;
 mod pressure;
 pub mod replay;
 mod request_head;

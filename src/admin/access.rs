@@ -5,7 +5,7 @@
 //! must be an address, `localhost` or one of `admin.hosts`. A page can also send a POST to any address without
 //! reading the response. So a change with a foreign `Origin` or with `Sec-Fetch-Site: cross-site` (W3C Fetch Metadata)
 //! is refused, and one with a cookie needs the listener's own `Origin`. Probes accept any `Host` and need no token: load
-//! balancers send their own, and the responses hold no secret.
+//! balancers send their own, and the responses hold no secret. The documents of the page hold none either.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -16,11 +16,12 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, HttpMessage as _};
+use actix_web::{Error, HttpMessage as _, HttpRequest};
 use slog::warn;
 use tidegate_actors::clock;
 use tidegate_config::AdminConfig;
@@ -39,6 +40,8 @@ const STATUS: &str = "/status";
 /// The path of logins and logouts.
 pub(super) const SESSION: &str = "/session";
 pub(super) const EXPLAIN: &str = "/explain";
+/// The documents of the page.
+const PAGE: [&str; 4] = ["/", "/page.css", "/page.js", "/docs/causes.md"];
 /// The longest body of a request.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -54,9 +57,20 @@ pub(crate) struct AdminConnection {
 /// A request that may reach its handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admitted {
-    /// It needed no proof of its client.
-    Probe,
+    /// It needed no proof of its client, and may have none: a probe, or a document of the page.
+    Public,
     Request,
+}
+
+/// Who asks for the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PageVisitor {
+    /// It has to log in first.
+    Stranger,
+    /// It has a session.
+    Session,
+    /// It has a token or a certificate, or needs none.
+    Other,
 }
 
 /// Who may use the admin listener.
@@ -104,7 +118,7 @@ impl AdminAccess {
             || is_plain_check(&head.method, path, &head.headers);
         self.check_origin(head, is_probe, is_read)?;
         if is_probe {
-            return Ok(Admitted::Probe);
+            return Ok(Admitted::Public);
         }
         if connection.is_reserve && path != STATUS {
             return Err(AdminRejection::TooManyConnections.into());
@@ -119,8 +133,12 @@ impl AdminAccess {
             return Ok(Admitted::Request);
         }
         let client = head.peer_addr.map(|address| address.ip());
-        let identity =
-            self.authenticator.identify(&head.headers, connection.has_certificate, (client, now))?;
+        let identity = self.authenticator.identify(&head.headers, connection.has_certificate, (client, now));
+        let is_page = PAGE.contains(&path) && matches!(head.method, Method::GET | Method::HEAD);
+        if is_page && identity.is_err() && !head.headers.contains_key(AUTHORIZATION) {
+            return Ok(Admitted::Public);
+        }
+        let identity = identity?;
         if is_read {
             return Ok(Admitted::Request);
         }
@@ -133,6 +151,21 @@ impl AdminAccess {
             return Err(AdminRejection::ReadOnly.into());
         }
         Ok(Admitted::Request)
+    }
+
+    /// Who asks for the page, in a request that may reach its handler.
+    pub(super) fn page_visitor(&self, request: &HttpRequest) -> PageVisitor {
+        let connection = request.extensions().get::<AdminConnection>().copied().unwrap_or_default();
+        let client = request.peer_addr().map(|address| address.ip());
+        match self.authenticator.identify(
+            request.headers(),
+            connection.has_certificate,
+            (client, clock::now()),
+        ) {
+            Ok(identity) if identity.session.is_some() => PageVisitor::Session,
+            Ok(_) => PageVisitor::Other,
+            Err(_) => PageVisitor::Stranger,
+        }
     }
 
     /// Refuses requests that a web page may have sent.
@@ -173,7 +206,7 @@ pub(crate) async fn guard(
     let connection = request.extensions().get::<AdminConnection>().copied().unwrap_or_default();
     let admitted = access.check(request.head(), connection, clock::now());
     // A stranger could occupy a connection with replies that it does not read.
-    let is_stranger = matches!(admitted, Ok(Admitted::Probe))
+    let is_stranger = matches!(admitted, Ok(Admitted::Public))
         && access.authenticator.has_tokens()
         && !connection.has_certificate;
     let mut response = match admitted {
@@ -186,7 +219,9 @@ pub(crate) async fn guard(
         }
     };
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if connection.is_reserve || is_stranger {
         close_after(response.response_mut());

@@ -1,9 +1,10 @@
-//! The routes of the admin listener: status, configuration, metrics, probes, and chaos if `admin.chaos` allows it.
+//! The routes of the admin listener: the page for people, status, configuration, metrics, probes, and chaos if `admin.chaos` allows it.
 
 pub(crate) mod access;
 mod authentication;
 pub(crate) mod config;
 mod decisions;
+mod page;
 mod pending_logins;
 pub(crate) mod rejection;
 mod role;
@@ -54,6 +55,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/actors/{name}/stall", web::post().to(stall))
         .route("/requests/crash", web::post().to(crash_request))
         .configure(decisions::routes)
+        .configure(page::routes)
         .default_service(web::to(not_found));
 }
 
@@ -175,7 +177,7 @@ fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /status, /config, /status.schema.json, /openapi.json, /metrics, /decisions, /explain, /livez, /readyz, POST /explain, POST and DELETE /session, and \
+    let message = "the admin listener answers GET /, /status, /config, /status.schema.json, /openapi.json, /metrics, /decisions, /explain, /livez, /readyz, POST /explain, POST and DELETE /session, and \
                    POST /actors/{name}/crash, /actors/{name}/stall, /requests/crash";
     admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 use tidegate_s3::form::success_action::{StoredObject, SuccessAction};
@@ -25,6 +26,16 @@ pub(crate) fn json_reply(status: AdminStatus, body: &impl Serialize) -> HttpResp
 /// A JSON document that never changes.
 pub(crate) fn static_json_reply(content_type: &'static str, document: &'static str) -> HttpResponse<BoxBody> {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type)).body(document)
+}
+
+/// A text of the admin listener that is no JSON.
+pub(crate) fn text_reply(content_type: &'static str, text: Bytes) -> HttpResponse<BoxBody> {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, content_type)).body(text)
+}
+
+/// The reply to a client that has the current text.
+pub(crate) fn not_modified_reply() -> HttpResponse<BoxBody> {
+    HttpResponse::NotModified().finish()
 }
 
 /// An error reply of the admin listener, in the JSON format of E1.

@@ -35,8 +35,8 @@ use crate::router::RouteRejection;
 use crate::upstream::UpstreamRejection;
 
 pub(crate) use local_replies::{
-    AdminStatus, admin_error_reply, form_reply, json_reply, location_reply, metrics_reply, preflight_reply,
-    session_reply, static_json_reply, xml_reply,
+    AdminStatus, admin_error_reply, form_reply, json_reply, location_reply, metrics_reply,
+    not_modified_reply, preflight_reply, session_reply, static_json_reply, text_reply, xml_reply,
 };
 pub(crate) use retry_after::{RetryAfter, whole_seconds};
 
