@@ -55,8 +55,8 @@ fn class(micros: u64) -> usize {
 }
 
 fn upper_bound(class: usize) -> u64 {
-    let (power, eighth) = (class / 8, class as u64 % 8);
-    (8 + eighth + 1).checked_shl(u32::try_from(power).unwrap_or(0).saturating_sub(3)).unwrap_or(u64::MAX)
+    let (power, eighth) = (class / 8, class as u128 % 8);
+    u64::try_from((9 + eighth) << power.saturating_sub(3)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -22,10 +22,7 @@ pub(crate) fn write_json_string(text: &str, line: &mut Vec<u8>) -> std::io::Resu
     }
     let written = String::from_utf8_lossy(&line[begin..]);
     if written.contains(is_escaped) {
-        let escaped = written.chars().fold(String::new(), |mut escaped, c| {
-            push_escaped(c, &mut escaped);
-            escaped
-        });
+        let escaped = escape_controls(&written);
         line.truncate(begin);
         line.extend_from_slice(escaped.as_bytes());
     }
@@ -51,6 +48,14 @@ pub(crate) fn quote_if_needed(text: &str) -> Cow<'_, str> {
     }
     quoted.push('"');
     Cow::Owned(quoted)
+}
+
+/// A text without characters that act on a terminal.
+pub(crate) fn escape_controls(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
+        push_escaped(c, &mut escaped);
+        escaped
+    })
 }
 
 /// Appends a JSON escape. All escaped characters lie in the Basic Multilingual Plane, so four digits suffice.

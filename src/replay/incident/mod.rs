@@ -39,7 +39,7 @@ pub struct IncidentRequest<'a> {
 
 /// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum EventKind {
     /// A cause of degradation began, ended or passed.
     Cause,

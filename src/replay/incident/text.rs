@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::replay::incident::Incident;
-use crate::replay::report::text::printable;
+use crate::telemetry::escape::escape_controls;
 
 /// The timeline.
 #[must_use]
@@ -26,14 +26,14 @@ pub fn render(incident: &Incident) -> String {
         let _ = writeln!(text, "  {count} {note}");
     }
     for problem in &incident.problems {
-        let _ = writeln!(text, "  {}: {}", printable(&problem.log), problem.problem);
+        let _ = writeln!(text, "  {}: {}", escape_controls(&problem.log), problem.problem);
     }
     text.push_str("\ntimeline\n");
     if incident.events.is_empty() {
         text.push_str("  no causes, transitions, refusals or warnings\n");
     }
     for event in &incident.events {
-        let _ = writeln!(text, "  {} {:<11}{}", event.at, event.kind.as_str(), printable(&event.text));
+        let _ = writeln!(text, "  {} {:<11}{}", event.at, event.kind.as_str(), escape_controls(&event.text));
     }
     if !incident.refusals.is_empty() {
         text.push_str("\nrefusals\n");
@@ -41,8 +41,8 @@ pub fn render(incident: &Incident) -> String {
             writeln!(text, "  {:<32}{:<28}{:>9}{:>12}  first, last", "bucket", "reason", "count", "in 10 s");
     }
     for row in &incident.refusals {
-        let bucket = printable(row.bucket.as_deref().unwrap_or("(none)"));
-        let reason = printable(&row.reason);
+        let bucket = escape_controls(row.bucket.as_deref().unwrap_or("(none)"));
+        let reason = escape_controls(&row.reason);
         let _ = writeln!(
             text,
             "  {bucket:<32}{reason:<28}{:>9}{:>12}  {}, {}",
@@ -56,7 +56,7 @@ pub fn render(incident: &Incident) -> String {
         let _ = writeln!(
             text,
             "  {:<40}{:>11}{:>11}",
-            printable(&client.client),
+            escape_controls(&client.client),
             client.requests,
             client.refused
         );

@@ -32,7 +32,7 @@ pub struct LineCounts {
     pub other_messages: u64,
     /// Lines that are cut, damaged, or of another format.
     pub malformed: u64,
-    /// Access lines without the time that the request took.
+    /// Access lines without the time that the request took: of connections that ended before a request, or damaged.
     pub incomplete: u64,
     /// Lines that are longer than 1 MiB.
     pub too_long: u64,

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::replay::report::{Report, SideCounts};
+use crate::plots::{escape, figure};
+use crate::replay::report::{Report, SideCounts, plots};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
@@ -49,29 +50,10 @@ pub fn render(report: &Report) -> String {
     write_suggestions(&mut page, report);
     page.push_str("<h2>Not simulated</h2>\n<ul>\n");
     for sentence in &report.not_simulated {
-        let _ = writeln!(page, "<li>{}</li>", escaped(sentence));
+        let _ = writeln!(page, "<li>{}</li>", escape(sentence));
     }
     page.push_str("</ul>\n</main>\n</body>\n</html>\n");
     page
-}
-
-/// Text in an element or an attribute.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c if crate::telemetry::escape::is_escaped(c) => {
-                let _ = write!(escaped, "\\u{:04x}", u32::from(c));
-            }
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 /// A table; the first column of each row is its title.
@@ -81,15 +63,15 @@ fn write_table(
     titles: &[&str],
     rows: impl IntoIterator<Item = Vec<String>>,
 ) {
-    let _ = write!(page, "<div class=\"wide\"><table><caption>{}</caption>\n<thead><tr>", escaped(caption));
+    let _ = write!(page, "<div class=\"wide\"><table><caption>{}</caption>\n<thead><tr>", escape(caption));
     for title in titles {
-        let _ = write!(page, "<th scope=\"col\">{}</th>", escaped(title));
+        let _ = write!(page, "<th scope=\"col\">{}</th>", escape(title));
     }
     page.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
         page.push_str("<tr>");
         for (at, cell) in row.iter().enumerate() {
-            let cell = escaped(cell);
+            let cell = escape(cell);
             let _ = match at {
                 0 => write!(page, "<th scope=\"row\">{cell}</th>"),
                 _ => write!(page, "<td>{cell}</td>"),
@@ -123,7 +105,7 @@ fn write_log(page: &mut String, report: &Report) {
         rows.map(|(name, count)| vec![name.to_owned(), count.to_string()]),
     );
     let listed = |page: &mut String, text: String| {
-        let _ = writeln!(page, "<p>{}</p>", escaped(&text));
+        let _ = writeln!(page, "<p>{}</p>", escape(&text));
     };
     for problem in &log.problems {
         listed(page, format!("{}: {}", problem.log, problem.problem));
@@ -158,17 +140,22 @@ fn write_sides(page: &mut String, caption: &str, sides: &[SideCounts]) {
     write_table(page, caption, &titles, rows);
 }
 
-/// The figures over time.
+/// The figures over time, as plots with their tables.
 fn write_over_time(page: &mut String, report: &Report) {
-    let caption = format!("Requests by their start, in intervals of {} s", report.timeline_width_s);
-    let titles =
-        ["begin", "requests", "refused by the log", "refused by new", "queued by the log", "queued by new"];
-    let rows = report.timeline.iter().map(|row| {
-        let numbers =
-            [row.log.requests, row.log.refused(), row.new.refused(), row.log.queued, row.new.queued];
-        std::iter::once(row.begin.clone()).chain(numbers.iter().map(u64::to_string)).collect()
-    });
-    write_table(page, &caption, &titles, rows);
+    let _ = writeln!(page, "<p>Requests by their start, in intervals of {} s.</p>", report.timeline_width_s);
+    for plot in plots::over_time(report) {
+        match figure(&plot) {
+            Ok(figure) => page.push_str(&figure),
+            Err(error) => {
+                let _ = writeln!(
+                    page,
+                    "<p>{} cannot be drawn: {}</p>",
+                    escape(&plot.title),
+                    escape(&error.to_string())
+                );
+            }
+        }
+    }
 }
 
 fn write_clients(page: &mut String, report: &Report) {

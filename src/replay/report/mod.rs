@@ -2,6 +2,7 @@
 
 pub mod html;
 mod not_simulated;
+mod plots;
 mod side;
 pub mod text;
 
@@ -42,6 +43,9 @@ pub struct Report {
     pub clients: Vec<ClientSides>,
     /// Over time.
     pub timeline: Vec<TimelineRow>,
+    /// The begin of the timeline.
+    #[serde(skip)]
+    timeline_begin_us: u64,
     /// The width of a row of the timeline, in seconds.
     pub timeline_width_s: f64,
     /// Changes of circuits with the new configuration.
@@ -140,6 +144,7 @@ impl Report {
             buckets: BucketSides::all(&sides, names),
             clients: client_rows(&logged, &new, names, clients),
             timeline: timeline_rows(&logged, old.as_ref(), &new),
+            timeline_begin_us: new.timeline.begin_us,
             timeline_width_s: seconds(new.timeline.width_us),
             circuits: circuits.collect(),
             circuits_total: new.moves_total,

@@ -12,7 +12,7 @@ use crate::replay::tally::{Counts, Tally};
 
 /// Who decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The gateway that wrote the log.
     Log,

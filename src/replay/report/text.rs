@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::replay::report::{Report, SideCounts, TimelineRow};
 use crate::replay::suggestion::Suggestion;
+use crate::telemetry::escape::escape_controls;
 
 /// Rows of the timeline that are shown: those with a refusal or a wait, the busiest first.
 const TIMES_SHOWN: usize = 20;
@@ -27,7 +28,7 @@ pub fn render(report: &Report) -> String {
     if report.buckets.len() > 1 {
         for bucket in &report.buckets {
             let name = bucket.bucket.as_deref().unwrap_or("(none)");
-            let _ = writeln!(text, "\nbucket {}", printable(name));
+            let _ = writeln!(text, "\nbucket {}", escape_controls(name));
             write_sides(&mut text, &bucket.sides);
         }
     }
@@ -49,11 +50,6 @@ pub fn render(report: &Report) -> String {
     text
 }
 
-/// A name of the log without characters that act on a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    crate::telemetry::escape::quote_if_needed(text).into_owned()
-}
-
 fn write_log(text: &mut String, report: &Report) {
     let log = &report.log;
     let counts = &log.counts;
@@ -65,7 +61,10 @@ fn write_log(text: &mut String, report: &Report) {
     let notes = [
         (counts.other_messages, "lines have other messages and are skipped"),
         (counts.malformed, "lines are cut, damaged or of another format and are skipped"),
-        (counts.incomplete, "access lines have no total_us and are skipped"),
+        (
+            counts.incomplete,
+            "access lines have no total_us (connections without a request, or damage) and are skipped",
+        ),
         (counts.too_long, "lines are longer than 1 MiB and are skipped"),
         (counts.late, "requests came too late in the log and are replayed later than they began"),
         (counts.clock_steps, "steps of the log's clock backwards are left out"),
@@ -77,20 +76,20 @@ fn write_log(text: &mut String, report: &Report) {
         let _ = writeln!(text, "  {count} {note}");
     }
     for problem in &log.problems {
-        let _ = writeln!(text, "  {}: {}", printable(&problem.log), problem.problem);
+        let _ = writeln!(text, "  {}: {}", escape_controls(&problem.log), problem.problem);
     }
     for (bucket, count) in &log.missing_buckets {
         let _ = writeln!(
             text,
             "  {count} requests to {}, which the new configuration does not have",
-            printable(bucket)
+            escape_controls(bucket)
         );
     }
     for (reason, count) in &log.other_reasons {
         let _ = writeln!(
             text,
             "  {count} requests ended with {}, which a replay does not change",
-            printable(reason)
+            escape_controls(reason)
         );
     }
 }
@@ -132,7 +131,7 @@ fn write_clients(text: &mut String, report: &Report) {
         let _ = writeln!(
             text,
             "  {:<32}{:>11}{:>16}{:>16}",
-            printable(&client.client),
+            escape_controls(&client.client),
             client.requests,
             client.refused_by_log,
             client.refused_by_new
@@ -178,6 +177,6 @@ fn write_suggestions(text: &mut String, suggestions: &[Suggestion]) {
     );
     for Suggestion { key, value, burst, refused } in suggestions {
         let burst = burst.map(|burst| format!(", burst {burst}")).unwrap_or_default();
-        let _ = writeln!(text, "  {} = {value}{burst} (refuses {refused})", printable(key));
+        let _ = writeln!(text, "  {} = {value}{burst} (refuses {refused})", escape_controls(key));
     }
 }
