@@ -39,7 +39,8 @@ fn write_log(path: &Path) -> Result<(), Box<dyn Error>> {
         let (start, total) = (at * 200, 2_000 + noise * 20);
         let end_ms = (start + total) / 1_000;
         let (minute, second, milli) = (10 + end_ms / 60_000, end_ms / 1_000 % 60, end_ms % 1_000);
-        let (bucket, status) = (if noise < 700 { "photos" } else { "backups" }, if noise == 7 { 503 } else { 200 });
+        let (bucket, status) =
+            (if noise < 700 { "photos" } else { "backups" }, if noise == 7 { 503 } else { 200 });
         let mut line = String::new();
         writeln!(
             line,
@@ -91,7 +92,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..ROUNDS {
         best = best.max(round(&logs, false)?);
     }
-    println!("{LINES} lines, {} MiB: {best:.0} requests/s; with --suggest {:.0}", bytes >> 20, round(&logs, true)?);
+    println!(
+        "{LINES} lines, {} MiB: {best:.0} requests/s; with --suggest {:.0}",
+        bytes >> 20,
+        round(&logs, true)?
+    );
     fs::remove_dir_all(&directory)?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::replay::ReplayError;
 use crate::replay::incident::refusals::{RefusalRow, Refusals};
 use crate::replay::log::line::{LineKind, LogLine, OtherFields, RequestFields};
-use crate::replay::log::merge::{LineCounts, LogProblem, open_logs, problems};
+use crate::replay::log::merge::{LineCounts, LogProblem, OpenLogs, open_logs, problems};
 use crate::replay::log::parse_line;
 use crate::replay::log::source::NextLine;
 use crate::replay::names::{Clients, LogNames, LoggedClient, OTHERS};
@@ -122,7 +122,7 @@ pub struct Incident {
 /// # Errors
 /// A log cannot be opened, or no line is of tidegate's log.
 pub fn incident(request: &IncidentRequest<'_>) -> Result<Incident, ReplayError> {
-    let (mut readers, _, _) = open_logs(request.logs)?;
+    let OpenLogs { mut readers, .. } = open_logs(request.logs)?;
     let mut collector = Collector::new(request);
     for reader in &mut readers {
         loop {

@@ -61,10 +61,17 @@ pub struct LogProblem {
     pub problem: String,
 }
 
-/// Opens logs. Returns their readers, the bytes that they have read so far, and the size of all if it is known.
-pub(crate) fn open_logs(
-    paths: &[PathBuf],
-) -> Result<(Vec<LineReader>, Rc<Cell<u64>>, Option<u64>), OpenError> {
+/// Logs that have been opened.
+pub(crate) struct OpenLogs {
+    pub(crate) readers: Vec<LineReader>,
+    /// The bytes that have been read so far.
+    bytes: Rc<Cell<u64>>,
+    /// The bytes of all logs, if it is known.
+    size: Option<u64>,
+}
+
+/// Opens logs.
+pub(crate) fn open_logs(paths: &[PathBuf]) -> Result<OpenLogs, OpenError> {
     if paths.len() > LOGS_MAX {
         return Err(OpenError::TooMany { count: paths.len(), max: LOGS_MAX });
     }
@@ -79,7 +86,7 @@ pub(crate) fn open_logs(
         size = size.zip(own_size).map(|(sum, own)| sum + own);
         readers.push(reader);
     }
-    Ok((readers, bytes, size))
+    Ok(OpenLogs { readers, bytes, size })
 }
 
 /// One log.
@@ -131,7 +138,7 @@ pub(crate) struct MergedLog {
 impl MergedLog {
     /// Opens the logs.
     pub(crate) fn open(paths: &[PathBuf]) -> Result<Self, OpenError> {
-        let (readers, bytes, size) = open_logs(paths)?;
+        let OpenLogs { readers, bytes, size } = open_logs(paths)?;
         let buffered_max = BUFFERED_MAX / readers.len().max(1);
         let stream = |reader| LogStream { reader, buffer: ReorderBuffer::new(buffered_max), is_ended: false };
         let streams = readers.into_iter().map(stream).collect();

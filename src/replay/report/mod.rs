@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::replay::Outcome;
 use crate::replay::log::merge::{LineCounts, LogProblem};
-use crate::replay::names::LogNames;
+use crate::replay::names::{Clients, LogNames, OTHERS};
 use crate::replay::report::side::{BucketSides, CircuitChange};
 use crate::replay::suggestion::Suggestion;
 use crate::replay::tally::Tally;
@@ -170,21 +170,14 @@ fn named<'a>(counts: &BTreeMap<u32, u64>, name: impl Fn(u32) -> &'a str) -> BTre
     counts.iter().map(|(id, count)| (name(*id).to_owned(), *count)).collect()
 }
 
-fn client_rows(
-    logged: &Tally,
-    new: &Tally,
-    names: &LogNames,
-    clients: &crate::replay::names::Clients,
-) -> Vec<ClientSides> {
-    let row = |(id, ((requests, by_log), (_, by_new))): (u32, (&(u64, u64), &(u64, u64)))| ClientSides {
-        client: names.client(clients.client(id)),
-        requests: *requests,
-        refused_by_log: *by_log,
-        refused_by_new: *by_new,
+fn client_rows(logged: &Tally, new: &Tally, names: &LogNames, clients: &Clients) -> Vec<ClientSides> {
+    let row = |id: u32, (requests, refused_by_log): (u64, u64), (_, refused_by_new): (u64, u64)| {
+        ClientSides { client: names.client(clients.client(id)), requests, refused_by_log, refused_by_new }
     };
-    let mut rows: Vec<ClientSides> = (0..).zip(logged.clients.iter().zip(&new.clients)).map(row).collect();
+    let ids = (0..).zip(logged.clients.iter().zip(&new.clients));
+    let mut rows: Vec<ClientSides> = ids.map(|(id, (logged, new))| row(id, *logged, *new)).collect();
     if logged.other_clients.0 > 0 {
-        rows.push(row((crate::replay::names::OTHERS, (&logged.other_clients, &new.other_clients))));
+        rows.push(row(OTHERS, logged.other_clients, new.other_clients));
     }
     rows.sort_by_key(|row| std::cmp::Reverse((row.refused_by_new.max(row.refused_by_log), row.requests)));
     rows.truncate(CLIENTS_SHOWN);

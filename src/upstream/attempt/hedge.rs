@@ -127,11 +127,7 @@ pub(crate) async fn race(
             return (classify(&mut permits, limits, result), permits);
         }
     };
-    record.attempts += 1;
-    record.hedged = Some(HedgeOutcome::Lost);
-    let delay = hedge_at.saturating_duration_since(limits.began);
-    record.record_hedge(hedge_limits.began.saturating_duration_since(limits.began), delay);
-    bucket.metrics.hedges.sent.inc();
+    record_sent(race, hedge_limits, record);
     let PendingCall { call, context, signed_offset: signed } = call;
     let hedge_info = CallInfo { signed_offset: signed, ..call_info };
     let mut second = Box::pin(run_attempt(call, context, hedge_limits, (bucket, hedge_info)));
@@ -139,7 +135,7 @@ pub(crate) async fn race(
         Either::Left((result, _)) => {
             let last = classify(&mut permits, limits, result);
             if last.is_conclusive() {
-                record.attempt_notes.push(superseded(&hedge_permits, hedge_limits));
+                note_superseded(record, &hedge_permits, hedge_limits);
                 return (last, permits);
             }
             record.attempt_notes.push(last.note(permits.permit.endpoint()));
@@ -158,7 +154,7 @@ pub(crate) async fn race(
             }
             // The connection must close before the permit is released.
             first.set(Fuse::terminated());
-            record.attempt_notes.push(superseded(&permits, limits));
+            note_superseded(record, &permits, limits);
             (last, hedge_permits)
         }
     };
@@ -169,14 +165,24 @@ pub(crate) async fn race(
     (last, permits)
 }
 
-/// The attempt that is dropped because the other one answered.
-fn superseded(permits: &AttemptPermits, limits: AttemptLimits) -> AttemptNote {
-    AttemptNote {
+/// Records that the hedge is sent.
+fn record_sent(race: HedgeRace<'_>, hedge_limits: AttemptLimits, record: &mut Record) {
+    let HedgeRace { bucket, limits, hedge_at, .. } = race;
+    record.attempts += 1;
+    record.hedged = Some(HedgeOutcome::Lost);
+    let delay = hedge_at.saturating_duration_since(limits.began);
+    record.record_hedge(hedge_limits.began.saturating_duration_since(limits.began), delay);
+    bucket.metrics.hedges.sent.inc();
+}
+
+/// Notes the attempt that is dropped because the other one answered.
+fn note_superseded(record: &mut Record, permits: &AttemptPermits, limits: AttemptLimits) {
+    record.attempt_notes.push(AttemptNote {
         endpoint: permits.permit.endpoint().0,
         outcome: AttemptOutcome::Superseded,
         is_failure: false,
         took: clock::now().saturating_duration_since(limits.began),
-    }
+    });
 }
 
 /// A hedge that may be sent.

@@ -31,7 +31,7 @@ use crate::client_address::ClientAddress;
 use crate::telemetry::metrics::timings::RequestTimings;
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
-use crate::upstream::record::attempt_notes::AttemptNotes;
+use crate::upstream::record::attempt_notes::{AttemptNote, AttemptNotes};
 use crate::upstream::{RegionHeader, RequestHost};
 
 /// The record of one request.
@@ -181,6 +181,12 @@ impl Record {
         let mut record = Self::new(host, id, request);
         record.is_sub_request = true;
         record
+    }
+
+    /// Notes an attempt that ended now.
+    pub(crate) fn note_attempt(&mut self, note: AttemptNote, ended: Instant) {
+        self.phases.first_byte = Some(ended);
+        self.attempt_notes.push(note);
     }
 
     /// The identity of the client for limits per client.
