@@ -2,7 +2,7 @@
 //!
 //! `simulate` gives the requests of a log, in the order of their starts, to the state machines of the actors with another configuration
 //! (`tidegate_actors::replay`) and compares the decisions with those of the log. `incident` makes a timeline of causes, changes and
-//! refusals. Both read logs of any size in bounded memory. Nothing here writes to a terminal: `cli.rs` prints the reports.
+//! refusals. Both read logs of any size in bounded memory. Nothing here writes to a terminal: `src/cli.rs` prints the reports.
 
 mod configuration;
 pub mod incident;
@@ -39,6 +39,9 @@ pub use suggestion::Suggestion;
 
 /// Requests between two reports of the progress.
 const PROGRESS_REQUESTS: u64 = 50_000;
+
+/// The longest time that a replay spans. The limits count in nanoseconds, which fit 584 years.
+const SPAN_MAX_US: u64 = 100 * 366 * 86_400 * 1_000_000;
 
 /// What to replay.
 pub struct SimulateRequest<'a> {
@@ -256,7 +259,8 @@ impl Run {
             is_estimated: request.call == RecordedCall::Prevented,
         };
         self.count(request, tag);
-        let at = Duration::from_micros(request.start_us.saturating_sub(self.begin_us));
+        let at_us = request.start_us.saturating_sub(self.begin_us).min(SPAN_MAX_US);
+        let at = Duration::from_micros(at_us);
         if let Some(old) = &mut self.old {
             old.arrive(request, (at, work), tag, log);
         }
@@ -267,7 +271,7 @@ impl Run {
                 Work::Local { .. } => None,
             };
             let queued = bucket.map(|bucket| self.new.replay.occupancy(bucket).1);
-            suggester.observe(&ObservedRequest { request, client, cost, service_us, queued });
+            suggester.observe(&ObservedRequest { request, at_us, client, cost, service_us, queued });
         }
     }
 

@@ -100,26 +100,25 @@ pub(crate) struct Suggester {
     of_clients: Occupancies,
     of_buckets: BTreeMap<u32, Occupancies>,
     queues: BTreeMap<u32, Occupancies>,
-    begin_us: Option<u64>,
 }
 
 /// What the engine found out about a request.
 pub(crate) struct ObservedRequest<'a> {
     pub(crate) request: &'a RecordedRequest,
+    /// Its start, from the beginning of the replay.
+    pub(crate) at_us: u64,
     pub(crate) client: u32,
     pub(crate) cost: u32,
     /// The time for which it holds a permit; none if it needs none.
     pub(crate) service_us: Option<u64>,
-    /// Waiters in its bucket's queue, with the new configuration.
+    /// Waiters in its bucket's queue after its arrival, with the new configuration.
     pub(crate) queued: Option<usize>,
 }
 
 impl Suggester {
     pub(crate) fn observe(&mut self, observed: &ObservedRequest<'_>) {
-        let ObservedRequest { request, client, cost, service_us, queued } = *observed;
-        let begin = *self.begin_us.get_or_insert(request.start_us);
-        // A limiter that starts with the log has no past, so the times begin after the longest tolerance.
-        let now = request.start_us.saturating_sub(begin).saturating_mul(1_000);
+        let ObservedRequest { request, at_us, client, cost, service_us, queued } = *observed;
+        let now = at_us.saturating_mul(1_000);
         self.requests += 1;
         self.global.charge((), cost, now);
         if let Some(address) = request.address {
@@ -198,10 +197,17 @@ impl Suggester {
         };
         suggestions.push(bound("server.max_concurrent_requests".to_owned(), &self.all));
         suggestions.push(bound("concurrency.max_per_client".to_owned(), &self.of_clients));
-        for (name, tables) in [("max_concurrent", &self.of_buckets), ("max_queued", &self.queues)] {
-            suggestions.extend(tables.iter().map(|(bucket, occupancies)| {
-                bound(format!("buckets.{}.KIND.concurrency.{name}", names.buckets.name(*bucket)), occupancies)
-            }));
+        let of_bucket = |bucket: u32, name: &str| {
+            format!("buckets.{}.KIND.concurrency.{name}", names.buckets.name(bucket))
+        };
+        for (bucket, occupancies) in &self.of_buckets {
+            suggestions.push(bound(of_bucket(*bucket, "max_concurrent"), occupancies));
+        }
+        for (bucket, occupancies) in &self.queues {
+            // A request was counted with itself, so this is the length that it needs.
+            let Suggestion { key, value, burst, refused } =
+                bound(of_bucket(*bucket, "max_queued"), occupancies);
+            suggestions.push(Suggestion { key, value: (value - 1.0).max(0.0), burst, refused });
         }
         suggestions
     }
@@ -234,6 +240,7 @@ mod tests {
             let client = u32::try_from(at % 4).unwrap();
             suggester.observe(&ObservedRequest {
                 request: &request,
+                at_us: at * 10_000,
                 client,
                 cost: 1,
                 service_us: Some(95_000),
@@ -250,7 +257,7 @@ mod tests {
         assert_eq!(value("buckets.b.KIND.concurrency.max_concurrent"), 10.0);
         assert_eq!(value("server.max_concurrent_requests"), 10.0);
         assert_eq!(value("concurrency.max_per_client"), 3.0);
-        assert_eq!(value("buckets.b.KIND.concurrency.max_queued"), 1.0);
+        assert_eq!(value("buckets.b.KIND.concurrency.max_queued"), 0.0);
         assert!(!suggestions.iter().any(|suggestion| suggestion.key.contains("per_key")));
     }
 }

@@ -112,6 +112,28 @@ fn a_cut_compressed_log_is_used() {
     assert!(cut["log"]["problems"][0]["problem"].as_str().unwrap().contains("ends early"), "{cut}");
 }
 
+/// Times from 1970 to 9999 and durations of a year need no memory, and nothing overflows.
+#[test]
+fn far_times_are_replayed() {
+    let directory = Scratch::new();
+    let line = |year: u64, total: u64| {
+        format!(
+            "{{\"ts\":\"{year}-01-02T00:00:00.000Z\",\"level\":\"INFO\",\"msg\":\"request\",\"method\":\"GET\",\"bucket\":\"b\",\
+             \"client\":\"10.0.0.1\",\"attempts\":1,\"queue_us\":0,\"total_us\":{total}}}"
+        )
+    };
+    let lines = [line(1970, 10), line(2026, 31_000_000_000_000), line(9999, 10), line(9999, u64::MAX)];
+    let log = write_log(directory.path(), "log", &lines);
+    let new = configuration("rate_limit.per_ip.requests_per_second = 0.001");
+    let far = report(&new, &["--suggest"], &[&log]);
+    assert_eq!(
+        (&side(&far, "new")["admitted"], &far["log"]["counts"]["incomplete"]),
+        (&3.into(), &1.into()),
+        "{far}"
+    );
+    assert!(far["timeline"].as_array().unwrap().len() <= 240);
+}
+
 /// Names of the log that act on a terminal or a page are shown harmless.
 #[test]
 fn hostile_names_are_escaped() {

@@ -13,9 +13,9 @@ use crate::limiter::gcra::Gcra;
 const SERIES: [u32; 24] =
     [10, 11, 12, 13, 15, 16, 18, 20, 22, 24, 27, 30, 33, 36, 39, 43, 47, 51, 56, 62, 68, 75, 82, 91];
 /// Decades: from 0.1 to 910,000 requests per second.
-const DECADES: usize = 7;
+const DECADES: u32 = 7;
 /// Number of rates.
-const RATES: usize = SERIES.len() * DECADES;
+const RATES: usize = SERIES.len() * DECADES as usize;
 
 /// The limits at all rates, and what each has refused.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ impl Default for LadderKey {
 
 impl Default for RateLadder {
     fn default() -> Self {
-        let decade =
-            |exponent: usize| SERIES.map(|tenths| f64::from(tenths) * 10_f64.powi(exponent as i32 - 2));
+        // Whole numbers by 100, so that each rate is the nearest to its decimal text.
+        let decade = |exponent: u32| SERIES.map(|tenths| f64::from(tenths * 10_u32.pow(exponent)) / 100.0);
         let limit = |requests_per_second: f64| {
             let burst = burst(requests_per_second);
             let limit = RateLimit { requests_per_second, burst, mode: LimitMode::Enforce };

@@ -65,7 +65,7 @@ pub(crate) enum LineError {
 pub(crate) struct FieldCollector<'a> {
     pub(crate) request: Box<RequestFields<'a>>,
     pub(crate) is_request: bool,
-    /// Whether other lines keep their fields.
+    /// Whether other lines keep their fields, and lines of connections without a request are used.
     pub(crate) keeps_other_fields: bool,
     pub(crate) other: OtherFields<'a>,
     pub(crate) written_us: Option<u64>,
@@ -132,8 +132,9 @@ impl<'a> FieldCollector<'a> {
         if !self.is_request {
             return Ok(LogLine { written_us, kind: LineKind::Other(self.other) });
         }
-        // A request that lasted longer than a year is damage.
-        if self.request.total_us.is_none_or(|total| total > YEAR_US) {
+        // A request that lasted longer than a year is damage. A connection that ended before a request has no duration.
+        let is_replayable = self.request.total_us.is_some_and(|total| total <= YEAR_US);
+        if !is_replayable && !self.keeps_other_fields {
             return Err(LineError::Incomplete);
         }
         Ok(LogLine { written_us, kind: LineKind::Request(self.request) })

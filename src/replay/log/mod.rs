@@ -1,7 +1,8 @@
 //! Reading recorded logs: files, lines, fields, and the order of requests.
 //!
-//! `source.rs` reads one file, plain or compressed; `json.rs` and `text.rs` parse the two formats of the log; `reorder.rs` puts the requests
-//! of one file in the order of their starts; `merge.rs` does so for several files. Memory is bounded, whatever the size of a file.
+//! `source.rs` reads one file, plain or compressed. `json.rs` and `text.rs` parse the two formats of the log. `reorder.rs` puts the
+//! requests of one file in the order of their starts, and `merge.rs` those of several files. Memory is bounded, whatever the size of a
+//! file.
 
 mod json;
 pub(crate) mod line;

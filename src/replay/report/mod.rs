@@ -13,11 +13,12 @@ use serde::Serialize;
 use crate::replay::Outcome;
 use crate::replay::log::merge::{LineCounts, LogProblem};
 use crate::replay::names::{Clients, LogNames, OTHERS};
-use crate::replay::report::side::{BucketSides, CircuitChange};
 use crate::replay::suggestion::Suggestion;
 use crate::replay::tally::Tally;
 use crate::replay::timeline::Interval;
 use crate::telemetry::rfc3339;
+
+use side::{BucketSides, CircuitChange};
 
 pub(crate) use side::{Side, SideCounts};
 

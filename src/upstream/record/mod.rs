@@ -31,8 +31,8 @@ use crate::client_address::ClientAddress;
 use crate::telemetry::metrics::timings::RequestTimings;
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
-use crate::upstream::record::attempt_notes::{AttemptNote, AttemptNotes};
 use crate::upstream::{RegionHeader, RequestHost};
+use attempt_notes::{AttemptNote, AttemptNotes};
 
 /// The record of one request.
 pub(crate) struct Record {
