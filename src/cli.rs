@@ -20,6 +20,7 @@ use tidegate_config::{Config, EffectiveConfig, Problem, Problems, Warnings};
 use crate::admin_client::ReplyError;
 use crate::config_output::{self, ConfigChoice, UnknownKey};
 use crate::relaunch::RelaunchError;
+use crate::replay_command::{self, IncidentChoice, ReplayCommandError, SimulateChoice};
 use crate::status_command::{self, Screen, StatusChoice};
 
 /// Longest wait for a message on stderr.
@@ -50,6 +51,10 @@ pub(crate) enum CliCommand {
     Check,
     /// Print the effective configuration: every key with its value.
     Config(ConfigChoice),
+    /// Replay access logs with the configuration of `--config`: what it would have limited, queued and refused.
+    Simulate(SimulateChoice),
+    /// Print the timeline of an incident from logs: causes, transitions, refusals and clients.
+    Incident(IncidentChoice),
     /// Check the liveness of a running gateway at its admin listener.
     Health,
     /// Print whether a running gateway is degraded, and why; the exit code is 0 ok, 1 degraded, 2 critical, 3 unknown.
@@ -89,6 +94,8 @@ pub(crate) enum ExitError {
     SecondSignal,
     #[error("{0}")]
     UnknownKey(#[from] UnknownKey),
+    #[error("{0}")]
+    Replay(#[from] ReplayCommandError),
     #[error("server.drain_timeout expired before all requests had finished: {0} cut off")]
     CutOff(usize),
 }
@@ -111,6 +118,7 @@ impl ExitError {
             Self::Origin(_) => 73,
             Self::UnknownKey(_) => 2,
             Self::NoReply(_) => 3,
+            Self::Replay(error) => error.code(),
             Self::ThreadEnded(_) => 70,
             Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::SecondSignal | Self::CutOff(_) => 1,
@@ -174,6 +182,27 @@ pub(crate) fn print_status(config: &Config, choice: &StatusChoice) -> Result<Exi
     let is_terminal = stdout.is_terminal();
     let status = status_command::run(config, choice, &mut Screen { out: &mut stdout, is_terminal })?;
     Ok(ExitCode::from(status.code()))
+}
+
+/// Replays access logs with a configuration. A terminal gets the progress.
+pub(crate) fn simulate(choice: &SimulateChoice, config: &Config) -> Result<ExitCode, ExitError> {
+    let is_terminal = io::stderr().is_terminal();
+    let text = replay_command::simulate(choice, config, &mut |progress| {
+        if is_terminal {
+            write_stderr(replay_command::progress_line(&progress), STDERR_SHORT_MAX);
+        }
+    });
+    if is_terminal {
+        write_stderr("\n".to_owned(), STDERR_SHORT_MAX);
+    }
+    write_text(&mut io::stdout(), &text?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the timeline of an incident.
+pub(crate) fn print_incident(choice: &IncidentChoice) -> Result<ExitCode, ExitError> {
+    write_text(&mut io::stdout(), &replay_command::incident(choice)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Adds warnings about missing capabilities of this machine. With `strict` any warning is an error.

@@ -6,6 +6,7 @@ mod config_output;
 mod health_check;
 mod memcpy;
 mod relaunch;
+mod replay_command;
 mod signals;
 mod status_command;
 
@@ -42,6 +43,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
+    if let Some(CliCommand::Incident(choice)) = &arguments.command {
+        return cli::print_incident(choice);
+    }
     let environment = match arguments.command {
         None => relaunch::prepare_environment(arguments.secrets_on_stdin)?,
         Some(_) => tidegate_config::environment(),
@@ -67,7 +71,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(CliCommand::Status(choice)) => return cli::print_status(&config, choice),
-        None => {}
+        Some(CliCommand::Simulate(choice)) => return cli::simulate(choice, &config),
+        // An incident needs no configuration.
+        Some(CliCommand::Incident(_)) | None => {}
     }
     let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
     let (log, control) = telemetry::log::build(&config.log)?;

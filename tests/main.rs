@@ -58,6 +58,7 @@ mod proxy_protocol;
 mod proxying;
 mod redirects;
 mod region_mismatch;
+mod replay;
 mod request_validation;
 mod requirement_sentences;
 mod requirements;

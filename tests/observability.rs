@@ -1,6 +1,8 @@
 //! Observability: access log, request IDs, metrics, status and health paths.
 
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, get, request};
 
@@ -27,6 +29,9 @@ async fn the_access_line_is_complete() {
         ("received_bytes", 3.into()),
         ("sent_bytes", 10.into()),
         ("attempts", 2.into()),
+        ("class", "write".into()),
+        ("cost", 1.into()),
+        ("priority", "normal".into()),
     ] {
         assert_eq!(line[field], value, "{field} of {line}");
     }
@@ -35,8 +40,49 @@ async fn the_access_line_is_complete() {
     }
     assert!(line["total_us"].as_u64() >= line["first_byte_us"].as_u64(), "{line}");
     assert_eq!(line.get("reason"), None, "the gateway made no decision");
+    assert_attempts(&line);
     let stamp = line["ts"].as_str().unwrap();
     assert!(stamp.len() == 24 && stamp.starts_with("20") && stamp.ends_with('Z'), "{stamp}");
+}
+
+/// The line has both attempts, and its start is its end less its duration.
+fn assert_attempts(line: &Value) {
+    let detail = line["attempts_detail"].as_str().unwrap();
+    let attempts: Vec<Vec<&str>> = detail.split(',').map(|attempt| attempt.split(':').collect()).collect();
+    assert_eq!(
+        attempts.iter().map(|parts| &parts[..2]).collect::<Vec<_>>(),
+        [["0", "503"], ["0", "200"]],
+        "{detail}"
+    );
+    assert!(attempts.iter().all(|parts| parts[2].parse::<u64>().is_ok()), "{detail}");
+    let start = i128::from(line["start_us"].as_u64().unwrap()) * 1000;
+    let written =
+        OffsetDateTime::parse(line["ts"].as_str().unwrap(), &Rfc3339).unwrap().unix_timestamp_nanos();
+    let took = i128::from(line["total_us"].as_u64().unwrap()) * 1000;
+    assert!((written - start - took).abs() < 1_000_000_000, "{line}");
+}
+
+/// O2: a line without a failed attempt has no details, and a request without a bucket has a class
+#[tokio::test]
+async fn an_ordinary_line_is_short() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.rate_limit.requests_per_second", "1000")
+        .set("buckets.b.rate_limit.cost.list", "7")
+        .start()
+        .await;
+    for (id, target, class, cost) in [
+        ("read", "/b/k", "read", 1),
+        ("list", "/b/?list-type=2", "list", 7),
+        ("none", "/nowhere/k", "read", 1),
+    ] {
+        request(gateway.address(), "GET", target, &[("x-request-id", id)], None).await;
+        let line = gateway.wait_for_access_line(id).await;
+        assert_eq!((&line["class"], &line["cost"]), (&class.into(), &cost.into()), "{line}");
+        assert_eq!(line.get("attempts_detail"), None, "{line}");
+        assert_eq!(line.get("priority").is_some(), id != "none", "{line}");
+    }
 }
 
 /// O2, O4: the log line, header, body and metric of a refusal have the same reason and ID

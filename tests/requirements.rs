@@ -23,7 +23,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 47;
+const LATER: usize = 46;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -172,7 +172,7 @@ const LEDGER: [(&str, State); 132] = [
     ),
     ("O5", Met),
     ("O6", Later("a made-up request is explained without probes and without the tier of standby endpoints")),
-    ("O7", Later("not begun")),
+    ("O7", Met),
     ("O8", Later("not begun")),
     ("O9", Later("not begun")),
     ("O10", Met),

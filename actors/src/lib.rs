@@ -25,6 +25,7 @@ mod mailbox;
 mod metrics;
 mod monitor;
 mod pool;
+pub mod replay;
 mod seeded_rng;
 mod sessions;
 #[cfg(any(test, feature = "simulation"))]
@@ -47,8 +48,8 @@ pub use events::{ActorChange, ActorEventSink};
 pub use launches::{Launch, Launches};
 pub use lazy_counter::LazyCounter;
 pub use limiter::{
-    Allowed, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterRejection, LimiterReport,
-    PeekedLimit,
+    Allowed, LadderKey, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterRejection, LimiterReport,
+    PeekedLimit, RateLadder,
 };
 pub use mailbox::AskError;
 pub use monitor::{

@@ -13,7 +13,7 @@ use actix::dev::channel::{AddressReceiver, channel};
 use prometheus::Registry;
 use slog::{Logger, o};
 use thiserror::Error;
-use tidegate_config::{BreakerConfig, BucketConfig, Config, LimitHeaders, Overload, RateLimit};
+use tidegate_config::{BreakerConfig, BucketConfig, Config, LimitHeaders, RateLimit};
 
 use crate::actor_shell::{ActorShell, Component};
 use crate::actor_stats::ActorStats;
@@ -31,9 +31,9 @@ use crate::mailbox::{Mailbox, SupervisedActor};
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle};
 use crate::pool::{
-    CodelSettings, CredentialSelector, CredentialStats, EndpointStatsTable, GateShared, Hedging,
-    LimitLearner, LoadBalancer, LoadBalancerSettings, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames,
-    PoolState, RetryBudget, SuspectCredentials, WakeQueue, WakeTimer,
+    CredentialSelector, CredentialStats, EndpointStatsTable, GateShared, Hedging, LimitLearner, LoadBalancer,
+    LoadBalancerSettings, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames, PoolState, RetryBudget,
+    SuspectCredentials, WakeQueue, WakeTimer,
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
 use crate::supervisor::Prepared;
@@ -258,17 +258,7 @@ fn pool(
     let mailbox = channel.mailbox.clone();
     let shared = Arc::new(GateShared::new(move || mailbox.notify(WakeQueue)));
     let concurrency = &upstream.concurrency;
-    let bounds = PoolBounds {
-        // Each request needs a connection: beyond the pool size, requests would queue in the HTTP client, where the
-        // gate cannot see them.
-        concurrent_max: concurrency.max_concurrent.get().min(upstream.connection_pool.size.get()),
-        queued_max: concurrency.max_queued,
-        queue_timeout: concurrency.queue_timeout,
-        overload: (concurrency.overload == Overload::Codel).then_some(CodelSettings {
-            target: concurrency.codel_target,
-            interval: concurrency.codel_interval,
-        }),
-    };
+    let bounds = PoolBounds::from(upstream);
     let endpoints: Vec<String> =
         upstream.endpoints.iter().map(|endpoint| endpoint.authority.clone()).collect();
     let named = &upstream.credentials_by_name;

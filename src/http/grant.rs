@@ -37,6 +37,7 @@ pub(super) async fn acquire_grant(
     };
     record.phases.admitted = Some(now);
     let priority = priority::of(record.caller.as_ref(), class, bucket, &worker.shared.keyring);
+    record.priority = Some(priority);
     if must_wait {
         return Ok(UpstreamGrant { permit: None, circuit, class, priority, deadline });
     }

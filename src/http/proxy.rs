@@ -244,6 +244,7 @@ async fn admit(
     // 1 validate, 2 route
     let route = route::route(worker, head, record);
     let class = route.class(head.method);
+    record.class = Some(class);
 
     // 3 monitor (a form: only the level), 4 limiter
     let mut slot = admission::acquire_slot(worker, route.is_form(), record)?;

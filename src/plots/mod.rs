@@ -49,7 +49,6 @@ pub(crate) enum TimeLabels {
     /// As the time before the end: a live plot.
     Ago,
     /// As the time of day (UTC): a report.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reports"))]
     Clock,
 }
 

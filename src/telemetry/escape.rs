@@ -22,10 +22,7 @@ pub(crate) fn write_json_string(text: &str, line: &mut Vec<u8>) -> std::io::Resu
     }
     let written = String::from_utf8_lossy(&line[begin..]);
     if written.contains(is_escaped) {
-        let escaped = written.chars().fold(String::new(), |mut escaped, c| {
-            push_escaped(c, &mut escaped);
-            escaped
-        });
+        let escaped = escape_controls(&written).into_owned();
         line.truncate(begin);
         line.extend_from_slice(escaped.as_bytes());
     }

@@ -3,7 +3,7 @@
 //! No code here blocks a request: a line is built in a buffer of its thread and passed to the writer thread, and the metrics of a bucket
 //! are resolved at the start. There are no tracing spans and no exporters.
 
-mod escape;
+pub(crate) mod escape;
 mod fields;
 pub(crate) mod json;
 pub mod log;

@@ -259,8 +259,9 @@ fn status_codes(source: &Source) -> Lines {
 fn foreign_components(source: &Source) -> Lines {
     const COMPONENTS: [&str; 5] = ["breaker", "limiter", "monitor", "pool", "sessions"];
     // All other files of the crate belong to a component, or are below all components.
-    let above_all =
-        ["lib.rs", "system.rs"].contains(&source.name()) || source.path.starts_with("actors/src/simulation/");
+    let folders = ["actors/src/replay/", "actors/src/simulation/"];
+    let above_all = ["lib.rs", "system.rs"].contains(&source.name())
+        || folders.iter().any(|folder| source.path.starts_with(folder));
     if !source.path.starts_with("actors/src/") || above_all {
         return Lines::new();
     }

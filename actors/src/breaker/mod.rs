@@ -29,10 +29,14 @@ mod ticket;
 
 pub(crate) use actor::Breaker;
 pub use circuit_id::CircuitId;
+pub(crate) use circuit_id::labelled_circuits;
 pub use connect_probe::ProbedCircuit;
 pub use decision::CircuitState;
+pub(crate) use decision::{CircuitRefusal, CircuitTransition, TicketKind};
 pub use handle::{BreakerHandle, BreakerRejection, BreakerView, CircuitCheck};
 pub(crate) use metrics::BreakerFamilies;
+pub(crate) use outcome::{AdverseOutcome, CallFailure};
 pub use outcome::{FailureCause, Outcome};
 pub(crate) use published_circuits::PublishedCircuits;
+pub(crate) use state::Circuit;
 pub use ticket::BreakerTicket;

@@ -24,6 +24,7 @@ mod metrics;
 mod peek;
 mod per_key;
 mod per_subject;
+mod rate_ladder;
 mod state;
 #[cfg(test)]
 mod state_tests;
@@ -38,5 +39,6 @@ pub use limit_status::{Allowed, LimitScope, LimitScopes, LimitStatus};
 pub(crate) use metrics::LimiterMetrics;
 pub use peek::PeekedLimit;
 pub(crate) use per_key::PerKeyState;
-pub(crate) use per_subject::PerSubjectState;
+pub(crate) use per_subject::{PerSubjectState, SubjectKey};
+pub use rate_ladder::{LadderKey, RateLadder};
 pub(crate) use state::LimiterState;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_config::Priority;
+use tidegate_config::{Overload, Priority, UpstreamConfig};
 use tokio::sync::oneshot;
 
 use crate::clock;
@@ -58,6 +58,23 @@ pub(crate) struct PoolBounds {
     pub(crate) queue_timeout: Duration,
     /// Overload detection; none if it is off.
     pub(crate) overload: Option<CodelSettings>,
+}
+
+impl From<&UpstreamConfig> for PoolBounds {
+    fn from(upstream: &UpstreamConfig) -> Self {
+        let concurrency = &upstream.concurrency;
+        Self {
+            // Each request needs a connection: beyond the pool size, requests would queue in the HTTP client, where the gate cannot see
+            // them.
+            concurrent_max: concurrency.max_concurrent.get().min(upstream.connection_pool.size.get()),
+            queued_max: concurrency.max_queued,
+            queue_timeout: concurrency.queue_timeout,
+            overload: (concurrency.overload == Overload::Codel).then_some(CodelSettings {
+                target: concurrency.codel_target,
+                interval: concurrency.codel_interval,
+            }),
+        }
+    }
 }
 
 /// Handle to one bucket's pool.

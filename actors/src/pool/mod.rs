@@ -42,6 +42,7 @@ pub use credentials::credential::{
 pub use credentials::refusal_evidence::{CredentialCheckResult, RequestFingerprints};
 pub(crate) use credentials::selector::CredentialSelector;
 pub(crate) use credentials::suspects::SuspectCredentials;
+pub(crate) use decision::{AcquireDecision, AcquireRefusal, WaitRejection, WaitRejectionCause};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use gate::permit_cache;
 pub(crate) use gate::ticket::GateShared;
@@ -57,9 +58,8 @@ pub use load_balancer::endpoint_stats::EndpointView;
 pub(crate) use load_balancer::settings::LoadBalancerSettings;
 pub(crate) use metrics::{PoolFamilies, PoolMetrics};
 pub use peek::PeekedPermit;
-pub(crate) use queue::codel::CodelSettings;
 pub(crate) use queue::wake_timer::WakeTimer;
 pub use rejection::PoolRejection;
 pub(crate) use retry_budget::RetryBudget;
 pub use retry_budget::RetryTicket;
-pub(crate) use state::PoolState;
+pub(crate) use state::{PoolState, Waiter};

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_actors::{BreakerTicket, Outcome, Permit, RequestFingerprints, clock};
+use tidegate_actors::{BreakerTicket, EndpointId, Outcome, Permit, RequestFingerprints, clock};
 
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt::credential_feedback::{self, CredentialFeedback};
@@ -17,6 +17,7 @@ use crate::upstream::attempt::timeouts::AttemptLimits;
 use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::failure_attribution::FinishedAttempt;
+use crate::upstream::record::attempt_notes::{AttemptNote, AttemptOutcome};
 use crate::upstream::rules::outcome::{self, Classification};
 use crate::upstream::rules::retry::UpstreamRetryAfter;
 use crate::upstream::rules::store_clock::ClockSkew;
@@ -29,6 +30,7 @@ pub(crate) struct AttemptResult {
     pub(crate) feedback: CredentialFeedback,
     /// Set if the store refused the time of the signature.
     pub(crate) skew: Option<ClockSkew>,
+    pub(crate) began: Instant,
     pub(crate) ended: Instant,
 }
 
@@ -84,7 +86,7 @@ impl AttemptResult {
             skew.as_ref().is_some_and(|skew| skew.is_confirmed && skew.retry_offset.is_none());
         classified.classification.is_transient |=
             is_uncorrectable && bucket.config.upstream.endpoints.len() > 1;
-        Self { result, classified, feedback, skew, ended }
+        Self { result, classified, feedback, skew, began: limits.began, ended }
     }
 
     /// Whether the store refused the credential or the signature without processing the request.
@@ -96,6 +98,18 @@ impl AttemptResult {
     /// The status of the response, if there is one.
     pub(crate) fn status(&self) -> Option<u16> {
         self.result.as_ref().ok().map(|inspected| inspected.response.status().as_u16())
+    }
+
+    /// The attempt for the access line of its request.
+    pub(crate) fn note(&self, endpoint: EndpointId) -> AttemptNote {
+        let outcome = match self.status() {
+            Some(status) => AttemptOutcome::Status(status),
+            None => AttemptOutcome::Failed(self.failure_reason()),
+        };
+        let is_failure =
+            self.result.is_err() || matches!(self.classified.classification.outcome, Outcome::Failure { .. });
+        let took = self.ended.saturating_duration_since(self.began);
+        AttemptNote { endpoint: endpoint.0, outcome, is_failure, took }
     }
 
     /// Why the attempt failed, if it is repeated. A failure without a response has the reason of the refusal that it would be.

@@ -89,7 +89,7 @@ pub(crate) async fn call(
             AttemptResult::classify(context, limits, &record.upload_progress, (&permit, &mut ticket), result)
         };
         let ended = last.ended;
-        record.phases.first_byte = Some(ended);
+        record.note_attempt(last.note(permit.endpoint()), ended);
         if let Some(kind) = read.filter(|_| last.classified.classification.outcome == Outcome::Success) {
             bucket.pool.record_read_latency(kind, ended.saturating_duration_since(began), ended);
         }

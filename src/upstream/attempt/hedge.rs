@@ -35,6 +35,7 @@ use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::call_resources::CallResources;
 use crate::upstream::exchange::call_context::CallContext;
+use crate::upstream::record::attempt_notes::{AttemptNote, AttemptOutcome};
 use crate::upstream::record::{HedgeOutcome, Record};
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::rules::retry::{has_attempts_left, is_client_retry};
@@ -126,11 +127,7 @@ pub(crate) async fn race(
             return (classify(&mut permits, limits, result), permits);
         }
     };
-    record.attempts += 1;
-    record.hedged = Some(HedgeOutcome::Lost);
-    let delay = hedge_at.saturating_duration_since(limits.began);
-    record.record_hedge(hedge_limits.began.saturating_duration_since(limits.began), delay);
-    bucket.metrics.hedges.sent.inc();
+    record_sent(race, hedge_limits, record);
     let PendingCall { call, context, signed_offset: signed } = call;
     let hedge_info = CallInfo { signed_offset: signed, ..call_info };
     let mut second = Box::pin(run_attempt(call, context, hedge_limits, (bucket, hedge_info)));
@@ -138,8 +135,10 @@ pub(crate) async fn race(
         Either::Left((result, _)) => {
             let last = classify(&mut permits, limits, result);
             if last.is_conclusive() {
+                note_superseded(record, &hedge_permits, hedge_limits);
                 return (last, permits);
             }
+            record.attempt_notes.push(last.note(permits.permit.endpoint()));
             permits.ticket.report(last.classified.classification.outcome);
             drop(permits.permit);
             (classify(&mut hedge_permits, hedge_limits, second.await), hedge_permits)
@@ -147,6 +146,7 @@ pub(crate) async fn race(
         Either::Right((result, _)) => {
             let last = classify(&mut hedge_permits, hedge_limits, result);
             if !last.is_conclusive() {
+                record.attempt_notes.push(last.note(hedge_permits.permit.endpoint()));
                 hedge_permits.ticket.report(last.classified.classification.outcome);
                 drop(hedge_permits.permit);
                 let result = first.await;
@@ -154,6 +154,7 @@ pub(crate) async fn race(
             }
             // The connection must close before the permit is released.
             first.set(Fuse::terminated());
+            note_superseded(record, &permits, limits);
             (last, hedge_permits)
         }
     };
@@ -162,6 +163,26 @@ pub(crate) async fn race(
         bucket.metrics.hedges.won.inc();
     }
     (last, permits)
+}
+
+/// Records that the hedge is sent.
+fn record_sent(race: HedgeRace<'_>, hedge_limits: AttemptLimits, record: &mut Record) {
+    let HedgeRace { bucket, limits, hedge_at, .. } = race;
+    record.attempts += 1;
+    record.hedged = Some(HedgeOutcome::Lost);
+    let delay = hedge_at.saturating_duration_since(limits.began);
+    record.record_hedge(hedge_limits.began.saturating_duration_since(limits.began), delay);
+    bucket.metrics.hedges.sent.inc();
+}
+
+/// Notes the attempt that is dropped because the other one answered.
+fn note_superseded(record: &mut Record, permits: &AttemptPermits, limits: AttemptLimits) {
+    record.attempt_notes.push(AttemptNote {
+        endpoint: permits.permit.endpoint().0,
+        outcome: AttemptOutcome::Superseded,
+        is_failure: false,
+        took: clock::now().saturating_duration_since(limits.began),
+    });
 }
 
 /// A hedge that may be sent.

@@ -4,8 +4,10 @@
 //! recorded: success, refusal, panic and a disconnected client. Values of parameters that may be secrets are redacted
 //! (`telemetry/redact.rs`).
 
+pub(crate) mod attempt_notes;
 mod decision;
 pub(crate) mod request_host;
+mod start_time;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -17,9 +19,9 @@ use arrayvec::ArrayString;
 use slog::info;
 use tidegate_actors::{
     Action, Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey,
-    clock,
+    OperationClass, clock,
 };
-use tidegate_config::Kind;
+use tidegate_config::{Costs, Kind, Priority};
 use tidegate_s3::addressing::NamedResource;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -30,6 +32,7 @@ use crate::telemetry::metrics::timings::{RequestDurations, RequestTimings};
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::{RegionHeader, RequestHost};
+use attempt_notes::{AttemptNote, AttemptNotes};
 
 /// The record of one request.
 pub(crate) struct Record {
@@ -60,6 +63,11 @@ pub(crate) struct Record {
     /// Figures that explain the reason to the operator.
     pub(crate) detail: Option<String>,
     pub(crate) attempts: u32,
+    pub(crate) attempt_notes: AttemptNotes,
+    /// The class of the operation; none before the request is routed.
+    pub(crate) class: Option<OperationClass>,
+    /// The priority in the bucket's queue; none if the request did not come to the queue.
+    pub(crate) priority: Option<Priority>,
     /// The result of the hedge; none without a hedge.
     pub(crate) hedged: Option<HedgeOutcome>,
     pub(crate) endpoint: Option<usize>,
@@ -146,6 +154,9 @@ impl Record {
             reason: None,
             detail: None,
             attempts: 0,
+            attempt_notes: AttemptNotes::default(),
+            class: None,
+            priority: None,
             hedged: None,
             endpoint: None,
             credential: None,
@@ -176,6 +187,12 @@ impl Record {
         let mut record = Self::new(host, id, request);
         record.is_sub_request = true;
         record
+    }
+
+    /// Notes an attempt that ended now.
+    pub(crate) fn note_attempt(&mut self, note: AttemptNote, ended: Instant) {
+        self.phases.first_byte = Some(ended);
+        self.attempt_notes.push(note);
     }
 
     /// The identity of the client for limits per client.
@@ -213,7 +230,7 @@ impl Record {
         }
     }
 
-    fn log_access(&self, durations: &RequestDurations) {
+    fn log_access(&self, durations: &RequestDurations, now: Instant) {
         let host = &self.host;
         let bucket = self.bucket.map(|id| &host.buckets()[id.index()]);
         let credential = bucket.zip(self.credential).and_then(|(bucket, id)| bucket.credential(id));
@@ -223,18 +240,24 @@ impl Record {
             Some(ClientIdentity::Token(bearer)) => (None, bearer.subject.as_deref()),
             Some(ClientIdentity::Anonymous) | None => (None, None),
         };
+        let costs = bucket.map_or(host.config().rate_limit.cost, |bucket| bucket.config.costs);
         let actions = host.monitor().actions();
         let has_detail = |_: &&str| !actions.applies(Action::AccessLogDetail);
         // slog writes the last field first.
         info!(host.log(), "request";
             "total_us" => micros(durations.total),
+            "start_us" => start_time::start_us(self.started, now),
             "first_byte_us" => durations.first_byte.map(micros),
             "queue_us" => durations.queue.map(micros),
             "admission_us" => durations.admission.map(micros),
             "credential" => credential,
             "endpoint" => self.endpoint,
             "hedge" => self.hedged.map(HedgeOutcome::as_str),
+            "attempts_detail" => &self.attempt_notes,
             "attempts" => self.attempts,
+            "priority" => self.priority.map(Priority::as_str),
+            "cost" => self.class.map(|class| cost(&costs, class)),
+            "class" => self.class.map(OperationClass::as_str),
             "sent_bytes" => self.sent_bytes,
             "received_bytes" => self.upload_progress.bytes(),
             "subject" => subject,
@@ -285,7 +308,7 @@ impl Drop for Record {
             host.metrics().unrouted.count(reason);
         }
         if host.config().log.access {
-            self.log_access(&durations);
+            self.log_access(&durations, now);
         }
     }
 }
@@ -313,6 +336,16 @@ impl slog::Value for IpField {
         }
         serializer.emit_str(key, &text)
     }
+}
+
+/// The tokens that a request of this class costs each rate limit.
+fn cost(costs: &Costs, class: OperationClass) -> u32 {
+    let cost = match class {
+        OperationClass::Read => costs.read,
+        OperationClass::Write => costs.write,
+        OperationClass::List => costs.list,
+    };
+    cost.get()
 }
 
 fn micros(duration: Duration) -> u64 {

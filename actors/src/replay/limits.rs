@@ -1,0 +1,136 @@
+//! Rate limits, the count per client, and priorities of a replay.
+
+use std::time::Instant;
+
+use tidegate_config::{Config, Costs, Priority, PriorityConfig, RateLimit};
+
+use crate::client_counts::{ClientCounts, ClientTicket};
+use crate::limiter::{LimitScopes, LimitStatus, LimiterState, PerKeyState, PerSubjectState, SubjectKey};
+use crate::replay::{Arrival, RateScope, Refusal, ReplayCaller};
+use crate::types::{BucketId, ClientId, IpKey, OperationClass};
+
+/// The costs and priorities of one bucket.
+struct BucketSettings {
+    costs: Costs,
+    priority: PriorityConfig,
+}
+
+/// The limits of one configuration.
+pub(super) struct ReplayLimits {
+    state: LimiterState,
+    per_key: PerKeyState,
+    per_subject: PerSubjectState,
+    clients: Option<ClientCounts>,
+    buckets: Vec<BucketSettings>,
+    /// Costs of requests without a bucket.
+    costs: Costs,
+    key_priorities: Vec<Option<Priority>>,
+    hasher: ahash::RandomState,
+}
+
+impl ReplayLimits {
+    pub(super) fn new(config: &Config, origin: Instant) -> Self {
+        let limits = &config.rate_limit;
+        let own = config.buckets.values().map(|bucket| bucket.rate_limit).collect::<Vec<_>>();
+        let keys = config.keys.values().map(|key| (key.rate_limit, key.priority));
+        let keys = keys.chain(config.api_keys.values().map(|key| (key.rate_limit, key.priority)));
+        let (key_limits, key_priorities): (Vec<Option<RateLimit>>, Vec<_>) =
+            keys.map(|(limit, priority)| (limit.or(limits.per_key), priority)).unzip();
+        let clients_max = limits.table_capacity.get();
+        let settings = |bucket: &tidegate_config::BucketConfig| BucketSettings {
+            costs: bucket.costs,
+            priority: bucket.upstream.concurrency.priority,
+        };
+        let per_client_max = config.concurrency.max_per_client;
+        Self {
+            state: LimiterState::new(limits.global, limits.per_ip, &own, clients_max, origin),
+            per_key: PerKeyState::new(&key_limits, false, origin),
+            per_subject: PerSubjectState::new(limits.per_subject, clients_max, false, origin),
+            clients: (per_client_max > 0).then(|| ClientCounts::new(usize::MAX, per_client_max)),
+            buckets: config.buckets.values().map(settings).collect(),
+            costs: limits.cost,
+            key_priorities,
+            hasher: ahash::RandomState::with_seeds(1, 2, 3, 4),
+        }
+    }
+
+    fn cost(&self, arrival: &Arrival<'_>) -> u32 {
+        let bucket = arrival.bucket.and_then(|bucket| self.buckets.get(bucket.index()));
+        let costs = bucket.map_or(&self.costs, |bucket| &bucket.costs);
+        let cost = match arrival.class {
+            OperationClass::Read => costs.read,
+            OperationClass::Write => costs.write,
+            OperationClass::List => costs.list,
+        };
+        cost.get()
+    }
+
+    /// Charges the limits that the head determines. Returns the shadow limits that would have refused.
+    pub(super) fn charge_head(
+        &mut self,
+        arrival: &Arrival<'_>,
+        now: Instant,
+    ) -> Result<LimitScopes, Refusal> {
+        // A connection without an address has no limits of its head.
+        let Some(client) = arrival.client else { return Ok(LimitScopes::default()) };
+        let charge =
+            self.state.decide(arrival.bucket, client, self.cost(arrival), 0, now).map_err(refusal)?;
+        let shadowed = charge.allowed.shadowed;
+        self.state.apply(charge, now);
+        Ok(shadowed)
+    }
+
+    /// Charges the limit of the key or the subject.
+    pub(super) fn charge_caller(
+        &mut self,
+        arrival: &Arrival<'_>,
+        now: Instant,
+    ) -> Result<LimitScopes, Refusal> {
+        let cost = self.cost(arrival);
+        match arrival.caller {
+            ReplayCaller::Anonymous => Ok(LimitScopes::default()),
+            ReplayCaller::Key(key) => {
+                let charge = self.per_key.decide(key, cost, now).map_err(refusal)?;
+                self.per_key.apply(key, charge);
+                Ok(charge.allowed.shadowed)
+            }
+            ReplayCaller::Subject(subject) => {
+                let subject = SubjectKey::from_subject(Some(subject), &self.hasher);
+                let charge = self.per_subject.decide(subject, cost, now).map_err(refusal)?;
+                self.per_subject.apply(charge, now);
+                Ok(charge.allowed.shadowed)
+            }
+        }
+    }
+
+    /// Counts the request for its client, if clients have a limit of requests in flight.
+    pub(super) fn acquire_client(&mut self, arrival: &Arrival<'_>) -> Result<Option<ClientTicket>, Refusal> {
+        let address = |client: IpKey| ClientId::Address(client);
+        let client = match arrival.caller {
+            ReplayCaller::Anonymous => arrival.client.map(address),
+            ReplayCaller::Key(key) => Some(ClientId::Key(key)),
+            ReplayCaller::Subject(subject) => Some(ClientId::subject(subject)),
+        };
+        let Some((clients, client)) = self.clients.as_mut().zip(client) else { return Ok(None) };
+        clients.decide(client).map_err(|_| Refusal::ClientConcurrency)?;
+        Ok(Some(clients.apply(client)))
+    }
+
+    /// The priority of the request in the queue of its bucket.
+    pub(super) fn priority(&self, bucket: BucketId, arrival: &Arrival<'_>) -> Priority {
+        let of_key = match arrival.caller {
+            ReplayCaller::Key(key) => self.key_priorities.get(key.index()).copied().flatten(),
+            ReplayCaller::Anonymous | ReplayCaller::Subject(_) => None,
+        };
+        let of_bucket = self.buckets.get(bucket.index()).map(|bucket| match arrival.class {
+            OperationClass::Read => bucket.priority.read,
+            OperationClass::Write => bucket.priority.write,
+            OperationClass::List => bucket.priority.list,
+        });
+        of_key.or(of_bucket).unwrap_or(Priority::Normal)
+    }
+}
+
+fn refusal(status: LimitStatus) -> Refusal {
+    Refusal::Limit(RateScope::of(status.scope))
+}

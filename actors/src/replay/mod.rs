@@ -1,0 +1,328 @@
+//! The state machines of the request path on a virtual clock, for `tidegate simulate`.
+//!
+//! The code of the actors runs without actors: the limits, the count per client, the circuits, and the gates with their queues. A caller
+//! gives requests in the order of their starts and gets each decision through an [`Observer`]. The steps have the order of
+//! `src/http/proxy.rs`: slot, limits of the head, limit of the client, limit of its key or subject, circuit, gate, circuit again.
+//!
+//! A request that is granted holds its permit for the time that the caller gives, so the upstream is as fast as it was recorded, whatever
+//! the load. Without an effect here: leases and cached permits of worker threads (the limits are exact), levels of resources, the adaptive
+//! limit, credentials, endpoints, retries, hedges, waits for a circuit, connection probes, and lockouts.
+
+mod call;
+mod circuits;
+mod gate;
+mod limits;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BinaryHeap;
+use std::time::{Duration, Instant};
+
+use tidegate_config::Config;
+
+use crate::clock;
+use crate::count::BoundedCount;
+use crate::limiter::LimitScopes;
+use crate::pool::Permit;
+use crate::replay::call::{Due, DueKind, Flight, Flights};
+use crate::replay::circuits::BucketCircuits;
+use crate::replay::gate::{BucketGate, GateAnswer, GateEvent};
+use crate::replay::limits::ReplayLimits;
+use crate::types::{BucketId, IpKey, KeyId, OperationClass};
+
+pub use call::{CallOutcome, Work};
+pub use circuits::CircuitRefusalKind;
+pub use refusal::{RateScope, Refusal};
+
+/// The client of a request, as far as it is authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayCaller<'a> {
+    /// No key and no token.
+    Anonymous,
+    /// A configured key.
+    Key(KeyId),
+    /// The subject of a token.
+    Subject(&'a str),
+}
+
+/// A request.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Its start, from the beginning of the replay. A time before the last one counts as the last one.
+    pub at: Duration,
+    /// Its bucket; none if it names no configured one.
+    pub bucket: Option<BucketId>,
+    /// The class of its operation.
+    pub class: OperationClass,
+    /// The address of its client.
+    pub client: Option<IpKey>,
+    /// Its client.
+    pub caller: ReplayCaller<'a>,
+    /// What it does once it is admitted.
+    pub work: Work,
+}
+
+/// A change of a circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitMove {
+    /// Time from the beginning of the replay.
+    pub at: Duration,
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The class of the circuit; `all` for a single circuit.
+    pub class: &'static str,
+    /// `opened`, `half_opened` or `closed`.
+    pub state: &'static str,
+}
+
+/// Receives the decisions of a replay. `T` is what the caller gave with the request.
+pub trait Observer<T> {
+    /// The request is admitted. `waited` is its time in the queue of its bucket.
+    fn admitted(&mut self, request: T, waited: Duration);
+    /// The request is refused at `at`.
+    fn refused(&mut self, request: T, refusal: Refusal, at: Duration);
+    /// Limits or a circuit in shadow mode would have refused the request.
+    fn shadowed(&mut self, request: T, refusal: Refusal);
+    /// A circuit changed.
+    fn circuit(&mut self, change: CircuitMove);
+}
+
+/// A gateway with one configuration on a virtual clock.
+pub struct Replay<T> {
+    origin: Instant,
+    now: Duration,
+    slots: BoundedCount,
+    limits: ReplayLimits,
+    circuits: Vec<BucketCircuits>,
+    gates: Vec<BucketGate>,
+    flights: Flights<T>,
+    due: BinaryHeap<Due>,
+    events: Vec<GateEvent>,
+    /// The number of the last wait in a queue.
+    last_wait: u64,
+}
+
+impl<T: Copy> Replay<T> {
+    /// An idle gateway. `seed` determines all random choices.
+    pub fn new(config: &Config, seed: u64) -> Self {
+        let origin = clock::now();
+        let buckets = || config.buckets.values();
+        Self {
+            origin,
+            now: Duration::ZERO,
+            slots: BoundedCount::new(config.server.max_concurrent_requests.get()),
+            limits: ReplayLimits::new(config, origin),
+            circuits: buckets()
+                .zip(seed..)
+                .map(|(bucket, seed)| BucketCircuits::new(&bucket.upstream.circuit_breaker, seed))
+                .collect(),
+            gates: buckets().map(|bucket| BucketGate::new(&bucket.upstream, origin)).collect(),
+            flights: Flights::default(),
+            due: BinaryHeap::new(),
+            events: Vec::new(),
+            last_wait: 0,
+        }
+    }
+
+    /// Permits in use and waiters of a bucket.
+    pub fn occupancy(&self, bucket: BucketId) -> (usize, usize) {
+        self.gates.get(bucket.index()).map_or((0, 0), BucketGate::occupancy)
+    }
+
+    /// Requests that hold a slot.
+    pub fn in_flight(&self) -> usize {
+        self.slots.in_use()
+    }
+
+    fn instant(&self) -> Instant {
+        self.origin + self.now
+    }
+
+    /// Ends what ends up to `until`: calls, and waits in queues.
+    pub fn advance(&mut self, until: Duration, observer: &mut impl Observer<T>) {
+        while self.due.peek().is_some_and(|due| due.at <= until) {
+            let Some(due) = self.due.pop() else { break };
+            self.now = self.now.max(due.at);
+            match due.kind {
+                DueKind::End => self.end(due.flight, observer),
+                DueKind::QueueTimeout { wait } => self.time_out(due.flight, wait, observer),
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// Ends everything that is left.
+    pub fn finish(&mut self, observer: &mut impl Observer<T>) {
+        while let Some(at) = self.due.peek().map(|due| due.at) {
+            self.advance(at, observer);
+        }
+    }
+
+    /// Decides on a request.
+    pub fn arrive(&mut self, arrival: Arrival<'_>, request: T, observer: &mut impl Observer<T>) {
+        self.advance(arrival.at.max(self.now), observer);
+        if !self.slots.try_acquire() {
+            return observer.refused(request, Refusal::InFlight, self.now);
+        }
+        if let Err(refusal) = self.admit(&arrival, request, observer) {
+            self.slots.release();
+            observer.refused(request, refusal, self.now);
+        }
+    }
+
+    /// The steps after the slot. An error releases the slot.
+    fn admit(
+        &mut self,
+        arrival: &Arrival<'_>,
+        request: T,
+        observer: &mut impl Observer<T>,
+    ) -> Result<(), Refusal> {
+        let now = self.instant();
+        let shadowed = self.limits.charge_head(arrival, now)?;
+        report_shadowed(shadowed, request, observer);
+        let (service, outcome) = match arrival.work {
+            Work::Local { took } => {
+                let flight = self.flights.insert(Flight::local(request));
+                self.due.push(Due { at: self.now + took, flight, kind: DueKind::End });
+                observer.admitted(request, Duration::ZERO);
+                return Ok(());
+            }
+            Work::Call { service, outcome } => (service, outcome),
+        };
+        let client_ticket = self.limits.acquire_client(arrival)?;
+        let shadowed = self.limits.charge_caller(arrival, now)?;
+        report_shadowed(shadowed, request, observer);
+        let Some(bucket) = arrival.bucket.filter(|bucket| bucket.index() < self.gates.len()) else {
+            let flight = self.flights.insert(Flight { client_ticket, ..Flight::local(request) });
+            self.due.push(Due { at: self.now + service, flight, kind: DueKind::End });
+            observer.admitted(request, Duration::ZERO);
+            return Ok(());
+        };
+        self.circuits[bucket.index()].check(arrival.class, now).map_err(Refusal::Circuit)?;
+        let priority = self.limits.priority(bucket, arrival);
+        let gate = &mut self.gates[bucket.index()];
+        let deadline = now + gate.request_timeout();
+        self.last_wait += 1;
+        let wait = self.last_wait;
+        let flight = self.flights.insert(Flight {
+            request,
+            bucket: Some(bucket),
+            class: arrival.class,
+            arrived: self.now,
+            service,
+            outcome,
+            wait: Some(wait),
+            permit: None,
+            ticket: None,
+            client_ticket,
+        });
+        match gate.acquire((flight, wait), priority, deadline, now) {
+            GateAnswer::Granted(permit) => {
+                if let Err(refusal) = self.start(flight, permit, observer) {
+                    self.flights.remove(flight);
+                    return Err(refusal);
+                }
+            }
+            GateAnswer::Queued => {
+                let at = self.now + self.gates[bucket.index()].wait_max(deadline, now);
+                self.due.push(Due { at, flight, kind: DueKind::QueueTimeout { wait } });
+            }
+            GateAnswer::Refused(refusal) => {
+                self.flights.remove(flight);
+                return Err(refusal);
+            }
+        }
+        self.handle_events(bucket, observer);
+        Ok(())
+    }
+
+    /// Begins the call of a request that got its permit. An error leaves the flight without a permit.
+    fn start(&mut self, id: u32, permit: Permit, observer: &mut impl Observer<T>) -> Result<(), Refusal> {
+        let (now, at) = (self.instant(), self.now);
+        let Some(flight) = self.flights.get_mut(id) else { return Ok(()) };
+        let Some(bucket) = flight.bucket else { return Ok(()) };
+        let circuits = &mut self.circuits[bucket.index()];
+        let acquired = circuits.acquire(flight.class, now).map_err(Refusal::Circuit)?;
+        if let Some(refusal) = acquired.shadowed {
+            observer.shadowed(flight.request, Refusal::Circuit(refusal));
+        }
+        if let Some(state) = acquired.transition {
+            observer.circuit(CircuitMove { at, bucket, class: circuits.label(flight.class), state });
+        }
+        flight.ticket = acquired.ticket;
+        flight.permit = Some(permit);
+        flight.wait = None;
+        let due = Due { at: at + flight.service, flight: id, kind: DueKind::End };
+        observer.admitted(flight.request, at.saturating_sub(flight.arrived));
+        self.due.push(due);
+        Ok(())
+    }
+
+    /// The last byte of a request.
+    fn end(&mut self, id: u32, observer: &mut impl Observer<T>) {
+        let Some(mut flight) = self.flights.remove(id) else { return };
+        self.slots.release();
+        let (Some(bucket), now) = (flight.bucket, self.instant()) else { return };
+        if let Some(ticket) = flight.ticket.take() {
+            let circuits = &mut self.circuits[bucket.index()];
+            if let Some(state) = circuits.report(flight.class, ticket, flight.outcome, now) {
+                let class = circuits.label(flight.class);
+                observer.circuit(CircuitMove { at: self.now, bucket, class, state });
+            }
+        }
+        // The permit is released here, and the count of the client with it.
+        drop((flight.permit, flight.client_ticket));
+        self.gates[bucket.index()].wake(now);
+        self.handle_events(bucket, observer);
+    }
+
+    /// The wait of a request has lasted as long as it may.
+    fn time_out(&mut self, id: u32, wait: u64, observer: &mut impl Observer<T>) {
+        // The place of a flight that has ended may be in use by another one.
+        let Some(flight) = self.flights.get_mut(id).filter(|flight| flight.wait == Some(wait)) else {
+            return;
+        };
+        let (request, bucket) = (flight.request, flight.bucket);
+        if let Some(bucket) = bucket {
+            self.gates[bucket.index()].cancel(wait);
+        }
+        self.flights.remove(id);
+        self.slots.release();
+        observer.refused(request, Refusal::QueueTimeout, self.now);
+    }
+
+    /// Carries out what the queue of a bucket has decided, until nothing is left: a refusal releases a permit.
+    fn handle_events(&mut self, bucket: BucketId, observer: &mut impl Observer<T>) {
+        let now = self.instant();
+        loop {
+            self.gates[bucket.index()].take_events(&mut self.events);
+            if self.events.is_empty() {
+                return;
+            }
+            let mut events = std::mem::take(&mut self.events);
+            for event in events.drain(..) {
+                let (flight, refused) = match event {
+                    GateEvent::Granted { flight, permit } => {
+                        (flight, self.start(flight, permit, observer).err())
+                    }
+                    GateEvent::Rejected { flight, refusal } => (flight, Some(refusal)),
+                };
+                if let Some(refusal) = refused
+                    && let Some(flight) = self.flights.remove(flight)
+                {
+                    self.slots.release();
+                    observer.refused(flight.request, refusal, self.now);
+                }
+            }
+            self.events = events;
+            self.gates[bucket.index()].wake(now);
+        }
+    }
+}
+
+fn report_shadowed<T: Copy>(scopes: LimitScopes, request: T, observer: &mut impl Observer<T>) {
+    for scope in scopes.iter() {
+        observer.shadowed(request, Refusal::Limit(RateScope::of(scope)));
+    }
+}

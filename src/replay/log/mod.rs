@@ -1,0 +1,22 @@
+//! Reading recorded logs: files, lines, fields, and the order of requests.
+//!
+//! `source.rs` reads one file, plain or compressed. `json.rs` and `text.rs` parse the two formats of the log. `reorder.rs` puts the
+//! requests of one file in the order of their starts, and `merge.rs` those of several files. Memory is bounded, whatever the size of a
+//! file.
+
+mod json;
+pub(crate) mod line;
+pub(crate) mod merge;
+pub(crate) mod reorder;
+pub(crate) mod source;
+mod text;
+
+use crate::replay::log::line::{LineError, LogLine};
+
+/// Parses a line in either format.
+pub(crate) fn parse_line(line: &[u8], keeps_other_fields: bool) -> Result<LogLine<'_>, LineError> {
+    match line.first() {
+        Some(b'{') => json::parse(line, keeps_other_fields),
+        _ => text::parse(line, keeps_other_fields),
+    }
+}

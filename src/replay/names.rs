@@ -1,0 +1,138 @@
+//! Names of a log as numbers: buckets, reasons, keys, subjects and clients. Each table has a maximum; further names share one number.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ahash::RandomState;
+
+/// The number of all names beyond the maximum of their table.
+pub(crate) const OTHERS: u32 = u32::MAX;
+
+/// A table of texts.
+#[derive(Debug)]
+pub(crate) struct Names {
+    ids: HashMap<Box<str>, u32, RandomState>,
+    names: Vec<Box<str>>,
+    max: usize,
+}
+
+impl Names {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { ids: HashMap::default(), names: Vec::new(), max }
+    }
+
+    /// The number of a name.
+    pub(crate) fn id(&mut self, name: &str) -> u32 {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        if self.names.len() >= self.max {
+            return OTHERS;
+        }
+        let id = u32::try_from(self.names.len()).unwrap_or(OTHERS);
+        self.names.push(name.into());
+        self.ids.insert(name.into(), id);
+        id
+    }
+
+    /// The name with this number.
+    pub(crate) fn name(&self, id: u32) -> &str {
+        self.names.get(id as usize).map_or("(others)", |name| name)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+}
+
+/// A client as the log names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum LoggedClient {
+    /// A key, by its number.
+    Key(u32),
+    /// A subject, by its number.
+    Subject(u32),
+    /// An address of a client without authentication.
+    Address(IpAddr),
+    /// A connection without an address.
+    Unknown,
+}
+
+/// Most clients with figures of their own.
+const CLIENTS_MAX: usize = 10_000;
+
+/// The clients with figures of their own.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    ids: HashMap<LoggedClient, u32, RandomState>,
+    clients: Vec<LoggedClient>,
+}
+
+impl Clients {
+    pub(crate) fn id(&mut self, client: LoggedClient) -> u32 {
+        if let Some(id) = self.ids.get(&client) {
+            return *id;
+        }
+        if self.clients.len() >= CLIENTS_MAX {
+            return OTHERS;
+        }
+        let id = u32::try_from(self.clients.len()).unwrap_or(OTHERS);
+        self.clients.push(client);
+        self.ids.insert(client, id);
+        id
+    }
+
+    pub(crate) fn client(&self, id: u32) -> Option<LoggedClient> {
+        self.clients.get(id as usize).copied()
+    }
+}
+
+/// The tables of a log.
+#[derive(Debug)]
+pub(crate) struct LogNames {
+    pub(crate) buckets: Names,
+    pub(crate) reasons: Names,
+    pub(crate) keys: Names,
+    pub(crate) subjects: Names,
+}
+
+impl Default for LogNames {
+    fn default() -> Self {
+        Self {
+            // A configuration has at most this many buckets.
+            buckets: Names::new(65_536),
+            reasons: Names::new(1_000),
+            keys: Names::new(100_000),
+            subjects: Names::new(100_000),
+        }
+    }
+}
+
+impl LogNames {
+    /// The name of a client.
+    pub(crate) fn client(&self, client: Option<LoggedClient>) -> String {
+        match client {
+            Some(LoggedClient::Key(id)) => format!("key {}", self.keys.name(id)),
+            Some(LoggedClient::Subject(id)) => format!("subject {}", self.subjects.name(id)),
+            Some(LoggedClient::Address(address)) => address.to_string(),
+            Some(LoggedClient::Unknown) => "(no address)".to_owned(),
+            None => "(others)".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The memory is bounded: names beyond the maximum share a number, and known ones keep theirs.
+    #[test]
+    fn a_table_has_a_maximum() {
+        let mut names = Names::new(2);
+        assert_eq!([names.id("a"), names.id("b"), names.id("c"), names.id("a")], [0, 1, OTHERS, 0]);
+        assert_eq!((names.name(1), names.name(OTHERS), names.len()), ("b", "(others)", 2));
+        let mut clients = Clients::default();
+        let ids = (0..20_000_u32).map(|at| clients.id(LoggedClient::Key(at))).collect::<Vec<_>>();
+        assert_eq!((ids[9_999], ids[10_000], clients.client(ids[10_000])), (9_999, OTHERS, None));
+    }
+}

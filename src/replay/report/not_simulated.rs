@@ -1,0 +1,60 @@
+//! What the models leave out, as sentences of the report. A sentence about a feature appears only if the configuration uses it.
+
+use tidegate_config::{Config, UpstreamConfig};
+
+use crate::replay::RequestFacts;
+
+/// The sentences for this configuration and these requests.
+pub(super) fn list(config: &Config, facts: &RequestFacts) -> Vec<String> {
+    let mut sentences = vec![
+        "Service times are those of the log, whatever the load: a store that becomes faster or slower under another load is not modelled."
+            .to_owned(),
+        "Clients do not react: a request that is refused is not sent again, and one that is admitted is sent once.".to_owned(),
+        "Levels of resources (memory, CPU, descriptors), crashes and restarts are not simulated.".to_owned(),
+        "Attempts, retries and hedges are those of the log; retry budgets do not apply.".to_owned(),
+        "Limits start with their whole burst at the first request of the log, circuits start closed, and queues start empty."
+            .to_owned(),
+        "Leases of tokens and permits cached by worker threads are left out: limits are exact.".to_owned(),
+    ];
+    let any =
+        |uses: fn(&UpstreamConfig) -> bool| config.buckets.values().any(|bucket| uses(&bucket.upstream));
+    let optional = [
+        (
+            any(|upstream| upstream.concurrency.adaptive.enabled),
+            "concurrency.adaptive is not simulated: the gate has max_concurrent permits.",
+        ),
+        (
+            any(|upstream| upstream.circuit_breaker.hold.is_some()),
+            "circuit_breaker.hold_ms is not simulated: a request to an open circuit is refused at once.",
+        ),
+        (
+            any(|upstream| upstream.circuit_breaker.connect_probe_interval.is_some()),
+            "circuit_breaker.connect_probe_interval_ms is not simulated: an open time has its full length.",
+        ),
+        (
+            any(|upstream| !upstream.credentials_by_name.is_empty()),
+            "Limits and refusals of upstream credentials are not simulated.",
+        ),
+        (
+            any(|upstream| upstream.endpoints.len() > 1),
+            "Endpoints are not simulated: a failure counts for the circuit of the bucket, and none is ejected.",
+        ),
+        (
+            config.rate_limit.failed_auth.is_some(),
+            "rate_limit.failed_auth is not simulated: failed authentications end as in the log.",
+        ),
+        (
+            facts.unidentified > 0
+                && (config.rate_limit.per_key.is_some()
+                    || config.rate_limit.per_subject.is_some()
+                    || config.concurrency.max_per_client > 0),
+            "Requests that the log refused before authentication name no key or subject: they count for their address only.",
+        ),
+        (
+            facts.class_derived > 0,
+            "Lines of older versions have no class: it is derived from the method, and listings count as reads.",
+        ),
+    ];
+    sentences.extend(optional.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text.to_owned()));
+    sentences
+}

@@ -1,0 +1,52 @@
+//! The figures over time as plots: requests, refusals and waits.
+
+use std::time::{Duration, SystemTime};
+
+use crate::plots::{Line, Plot, TimeLabels, Unit};
+use crate::replay::report::{Report, Side, TimelineRow};
+use crate::replay::timeline::Interval;
+
+/// The plots of a report.
+pub(super) fn over_time(report: &Report) -> Vec<Plot> {
+    let width = Duration::try_from_secs_f64(report.timeline_width_s).unwrap_or(Duration::from_secs(1));
+    let count = u32::try_from(report.timeline.len()).unwrap_or(u32::MAX);
+    let begin = SystemTime::UNIX_EPOCH + Duration::from_micros(report.timeline_begin_us);
+    let end = begin.checked_add(width.saturating_mul(count.saturating_sub(1))).unwrap_or(begin);
+    let plot = |id: &str, title: &str, lines: Vec<Line>| Plot {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        unit: Unit::Count("requests".to_owned()),
+        end,
+        interval: width,
+        span: width.saturating_mul(count.max(1)),
+        time_labels: TimeLabels::Clock,
+        lines,
+        thresholds: Vec::new(),
+    };
+    let requests = Line { label: String::new(), values: values(report, |row| Some(row.log.requests)) };
+    vec![
+        plot("requests", "Requests", vec![requests]),
+        plot("refused", "Refused requests", sides(report, Interval::refused)),
+        plot("queued", "Requests that waited for more than 10 ms", sides(report, |interval| interval.queued)),
+    ]
+}
+
+/// One line for each side.
+fn sides(report: &Report, of: fn(&Interval) -> u64) -> Vec<Line> {
+    let line = |side: Side, interval: &dyn Fn(&TimelineRow) -> Option<Interval>| Line {
+        label: side.title().to_owned(),
+        values: values(report, |row| interval(row).map(|interval| of(&interval))),
+    };
+    let mut lines = vec![line(Side::Log, &|row| Some(row.log))];
+    if report.all.iter().any(|counts| counts.side == Side::Against) {
+        lines.push(line(Side::Against, &|row| row.against));
+    }
+    lines.push(line(Side::New, &|row| Some(row.new)));
+    lines
+}
+
+fn values(report: &Report, of: impl Fn(&TimelineRow) -> Option<u64>) -> Vec<Option<f64>> {
+    #[expect(clippy::cast_precision_loss, reason = "a count of requests in a plot")]
+    let value = |row: &TimelineRow| of(row).map(|count| count as f64);
+    report.timeline.iter().map(value).collect()
+}

@@ -1,0 +1,182 @@
+//! The report as text for a terminal.
+
+use std::fmt::Write as _;
+
+use crate::replay::report::{Report, SideCounts, TimelineRow};
+use crate::replay::suggestion::Suggestion;
+use crate::telemetry::escape::escape_controls;
+
+/// Rows of the timeline that are shown: those with a refusal or a wait, the busiest first.
+const TIMES_SHOWN: usize = 20;
+const CIRCUITS_SHOWN: usize = 20;
+
+/// The report.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    write_log(&mut text, report);
+    text.push_str("\nall requests\n");
+    write_sides(&mut text, &report.all);
+    let _ = writeln!(
+        text,
+        "  the log admitted and new refuses: {}; the log refused and new admits: {}",
+        report.newly_refused, report.newly_admitted
+    );
+    for (reason, count) in &report.shadowed {
+        let _ = writeln!(text, "  shadow mode of new would refuse: {count} ({reason})");
+    }
+    if report.buckets.len() > 1 {
+        for bucket in &report.buckets {
+            let name = bucket.bucket.as_deref().unwrap_or("(none)");
+            let _ = writeln!(text, "\nbucket {}", escape_controls(name));
+            write_sides(&mut text, &bucket.sides);
+        }
+    }
+    write_clients(&mut text, report);
+    write_times(&mut text, &report.timeline, report.timeline_width_s);
+    if !report.circuits.is_empty() {
+        let _ = writeln!(text, "\ncircuits with new: {} changes", report.circuits_total);
+        for change in report.circuits.iter().take(CIRCUITS_SHOWN) {
+            let _ = writeln!(text, "  {} {} {}: {}", change.at, change.bucket, change.class, change.state);
+        }
+    }
+    if let Some(suggestions) = &report.suggestions {
+        write_suggestions(&mut text, suggestions);
+    }
+    text.push_str("\nnot simulated\n");
+    for sentence in &report.not_simulated {
+        let _ = writeln!(text, "  - {sentence}");
+    }
+    text
+}
+
+fn write_log(text: &mut String, report: &Report) {
+    let log = &report.log;
+    let counts = &log.counts;
+    let _ = writeln!(
+        text,
+        "log from {} to {}: {} requests in {} lines",
+        log.begin, log.end, counts.requests, counts.lines
+    );
+    let notes = [
+        (counts.other_messages, "lines have other messages and are skipped"),
+        (counts.malformed, "lines are cut, damaged or of another format and are skipped"),
+        (
+            counts.incomplete,
+            "access lines have no total_us (connections without a request, or damage) and are skipped",
+        ),
+        (counts.too_long, "lines are longer than 1 MiB and are skipped"),
+        (counts.late, "requests came too late in the log and are replayed later than they began"),
+        (counts.clock_steps, "steps of the log's clock backwards are left out"),
+        (log.estimated, "requests were refused by the log: their service time is estimated"),
+        (log.without_observation, "of these have no request before them to estimate from: 10 ms are assumed"),
+        (log.missing_keys, "requests have keys that the new configuration does not have"),
+    ];
+    for (count, note) in notes.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = writeln!(text, "  {count} {note}");
+    }
+    for problem in &log.problems {
+        let _ = writeln!(text, "  {}: {}", escape_controls(&problem.log), problem.problem);
+    }
+    for (bucket, count) in &log.missing_buckets {
+        let _ = writeln!(
+            text,
+            "  {count} requests to {}, which the new configuration does not have",
+            escape_controls(bucket)
+        );
+    }
+    for (reason, count) in &log.other_reasons {
+        let _ = writeln!(
+            text,
+            "  {count} requests ended with {}, which a replay does not change",
+            escape_controls(reason)
+        );
+    }
+}
+
+fn write_sides(text: &mut String, sides: &[SideCounts]) {
+    let mut reasons: Vec<&str> =
+        sides.iter().flat_map(|side| side.refused_by_reason.keys().copied()).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    let row = |text: &mut String, name: &str, cells: Vec<String>| {
+        let _ = write!(text, "  {name:<28}");
+        cells.iter().for_each(|cell| {
+            let _ = write!(text, "{cell:>16}");
+        });
+        text.push('\n');
+    };
+    let cells = |of: &dyn Fn(&SideCounts) -> String| sides.iter().map(of).collect::<Vec<_>>();
+    row(text, "", cells(&|side| side.side.title().to_owned()));
+    row(text, "admitted", cells(&|side| side.admitted.to_string()));
+    row(text, "queued for over 10 ms", cells(&|side| side.queued.to_string()));
+    row(text, "wait p99, ms", cells(&|side| format!("{:.1}", side.wait_p99_ms)));
+    row(text, "wait max, ms", cells(&|side| format!("{:.1}", side.wait_max_ms)));
+    row(text, "refused", cells(&|side| side.refused.to_string()));
+    for reason in reasons {
+        row(
+            text,
+            reason,
+            cells(&|side| side.refused_by_reason.get(reason).copied().unwrap_or(0).to_string()),
+        );
+    }
+}
+
+fn write_clients(text: &mut String, report: &Report) {
+    if report.clients.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\nclients                              requests  refused by log  refused by new");
+    for client in &report.clients {
+        let _ = writeln!(
+            text,
+            "  {:<32}{:>11}{:>16}{:>16}",
+            escape_controls(&client.client),
+            client.requests,
+            client.refused_by_log,
+            client.refused_by_new
+        );
+    }
+}
+
+fn write_times(text: &mut String, rows: &[TimelineRow], width: f64) {
+    let touched = |row: &TimelineRow| {
+        let of = |interval: &crate::replay::timeline::Interval| interval.refused() + interval.queued;
+        of(&row.log).max(of(&row.new))
+    };
+    let mut busiest: Vec<&TimelineRow> = rows.iter().filter(|row| touched(row) > 0).collect();
+    if busiest.is_empty() {
+        return;
+    }
+    busiest.sort_by_key(|row| std::cmp::Reverse(touched(row)));
+    busiest.truncate(TIMES_SHOWN);
+    busiest.sort_by(|one, other| one.begin.cmp(&other.begin));
+    let _ = writeln!(text, "\nintervals of {width} s with the most refusals and waits");
+    let _ = writeln!(
+        text,
+        "  {:<26}{:>10}{:>14}{:>14}{:>14}{:>14}",
+        "begin", "requests", "refused: log", "new", "queued: log", "new"
+    );
+    for row in busiest {
+        let _ = writeln!(
+            text,
+            "  {:<26}{:>10}{:>14}{:>14}{:>14}{:>14}",
+            row.begin,
+            row.log.requests,
+            row.log.refused(),
+            row.new.refused(),
+            row.log.queued,
+            row.new.queued
+        );
+    }
+}
+
+fn write_suggestions(text: &mut String, suggestions: &[Suggestion]) {
+    text.push_str(
+        "\ntightest limits that would have refused at most 0.1 % of these requests, each by itself\n",
+    );
+    for Suggestion { key, value, burst, refused } in suggestions {
+        let burst = burst.map(|burst| format!(", burst {burst}")).unwrap_or_default();
+        let _ = writeln!(text, "  {} = {value}{burst} (refuses {refused})", escape_controls(key));
+    }
+}

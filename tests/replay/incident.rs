@@ -1,0 +1,106 @@
+//! `tidegate incident`: the timeline from the log of a gateway that had an incident, and wrong arguments.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{access_line, write_log};
+use crate::support::{Gateway, Scratch, Upstream, UpstreamReply};
+
+/// Runs `tidegate incident`.
+fn incident(arguments: &[&str]) -> crate::support::gateway::ExitReport {
+    let builder = Gateway::builder().argument("incident");
+    arguments.iter().fold(builder, |builder, argument| builder.argument(argument)).run()
+}
+
+/// O7, X10: the timeline has the cause, the circuit, the refusals and the clients of a real incident
+#[tokio::test]
+async fn a_timeline_tells_what_happened() {
+    let upstream = Upstream::start(|_| UpstreamReply::status(500));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.timeout_seconds", "0.5")
+        .set("buckets.b.s3.circuit_breaker.success_threshold", "1")
+        .start()
+        .await;
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
+    }
+    crate::support::wait_for("the circuit refuses", || async {
+        (gateway.get("/b/k").await.reason() == "breaker_open").then_some(())
+    })
+    .await;
+    gateway.wait_for_log_line("degradation began", |line| line["code"] == "circuit_open").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let directory = Scratch::new();
+    let log = write_log(directory.path(), "log", &gateway.raw_log());
+    let path = log.to_str().unwrap();
+    let times = ["--from", "2000-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z"];
+    let text = incident(&[&times[..], &[path]].concat());
+    assert_eq!(text.code, Some(0), "{text:?}");
+    for part in [
+        "transition circuit opened: ",
+        "cause      degradation began: ",
+        "circuit_open",
+        "refusals   breaker_open in b: ",
+        "127.0.0.1",
+    ] {
+        assert!(text.stdout.contains(part), "{part}: {}", text.stdout);
+    }
+    let json = incident(&[&times[..], &["--json", path]].concat());
+    let report: Value = serde_json::from_str(&json.stdout).unwrap();
+    let events = report["events"].as_array().unwrap();
+    let at = |kind: &str, text: &str| {
+        let fits = |event: &Value| event["kind"] == kind && event["text"].as_str().unwrap().starts_with(text);
+        events.iter().position(fits).unwrap_or_else(|| panic!("{kind} {text}: {events:#?}"))
+    };
+    assert!(at("transition", "circuit opened") < at("cause", "degradation began"), "{events:#?}");
+    assert!(at("transition", "circuit opened") <= at("refusals", "breaker_open"), "{events:#?}");
+    assert!(report["refusals"][0]["count"].as_u64().unwrap() >= 1, "{report}");
+    assert!(report["server_errors"].as_u64().unwrap() >= 6, "{report}");
+}
+
+/// O7: only the lines of the time count
+#[test]
+fn lines_outside_the_time_are_left_out() {
+    let directory = Scratch::new();
+    let refused = |at| access_line(at, 0, "10.0.0.7", "\"reason\":\"queue_full\",");
+    let lines: Vec<String> = (0..100).map(|at| refused(at * 1_000)).collect();
+    let log = write_log(directory.path(), "log", &lines);
+    let run = incident(&[
+        "--from",
+        "2026-11-21T08:10:20+01:00",
+        "--to",
+        "2026-11-21T07:10:29Z",
+        "--json",
+        log.to_str().unwrap(),
+    ]);
+    let report: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+    assert_eq!(
+        (&report["requests"], &report["with_reason"], &report["outside"]),
+        (&10.into(), &10.into(), &90.into())
+    );
+    assert_eq!(report["refusals"][0]["peak"], 10);
+    assert_eq!(report["clients"][0]["client"], "10.0.0.7");
+}
+
+/// Wrong times and logs are named.
+#[test]
+fn wrong_arguments_are_named() {
+    let directory = Scratch::new();
+    let log = write_log(directory.path(), "log", &["no log".to_owned()]);
+    let path = log.to_str().unwrap();
+    let (early, late) = ("2026-11-21T07:00:00Z", "2026-11-21T08:00:00Z");
+    for (arguments, code, word) in [
+        (vec!["--from", "yesterday", "--to", late, path], 2, "RFC 3339"),
+        (vec!["--from", late, "--to", early, path], 2, "--from is after --to"),
+        (vec!["--from", early, "--to", late, "/nonexistent"], 2, "cannot open"),
+        (vec!["--from", early, "--to", late], 2, "<LOG>"),
+        (vec!["--from", early, "--to", late, path], 1, "1 are no lines of tidegate's log"),
+    ] {
+        let run = incident(&arguments);
+        assert_eq!(run.code, Some(code), "{run:?}");
+        assert!(run.stderr.contains(word), "{word}: {run:?}");
+    }
+}
