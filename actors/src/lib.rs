@@ -26,6 +26,7 @@ mod monitor;
 mod pool;
 mod seeded_rng;
 mod sessions;
+mod shedding;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod supervisor;
@@ -62,6 +63,10 @@ pub use pool::{
 pub use sessions::{
     ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReport, SigningKey,
     SigningKeyId, TokenHash, VerifiedToken,
+};
+pub use shedding::{
+    ClassCountsView, ClassCutView, ClientCost, CursorCause, CutRule, LagMeter, ProcessWaits, Shed, Shedder,
+    SheddingDecision, SheddingHandle, SheddingView, WaitReading, WorkerLagView,
 };
 pub use system::{ActorSystem, Actors, UnknownActor, prepare};
 pub use types::{BucketId, ClientId, IpKey, KeyId, OperationClass};

@@ -9,6 +9,7 @@
 //! The crate does not watch the file, and it accepts a configuration without buckets: both belong to the program that starts a
 //! gateway.
 
+mod action_mode;
 mod admin;
 mod admin_tls;
 mod api_key;
@@ -44,6 +45,7 @@ mod server_tls;
 mod service_link;
 mod sessions;
 mod setting;
+mod shedding;
 mod source;
 mod supervision;
 #[cfg(test)]
@@ -59,6 +61,7 @@ use schema::{Section, Walk, nested, nested_checked};
 use setting::KeyPath;
 use source::MergedSources;
 
+pub use action_mode::ActionMode;
 pub use admin::AdminConfig;
 pub use admin_tls::AdminTlsConfig;
 pub use api_key::ApiKey;
@@ -94,6 +97,7 @@ pub use secret_file::{SecretFile, SecretFileError};
 pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
 pub use server_tls::ServerTlsConfig;
 pub use sessions::SessionsConfig;
+pub use shedding::{QueueSheddingConfig, SheddingConfig};
 pub use source::{Sources, environment};
 pub use supervision::SupervisionConfig;
 
@@ -118,6 +122,8 @@ pub struct Config {
     pub concurrency: ClientConcurrencyConfig,
     /// the resource monitor
     pub monitor: MonitorConfig,
+    /// shedding by the wait inside the gateway
+    pub shedding: SheddingConfig,
     /// DNS lookups of upstream names
     pub dns: DnsConfig,
     /// the session cache
@@ -219,6 +225,7 @@ impl Config {
         let inherited = Inherited::of(&server, is_timeout_set, rate_limit.cost);
         let monitor =
             root.read_field(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked));
+        let shedding = root.read_field(&[" shedding by the wait inside the gateway"], nested("shedding"));
         let dns = root.read_field(&[" DNS lookups of upstream names"], nested("dns"));
         let sessions = root.read_field(&[" the session cache"], nested("sessions"));
         let s3 = root.read_field(&[" the S3 API towards clients"], nested("s3"));
@@ -240,6 +247,7 @@ impl Config {
             rate_limit,
             concurrency,
             monitor,
+            shedding,
             dns,
             sessions,
             s3,

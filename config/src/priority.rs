@@ -18,6 +18,15 @@ pub enum Priority {
 impl Priority {
     /// All classes, the most urgent first.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// The word in the configuration, in metrics and in the status document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
 }
 
 pub(crate) const PRIORITIES: Choice<Priority> =

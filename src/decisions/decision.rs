@@ -18,6 +18,8 @@ pub(crate) enum DecisionKind {
     Retry,
     /// A slow read was sent a second time.
     Hedge,
+    /// A request would have been refused by something in shadow mode.
+    Shadow,
     /// A transfer was ended after the head of its response.
     Cut,
     /// An endpoint or a credential was taken out of use, or was returned.
@@ -33,6 +35,7 @@ impl DecisionKind {
             Self::Queued => "queued",
             Self::Retry => "retry",
             Self::Hedge => "hedge",
+            Self::Shadow => "shadow",
             Self::Cut => "cut",
             Self::Ejection => "ejection",
             Self::Transition => "transition",

@@ -27,3 +27,4 @@ mod raw;
 pub(crate) mod request_id;
 pub(crate) mod request_validation;
 mod route;
+pub(crate) mod shedding;

@@ -32,6 +32,8 @@ const ERROR_TYPES: [ErrorType; 15] = [
             "queue_overload",
             "queue_timeout",
             "queue_too_long",
+            "shed",
+            "shed_bucket",
             "slow_client",
             "too_many_pending_forms",
             "too_many_preflights",

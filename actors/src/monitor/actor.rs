@@ -12,8 +12,10 @@ use crate::actor_stats::ActorStats;
 use crate::count::BoundedCount;
 use crate::events::{ActorChange, ActorEvents};
 use crate::mailbox::ActorMessage;
+use crate::metrics::MailboxWaits;
 use crate::monitor::clients::ClientTables;
 use crate::monitor::metrics::MonitorMetrics;
+use crate::monitor::process_cursor::ProcessCursor;
 use crate::monitor::reading::Readings;
 use crate::monitor::sensors::Sensors;
 use crate::monitor::stall_watch::StallWatch;
@@ -50,6 +52,8 @@ pub(crate) struct Monitor {
     metrics: MonitorMetrics,
     log: Logger,
     events: ActorEvents,
+    /// The cursor of the process, and the waits in the mailboxes that move it.
+    cursor: Option<(ProcessCursor, MailboxWaits)>,
 }
 
 impl Monitor {
@@ -76,7 +80,13 @@ impl Monitor {
             metrics,
             log,
             events: ActorEvents::default(),
+            cursor: None,
         }
+    }
+
+    /// Moves the cursor of the process with each sample.
+    pub(crate) fn with_cursor(self, cursor: ProcessCursor, mailboxes: MailboxWaits) -> Self {
+        Self { cursor: Some((cursor, mailboxes)), ..self }
     }
 
     /// Reports changes of the level.
@@ -129,6 +139,9 @@ impl Component for Monitor {
         let last = self.shared.view();
         self.state.rebuild(last.level, last.since, &last.transitions);
         self.shared.publish(MonitorView::from_state(&self.state, None));
+        if let Some((cursor, _)) = &mut self.cursor {
+            cursor.rebuild();
+        }
     }
 
     fn started(&mut self, ctx: &mut Context<ActorShell<Self>>) {
@@ -156,6 +169,9 @@ impl MessageHandler<Sample> for Monitor {
         self.metrics.sampled(&readings, self.state.level());
         if let Some(transition) = &transition {
             self.report_transition(transition);
+        }
+        if let Some((cursor, mailboxes)) = &mut self.cursor {
+            cursor.update(&readings, mailboxes.totals(), now);
         }
         self.check_stalls(now);
     }

@@ -175,7 +175,13 @@ pub(crate) const GROUPS: [Group; 24] = [
     group(
         "Resource monitor and buffers",
         "The gateway sheds load as memory or file descriptors run out.",
-        &["monitor", "server.send_buffer", "server.send_buffer_per_connection", "server.buffer_budget"],
+        &[
+            "monitor",
+            "shedding",
+            "server.send_buffer",
+            "server.send_buffer_per_connection",
+            "server.buffer_budget",
+        ],
     ),
     group(
         "Log",

@@ -73,6 +73,11 @@ fn what(decisions: &Decisions, facts: &DecisionFacts) -> Option<String> {
         DecisionKind::Hedge => {
             format!("an attempt{of_bucket}{endpoint} was slow, and the gateway sent the read a second time")
         }
+        DecisionKind::Shadow => {
+            format!(
+                "the gateway would have refused the request{of_bucket} for the reason `{reason}` without shadow mode"
+            )
+        }
         DecisionKind::Cut => format!("the gateway ended the transfer{of_bucket} for the reason `{reason}`"),
         DecisionKind::Ejection => format!("rotation{of_bucket}{endpoint} changed: `{reason}`"),
         DecisionKind::Transition => format!("state{of_bucket} changed: `{reason}`"),

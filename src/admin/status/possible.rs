@@ -1,6 +1,6 @@
 //! Which causes can occur with a configuration: the gauges that exist at 0 from the start.
 
-use tidegate_config::{BreakerMode, BucketConfig, Config, LimitMode, OnFailure, RateLimit};
+use tidegate_config::{ActionMode, BreakerMode, BucketConfig, Config, LimitMode, OnFailure, RateLimit};
 
 use crate::degradation::codes::{CauseCode, ScopeKind};
 use crate::degradation::finding::Scope;
@@ -34,7 +34,7 @@ fn is_of_any_actor(code: CauseCode) -> bool {
 
 /// Whether the gauge has the scope of the process.
 fn is_of_process(code: CauseCode) -> bool {
-    is_of_any_actor(code) || !is_of_bucket(code)
+    is_of_any_actor(code) || code == CauseCode::Shedding || !is_of_bucket(code)
 }
 
 /// Whether the gauge has the scope of a bucket.
@@ -57,6 +57,7 @@ fn is_possible(code: CauseCode, config: &Config) -> bool {
             config.server.tls.files().is_some() || config.admin.tls.files().is_some()
         }
         CauseCode::Chaos => config.admin.chaos,
+        CauseCode::Shedding => config.shedding.mode != ActionMode::Off,
         _ => true,
     }
 }
@@ -77,6 +78,10 @@ fn is_possible_in(code: CauseCode, bucket: &BucketConfig, config: &Config) -> bo
         }
         CauseCode::CredentialsMissing => upstream.container_credentials.is_some(),
         CauseCode::CredentialRenewal => is_renewing(bucket),
+        CauseCode::Shedding => {
+            let concurrency = &upstream.concurrency;
+            concurrency.max_queued > 0 && concurrency.shedding.mode != ActionMode::Off
+        }
         CauseCode::LimitShadow => has_shadow_limit(bucket, config),
         _ => true,
     }

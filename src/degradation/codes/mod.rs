@@ -109,6 +109,7 @@ codes!(
     SensorUnknown,
     CircuitHalfOpen,
     QueueOverflow,
+    Shedding,
     UpstreamUnresponsive,
     EndpointOut,
     UpstreamTls,

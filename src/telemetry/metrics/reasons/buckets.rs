@@ -1,7 +1,7 @@
 //! The reasons that requests with a known bucket can give.
 
 use tidegate_config::{
-    Access, AuthMethod, BreakerMode, BucketConfig, Checksums, ClientDeadline, Config, Endpoint,
+    Access, ActionMode, AuthMethod, BreakerMode, BucketConfig, Checksums, ClientDeadline, Config, Endpoint,
     InjectionPatterns, Kind, Overload, Sni,
 };
 
@@ -63,13 +63,19 @@ impl Scope<'_> {
         self.is_open() && modes.contains(&self.bucket.upstream.circuit_breaker.mode)
     }
 
+    /// Whether the cursor of its queue refuses requests.
+    fn sheds(self) -> bool {
+        let concurrency = &self.bucket.upstream.concurrency;
+        concurrency.max_queued > 0 && concurrency.shedding.mode == ActionMode::Enforce
+    }
+
     fn limits_keys(self) -> bool {
         (self.accepts(AuthMethod::Sigv4) || self.accepts(AuthMethod::ApiKey)) && limits_keys(self.config)
     }
 }
 
 /// The reasons of requests with a known bucket. A reason in several groups needs one of their conditions.
-pub(super) const REASONS: [Group; 41] = [
+pub(super) const REASONS: [Group; 43] = [
     group(
         |_| true,
         &[
@@ -115,6 +121,8 @@ pub(super) const REASONS: [Group; 41] = [
         |scope| scope.is_open() && scope.bucket.upstream.concurrency.max_queued > 0,
         &["queue_displaced", "queue_timeout", "queue_too_long"],
     ),
+    group(|scope| scope.config.shedding.mode == ActionMode::Enforce, &["shed"]),
+    group(|scope| scope.is_open() && scope.sheds(), &["shed_bucket"]),
     group(
         |scope| scope.is_open() && scope.bucket.upstream.concurrency.overload == Overload::Codel,
         &["queue_overload"],

@@ -1,0 +1,146 @@
+//! The cursor of a bucket's queue (X3): moved every 100 ms while requests wait or the cursor is above 0.
+//!
+//! The wait is the mean of the requests that left the queue in the last window, permitted or refused, or the age of the
+//! oldest request in the queue if that is greater: behind a hanging upstream no request leaves the queue.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::shedding::{CursorOwner, Shedder, WaitWindow};
+
+/// Time between two updates.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// The owner of a bucket's cursor.
+#[derive(Debug)]
+pub(crate) struct QueueCursor {
+    owner: CursorOwner,
+    window: WaitWindow,
+    /// Time of the next update; none while nothing waits and the cursor is 0.
+    due: Option<Instant>,
+}
+
+impl QueueCursor {
+    pub(crate) fn new(shedder: Arc<Shedder>, now: Instant) -> Self {
+        Self { owner: CursorOwner::new(shedder, now), window: WaitWindow::new(now), due: None }
+    }
+
+    /// Whether no update is due.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.due.is_none()
+    }
+
+    /// Goes on from the published cursor after a crash.
+    pub(crate) fn rebuild(&mut self) {
+        self.owner.rebuild();
+        if self.owner.shedder().is_active() {
+            // In the past: the next message updates the cursor.
+            self.due.get_or_insert_with(|| self.window.began());
+        }
+    }
+
+    /// Updates the cursor if it is due; `oldest` finds the arrival of the oldest request in the queue. Returns the time of
+    /// the next update.
+    pub(crate) fn update(
+        &mut self,
+        oldest: impl FnOnce() -> Option<Instant>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let Some(due) = self.due else {
+            // The first request waits. Earlier waits are not of this window.
+            self.window.restart(self.owner.shedder().queue_waits().totals(), now);
+            self.owner.begin(now);
+            return self.schedule(now);
+        };
+        if now < due {
+            return Some(due);
+        }
+        self.window.sample(self.owner.shedder().queue_waits().totals(), now);
+        let oldest = oldest();
+        let age = oldest.map(|since| now.saturating_duration_since(since));
+        let wait = self.window.mean().max(age);
+        let cursor = self.owner.update(wait, None, now);
+        if cursor <= 0.0 && oldest.is_none() {
+            self.due = None;
+            self.owner.shedder().set_tracking(false);
+            return None;
+        }
+        self.schedule(now)
+    }
+
+    fn schedule(&mut self, now: Instant) -> Option<Instant> {
+        self.due = Some(now + PERIOD);
+        self.due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::{ActionMode, Priority};
+
+    use super::*;
+    use crate::clock;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn cursor(now: Instant) -> (Arc<Shedder>, QueueCursor) {
+        let shedder = Arc::new(Shedder::new((ActionMode::Enforce, ms(50)), 100.0, false, now));
+        (Arc::clone(&shedder), QueueCursor::new(shedder, now))
+    }
+
+    /// X1, X3: a queue that does not move raises the cursor by the age of its oldest request; an empty one ends it
+    #[test]
+    fn a_hanging_queue_raises_the_cursor() {
+        let t0 = clock::now();
+        let (shedder, mut cursor) = cursor(t0);
+        assert!(cursor.is_idle() && !shedder.is_tracking());
+        assert_eq!(cursor.update(|| Some(t0), t0), Some(t0 + ms(100)));
+        assert!(shedder.is_tracking());
+        assert_eq!(cursor.update(|| Some(t0), t0 + ms(99)), Some(t0 + ms(100)), "not due");
+        for step in 1..=20 {
+            cursor.update(|| Some(t0), t0 + ms(100 * step));
+        }
+        let view = shedder.view(t0 + ms(2_000));
+        assert!(view.cursor > 1.0, "{view:?}");
+        assert_eq!(view.wait.map(|wait| wait.wait), Some(ms(2_000)));
+        let mut now = t0 + ms(2_000);
+        while let Some(due) = cursor.update(|| None, now) {
+            now = due;
+        }
+        assert!(now < t0 + ms(7_000) && !shedder.is_active() && !shedder.is_tracking() && cursor.is_idle());
+    }
+
+    /// X1: the waits of requests that left the queue count, those of an earlier time do not
+    #[test]
+    fn requests_that_left_count() {
+        let t0 = clock::now();
+        let (shedder, mut cursor) = cursor(t0);
+        shedder.record_queue_wait(ms(10_000));
+        cursor.update(|| Some(t0), t0);
+        shedder.record_queue_wait(ms(60));
+        shedder.record_queue_wait(ms(80));
+        cursor.update(|| None, t0 + ms(100));
+        assert_eq!(shedder.view(t0 + ms(100)).wait.map(|wait| wait.wait), Some(ms(70)));
+        assert!(shedder.is_active());
+    }
+
+    /// S5: after a crash the cursor goes on from the published one
+    #[test]
+    fn a_crash_keeps_the_cursor() {
+        let t0 = clock::now();
+        let (shedder, mut cursor) = cursor(t0);
+        for step in 0..=20 {
+            cursor.update(|| Some(t0), t0 + ms(100 * step));
+        }
+        let before = shedder.view(t0).cursor;
+        let mut restarted = QueueCursor::new(Arc::clone(&shedder), t0);
+        restarted.rebuild();
+        assert!(!restarted.is_idle());
+        restarted.update(|| None, t0 + ms(2_100));
+        let after = shedder.view(t0).cursor;
+        assert!(after < before && after > before - 0.3, "{before} {after}");
+        assert!(shedder.peek(None, Priority::Low, t0).0 < 1.0);
+    }
+}

@@ -1,0 +1,28 @@
+//! The mode of a limit or of an action.
+
+use crate::value_type::Choice;
+
+/// What a limit or an action does when it acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActionMode {
+    /// acts
+    Enforce,
+    /// decides, counts and records, and changes nothing
+    Shadow,
+    /// does nothing
+    Off,
+}
+
+pub(crate) const MODES: Choice<ActionMode> =
+    Choice(&[("enforce", ActionMode::Enforce), ("shadow", ActionMode::Shadow), ("off", ActionMode::Off)]);
+
+impl ActionMode {
+    /// The word in the configuration and in the status document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+            Self::Off => "off",
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Steps 3 and 6 of a request (`proxy.rs`): the cursors that refuse requests while others wait too long (X3).
+//!
+//! The cursor of the process decides before authentication, by the client that the request presents: the key that it
+//! names, else its address. A presented client is never charged. After authentication the request is charged to its
+//! client; one that was admitted with a probability stands for those that were refused. The cursor of a bucket decides
+//! before the queue, by the authenticated client. While a cursor is 0, a request reads one atomic of it.
+
+use tidegate_actors::{
+    ClientId, CursorCause, CutRule, IpKey, KeyId, OperationClass, Shed, Shedder, SheddingDecision, clock,
+};
+use tidegate_config::Priority;
+
+use crate::auth::{Keyring, presented_caller};
+use crate::decisions::decision::KeyName::{Process, Upstream};
+use crate::decisions::decision::{DecidingActor, DecisionKind, DecisionScope, Figures, Unit, ms};
+use crate::http::priority;
+use crate::http::route::{RequestKind, Route};
+use crate::request_head::Head;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::record::Record;
+use crate::worker::Worker;
+
+/// What a cursor is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CursorScope {
+    Process,
+    Bucket,
+}
+
+/// A refusal by a cursor.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SheddingRejection {
+    pub(crate) scope: CursorScope,
+    pub(crate) shed: Shed,
+    /// The name of the client.
+    pub(crate) client: String,
+}
+
+/// The requests of the client that an admitted request stands for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Weight(f64);
+
+/// One request in this many is charged while the cursor is 0, with their weight.
+const SAMPLED: f64 = 8.0;
+
+/// Step 3: refuses a request that the cursor of the process cuts.
+pub(super) fn check_process(
+    worker: &Worker,
+    route: &Route<'_>,
+    (head, class): (Head<'_>, OperationClass),
+    record: &mut Record,
+) -> Result<Weight, SheddingRejection> {
+    let shedder = &worker.shared.actors.shedding.process;
+    if !shedder.is_active() {
+        return Ok(Weight(1.0));
+    }
+    let key = presented_key(worker, route, head);
+    let priority = presented_priority(worker, route, class, key);
+    let client = key.map(ClientId::Key).or_else(|| address(record));
+    decide(worker, shedder, (client, priority), CursorScope::Process, record)
+}
+
+/// Step 5: charges an authenticated request to its client.
+pub(super) fn charge(
+    worker: &Worker,
+    bucket: Option<&Bucket>,
+    class: OperationClass,
+    weight: Weight,
+    record: &Record,
+) {
+    let process = &worker.shared.actors.shedding.process;
+    let of_bucket = bucket.map(|bucket| bucket.pool.shedder()).filter(|shedder| shedder.is_tracking());
+    let is_sampled = worker.cost_sampler.draw();
+    let requests = if process.is_active() {
+        weight.0
+    } else if is_sampled {
+        SAMPLED
+    } else {
+        0.0
+    };
+    if requests == 0.0 && of_bucket.is_none() {
+        return;
+    }
+    let Some(client) = record.client_id() else { return };
+    let priority = authenticated_priority(worker, bucket, class, record);
+    let cost = f64::from(worker.shared.actors.limiter.cost(bucket.map(|bucket| bucket.id), class));
+    if requests > 0.0 && process.is_tracking() {
+        process.charge(client, priority, cost * requests);
+    }
+    if let Some(shedder) = of_bucket {
+        shedder.charge(client, priority, cost);
+    }
+}
+
+/// Step 6: refuses a request that the cursor of its bucket cuts.
+pub(super) fn check_bucket(
+    worker: &Worker,
+    bucket: &Bucket,
+    priority: Priority,
+    record: &mut Record,
+) -> Result<(), SheddingRejection> {
+    let shedder = bucket.pool.shedder();
+    if !shedder.is_active() {
+        return Ok(());
+    }
+    let client = record.client_id();
+    decide(worker, shedder, (client, priority), CursorScope::Bucket, record).map(|_| ())
+}
+
+fn decide(
+    worker: &Worker,
+    shedder: &Shedder,
+    (client, priority): (Option<ClientId>, Priority),
+    scope: CursorScope,
+    record: &mut Record,
+) -> Result<Weight, SheddingRejection> {
+    match shedder.decide(client, priority, clock::now()) {
+        SheddingDecision::Admit { weight } => Ok(Weight(weight)),
+        SheddingDecision::Refuse(shed) => Err(SheddingRejection::new(worker, scope, shed)),
+        SheddingDecision::Shadow(shed) => {
+            let rejection = SheddingRejection::new(worker, scope, shed);
+            let before = record.detail.replace(rejection.detail());
+            record.record_decision(DecisionKind::Shadow, rejection.reason(), rejection.figures(), None);
+            record.detail = before;
+            Ok(Weight(1.0))
+        }
+    }
+}
+
+impl SheddingRejection {
+    pub(super) fn new(worker: &Worker, scope: CursorScope, shed: Shed) -> Self {
+        Self { scope, shed, client: client_text(&worker.shared.keyring, shed.client) }
+    }
+
+    pub(crate) fn reason(&self) -> &'static str {
+        match self.scope {
+            CursorScope::Process => "shed",
+            CursorScope::Bucket => "shed_bucket",
+        }
+    }
+
+    /// What decided, for the operator.
+    pub(crate) fn detail(&self) -> String {
+        let client = &self.client;
+        let Shed { cursor, cause, class, rule, .. } = self.shed;
+        let rule = match rule {
+            CutRule::Excess => "it is above its fair share",
+            CutRule::Dominant => "it has more than half of all traffic and is thinned",
+            CutRule::Cohort | CutRule::None => "its hash is in the part that is cut",
+        };
+        let class = class.as_str();
+        format!("cursor {cursor:.2} because of {}; class {class}; client {client}: {rule}", cause_text(cause))
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let shed = &self.shed;
+        let figures = match self.scope {
+            CursorScope::Process => {
+                let figures = Figures::of(DecisionScope::Process).decided_by(DecidingActor::Monitor);
+                figures.set_by(match shed.cause {
+                    CursorCause::Wait(_) => &[Process("shedding.target_wait_ms")],
+                    CursorCause::Pressure(_) => &[Process("monitor.exhausted")],
+                })
+            }
+            CursorScope::Bucket => {
+                let figures = Figures::of(DecisionScope::Bucket).decided_by(DecidingActor::Pool);
+                figures.set_by(&[
+                    Upstream("concurrency.shedding.target_wait_ms"),
+                    Upstream("concurrency.queue_timeout_ms"),
+                ])
+            }
+        };
+        let figures = figures.until(shed.retry_after);
+        match shed.cause {
+            CursorCause::Wait(wait) => {
+                figures.measured(ms(wait), Unit::Milliseconds).threshold(ms(shed.target), Unit::Milliseconds)
+            }
+            CursorCause::Pressure(percent) => {
+                figures.measured(percent, Unit::Percent).threshold(shed.pressure_threshold, Unit::Percent)
+            }
+        }
+    }
+}
+
+/// What moved a cursor.
+pub(crate) fn cause_text(cause: CursorCause) -> String {
+    match cause {
+        CursorCause::Wait(wait) => format!("a wait of {} ms", ms(wait)),
+        CursorCause::Pressure(percent) => format!("a resource at {percent:.1} %"),
+    }
+}
+
+fn client_text(keyring: &Keyring, client: Option<ClientId>) -> String {
+    client.map_or_else(|| "without an address".to_owned(), |client| client_name(keyring, client))
+}
+
+/// The name of a known client: the ID of its key, the hash of its subject, or its address.
+pub(crate) fn client_name(keyring: &Keyring, client: ClientId) -> String {
+    match client {
+        ClientId::Key(key) => format!("key {}", keyring.name(key)),
+        ClientId::Subject(hash) => format!("subject #{hash:016x}"),
+        ClientId::Address(address) => format!("address {address}"),
+    }
+}
+
+/// The key that a request presents, if it is configured. Nothing is verified.
+pub(super) fn presented_key(worker: &Worker, route: &Route<'_>, head: Head<'_>) -> Option<KeyId> {
+    let Route::Bucket(request) = route else { return None };
+    match request.kind {
+        RequestKind::Ordinary => {
+            presented_caller(head, request.bucket.auth(), &worker.shared.keyring).ok()?.key()
+        }
+        RequestKind::Form | RequestKind::Options => None,
+    }
+}
+
+/// The priority of a request before authentication: of the key that it presents, else of its operation.
+pub(super) fn presented_priority(
+    worker: &Worker,
+    route: &Route<'_>,
+    class: OperationClass,
+    key: Option<KeyId>,
+) -> Priority {
+    let bucket = route.bucket();
+    let of_key = key.and_then(|key| worker.shared.keyring.priority(key));
+    of_key.unwrap_or_else(|| {
+        bucket.map_or(Priority::Normal, |bucket| {
+            priority::of_operation(class, worker.shared.router.bucket(bucket))
+        })
+    })
+}
+
+fn authenticated_priority(
+    worker: &Worker,
+    bucket: Option<&Bucket>,
+    class: OperationClass,
+    record: &Record,
+) -> Priority {
+    bucket.map_or(Priority::Normal, |bucket| {
+        priority::of(record.caller.as_ref(), class, bucket, &worker.shared.keyring)
+    })
+}
+
+fn address(record: &Record) -> Option<ClientId> {
+    record.request.client.map(|client| ClientId::Address(IpKey::from(client.address)))
+}
