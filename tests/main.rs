@@ -64,6 +64,7 @@ mod retries;
 mod retry_budget;
 mod s3_client;
 mod sessions;
+mod shedding;
 mod sizes;
 mod slow_clients;
 mod slow_forms;

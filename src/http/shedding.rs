@@ -1,4 +1,4 @@
-//! Steps 3 and 6 of a request (`proxy.rs`): the cursors that refuse requests while others wait too long (X3).
+//! Steps 3 and 6 of a request (`proxy.rs`): the cursors that refuse requests while others wait too long (X11).
 //!
 //! The cursor of the process decides before authentication, by the client that the request presents: the key that it
 //! names, else its address. A presented client is never charged. After authentication the request is charged to its

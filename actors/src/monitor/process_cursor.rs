@@ -1,4 +1,4 @@
-//! The cursor of the process (X3): moved with each sample of the monitor, by the waits inside the gateway and by the
+//! The cursor of the process (X11): moved with each sample of the monitor, by the waits inside the gateway and by the
 //! pressure on resources.
 //!
 //! Pressure counts from the middle between `critical` and `exhausted` on: shedding is the last step before all requests
@@ -95,7 +95,7 @@ mod tests {
         Readings { descriptors: Reading::Known { used, limit: 1000 }, ..Readings::NONE }
     }
 
-    /// X1, X3: a slow event loop and slow mailboxes raise the cursor, and unknown waits lower it
+    /// X1, X11: a slow event loop and slow mailboxes raise the cursor, and unknown waits lower it
     #[test]
     fn waits_raise_the_cursor() {
         let mut now = clock::now();

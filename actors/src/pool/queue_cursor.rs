@@ -1,4 +1,4 @@
-//! The cursor of a bucket's queue (X3): moved every 100 ms while requests wait or the cursor is above 0.
+//! The cursor of a bucket's queue (X11): moved every 100 ms while requests wait or the cursor is above 0.
 //!
 //! The wait is the mean of the requests that left the queue in the last window, permitted or refused, or the age of the
 //! oldest request in the queue if that is greater: behind a hanging upstream no request leaves the queue.
@@ -90,7 +90,7 @@ mod tests {
         (Arc::clone(&shedder), QueueCursor::new(shedder, now))
     }
 
-    /// X1, X3: a queue that does not move raises the cursor by the age of its oldest request; an empty one ends it
+    /// X1, X11: a queue that does not move raises the cursor by the age of its oldest request; an empty one ends it
     #[test]
     fn a_hanging_queue_raises_the_cursor() {
         let t0 = clock::now();

@@ -12,7 +12,7 @@ fn address(bits: u64) -> ClientId {
     ClientId::Address(IpKey::V6Net(bits))
 }
 
-/// X3: a cost decays with a time constant of ten seconds, and a client without any leaves the table
+/// X11: a cost decays with a time constant of ten seconds, and a client without any leaves the table
 #[test]
 fn costs_decay() {
     let table = ClientTable::default();
@@ -29,7 +29,7 @@ fn costs_decay() {
     assert!(table.heaviest(10).is_empty() && table.class_costs(0).is_empty());
 }
 
-/// X3: the heaviest clients have their share and rate, whatever kind of client they are
+/// X11: the heaviest clients have their share and rate, whatever kind of client they are
 #[test]
 fn the_heaviest_clients_are_known() {
     let table = ClientTable::default();
@@ -53,7 +53,7 @@ fn the_heaviest_clients_are_known() {
     assert!(table.heaviest(3).is_empty());
 }
 
-/// X3: many light clients neither grow the table nor push a heavy one out
+/// X11: many light clients neither grow the table nor push a heavy one out
 #[test]
 fn light_clients_do_not_push_a_heavy_one_out() {
     let table = ClientTable::default();
@@ -69,7 +69,7 @@ fn light_clients_do_not_push_a_heavy_one_out() {
     assert!(table.heaviest(usize::MAX).len() <= SLOTS);
 }
 
-/// X3: threads that charge at once lose no charge of known clients
+/// X11: threads that charge at once lose no charge of known clients
 #[test]
 fn threads_charge_at_once() {
     let table = ClientTable::default();
@@ -84,7 +84,7 @@ fn threads_charge_at_once() {
 }
 
 proptest! {
-    /// X3: a table with room has exactly the charges
+    /// X11: a table with room has exactly the charges
     #[test]
     fn the_costs_are_the_charges(charges in prop::collection::vec((0_u32..20, 1_u32..1000), 1..200)) {
         let (table, mut model) = (ClientTable::default(), BTreeMap::<u32, f64>::new());

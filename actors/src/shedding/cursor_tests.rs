@@ -29,7 +29,7 @@ impl Queue {
     }
 }
 
-/// X3: under constant overload the cursor settles at the share that must be cut and stays within 20 % of it
+/// X11: under constant overload the cursor settles at the share that must be cut and stays within 20 % of it
 #[test]
 fn the_cursor_settles_at_the_excess() {
     for (target, load) in [20, 100, 500, 5_000].into_iter().zip([1.3_f64, 2.0, 4.0, 12.0].into_iter().cycle())
@@ -50,7 +50,7 @@ fn the_cursor_settles_at_the_excess() {
     }
 }
 
-/// X3: the cursor moves in bounded steps to its maximum, which leaves a part of the highest class, and does not wind up
+/// X11: the cursor moves in bounded steps to its maximum, which leaves a part of the highest class, and does not wind up
 #[test]
 fn the_cursor_does_not_wind_up() {
     let mut cursor = Cursor::new(ms(20), 0.0);
@@ -64,7 +64,7 @@ fn the_cursor_does_not_wind_up() {
     assert!(first < CURSOR_MAX, "it falls with the first update");
 }
 
-/// X3: without a wait the cursor falls to 0 within six seconds, and an unknown input has no effect of its own
+/// X11: without a wait the cursor falls to 0 within six seconds, and an unknown input has no effect of its own
 #[test]
 fn the_cursor_decays() {
     for input in [IDLE, waiting(Duration::ZERO), CursorInput { pressure: Some(-4.0), ..IDLE }] {
@@ -89,7 +89,7 @@ fn pressure_moves_the_cursor() {
 }
 
 proptest! {
-    /// X3: whatever is measured, the cursor stays in its range and each step is bounded
+    /// X11: whatever is measured, the cursor stays in its range and each step is bounded
     #[test]
     fn the_cursor_stays_in_its_range(
         target in 1_u64..60_000,

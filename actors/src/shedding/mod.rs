@@ -1,4 +1,4 @@
-//! Shedding by one cursor for the process and one for each bucket (X3).
+//! Shedding by one cursor for the process and one for each bucket (X11).
 //!
 //! `waits.rs` measures waits, `cursor.rs` turns them into the cursor, `order.rs` says whom a cursor cuts, `clients.rs`
 //! knows what each client costs. `owner.rs` moves a cursor: the monitor owns that of the process, each pool that of its

@@ -3,6 +3,9 @@
 //!
 //! The fair share is the mean cost of the clients, in which a heavier client counts as the mean (three rounds), so that
 //! one heavy client does not raise the share. The excess is cut by request, with the probability that leaves the limit.
+//! If nearly all of the traffic is excess, the excess is cut in equal ratios over four fifths of the class, so that the
+//! cursor does not step over it and cuts the other clients.
+//!
 //! A client with more than half of all traffic can be many people behind one address: it is thinned by request and never
 //! refused completely.
 
@@ -12,6 +15,8 @@ use crate::shedding::cursor::CLASSES;
 
 /// Rounds in which the fair share is computed.
 const SHARE_ROUNDS: usize = 3;
+/// The part of a class in which the excess is cut, if the excess is more than this part of the traffic.
+const EXCESS_RANGE: f64 = 0.8;
 /// What a client with more than half of all traffic keeps at least.
 const DOMINANT_KEEP_MIN: f64 = 0.02;
 /// The smallest probability that a limit gives, so that a weight stays bounded.
@@ -53,13 +58,16 @@ impl ClassCut {
         if fraction >= 1.0 || total <= 0.0 {
             return Self { cohort: fraction.min(1.0), ..Self::NONE };
         }
-        let (share, wanted) = (fair_share(costs), fraction * total);
-        let excess: f64 = costs.iter().map(|cost| (cost - share).max(0.0)).sum();
-        if wanted <= excess {
-            return Self { limit: limit_that_cuts(wanted, costs).max(share), cohort: 0.0 };
+        let share = fair_share(costs);
+        let excess = costs.iter().map(|cost| (cost - share).max(0.0)).sum::<f64>() / total;
+        let range = excess.min(EXCESS_RANGE);
+        if fraction > range {
+            let cohort = (fraction - range) / (1.0 - range);
+            return Self { limit: share, cohort };
         }
-        let left = total - excess;
-        Self { limit: share, cohort: if left > 0.0 { ((wanted - excess) / left).min(1.0) } else { 1.0 } }
+        let wanted =
+            if excess > EXCESS_RANGE { 1.0 - (1.0 - excess).powf(fraction / range) } else { fraction };
+        Self { limit: limit_that_cuts(wanted * total, costs).max(share), cohort: 0.0 }
     }
 }
 

@@ -98,7 +98,7 @@ fn decode(word: u64) -> CursorReading {
 mod tests {
     use super::*;
 
-    /// X3, O4: cursor, cause and cuts are read as they were published, and 0 is not active
+    /// X11, O4: cursor, cause and cuts are read as they were published, and 0 is not active
     #[test]
     fn the_cursor_is_read_as_published() {
         let published = PublishedCursor::default();

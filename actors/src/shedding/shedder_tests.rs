@@ -27,7 +27,7 @@ fn raise(owner: &mut CursorOwner, cursor: f64, now: &mut Instant) {
     panic!("the cursor did not reach {cursor}");
 }
 
-/// X3: nobody is refused without a wait; with one, the lowest class first, and the decision has what decided it
+/// X11: nobody is refused without a wait; with one, the lowest class first, and the decision has what decided it
 #[test]
 fn a_wait_refuses_the_lowest_class() {
     let mut now = clock::now();
@@ -48,7 +48,7 @@ fn a_wait_refuses_the_lowest_class() {
     assert!((view.cuts[0].fraction - 1.0).abs() < 1e-9 && view.cuts[2].fraction.abs() < 1e-9);
 }
 
-/// X3: shadow mode decides and counts the same, and refuses nothing; off does nothing
+/// X11: shadow mode decides and counts the same, and refuses nothing; off does nothing
 #[test]
 fn shadow_refuses_nothing() {
     let mut now = clock::now();
@@ -65,7 +65,7 @@ fn shadow_refuses_nothing() {
     assert!(!off.is_active() && !off.is_tracking());
 }
 
-/// X3: a client with most of the traffic is thinned by request, and each admitted request stands for the refused ones
+/// X11: a client with most of the traffic is thinned by request, and each admitted request stands for the refused ones
 #[test]
 fn a_dominant_client_is_thinned() {
     let mut now = clock::now();
@@ -88,7 +88,7 @@ fn a_dominant_client_is_thinned() {
     assert!((kept - 1.0).abs() < 1e-9, "the light client is not touched");
 }
 
-/// X3, S5: after a crash of its owner the published cursor stays, and decays
+/// X11, S5: after a crash of its owner the published cursor stays, and decays
 #[test]
 fn a_restart_goes_on_from_the_published_cursor() {
     let mut now = clock::now();

@@ -1,4 +1,4 @@
-//! The measured waits and the cursors in the status document (X1, X3).
+//! The measured waits and the cursors in the status document (X1, X11).
 
 use std::time::Instant;
 
@@ -19,13 +19,17 @@ pub(super) fn waits(shared: &Shared, now: Instant) -> Value {
     let shedding = &shared.actors.shedding;
     let target = shared.config.shedding.target_wait.as_secs_f64() * 1e3;
     let lags = shedding.waits.lags(now).into_iter();
-    let lags = lags.map(|view| (view.worker.to_string(), wait(view.lag, target)));
+    let lags = lags.map(|view| {
+        let mut lag = wait(view.lag, target);
+        lag["worker"] = view.worker.into();
+        lag
+    });
     let buckets = shared.router.buckets().iter().map(|bucket| {
         let view = bucket.pool.shedder().view(now);
         (bucket.name.clone(), wait(view.wait, view.target.as_secs_f64() * 1e3))
     });
     json!({
-        "event_loop": lags.collect::<Map<_, _>>(),
+        "event_loop": lags.collect::<Vec<_>>(),
         "mailboxes": wait(shedding.waits.mailboxes(now), target),
         "buckets": buckets.collect::<Map<_, _>>(),
     })
@@ -119,7 +123,7 @@ mod tests {
         }
     }
 
-    /// X3: the sentence says who is refused, and why
+    /// X11: the sentence says who is refused, and why
     #[test]
     fn the_sentence_says_who_is_refused() {
         let expected = "The cursor is 1.40 because of a wait of 31 ms: all requests of class low and 40 % of class normal are refused.";

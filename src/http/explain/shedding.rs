@@ -48,7 +48,11 @@ pub(super) fn explain(
     let state = format!("the cursor of the {of} is {:.2}", view.cursor);
     let class = priority.as_str();
     if keep >= 1.0 {
-        explanation.pass("shedding", format!("{state} and does not cut class {class} of this client"));
+        // Without the number, which moves all the time.
+        explanation.pass(
+            "shedding",
+            format!("the cursor of the {of} does not cut requests of class {class} of this client"),
+        );
     } else if view.mode == ActionMode::Shadow {
         let part = (1.0 - keep) * 100.0;
         let sentence = format!("{state}; its mode only counts; it would cut {part:.0} % of such requests");
