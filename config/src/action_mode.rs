@@ -1,15 +1,15 @@
-//! The mode of a limit or of an action.
+//! The mode of a limit or an action: enforced, tried out, or off.
 
 use crate::value_type::Choice;
 
-/// What a limit or an action does when it acts.
+/// What a limit or an action does when it applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActionMode {
-    /// acts
+    /// it acts
     Enforce,
-    /// decides, counts and records, and changes nothing
+    /// it decides, counts and records, and changes nothing
     Shadow,
-    /// does nothing
+    /// it does not decide
     Off,
 }
 

@@ -30,15 +30,15 @@ section! {
         /// A request is refused before it enters the queue, so a request of a higher class waits less. `shadow` counts and records
         /// the requests that it would refuse. Watch `tidegate_shedding_cursor`.
         pub mode: ActionMode = key("mode", MODES, ActionMode::Enforce);
-        /// acceptable wait in the queue; a longer mean wait, or an older waiting request, moves the cursor up
+        /// acceptable wait in the queue; a longer expected wait of a new request moves the cursor up
         pub target_wait: Option<Duration> =
             unset("target_wait_ms", millis(1..=600_000), "half of `queue_timeout_ms`");
     }
 }
 
 impl QueueSheddingConfig {
-    /// Sets the unset target to half of the queue's timeout. A queue may be long on purpose: its timeout tells which waits are
-    /// acceptable, and beyond half of it requests begin to time out.
+    /// Sets the unset target to half of the queue's timeout. A queue may be long on purpose: its timeout is the longest
+    /// acceptable wait, and beyond half of it requests begin to time out.
     pub(crate) fn resolved(self, queue_timeout: Duration) -> Self {
         let half = (queue_timeout / 2).max(Duration::from_millis(1));
         Self { target_wait: Some(self.target_wait.unwrap_or(half)), ..self }

@@ -27,4 +27,5 @@ mod raw;
 pub(crate) mod request_id;
 pub(crate) mod request_validation;
 mod route;
-pub(crate) mod shedding;
+mod shedding;
+pub(crate) mod shedding_rejection;

@@ -50,7 +50,9 @@ impl ProcessCursor {
             self.waits.mailboxes.publish(self.mailboxes.mean().unwrap_or_default(), now);
         }
         let pressure = self.pressure(readings);
-        self.owner.update(self.waits.worst(now), pressure, now);
+        let wait = self.waits.worst(now);
+        self.owner.publish_wait(wait, now);
+        self.owner.update(wait, pressure, now);
     }
 
     /// The highest pressure that refusing requests can relieve.

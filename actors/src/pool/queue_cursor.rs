@@ -1,7 +1,9 @@
 //! The cursor of a bucket's queue (X11): moved every 100 ms while requests wait or the cursor is above 0.
 //!
-//! The wait is the mean of the requests that left the queue in the last window, permitted or refused, or the age of the
-//! oldest request in the queue if that is greater: behind a hanging upstream no request leaves the queue.
+//! The measured wait is the mean of the requests that left the queue in the last window, permitted or refused, or the
+//! age of the oldest request in the queue if that is greater: behind a hanging upstream no request leaves the queue. It
+//! is late by itself: a request that leaves has entered a queue of the past. A controller of it would oscillate, so the
+//! cursor follows the expected wait of a new request once the pace of the queue is known.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +12,15 @@ use crate::shedding::{CursorOwner, Shedder, WaitWindow};
 
 /// Time between two updates.
 const PERIOD: Duration = Duration::from_millis(100);
+
+/// The queue at an update.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct QueueReading {
+    /// Arrival of the oldest request.
+    pub(crate) oldest: Option<Instant>,
+    /// Expected wait of a new request; none while the pace is unknown.
+    pub(crate) expected: Option<Duration>,
+}
 
 /// The owner of a bucket's cursor.
 #[derive(Debug)]
@@ -39,13 +50,9 @@ impl QueueCursor {
         }
     }
 
-    /// Updates the cursor if it is due; `oldest` finds the arrival of the oldest request in the queue. Returns the time of
+    /// Updates the cursor if it is due; `read` reads the queue, which takes a moment. Returns the time of
     /// the next update.
-    pub(crate) fn update(
-        &mut self,
-        oldest: impl FnOnce() -> Option<Instant>,
-        now: Instant,
-    ) -> Option<Instant> {
+    pub(crate) fn update(&mut self, read: impl FnOnce() -> QueueReading, now: Instant) -> Option<Instant> {
         let Some(due) = self.due else {
             // The first request waits. Earlier waits are not of this window.
             self.window.restart(self.owner.shedder().queue_waits().totals(), now);
@@ -56,10 +63,11 @@ impl QueueCursor {
             return Some(due);
         }
         self.window.sample(self.owner.shedder().queue_waits().totals(), now);
-        let oldest = oldest();
+        let QueueReading { oldest, expected } = read();
         let age = oldest.map(|since| now.saturating_duration_since(since));
-        let wait = self.window.mean().max(age);
-        let cursor = self.owner.update(wait, None, now);
+        let measured = self.window.mean().max(age);
+        self.owner.publish_wait(measured, now);
+        let cursor = self.owner.update(expected.or(measured), None, now);
         if cursor <= 0.0 && oldest.is_none() {
             self.due = None;
             self.owner.shedder().set_tracking(false);
@@ -80,9 +88,14 @@ mod tests {
 
     use super::*;
     use crate::clock;
+    use crate::shedding::CursorCause;
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
+    }
+
+    fn waiting_since(oldest: Instant) -> QueueReading {
+        QueueReading { oldest: Some(oldest), expected: None }
     }
 
     fn cursor(now: Instant) -> (Arc<Shedder>, QueueCursor) {
@@ -96,17 +109,17 @@ mod tests {
         let t0 = clock::now();
         let (shedder, mut cursor) = cursor(t0);
         assert!(cursor.is_idle() && !shedder.is_tracking());
-        assert_eq!(cursor.update(|| Some(t0), t0), Some(t0 + ms(100)));
+        assert_eq!(cursor.update(|| waiting_since(t0), t0), Some(t0 + ms(100)));
         assert!(shedder.is_tracking());
-        assert_eq!(cursor.update(|| Some(t0), t0 + ms(99)), Some(t0 + ms(100)), "not due");
+        assert_eq!(cursor.update(|| waiting_since(t0), t0 + ms(99)), Some(t0 + ms(100)), "not due");
         for step in 1..=20 {
-            cursor.update(|| Some(t0), t0 + ms(100 * step));
+            cursor.update(|| waiting_since(t0), t0 + ms(100 * step));
         }
         let view = shedder.view(t0 + ms(2_000));
         assert!(view.cursor > 1.0, "{view:?}");
         assert_eq!(view.wait.map(|wait| wait.wait), Some(ms(2_000)));
         let mut now = t0 + ms(2_000);
-        while let Some(due) = cursor.update(|| None, now) {
+        while let Some(due) = cursor.update(QueueReading::default, now) {
             now = due;
         }
         assert!(now < t0 + ms(7_000) && !shedder.is_active() && !shedder.is_tracking() && cursor.is_idle());
@@ -118,12 +131,26 @@ mod tests {
         let t0 = clock::now();
         let (shedder, mut cursor) = cursor(t0);
         shedder.record_queue_wait(ms(10_000));
-        cursor.update(|| Some(t0), t0);
+        cursor.update(|| waiting_since(t0), t0);
         shedder.record_queue_wait(ms(60));
         shedder.record_queue_wait(ms(80));
-        cursor.update(|| None, t0 + ms(100));
+        cursor.update(QueueReading::default, t0 + ms(100));
         assert_eq!(shedder.view(t0 + ms(100)).wait.map(|wait| wait.wait), Some(ms(70)));
         assert!(shedder.is_active());
+    }
+
+    /// X11: once the pace is known the cursor follows the expected wait, and the measured one is published
+    #[test]
+    fn the_expected_wait_moves_the_cursor() {
+        let t0 = clock::now();
+        let (shedder, mut cursor) = cursor(t0);
+        let read = || QueueReading { oldest: Some(t0), expected: Some(ms(10)) };
+        for step in 0..=20 {
+            cursor.update(read, t0 + ms(100 * step));
+        }
+        let view = shedder.view(t0 + ms(2_000));
+        assert!(view.cursor < 1e-9 && view.cause == CursorCause::Wait(ms(10)), "{view:?}");
+        assert_eq!(view.wait.map(|wait| wait.wait), Some(ms(2_000)));
     }
 
     /// S5: after a crash the cursor goes on from the published one
@@ -132,13 +159,13 @@ mod tests {
         let t0 = clock::now();
         let (shedder, mut cursor) = cursor(t0);
         for step in 0..=20 {
-            cursor.update(|| Some(t0), t0 + ms(100 * step));
+            cursor.update(|| waiting_since(t0), t0 + ms(100 * step));
         }
         let before = shedder.view(t0).cursor;
         let mut restarted = QueueCursor::new(Arc::clone(&shedder), t0);
         restarted.rebuild();
         assert!(!restarted.is_idle());
-        restarted.update(|| None, t0 + ms(2_100));
+        restarted.update(QueueReading::default, t0 + ms(2_100));
         let after = shedder.view(t0).cursor;
         assert!(after < before && after > before - 0.3, "{before} {after}");
         assert!(shedder.peek(None, Priority::Low, t0).0 < 1.0);

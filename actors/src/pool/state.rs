@@ -2,7 +2,7 @@
 //! the credential.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_config::Priority;
 
@@ -183,6 +183,14 @@ impl<W: Waiter> PoolState<W> {
     /// Arrival of the oldest request in the queue.
     pub(crate) fn oldest_waiting(&self) -> Option<Instant> {
         self.wait_queue.oldest_live()
+    }
+
+    /// Expected wait of a new request; none while the throughput is unknown.
+    pub(crate) fn expected_wait(&self, now: Instant) -> Option<Duration> {
+        match self.wait_queue.len() {
+            0 => Some(Duration::ZERO),
+            ahead => self.throughput.grant_interval(now).map(|pace| expected_wait(pace, ahead)),
+        }
     }
 
     /// Queues a waiter. The gate may have room since `decide`, so the queue is served at once.

@@ -1,3 +1,5 @@
+//! The table of clients: decay, heaviest clients, many light clients, threads that charge at once.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! The cursor: how much traffic is cut from the bottom of the order. A PI controller of the wait.
 //!
-//! 0.0 cuts nobody, 1.4 cuts all of class low and 40 % of class normal. The error is `(wait - target) / target`, or the
+//! 0.0 cuts no request, 1.4 cuts all of class low and 40 % of class normal. The error is `(wait - target) / target`, or the
 //! error of the resource pressure if that is greater, within -1 and 1. The controller has the velocity form: its output
 //! is its only integrator and is clamped, so it cannot wind up. The proportional gain follows the target: a queue with a
 //! short target fills within one period, and a high gain would make it oscillate.
@@ -11,10 +11,10 @@ use std::time::Duration;
 pub(crate) const CLASSES: usize = 3;
 /// The highest cursor. A part of the highest class is always admitted, so that a recovery can be measured.
 pub(crate) const CURSOR_MAX: f64 = CLASSES as f64 - 0.05;
-/// Movement per second at an error of 1. Without a wait the cursor falls from its maximum to 0 in five seconds.
-const INTEGRAL_GAIN: f64 = 0.6;
+/// Movement per second at an error of 1. Without a wait the cursor falls from its maximum to 0 in six seconds.
+const INTEGRAL_GAIN: f64 = 0.5;
 /// Movement at a step of the error by 1, for a target that is long compared with the period.
-const PROPORTIONAL_GAIN: f64 = 0.4;
+const PROPORTIONAL_GAIN: f64 = 0.5;
 /// The largest movement in one update.
 const STEP_MAX: f64 = 0.25;
 /// A longer period counts as this one: nothing was measured meanwhile.

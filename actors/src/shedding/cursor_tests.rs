@@ -1,3 +1,5 @@
+//! The controller in a simulated queue, and its bounds.
+
 use proptest::prelude::*;
 
 use super::*;

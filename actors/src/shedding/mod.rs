@@ -1,7 +1,7 @@
 //! Shedding by one cursor for the process and one for each bucket (X11).
 //!
-//! `waits.rs` measures waits, `cursor.rs` turns them into the cursor, `order.rs` says whom a cursor cuts, `clients.rs`
-//! knows what each client costs. `owner.rs` moves a cursor: the monitor owns that of the process, each pool that of its
+//! `waits.rs` measures waits, `cursor.rs` turns them into the cursor, `order.rs` has the order of cuts, `clients.rs`
+//! the cost of each client. `owner.rs` moves a cursor: the monitor owns that of the process, each pool that of its
 //! bucket. [`Shedder`] is what requests read. While the cursor is 0, a request reads one atomic and nothing else.
 //!
 //! *Restart*: the published cursor outlives its owner, which goes on from it. While an owner is held down, the cursor

@@ -17,10 +17,11 @@ use crate::shedding::cursor::CLASSES;
 const SHARE_ROUNDS: usize = 3;
 /// The part of a class in which the excess is cut, if the excess is more than this part of the traffic.
 const EXCESS_RANGE: f64 = 0.8;
-/// What a client with more than half of all traffic keeps at least.
+/// What a client with more than half of all traffic keeps at least, and at most this part of its fair share.
 const DOMINANT_KEEP_MIN: f64 = 0.02;
-/// The smallest probability that a limit gives, so that a weight stays bounded.
-const EXCESS_KEEP_MIN: f64 = 1.0 / 64.0;
+const DOMINANT_SHARE_MIN: f64 = 0.05;
+/// The smallest probability, so that the weight of an admitted request stays bounded.
+const KEEP_MIN: f64 = 1.0 / 1024.0;
 
 /// The position of a class in the order; the lowest class is cut first.
 pub(crate) fn position(class: Priority) -> usize {
@@ -55,7 +56,7 @@ impl ClassCut {
             return Self::NONE;
         }
         let total: f64 = costs.iter().sum();
-        if fraction >= 1.0 || total <= 0.0 {
+        if total <= 0.0 {
             return Self { cohort: fraction.min(1.0), ..Self::NONE };
         }
         let share = fair_share(costs);
@@ -63,7 +64,7 @@ impl ClassCut {
         let range = excess.min(EXCESS_RANGE);
         if fraction > range {
             let cohort = (fraction - range) / (1.0 - range);
-            return Self { limit: share, cohort };
+            return Self { limit: share, cohort: cohort.min(1.0) };
         }
         let wanted =
             if excess > EXCESS_RANGE { 1.0 - (1.0 - excess).powf(fraction / range) } else { fraction };
@@ -108,7 +109,7 @@ pub enum CutRule {
 
 /// A client as the order sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct ClientStanding {
+pub(crate) struct ClientLoad {
     /// Its cost in the class.
     pub(crate) cost: f64,
     /// It has more than half of all traffic.
@@ -118,10 +119,11 @@ pub(crate) struct ClientStanding {
 }
 
 /// The probability that a client's request is admitted, and the rule that lowers it.
-pub(crate) fn keep(cut: ClassCut, client: ClientStanding) -> (f64, CutRule) {
-    let within = if client.cost > cut.limit { (cut.limit / client.cost).max(EXCESS_KEEP_MIN) } else { 1.0 };
+pub(crate) fn keep(cut: ClassCut, client: ClientLoad) -> (f64, CutRule) {
+    let within = if client.cost > cut.limit { (cut.limit / client.cost).max(KEEP_MIN) } else { 1.0 };
     if client.is_dominant {
-        let keep = (within * (1.0 - cut.cohort)).max(DOMINANT_KEEP_MIN);
+        let least = DOMINANT_KEEP_MIN.min(within * DOMINANT_SHARE_MIN).max(KEEP_MIN);
+        let keep = (within * (1.0 - cut.cohort)).max(least);
         return if keep < 1.0 { (keep, CutRule::Dominant) } else { (1.0, CutRule::None) };
     }
     if client.hash < cut.cohort {

@@ -1,18 +1,20 @@
+//! The order of cuts: classes, the excess of heavy clients, whole clients, dominant clients.
+
 use proptest::prelude::*;
 
 use super::*;
 
 const TEN: [f64; 10] = [1.0; 10];
 
-fn standing(cost: f64, hash: f64) -> ClientStanding {
-    ClientStanding { cost, is_dominant: false, hash }
+fn load(cost: f64, hash: f64) -> ClientLoad {
+    ClientLoad { cost, is_dominant: false, hash }
 }
 
 /// The part of all traffic that a cut admits.
 fn admitted(cut: ClassCut, costs: &[f64]) -> Vec<f64> {
     let spread = |at: usize| (at as f64 + 0.5) / costs.len() as f64;
     let each = costs.iter().enumerate();
-    each.map(|(at, cost)| cost * keep(cut, standing(*cost, spread(at))).0).collect()
+    each.map(|(at, cost)| cost * keep(cut, load(*cost, spread(at))).0).collect()
 }
 
 /// X11: a cursor cuts the lowest class first
@@ -64,12 +66,15 @@ fn equal_clients_are_refused_whole() {
 /// X11: a client with more than half of all traffic is thinned by request and never shut out
 #[test]
 fn a_dominant_client_is_never_shut_out() {
-    let all = ClientStanding { cost: 5.0, is_dominant: true, hash: 0.0 };
+    let all = ClientLoad { cost: 5.0, is_dominant: true, hash: 0.0 };
     let (kept, rule) = keep(ClassCut::new(0.4, &[5.0]), all);
     assert!((kept - 0.6).abs() < 1e-9 && rule == CutRule::Dominant);
     assert_eq!(keep(ClassCut::new(1.0, &[5.0]), all), (DOMINANT_KEEP_MIN, CutRule::Dominant));
-    assert_eq!(keep(ClassCut::new(1.0, &[5.0]), standing(1.0, 0.5)), (0.0, CutRule::Cohort));
-    assert_eq!(keep(ClassCut::new(0.5, &[]), standing(0.0, 0.6)), (1.0, CutRule::None));
+    let flood = ClientLoad { cost: 10_000.0, ..all };
+    let (kept, rule) = keep(ClassCut::new(1.0, &[10_000.0, 1.0, 1.0]), flood);
+    assert!(kept >= KEEP_MIN && kept < DOMINANT_KEEP_MIN + 1e-9 && rule == CutRule::Dominant, "{kept}");
+    assert_eq!(keep(ClassCut::new(1.0, &[5.0]), load(1.0, 0.5)), (0.0, CutRule::Cohort));
+    assert_eq!(keep(ClassCut::new(0.5, &[]), load(0.0, 0.6)), (1.0, CutRule::None));
 }
 
 proptest! {
@@ -94,10 +99,10 @@ proptest! {
         request in (0..50_usize, 0.0..1.0_f64, 0.0..1.0_f64, any::<bool>()),
     ) {
         let (client, hash, draw, is_dominant) = request;
-        let standing = ClientStanding { cost: costs[client % costs.len()], is_dominant, hash };
+        let load = ClientLoad { cost: costs[client % costs.len()], is_dominant, hash };
         let (lower, higher) = (cursors.0.min(cursors.1), cursors.0.max(cursors.1));
         for position in 0..3 {
-            let keep_at = |cursor| keep(ClassCut::new(cut_fraction(cursor, position), &costs), standing).0;
+            let keep_at = |cursor| keep(ClassCut::new(cut_fraction(cursor, position), &costs), load).0;
             prop_assert!(draw < keep_at(lower) || draw >= keep_at(higher), "{lower} {higher}");
         }
     }

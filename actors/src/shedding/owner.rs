@@ -46,6 +46,13 @@ impl CursorOwner {
         self.shedder.set_tracking(self.shedder.mode != ActionMode::Off);
     }
 
+    /// Publishes the measured wait.
+    pub(crate) fn publish_wait(&self, wait: Option<Duration>, now: Instant) {
+        if let Some(wait) = wait {
+            self.shedder.wait.publish(wait, now);
+        }
+    }
+
     /// Takes a sample: the wait, none if nothing waits or nothing is known, and the pressure.
     pub(crate) fn update(
         &mut self,
@@ -58,9 +65,6 @@ impl CursorOwner {
         let shedder = &self.shedder;
         if let Some(clients) = shedder.known_clients() {
             clients.decay(period);
-        }
-        if let Some(wait) = wait {
-            shedder.wait.publish(wait, now);
         }
         if shedder.mode == ActionMode::Off {
             return 0.0;

@@ -8,7 +8,7 @@ use tidegate_config::{ActionMode, ConcurrencyConfig, Priority, QueueSheddingConf
 
 use crate::shedding::clients::ClientTable;
 use crate::shedding::cursor::CLASSES;
-use crate::shedding::order::{self, ClassCut, ClientStanding, CutRule};
+use crate::shedding::order::{self, ClassCut, ClientLoad, CutRule};
 use crate::shedding::published::{CursorCause, CursorReading, PublishedCursor};
 use crate::shedding::waits::{PublishedWait, SharedTotals};
 use crate::types::ClientId;
@@ -122,7 +122,7 @@ impl Shedder {
         self.is_tracking.load(Ordering::Relaxed)
     }
 
-    /// Begins or ends tracking. A new track knows no client of an earlier one.
+    /// Begins or ends tracking. A new period begins without clients.
     pub(crate) fn set_tracking(&self, is_tracking: bool) {
         if self.is_tracking.swap(is_tracking, Ordering::Relaxed) != is_tracking
             && is_tracking
@@ -164,11 +164,11 @@ impl Shedder {
         let elapsed = now.saturating_duration_since(self.created).as_secs();
         let period = elapsed / COHORT_PERIOD.as_secs();
         // A connection without an address is cut like the client with the lowest hash.
-        let standing = client.map_or(ClientStanding { cost: 0.0, is_dominant: false, hash: 0.0 }, |client| {
+        let load = client.map_or(ClientLoad { cost: 0.0, is_dominant: false, hash: 0.0 }, |client| {
             let (cost, is_dominant) = self.clients().cost(client, class);
-            ClientStanding { cost, is_dominant, hash: self.clients().period_hash(client, period) }
+            ClientLoad { cost, is_dominant, hash: self.clients().period_hash(client, period) }
         });
-        let (keep, rule) = order::keep(cut, standing);
+        let (keep, rule) = order::keep(cut, load);
         let period_left = Duration::from_secs((period + 1) * COHORT_PERIOD.as_secs() - elapsed);
         let retry_after = match rule {
             CutRule::Cohort => period_left.clamp(RETRY_MIN, RETRY_MAX),

@@ -1,3 +1,5 @@
+//! Decisions of a cursor with its owner: classes, modes, weights, crashes, pressure.
+
 use std::sync::Arc;
 
 use super::*;
@@ -27,7 +29,7 @@ fn raise(owner: &mut CursorOwner, cursor: f64, now: &mut Instant) {
     panic!("the cursor did not reach {cursor}");
 }
 
-/// X11: nobody is refused without a wait; with one, the lowest class first, and the decision has what decided it
+/// X11: no request is refused without a wait; with one, the lowest class first, and the decision has what decided it
 #[test]
 fn a_wait_refuses_the_lowest_class() {
     let mut now = clock::now();
@@ -82,7 +84,7 @@ fn a_dominant_client_is_thinned() {
         _ => false,
     });
     let admitted = admitted.count();
-    assert!((300..700).contains(&admitted), "{admitted}");
+    assert!((100..300).contains(&admitted), "{admitted}");
     assert!((weights - 1_000.0).abs() < 50.0, "{weights}");
     let (kept, _) = shedder.peek(Some(key(2)), Priority::Normal, now);
     assert!((kept - 1.0).abs() < 1e-9, "the light client is not touched");

@@ -36,7 +36,7 @@ pub struct ClassCutView {
 pub struct SheddingView {
     /// The configured mode.
     pub mode: ActionMode,
-    /// 0.0 cuts nobody, 3.0 would cut everybody.
+    /// 0.0 cuts no request, 3.0 would cut all.
     pub cursor: f64,
     /// What moved it last.
     pub cause: CursorCause,

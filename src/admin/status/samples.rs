@@ -60,7 +60,7 @@ pub(super) fn credential(state: CredentialState) -> CredentialView {
     }
 }
 
-/// A cursor that cuts nobody.
+/// A cursor that cuts no request.
 pub(super) fn shedding() -> SheddingView {
     let classes = [Priority::Low, Priority::Normal, Priority::High];
     SheddingView {

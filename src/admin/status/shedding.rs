@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use tidegate_actors::{SheddingView, WaitReading};
+use tidegate_actors::{CursorCause, SheddingView, WaitReading};
 use tidegate_config::{ActionMode, Priority};
 
 use crate::admin::status::round;
-use crate::http::shedding::{cause_text, client_name};
+use crate::http::shedding_rejection::{cause_text, client_name};
 use crate::telemetry::millis;
 use crate::worker::Shared;
 
@@ -68,10 +68,13 @@ pub(super) fn shedding(shared: &Shared, now: Instant) -> Value {
 }
 
 fn cursor(view: &SheddingView) -> Value {
-    let wait = view.wait.filter(|wait| !wait.is_stale());
+    let wait = match view.cause {
+        CursorCause::Wait(wait) => Some(wait),
+        CursorCause::Pressure(_) => view.wait.filter(|wait| !wait.is_stale()).map(|wait| wait.wait),
+    };
     json!({
         "cursor": view.cursor,
-        "wait_ms": wait.map(|wait| round(wait.wait.as_secs_f64() * 1e3)),
+        "wait_ms": wait.map(|wait| round(wait.as_secs_f64() * 1e3)),
         "target_ms": round(view.target.as_secs_f64() * 1e3),
         "mode": view.mode.as_str(),
         "refused": view.refused(),
@@ -104,7 +107,7 @@ pub(super) fn sentence(view: &SheddingView) -> String {
 mod tests {
     use std::time::Duration;
 
-    use tidegate_actors::{ClassCountsView, ClassCutView, CursorCause};
+    use tidegate_actors::{ClassCountsView, ClassCutView};
 
     use super::*;
 
@@ -123,7 +126,7 @@ mod tests {
         }
     }
 
-    /// X11: the sentence says who is refused, and why
+    /// X11: the sentence has the refused classes and the cause
     #[test]
     fn the_sentence_says_who_is_refused() {
         let expected = "The cursor is 1.40 because of a wait of 31 ms: all requests of class low and 40 % of class normal are refused.";

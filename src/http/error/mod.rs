@@ -31,7 +31,7 @@ use crate::http::head_rejection::{HeadError, HeadRejection};
 use crate::http::injection::InjectionFinding;
 use crate::http::rate_limit_headers;
 use crate::http::request_validation::RequestRejection;
-use crate::http::shedding::{CursorScope, SheddingRejection};
+use crate::http::shedding_rejection::{CursorScope, SheddingRejection};
 use crate::router::RouteRejection;
 use crate::upstream::UpstreamRejection;
 

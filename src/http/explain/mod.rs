@@ -2,8 +2,8 @@
 //!
 //! The steps are those of `http/proxy.rs`, in the same order and by the same functions where these only read. Limiter and pool answer peek
 //! messages, with the decision of their own state and without its application. Secrets are not verified: the explanation assumes that
-//! a signature or an API key that names a known key is valid. Not predicted: the bytes of the body, the client's requests in flight, the fields of a
-//! form, and the share of preflights in the gate.
+//! a signature or an API key that names a known key is valid. Not predicted: the bytes of the body, the client's requests in flight,
+//! the fields of a form, and the share of preflights in the gate.
 
 mod shedding;
 mod step;
@@ -24,7 +24,7 @@ use crate::client_address::{AddressSource, ClientAddress};
 use crate::http::authorization::authorize;
 use crate::http::error::GatewayError;
 use crate::http::route::{self, BucketRequest, RequestKind, Route};
-use crate::http::shedding::CursorScope;
+use crate::http::shedding_rejection::CursorScope;
 use crate::http::{cors_preflight, injection, priority, request_validation};
 use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;

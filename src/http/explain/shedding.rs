@@ -1,11 +1,12 @@
-//! The cursors in an explanation: whom they cut now. Nothing is counted or charged.
+//! The cursors in an explanation: which requests they cut now. Nothing is counted or charged.
 
 use tidegate_actors::{ClientId, IpKey, OperationClass, Shedder, clock};
 use tidegate_config::{ActionMode, Priority};
 
 use crate::http::explain::{Explanation, Stopped};
 use crate::http::route::Route;
-use crate::http::shedding::{self, CursorScope, SheddingRejection};
+use crate::http::shedding;
+use crate::http::shedding_rejection::{CursorScope, SheddingRejection};
 use crate::request_head::Head;
 use crate::upstream::record::Record;
 use crate::worker::Worker;
@@ -44,7 +45,7 @@ pub(super) fn explain(
         return Ok(());
     }
     let (keep, shed) = shedder.peek(client, priority, now);
-    let rejection = SheddingRejection::new(worker, scope, shed);
+    let rejection = SheddingRejection::new(&worker.shared.keyring, scope, shed);
     let state = format!("the cursor of the {of} is {:.2}", view.cursor);
     let class = priority.as_str();
     if keep >= 1.0 {
