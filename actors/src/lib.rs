@@ -66,7 +66,7 @@ pub use sessions::{
 };
 pub use shedding::{
     ClassCountsView, ClassCutView, ClientCost, CursorCause, CutRule, LagMeter, ProcessWaits, Shed, Shedder,
-    SheddingDecision, SheddingHandle, SheddingView, WaitReading, WorkerLagView,
+    SheddingDecision, SheddingHandle, SheddingView, ThreadCpuTime, WaitReading, WorkerLagView,
 };
 pub use system::{ActorSystem, Actors, UnknownActor, prepare};
 pub use types::{BucketId, ClientId, IpKey, KeyId, OperationClass};

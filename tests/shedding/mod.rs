@@ -32,6 +32,8 @@ fn shedding(upstream: &Upstream) -> Builder {
     let gateway = Gateway::builder()
         .bucket("b", upstream)
         .set("buckets.b.auth", "api_key,anonymous")
+        // A slow machine must not refuse what the bucket's cursor admits.
+        .set("shedding.target_wait_ms", "60000")
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
         .set("buckets.b.s3.concurrency.max_queued", "1000")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "20000")

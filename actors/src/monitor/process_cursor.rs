@@ -106,7 +106,7 @@ mod tests {
         let mut meter = shedding.waits.lag_meter(0, now);
         for _ in 0..5 {
             now += ms(250);
-            meter.record(now - ms(60), now);
+            meter.record(now - ms(60), now, None);
             cursor.update(&Readings::NONE, WaitTotals::default(), now);
         }
         let by_lag = shedder.view(now).cursor;

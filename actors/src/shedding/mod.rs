@@ -9,6 +9,7 @@
 
 mod clients;
 mod cursor;
+mod event_loop_lag;
 mod handle;
 mod metrics;
 mod order;
@@ -20,6 +21,7 @@ mod view;
 mod waits;
 
 pub use clients::ClientCost;
+pub use event_loop_lag::{LagMeter, ThreadCpuTime};
 pub use handle::SheddingHandle;
 pub use order::CutRule;
 pub(crate) use owner::{CursorOwner, PressureReading};
@@ -27,5 +29,5 @@ pub use process_waits::{ProcessWaits, WorkerLagView};
 pub use published::CursorCause;
 pub use shedder::{Shed, Shedder, SheddingDecision};
 pub use view::{ClassCountsView, ClassCutView, SheddingView};
-pub use waits::{LagMeter, WaitReading};
+pub use waits::WaitReading;
 pub(crate) use waits::{WaitTotals, WaitWindow};

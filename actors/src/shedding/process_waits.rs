@@ -6,13 +6,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::shedding::waits::{LagMeter, PublishedWait, WaitReading};
+use crate::shedding::event_loop_lag::{LagMeter, PublishedLag};
+use crate::shedding::waits::{PublishedWait, WaitReading};
 
 /// The published waits of the process.
 #[derive(Debug)]
 pub struct ProcessWaits {
     /// By the number of the worker thread.
-    lags: Mutex<Vec<(usize, Arc<PublishedWait>)>>,
+    lags: Mutex<Vec<(usize, Arc<PublishedLag>)>>,
     /// Mean wait of the asks of all actors.
     pub(crate) mailboxes: PublishedWait,
 }
@@ -24,6 +25,8 @@ pub struct WorkerLagView {
     pub worker: usize,
     /// Its lag; none before the first window.
     pub lag: Option<WaitReading>,
+    /// The time in which others had the CPU; it does not count as lag.
+    pub excluded: Option<WaitReading>,
 }
 
 impl ProcessWaits {
@@ -33,7 +36,7 @@ impl ProcessWaits {
 
     /// A meter for a worker thread's event loop. A thread registers once.
     pub fn lag_meter(&self, worker: usize, now: Instant) -> LagMeter {
-        let published = Arc::new(PublishedWait::new(now));
+        let published = Arc::new(PublishedLag::new(now));
         let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
         lags.push((worker, Arc::clone(&published)));
         lags.sort_unstable_by_key(|(worker, _)| *worker);
@@ -43,7 +46,12 @@ impl ProcessWaits {
     /// The lag of each worker thread.
     pub fn lags(&self, now: Instant) -> Vec<WorkerLagView> {
         let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
-        lags.iter().map(|(worker, lag)| WorkerLagView { worker: *worker, lag: lag.reading(now) }).collect()
+        let view = |(worker, lag): &(usize, Arc<PublishedLag>)| WorkerLagView {
+            worker: *worker,
+            lag: lag.counted.reading(now),
+            excluded: lag.excluded.reading(now),
+        };
+        lags.iter().map(view).collect()
     }
 
     /// The mean wait in mailboxes; none before the first window.
@@ -55,8 +63,13 @@ impl ProcessWaits {
     /// the requests of the others.
     pub(crate) fn worst(&self, now: Instant) -> Option<Duration> {
         let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
-        let readings = lags.iter().map(|(_, lag)| lag.reading(now)).chain([self.mailboxes.reading(now)]);
-        readings.flatten().filter(|reading| !reading.is_stale()).map(|reading| reading.wait).max()
+        let known = |wait: &PublishedWait| {
+            wait.reading(now).filter(|reading| !reading.is_stale()).map(|reading| reading.wait)
+        };
+        let lag = lags.iter().filter_map(|(_, lag)| known(&lag.counted)).max();
+        // Messages wait too while others have the CPU.
+        let excluded = lags.iter().filter_map(|(_, lag)| known(&lag.excluded)).max().unwrap_or_default();
+        lag.max(known(&self.mailboxes).map(|wait| wait.saturating_sub(excluded)))
     }
 }
 
@@ -73,10 +86,10 @@ mod tests {
         let waits = ProcessWaits::new(t0);
         assert_eq!(waits.worst(t0), None);
         let (mut second, mut first) = (waits.lag_meter(1, t0), waits.lag_meter(0, t0));
-        first.record(t0 + ms(60), t0 + ms(100));
-        second.record(t0 + ms(93), t0 + ms(100));
+        first.record(t0 + ms(60), t0 + ms(100), None);
+        second.record(t0 + ms(93), t0 + ms(100), None);
         assert_eq!(waits.worst(t0 + ms(200)), Some(ms(40)));
-        second.record(t0 + ms(1_190), t0 + ms(1_200));
+        second.record(t0 + ms(1_190), t0 + ms(1_200), None);
         assert_eq!(waits.worst(t0 + ms(1_200)), Some(ms(10)), "the first thread is stuck");
         waits.mailboxes.publish(ms(15), t0 + ms(1_200));
         assert_eq!(waits.worst(t0 + ms(1_200)), Some(ms(15)));

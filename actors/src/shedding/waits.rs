@@ -1,7 +1,6 @@
 //! Measured waits: the mean over 100 ms or 2,000 requests, whichever window ends first (as in DAGOR, WeChat's overload
 //! control), and its publication.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -36,6 +35,11 @@ impl WaitWindow {
     /// Begins a window, without the waits before it.
     pub(crate) fn restart(&mut self, totals: WaitTotals, now: Instant) {
         *self = Self { before: totals, ..Self::new(now) };
+    }
+
+    /// The totals at its begin.
+    pub(crate) fn before(&self) -> WaitTotals {
+        self.before
     }
 
     pub(crate) fn began(&self) -> Instant {
@@ -124,29 +128,6 @@ impl PublishedWait {
     }
 }
 
-/// Measures the lag of one thread's event loop: how late a timer fires.
-#[derive(Debug)]
-pub struct LagMeter {
-    published: Arc<PublishedWait>,
-    totals: WaitTotals,
-    window: WaitWindow,
-}
-
-impl LagMeter {
-    pub(crate) fn new(published: Arc<PublishedWait>, now: Instant) -> Self {
-        Self { published, totals: WaitTotals::default(), window: WaitWindow::new(now) }
-    }
-
-    /// Records that a timer that was due at `due` fires now. The mean is published at the end of each window.
-    pub fn record(&mut self, due: Instant, now: Instant) {
-        self.totals.sum += now.saturating_duration_since(due);
-        self.totals.count += 1;
-        if self.window.sample(self.totals, now) {
-            self.published.publish(self.window.mean().unwrap_or_default(), now);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,20 +150,6 @@ mod tests {
         assert_eq!(window.mean(), Some(ms(500)));
         assert!(window.sample(totals(2_001, 20_500), t0 + ms(299)));
         assert_eq!(window.mean(), None);
-    }
-
-    /// X1, X4: the lag is the mean lateness of a window, and it is stale after a second
-    #[test]
-    fn the_lag_is_published_with_its_age() {
-        let t0 = clock::now();
-        let published = Arc::new(PublishedWait::new(t0));
-        let mut meter = LagMeter::new(Arc::clone(&published), t0);
-        assert_eq!(published.reading(t0), None);
-        meter.record(t0 + ms(25), t0 + ms(25));
-        meter.record(t0 + ms(50), t0 + ms(110));
-        let reading = published.reading(t0 + ms(1_110)).unwrap();
-        assert_eq!(reading, WaitReading { wait: ms(30), age: ms(1_000) });
-        assert!(!reading.is_stale() && published.reading(t0 + ms(1_111)).unwrap().is_stale());
     }
 
     /// X1: totals of several threads add up

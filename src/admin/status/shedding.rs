@@ -22,6 +22,8 @@ pub(super) fn waits(shared: &Shared, now: Instant) -> Value {
     let lags = lags.map(|view| {
         let mut lag = wait(view.lag, target);
         lag["worker"] = view.worker.into();
+        let excluded = view.excluded.filter(|excluded| !excluded.is_stale());
+        lag["excluded_ms"] = excluded.map(|excluded| round(excluded.wait.as_secs_f64() * 1e3)).into();
         lag
     });
     let buckets = shared.router.buckets().iter().map(|bucket| {
