@@ -18,9 +18,21 @@ use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 use crate::worker::Worker;
 
-/// The requests of the client that an admitted request stands for.
+/// The requests of a presented client that an admitted request stands for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Weight(f64);
+pub(super) struct Weight {
+    client: Option<ClientId>,
+    requests: f64,
+}
+
+impl Weight {
+    const ONE: Self = Self { client: None, requests: 1.0 };
+
+    /// The requests that are charged to the authenticated client: it stands for those of the same client only.
+    fn of(self, client: ClientId) -> f64 {
+        if self.client == Some(client) { self.requests } else { 1.0 }
+    }
+}
 
 /// One request in this many is charged while the cursor is 0, with their weight.
 const SAMPLED: f64 = 8.0;
@@ -34,7 +46,7 @@ pub(super) fn check_process(
 ) -> Result<Weight, SheddingRejection> {
     let shedder = &worker.shared.actors.shedding.process;
     if !shedder.is_active() {
-        return Ok(Weight(1.0));
+        return Ok(Weight::ONE);
     }
     let key = presented_key(worker, route, head);
     let priority = presented_priority(worker, route, class, key);
@@ -53,20 +65,16 @@ pub(super) fn charge(
     let process = &worker.shared.actors.shedding.process;
     let of_bucket = bucket.map(|bucket| bucket.pool.shedder()).filter(|shedder| shedder.is_tracking());
     let is_sampled = worker.cost_sampler.draw();
-    let requests = if process.is_active() {
-        weight.0
-    } else if is_sampled {
-        SAMPLED
-    } else {
-        0.0
-    };
-    if requests == 0.0 && of_bucket.is_none() {
+    let (is_active, is_tracking) = (process.is_active(), process.is_tracking());
+    let is_charged = is_tracking && (is_active || is_sampled);
+    if !is_charged && of_bucket.is_none() {
         return;
     }
     let Some(client) = record.client_id() else { return };
     let priority = authenticated_priority(worker, bucket, class, record);
     let cost = f64::from(worker.shared.actors.limiter.cost(bucket.map(|bucket| bucket.id), class));
-    if requests > 0.0 && process.is_tracking() {
+    if is_charged {
+        let requests = if is_active { weight.of(client) } else { SAMPLED };
         process.charge(client, priority, cost * requests);
     }
     if let Some(shedder) = of_bucket {
@@ -97,14 +105,14 @@ fn decide(
     record: &mut Record,
 ) -> Result<Weight, SheddingRejection> {
     match shedder.decide(client, priority, clock::now()) {
-        SheddingDecision::Admit { weight } => Ok(Weight(weight)),
+        SheddingDecision::Admit { weight } => Ok(Weight { client, requests: weight }),
         SheddingDecision::Refuse(shed) => Err(SheddingRejection::new(&worker.shared.keyring, scope, shed)),
         SheddingDecision::Shadow(shed) => {
             let rejection = SheddingRejection::new(&worker.shared.keyring, scope, shed);
             let before = record.detail.replace(rejection.detail());
             record.record_decision(DecisionKind::Shadow, rejection.reason(), rejection.figures(), None);
             record.detail = before;
-            Ok(Weight(1.0))
+            Ok(Weight::ONE)
         }
     }
 }

@@ -72,7 +72,7 @@ fn a_dominant_client_is_never_shut_out() {
     assert_eq!(keep(ClassCut::new(1.0, &[5.0]), all), (DOMINANT_KEEP_MIN, CutRule::Dominant));
     let flood = ClientLoad { cost: 10_000.0, ..all };
     let (kept, rule) = keep(ClassCut::new(1.0, &[10_000.0, 1.0, 1.0]), flood);
-    assert!(kept >= KEEP_MIN && kept < DOMINANT_KEEP_MIN + 1e-9 && rule == CutRule::Dominant, "{kept}");
+    assert!((KEEP_MIN..DOMINANT_KEEP_MIN + 1e-9).contains(&kept) && rule == CutRule::Dominant, "{kept}");
     assert_eq!(keep(ClassCut::new(1.0, &[5.0]), load(1.0, 0.5)), (0.0, CutRule::Cohort));
     assert_eq!(keep(ClassCut::new(0.5, &[]), load(0.0, 0.6)), (1.0, CutRule::None));
 }
