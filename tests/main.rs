@@ -67,6 +67,7 @@ mod retry_budget;
 mod s3_client;
 mod sensors;
 mod sessions;
+mod shedding;
 mod sizes;
 mod slow_clients;
 mod slow_forms;

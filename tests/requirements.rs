@@ -84,7 +84,7 @@ const LEDGER: [(&str, State); 132] = [
              sensors, stale DNS answers, shadow circuits); circuits share the counts of their bucket",
         ),
     ),
-    ("X11", Later("not begun")),
+    ("X11", Later("shadow mode of other actions than shedding and limits")),
     ("X12", Met),
     ("P1", Met),
     ("P2", Met),

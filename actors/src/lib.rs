@@ -28,6 +28,7 @@ mod pool;
 pub mod replay;
 mod seeded_rng;
 mod sessions;
+mod shedding;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod supervisor;
@@ -67,6 +68,10 @@ pub use pool::{
 pub use sessions::{
     ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReport, SigningKey,
     SigningKeyId, TokenHash, VerifiedToken,
+};
+pub use shedding::{
+    ClassCountsView, ClassCutView, ClientCost, CursorCause, CutRule, LagMeter, ProcessWaits, Shed, Shedder,
+    SheddingDecision, SheddingHandle, SheddingView, ThreadCpuTime, WaitReading, WorkerLagView,
 };
 pub use system::{ActorSystem, Actors, UnknownActor, prepare};
 pub use trip::{EjectionRule, EjectionTrip, Trip, TripRule};

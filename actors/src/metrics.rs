@@ -3,11 +3,14 @@
 //! Restarts, generation and depth are read from the actor's statistics at each scrape. Only what cannot be read later
 //! is counted when it happens.
 
+use std::time::Duration;
+
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
 use crate::actor_stats::{ActorStats, ActorStatus};
+use crate::shedding::WaitTotals;
 
 /// The metric families of all actors, with one label value for each actor.
 #[derive(Debug, Clone)]
@@ -31,6 +34,18 @@ pub(crate) struct ActorMetrics {
     pub(crate) rejected_failed: IntCounter,
     pub(crate) rejected_poison: IntCounter,
     pub(crate) expired: IntCounter,
+}
+
+/// The waits in mailboxes since the start. They are those of the histogram, so measuring them costs a message nothing.
+#[derive(Debug)]
+pub(crate) struct MailboxWaits(Vec<Histogram>);
+
+impl MailboxWaits {
+    pub(crate) fn totals(&self) -> WaitTotals {
+        let seconds: f64 = self.0.iter().map(Histogram::get_sample_sum).sum();
+        let sum = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        WaitTotals { sum, count: self.0.iter().map(Histogram::get_sample_count).sum() }
+    }
 }
 
 impl ActorFamilies {
@@ -91,6 +106,11 @@ impl ActorFamilies {
             rejected_poison: self.rejected.with_label_values(&[name, "poison"]),
             expired: self.expired.with_label_values(&[name]),
         }
+    }
+
+    /// The waits in the mailboxes of these actors.
+    pub(crate) fn mailbox_waits<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> MailboxWaits {
+        MailboxWaits(names.into_iter().map(|name| self.wait.with_label_values(&[name])).collect())
     }
 
     /// Copies an actor's statistics into the gauges; called before a scrape is answered.

@@ -29,13 +29,14 @@ use crate::limiter::{
 };
 use crate::mailbox::{Mailbox, SupervisedActor};
 use crate::metrics::ActorFamilies;
-use crate::monitor::{Monitor, MonitorHandle};
+use crate::monitor::{Monitor, MonitorHandle, ProcessCursor, pressure_threshold};
 use crate::pool::{
     CredentialSelector, CredentialStats, EndpointStatsTable, GateShared, Hedging, LimitLearner, LoadBalancer,
-    LoadBalancerSettings, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames, PoolState, RetryBudget,
-    SuspectCredentials, WakeQueue, WakeTimer,
+    LoadBalancerSettings, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames, PoolState, QueueCursor,
+    RetryBudget, SuspectCredentials, WakeQueue, WakeTimer,
 };
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
+use crate::shedding::{Shedder, SheddingHandle};
 use crate::supervisor::Prepared;
 use crate::types::BucketId;
 
@@ -54,6 +55,8 @@ pub struct Actors {
     families: ActorFamilies,
     pool_families: PoolFamilies,
     limiter_metrics: Arc<LimiterMetrics>,
+    /// The cursors of the process and of the buckets.
+    pub shedding: SheddingHandle,
 }
 
 /// No actor of this name.
@@ -173,7 +176,7 @@ pub(crate) fn prepare_with_seed(
         .push(spawner.build(channel, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
 
     let channel = spawner.prepare::<Monitor>("monitor");
-    let watched = [limiter.actor(), sessions.actor()]
+    let watched: Vec<Arc<ActorStats>> = [limiter.actor(), sessions.actor()]
         .into_iter()
         .chain(breakers.iter().map(BreakerHandle::actor))
         .chain(pools.iter().map(PoolHandle::actor))
@@ -181,6 +184,7 @@ pub(crate) fn prepare_with_seed(
         .chain([&channel.stats])
         .cloned()
         .collect();
+    let mailboxes = families.mailbox_waits(watched.iter().map(|stats| stats.name()));
     let (monitor, component) = MonitorHandle::new(
         channel.mailbox.clone(),
         &config.monitor,
@@ -189,7 +193,10 @@ pub(crate) fn prepare_with_seed(
         registry,
         log.clone(),
     )?;
-    let component = component.with_events(spawner.events.clone());
+    let shedders = pools.iter().map(PoolHandle::shedder).cloned();
+    let shedding = SheddingHandle::new(config, pressure_threshold(&config.monitor), shedders, registry, now)?;
+    let cursor = ProcessCursor::new(&shedding, &config.monitor, now);
+    let component = component.with_events(spawner.events.clone()).with_cursor(cursor, mailboxes);
     let own_thread = vec![spawner.build(channel, component)];
 
     let actors = Actors {
@@ -201,6 +208,7 @@ pub(crate) fn prepare_with_seed(
         families,
         pool_families,
         limiter_metrics,
+        shedding,
     };
     Ok(ActorSystem { actors, pools, breakers, launches: Launches { own_thread, on_workers } })
 }
@@ -285,11 +293,14 @@ fn pool(
     let selector = (!credentials.is_empty()).then(|| new_selector().with_suspects(suspects.clone()));
     let state = state.with_credential_selector(selector).with_limit_learner(learner).with_hedging(hedging);
     let wake_timer = WakeTimer::new(Arc::clone(&shared));
-    let handle = PoolHandle::new(channel.mailbox.clone(), shared, stats, credentials, bounds, metrics)
+    let shedder = Arc::new(Shedder::of_queue(concurrency, clock::now()));
+    let cursor = QueueCursor::new(Arc::clone(&shedder), clock::now());
+    let (mailbox, settings) = (channel.mailbox.clone(), (bounds, metrics));
+    let handle = PoolHandle::new(mailbox, shared, stats, credentials, settings, shedder)
         .with_limit_samples(samples)
         .with_hedging(hedges)
         .with_suspects(suspects);
-    let pool = Pool::new(state, names, wake_timer, spawner.log.clone());
+    let pool = Pool::new(state, names, (wake_timer, cursor), spawner.log.clone());
     (handle, spawner.build(channel, pool.with_events(spawner.events.of_bucket(id))))
 }
 
@@ -328,6 +339,7 @@ impl Actors {
             families: _,
             pool_families: _,
             limiter_metrics: _,
+            shedding: _,
         } = self;
         [monitor.actor(), limiter.actor(), sessions.actor()]
             .into_iter()
@@ -348,6 +360,7 @@ impl Actors {
         self.limiter_metrics.observe(now);
         self.pool_families.observe_total(self.pools.iter().map(|pool| pool.observe(now)).sum());
         self.monitor.observe();
+        self.shedding.observe(now);
     }
 
     /// Crashes the actors with this name: `pool` and `breaker` mean those of every bucket, `pool:NAME` and

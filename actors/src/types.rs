@@ -1,7 +1,8 @@
 //! Types that all components share.
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A configured bucket, as an index into every per-bucket table. Unknown names in requests cannot grow such a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +55,15 @@ impl From<IpAddr> for IpKey {
                 let [a, b, c, d, ..] = v6.segments();
                 Self::V6Net(u64::from(a) << 48 | u64::from(b) << 32 | u64::from(c) << 16 | u64::from(d))
             }
+        }
+    }
+}
+
+impl fmt::Display for IpKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(bits) => write!(f, "{}", Ipv4Addr::from_bits(*bits)),
+            Self::V6Net(bits) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*bits) << 64)),
         }
     }
 }

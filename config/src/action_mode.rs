@@ -15,3 +15,14 @@ pub enum ActionMode {
 
 pub(crate) const MODES: Choice<ActionMode> =
     Choice(&[("enforce", ActionMode::Enforce), ("shadow", ActionMode::Shadow), ("off", ActionMode::Off)]);
+
+impl ActionMode {
+    /// The word in the configuration and in the status document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+            Self::Off => "off",
+        }
+    }
+}

@@ -46,6 +46,7 @@ mod server_tls;
 mod service_link;
 mod sessions;
 mod setting;
+mod shedding;
 mod source;
 mod supervision;
 #[cfg(test)]
@@ -98,6 +99,7 @@ pub use secret_file::{SecretFile, SecretFileError};
 pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
 pub use server_tls::ServerTlsConfig;
 pub use sessions::SessionsConfig;
+pub use shedding::{QueueSheddingConfig, SheddingConfig};
 pub use source::{Sources, environment};
 pub use supervision::SupervisionConfig;
 
@@ -124,6 +126,8 @@ pub struct Config {
     pub monitor: MonitorConfig,
     /// the actions of the resource levels
     pub actions: ActionsConfig,
+    /// shedding by the wait inside the gateway
+    pub shedding: SheddingConfig,
     /// DNS lookups of upstream names
     pub dns: DnsConfig,
     /// the session cache
@@ -226,6 +230,7 @@ impl Config {
         let monitor =
             root.read_field(&[" the resource monitor"], nested_checked("monitor", MonitorConfig::checked));
         let actions = root.read_field(&[" the actions of the resource levels"], nested("actions"));
+        let shedding = root.read_field(&[" shedding by the wait inside the gateway"], nested("shedding"));
         let dns = root.read_field(&[" DNS lookups of upstream names"], nested("dns"));
         let sessions = root.read_field(&[" the session cache"], nested("sessions"));
         let s3 = root.read_field(&[" the S3 API towards clients"], nested("s3"));
@@ -248,6 +253,7 @@ impl Config {
             concurrency,
             monitor,
             actions,
+            shedding,
             dns,
             sessions,
             s3,

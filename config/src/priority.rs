@@ -19,7 +19,7 @@ impl Priority {
     /// All classes, the most urgent first.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 
-    /// The word in a configuration.
+    /// The word in the configuration, in metrics and in the status document.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::High => "high",

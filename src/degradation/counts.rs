@@ -89,8 +89,13 @@ impl EffectCounts {
     }
 }
 
-/// An actor causes only the refusals that bear its name.
+/// An actor causes only the refusals that bear its name. The cursors of the process and of a bucket have a reason each.
 fn is_of_scope(reason: &str, scope: &Scope) -> bool {
+    match reason {
+        "shed" if scope.bucket.is_some() => return false,
+        "shed_bucket" if scope.bucket.is_none() => return false,
+        _ => {}
+    }
     let actor = scope.name.as_deref().filter(|_| scope.kind == ScopeKind::Actor);
     let kind = actor.map(|name| name.split(':').next().unwrap_or(name));
     kind.is_none_or(|kind| reason.strip_suffix("_unavailable") == Some(kind))

@@ -6,6 +6,7 @@
 
 mod buckets;
 mod drain;
+mod event_loop_lag;
 mod jwks_fetcher;
 mod start_error;
 pub mod startup_check;
@@ -286,6 +287,7 @@ impl DataThread {
             launches.into_iter().for_each(Launch::start);
             let worker = Worker::data(shared);
             pressure::start(&worker);
+            event_loop_lag::start(&worker, index);
             service(worker)
         })
     }

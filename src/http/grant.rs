@@ -1,4 +1,4 @@
-//! Step 6 of a request (`proxy.rs`): the breaker's published state, and a permit of the bucket's gate.
+//! Step 6 of a request (`proxy.rs`): the breaker's published state, the bucket's cursor, and a permit of its gate.
 //!
 //! The breaker's state is read before the queue, so that a request to an open circuit does not wait for a permit. Its
 //! ticket is step 7, immediately before the call.
@@ -6,7 +6,7 @@
 use tidegate_actors::{OperationClass, clock};
 
 use crate::http::error::GatewayError;
-use crate::http::priority;
+use crate::http::{priority, shedding};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 use crate::upstream::rules::deadline::Deadline;
@@ -38,6 +38,7 @@ pub(super) async fn acquire_grant(
     record.phases.admitted = Some(now);
     let priority = priority::of(record.caller.as_ref(), class, bucket, &worker.shared.keyring);
     record.priority = Some(priority);
+    shedding::check_bucket(worker, bucket, priority, record)?;
     if must_wait {
         return Ok(UpstreamGrant { permit: None, circuit, class, priority, deadline });
     }

@@ -28,3 +28,5 @@ pub(crate) mod request_id;
 pub(crate) mod request_validation;
 mod route;
 mod shadow;
+mod shedding;
+pub(crate) mod shedding_rejection;

@@ -20,10 +20,15 @@ pub(super) fn of(
         Some(ClientIdentity::Key(id)) => keyring.priority(*id),
         Some(ClientIdentity::Anonymous | ClientIdentity::Token(_)) | None => None,
     };
+    of_key.unwrap_or_else(|| of_operation(class, bucket))
+}
+
+/// The priority of an operation in a bucket.
+pub(super) fn of_operation(class: OperationClass, bucket: &Bucket) -> Priority {
     let of_bucket = &bucket.config.upstream.concurrency.priority;
-    of_key.unwrap_or(match class {
+    match class {
         OperationClass::Read => of_bucket.read,
         OperationClass::Write => of_bucket.write,
         OperationClass::List => of_bucket.list,
-    })
+    }
 }

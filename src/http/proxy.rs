@@ -40,6 +40,7 @@ use crate::http::multi_delete::{self, DeleteCheck};
 use crate::http::raw;
 use crate::http::request_validation::{self, RequestRejection};
 use crate::http::route::{self, RequestKind, Route};
+use crate::http::shedding::{self, Weight};
 use crate::http::{admission, bucket_list, injection, probes, proxy_status, request_id};
 use crate::request_head::Head;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
@@ -246,7 +247,8 @@ async fn admit(
     let class = route.class(head.method);
     record.class = Some(class);
 
-    // 3 monitor (a form: only the level), 4 limiter
+    // 3 monitor: the process's cursor, a slot (a form: only the level), 4 limiter
+    let weight = shedding::check_process(worker, &route, (head, class), record)?;
     let mut slot = admission::acquire_slot(worker, route.is_form(), record)?;
     admission::charge_limits(worker, route.bucket(), class, record).await?;
 
@@ -254,7 +256,7 @@ async fn admit(
     let request = match route {
         Route::Bucket(ref request) => request,
         // Boxed like other rare paths, so that the state of an ordinary request stays small.
-        Route::BucketList => return Box::pin(list_buckets(worker, head, slot, record)).await,
+        Route::BucketList => return Box::pin(list_buckets(worker, (head, weight), slot, record)).await,
         Route::Refused(error) => return Err(error),
     };
     let bucket = request.bucket;
@@ -279,6 +281,7 @@ async fn admit(
         },
     };
     let caller = authentication::authenticate_and_charge(worker, location, class, record).await?;
+    shedding::charge(worker, Some(bucket), class, weight, record);
     let upload = form.map(|form| form.into_upload(worker, request, &caller, record)).transpose()?;
     let needs_delete_key_check = match &upload {
         Some(upload) => authorize(worker, &upload.request(worker, request), &caller)?,
@@ -297,7 +300,7 @@ async fn admit(
         }
     };
 
-    // 6 breaker's published state, pool
+    // 6 breaker's published state, the bucket's cursor, pool
     let is_replayable = upstream::is_replayable(head.method, request.length);
     let grant = acquire_grant(worker, bucket, (class, is_replayable), deadline, record).await?;
     if request.length != BodyLength::Empty {
@@ -311,13 +314,14 @@ async fn admit(
 /// Step 5 and the reply of a request for the list of buckets. The reply holds the slot until its end.
 async fn list_buckets(
     worker: &Rc<Worker>,
-    head: Head<'_>,
+    (head, weight): (Head<'_>, Weight),
     slot: Option<InFlightSlot>,
     record: &mut Record,
 ) -> Result<Admitted, GatewayError> {
     let location = AuthLocation::BucketList(head);
     let caller =
         authentication::authenticate_and_charge(worker, location, OperationClass::List, record).await?;
+    shedding::charge(worker, None, OperationClass::List, weight, record);
     record.slot = slot;
     Ok(Admitted::Local(bucket_list::list_buckets(worker, &caller, head, record).await?))
 }

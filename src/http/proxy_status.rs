@@ -32,6 +32,8 @@ const ERROR_TYPES: [ErrorType; 16] = [
             "queue_overload",
             "queue_timeout",
             "queue_too_long",
+            "shed",
+            "shed_bucket",
             "shed_upload",
             "slow_client",
             "too_many_pending_forms",

@@ -13,7 +13,7 @@ fn check(builder: Builder) -> ExitReport {
     builder.argument("check").run()
 }
 
-fn refused(builder: Builder, words: &[&str]) {
+pub(crate) fn refused(builder: Builder, words: &[&str]) {
     let ExitReport { code, stdout, stderr } = check(builder);
     assert_eq!(code, Some(78), "{stdout}{stderr}");
     for word in words {

@@ -42,12 +42,14 @@ fn of_requests(metrics: &str) -> Vec<String> {
         "actor_",
         "connection_pool_idle",
         "cpu_",
+        "event_loop_lag_",
         "file_descriptors",
         "log_",
         "mailbox_",
         "memory_",
         "process_",
         "rate_limit_current_rate",
+        "shedding_",
         "socket_buffers_bytes",
         "upstream_amplification",
     ];
@@ -101,6 +103,7 @@ async fn an_explanation_has_the_steps_of_the_path() {
         names,
         [
             "route",
+            "shedding",
             "level",
             "limits",
             "limits",
@@ -108,6 +111,7 @@ async fn an_explanation_has_the_steps_of_the_path() {
             "authentication",
             "policy",
             "circuit",
+            "shedding",
             "gate",
             "endpoint"
         ]

@@ -70,6 +70,7 @@ async fn the_documented_metrics_are_those_of_a_scrape() {
         .http_bucket("api", &upstream)
         .set("buckets.api.http.credentials.k.value", "s")
         .set("buckets.api.http.credential_check_path", "/me")
+        .set("buckets.api.http.concurrency.shedding.mode", "shadow")
         .start()
         .await;
     let text = gateway.metrics().await;

@@ -96,6 +96,11 @@ impl LimiterHandle {
         Self::new(self.mailbox.clone(), Arc::clone(&self.limits))
     }
 
+    /// The cost of a request, in tokens of each limit that applies.
+    pub fn cost(&self, bucket: Option<BucketId>, class: OperationClass) -> u32 {
+        self.limits.cost(bucket, class)
+    }
+
     /// Whether every request is refused now: the actor has failed, `rate_limit.on_failure` is `refuse`, and a limit
     /// applies to every bucket.
     pub fn refuses_all(&self, now: Instant) -> bool {

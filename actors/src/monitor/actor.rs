@@ -13,9 +13,11 @@ use crate::clock;
 use crate::count::BoundedCount;
 use crate::events::{ActorChange, ActorEvents};
 use crate::mailbox::ActorMessage;
+use crate::metrics::MailboxWaits;
 use crate::monitor::clients::ClientTables;
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::metrics::MonitorMetrics;
+use crate::monitor::process_cursor::ProcessCursor;
 use crate::monitor::reading::Readings;
 use crate::monitor::sensors::{LogCell, Sensors};
 use crate::monitor::stall_watch::StallWatch;
@@ -59,6 +61,8 @@ pub(crate) struct Monitor {
     metrics: MonitorMetrics,
     log: Logger,
     events: ActorEvents,
+    /// The cursor of the process, and the waits in the mailboxes that move it.
+    cursor: Option<(ProcessCursor, MailboxWaits)>,
 }
 
 impl Monitor {
@@ -85,7 +89,13 @@ impl Monitor {
             metrics,
             log,
             events: ActorEvents::default(),
+            cursor: None,
         }
+    }
+
+    /// Moves the cursor of the process with each sample.
+    pub(crate) fn with_cursor(self, cursor: ProcessCursor, mailboxes: MailboxWaits) -> Self {
+        Self { cursor: Some((cursor, mailboxes)), ..self }
     }
 
     /// Reports changes of the level.
@@ -148,6 +158,9 @@ impl Component for Monitor {
         let last = self.shared.view();
         self.state.rebuild((last.level, last.since), last.relief, &last.transitions);
         self.publish(None, now);
+        if let Some((cursor, _)) = &mut self.cursor {
+            cursor.rebuild();
+        }
     }
 
     fn started(&mut self, ctx: &mut Context<ActorShell<Self>>) {
@@ -172,6 +185,9 @@ impl MessageHandler<Sample> for Monitor {
     fn apply(&mut self, Sample(readings): Sample, update: LevelUpdate, now: Instant) {
         let transition = self.state.apply(update);
         self.metrics.sampled(&readings, self.state.level());
+        if let Some((cursor, mailboxes)) = &mut self.cursor {
+            cursor.update(&readings, mailboxes.totals(), now);
+        }
         self.publish(Some((readings, now)), now);
         if let Some(transition) = &transition {
             self.report_transition(transition);

@@ -15,6 +15,7 @@ use crate::pool::decision::{AcquireDecision, AcquireRefusal, NoCredential, WaitR
 use crate::pool::gate::ticket::{EndpointId, EndpointTicket, Permit};
 use crate::pool::load_balancer::endpoint::{EndpointFailure, HealthCheckResult};
 use crate::pool::queue::wake_timer::WakeTimer;
+use crate::pool::queue_cursor::{QueueCursor, QueueReading};
 use crate::pool::retry_budget::{RetryTicket, RetryWindow};
 use crate::pool::state::{PoolState, Waiter};
 
@@ -194,13 +195,14 @@ pub(crate) struct Pool {
     /// Permits of requests that wait for their clients.
     pub(super) client_waits: ClientWaits,
     pub(super) events: ActorEvents,
+    cursor: QueueCursor,
 }
 
 impl Pool {
     pub(crate) fn new(
         state: PoolState<oneshot::Sender<GrantResult>>,
         names: PoolNames,
-        wake_timer: WakeTimer,
+        (wake_timer, cursor): (WakeTimer, QueueCursor),
         log: Logger,
     ) -> Self {
         Self {
@@ -210,6 +212,19 @@ impl Pool {
             wake_timer,
             client_waits: ClientWaits::default(),
             events: ActorEvents::default(),
+            cursor,
+        }
+    }
+
+    /// Moves the bucket's cursor if its period is over. Requests that wait, and a cursor above 0, need a wake-up then.
+    fn update_cursor(&mut self, now: Instant) {
+        if self.cursor.is_idle() && self.state.is_queue_empty() {
+            return;
+        }
+        let state = &self.state;
+        let read = || QueueReading { oldest: state.oldest_waiting(), expected: state.expected_wait(now) };
+        if let Some(due) = self.cursor.update(read, now) {
+            self.wake_timer.schedule(due, now);
         }
     }
 
@@ -231,12 +246,14 @@ impl Component for Pool {
     fn rebuild(&mut self, now: Instant) {
         self.state.rebuild(now);
         self.client_waits.rebuild();
+        self.cursor.rebuild();
     }
 
     /// The crash may have lost a wake-up. Tickets that were dropped since then rely on it.
     fn restarted(&mut self, now: Instant) {
         self.state.on_wake(now);
         self.schedule_wake(now);
+        self.update_cursor(now);
     }
 }
 
@@ -262,6 +279,7 @@ impl MessageHandler<Acquire> for Pool {
             AcquireDecision::Refuse(refusal) => AcquireReply::Refused(refusal),
         };
         self.update_limit(now);
+        self.update_cursor(now);
         acquired
     }
 }
@@ -275,6 +293,7 @@ impl MessageHandler<WakeQueue> for Pool {
         self.state.on_wake(now);
         self.schedule_wake(now);
         self.update_limit(now);
+        self.update_cursor(now);
     }
 }
 

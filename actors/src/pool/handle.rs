@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_config::{Overload, Priority, UpstreamConfig};
+use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
 use crate::clock;
@@ -14,6 +14,7 @@ use crate::pool::actor::{
     ReportHealthCheck, ReportSuccess,
 };
 use crate::pool::adaptive::limit_samples::{LimitSamples, LimitView, OverloadSignal};
+use crate::pool::bounds::PoolBounds;
 use crate::pool::credentials::credential::{CredentialStats, CredentialView};
 use crate::pool::credentials::suspects::SuspectCredentials;
 use crate::pool::decision::{AcquireRefusal, WaitRejection, WaitRejectionCause};
@@ -22,10 +23,10 @@ use crate::pool::gate::ticket::{EndpointId, GateShared, Permit};
 use crate::pool::hedge::{AcquireHedge, HedgeRefusal, HedgeStats, ReadKind, UpdateLatencyTails};
 use crate::pool::load_balancer::endpoint::{EndpointFailure, FailureKind, HealthCheckResult};
 use crate::pool::load_balancer::endpoint_stats::{EndpointStatsTable, EndpointView};
-use crate::pool::queue::codel::CodelSettings;
 use crate::pool::queue::queue_throughput::expected_wait;
 use crate::pool::rejection::PoolRejection;
 use crate::pool::retry_budget::RetryTicket;
+use crate::shedding::Shedder;
 
 /// The pool in the status page.
 #[derive(Debug, Clone)]
@@ -50,33 +51,6 @@ pub struct PoolView {
     pub credentials: Vec<CredentialView>,
 }
 
-/// Settings that the handle and the state share.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PoolBounds {
-    pub(crate) concurrent_max: usize,
-    pub(crate) queued_max: usize,
-    pub(crate) queue_timeout: Duration,
-    /// Overload detection; none if it is off.
-    pub(crate) overload: Option<CodelSettings>,
-}
-
-impl From<&UpstreamConfig> for PoolBounds {
-    fn from(upstream: &UpstreamConfig) -> Self {
-        let concurrency = &upstream.concurrency;
-        Self {
-            // Each request needs a connection: beyond the pool size, requests would queue in the HTTP client, where the gate cannot see
-            // them.
-            concurrent_max: concurrency.max_concurrent.get().min(upstream.connection_pool.size.get()),
-            queued_max: concurrency.max_queued,
-            queue_timeout: concurrency.queue_timeout,
-            overload: (concurrency.overload == Overload::Codel).then_some(CodelSettings {
-                target: concurrency.codel_target,
-                interval: concurrency.codel_interval,
-            }),
-        }
-    }
-}
-
 /// Handle to one bucket's pool.
 #[derive(Clone)]
 pub struct PoolHandle {
@@ -93,6 +67,7 @@ pub struct PoolHandle {
     /// None if the gateway cannot check credentials.
     pub(super) suspects: Option<Arc<SuspectCredentials>>,
     pub(super) hasher: ahash::RandomState,
+    shedder: Arc<Shedder>,
 }
 
 impl PoolHandle {
@@ -101,8 +76,8 @@ impl PoolHandle {
         shared: Arc<GateShared>,
         stats: Arc<EndpointStatsTable>,
         credentials: Arc<[CredentialStats]>,
-        bounds: PoolBounds,
-        metrics: PoolMetrics,
+        (bounds, metrics): (PoolBounds, PoolMetrics),
+        shedder: Arc<Shedder>,
     ) -> Self {
         let (limit_samples, hedging, suspects) = (None, None, None);
         let hasher = ahash::RandomState::new();
@@ -117,6 +92,7 @@ impl PoolHandle {
             hedging,
             suspects,
             hasher,
+            shedder,
         }
     }
 
@@ -198,6 +174,7 @@ impl PoolHandle {
         let granted = tokio::time::timeout_at(until.into(), grant).await;
         let waited = clock::now().saturating_duration_since(since);
         self.metrics.wait.observe(waited.as_secs_f64());
+        self.shedder.record_queue_wait(waited);
         match granted {
             Ok(Ok(Ok(permit))) => Ok(permit),
             Ok(Ok(Err(WaitRejection { cause: WaitRejectionCause::Displaced, retry_after }))) => {
@@ -328,6 +305,11 @@ impl PoolHandle {
         if self.endpoint_stats.len() > 1 {
             self.mailbox.notify(ReportConnected { endpoint, began });
         }
+    }
+
+    /// The bucket's cursor.
+    pub fn shedder(&self) -> &Arc<Shedder> {
+        &self.shedder
     }
 
     /// Permits in use.

@@ -15,6 +15,7 @@
 
 mod actor;
 mod adaptive;
+mod bounds;
 mod credentials;
 mod decision;
 mod gate;
@@ -24,6 +25,7 @@ mod load_balancer;
 mod metrics;
 mod peek;
 mod queue;
+mod queue_cursor;
 mod rejection;
 mod retry_budget;
 mod slow_clients;
@@ -35,6 +37,7 @@ pub(crate) use actor::{Pool, PoolNames, WakeQueue};
 pub use adaptive::adaptive_limit::LimitCause;
 pub(crate) use adaptive::limit_samples::LimitLearner;
 pub use adaptive::limit_samples::{LimitView, OverloadSignal};
+pub(crate) use bounds::PoolBounds;
 pub(crate) use credentials::credential::CredentialStats;
 pub use credentials::credential::{
     CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
@@ -47,7 +50,6 @@ pub(crate) use decision::{AcquireDecision, AcquireRefusal, WaitRejection, WaitRe
 pub(crate) use gate::permit_cache;
 pub(crate) use gate::ticket::GateShared;
 pub use gate::ticket::{EndpointId, EndpointTicket, Permit};
-pub(crate) use handle::PoolBounds;
 pub use handle::{PoolHandle, PoolView};
 pub(crate) use hedge::Hedging;
 pub use hedge::{HedgeRefusal, ReadKind};
@@ -59,6 +61,7 @@ pub(crate) use load_balancer::settings::LoadBalancerSettings;
 pub(crate) use metrics::{PoolFamilies, PoolMetrics};
 pub use peek::PeekedPermit;
 pub(crate) use queue::wake_timer::WakeTimer;
+pub(crate) use queue_cursor::QueueCursor;
 pub use rejection::PoolRejection;
 pub(crate) use retry_budget::RetryBudget;
 pub use retry_budget::RetryTicket;

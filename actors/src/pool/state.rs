@@ -2,18 +2,18 @@
 //! the credential.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_config::Priority;
 
 use crate::pool::adaptive::limit_samples::{LimitChange, LimitLearner};
+use crate::pool::bounds::PoolBounds;
 use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
 use crate::pool::credentials::selector::{CredentialCapacity, CredentialSelector};
 use crate::pool::decision::{
     AcquireDecision, AcquireRefusal, NoCredential, WaitRejection, WaitRejectionCause,
 };
 use crate::pool::gate::ticket::{EndpointId, EndpointTicket, GateShared, Permit};
-use crate::pool::handle::PoolBounds;
 use crate::pool::hedge::{HedgeBudget, HedgeRefusal, Hedging, LatencyTails};
 use crate::pool::load_balancer::LoadBalancer;
 use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
@@ -172,6 +172,24 @@ impl<W: Waiter> PoolState<W> {
             CredentialCapacity::Available => None,
             CredentialCapacity::Exhausted { next } => next,
             CredentialCapacity::OutOfRotation { until, .. } => Some(until),
+        }
+    }
+
+    /// Whether no request waits, cancelled ones included.
+    pub(crate) fn is_queue_empty(&self) -> bool {
+        self.wait_queue.is_empty()
+    }
+
+    /// Arrival of the oldest request in the queue.
+    pub(crate) fn oldest_waiting(&self) -> Option<Instant> {
+        self.wait_queue.oldest_live()
+    }
+
+    /// Expected wait of a new request; none while the throughput is unknown.
+    pub(crate) fn expected_wait(&self, now: Instant) -> Option<Duration> {
+        match self.wait_queue.len() {
+            0 => Some(Duration::ZERO),
+            ahead => self.throughput.grant_interval(now).map(|pace| expected_wait(pace, ahead)),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::priority::PriorityConfig;
 use crate::schema::{Section, key, nested};
 use crate::section::section;
+use crate::shedding::QueueSheddingConfig;
 use crate::value_type::{Choice, Flag, decimal, millis, nonzero, nonzero_size, or_auto, percent, whole};
 
 section! {
@@ -118,6 +119,8 @@ section! {
             key("codel_interval_ms", millis(1..=600_000), Duration::from_millis(100));
         /// priority classes of the wait queue
         pub priority: PriorityConfig = nested("priority");
+        /// shedding: refuses requests before the queue while it is slow
+        pub shedding: QueueSheddingConfig = nested("shedding");
         /// adaptive concurrency: finds the number of concurrent requests that the upstream serves well
         pub adaptive: AdaptiveConfig = nested("adaptive");
     }
@@ -201,15 +204,24 @@ impl ConcurrencyConfig {
                 }
             }
         }
-        if self.max_queued == 0 && section.is_set_within("priority") {
-            let message =
-                format!("has no effect: {} is 0, so no request waits", section.full_key("max_queued"));
-            section.refuse("priority", message, None);
+        for name in ["priority", "shedding"] {
+            if self.max_queued == 0 && section.is_set_within(name) {
+                let message =
+                    format!("has no effect: {} is 0, so no request waits", section.full_key("max_queued"));
+                section.refuse(name, message, None);
+            }
         }
     }
 
     /// Rejects a wait that is longer than the total timeout. `key` is the key of the timeout.
     pub(super) fn check_deadline(&self, section: &mut Section<'_>, key: &str, request_timeout: Duration) {
+        let target = self.shedding.target_wait.filter(|target| *target > self.queue_timeout);
+        if let Some(target) = target {
+            let timeout = section.full_key("queue_timeout_ms");
+            let (target, most) = (target.as_millis(), self.queue_timeout.as_millis());
+            let message = format!("{target} must be at most {timeout} ({most}), which ends every wait");
+            section.child("shedding").refuse("target_wait_ms", message, None);
+        }
         if section.is_set("queue_timeout_ms") && self.queue_timeout > request_timeout {
             let (queue, total) = (self.queue_timeout.as_millis(), request_timeout.as_secs_f64());
             let message = format!("{queue} must be at most {key} ({total} s), which ends every wait");

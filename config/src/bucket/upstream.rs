@@ -372,6 +372,7 @@ impl CommonKeys {
             connection_pool,
             concurrency: ConcurrencyConfig {
                 queue_timeout: concurrency.queue_timeout.min(request_timeout),
+                shedding: concurrency.shedding.resolved(concurrency.queue_timeout.min(request_timeout)),
                 ..concurrency
             },
         }

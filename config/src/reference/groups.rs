@@ -178,6 +178,7 @@ pub(crate) const GROUPS: [Group; 24] = [
         &[
             "monitor",
             "actions",
+            "shedding",
             "server.send_buffer",
             "server.send_buffer_per_connection",
             "server.buffer_budget",

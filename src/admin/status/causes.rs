@@ -11,6 +11,7 @@ use tidegate_config::ActionMode;
 use crate::admin::status::input::{
     ActorInput, CertificateInput, DrainState, LevelInput, StatusInput, TokenKeysInput,
 };
+use crate::admin::status::shedding_cause;
 use crate::degradation::codes::{CauseCode, ScopeKind};
 use crate::degradation::counts::EffectCounts;
 use crate::degradation::episodes::CounterReading;
@@ -45,6 +46,7 @@ pub(super) fn sample(input: &StatusInput<'_>, counts: EffectCounts) -> Sample {
         .threshold(Quantity::count(input.in_flight_max as u64, "requests"));
     sample.counters.push(refusals(&sample, in_flight));
     sample.counters.push(shadow_client_limit(input));
+    sample.counters.push(shedding_cause::counter(Scope::process(), &input.shedding));
     for actor in &input.actors {
         sample.findings.extend(actor_cause(actor, input.limiter_refuses, now));
         sample.counters.push(restarts(actor));
@@ -53,6 +55,7 @@ pub(super) fn sample(input: &StatusInput<'_>, counts: EffectCounts) -> Sample {
     for bucket in &input.buckets {
         sample.findings.extend(bucket.causes(input));
         sample.counters.push(refusals(&sample, bucket.queue_overflow()));
+        sample.counters.push(shedding_cause::counter(Scope::bucket(bucket.name), &bucket.shedding));
         sample.counters.extend(bucket.shadow_limits());
         sample.occurrences.extend(bucket.occurrences());
         bucket.add_touched(&mut sample.counts);

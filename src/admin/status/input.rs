@@ -2,7 +2,9 @@
 
 use std::time::{Instant, SystemTime};
 
-use tidegate_actors::{ActionView, ActorStatus, BreakerView, Level, LimitScope, PoolView, Reading};
+use tidegate_actors::{
+    ActionView, ActorStatus, BreakerView, Level, LimitScope, PoolView, Reading, SheddingView,
+};
 use tidegate_config::{BreakerMode, OnFailure};
 
 use crate::server::tls::ServerTls;
@@ -33,6 +35,8 @@ pub(super) struct StatusInput<'a> {
     pub(super) client_limit: (usize, u64),
     pub(super) in_flight: usize,
     pub(super) in_flight_max: usize,
+    /// The cursor of the process.
+    pub(super) shedding: SheddingView,
     pub(super) actors: Vec<ActorInput<'a>>,
     /// `rate_limit.on_failure` is `refuse`.
     pub(super) limiter_refuses: bool,
@@ -96,6 +100,8 @@ pub(super) struct BucketInput<'a> {
     pub(super) mode: BreakerMode,
     pub(super) circuits: Vec<BreakerView>,
     pub(super) pool: PoolView,
+    /// The cursor of its queue.
+    pub(super) shedding: SheddingView,
     /// The authority of each endpoint, in the pool's order.
     pub(super) authorities: Vec<&'a str>,
     pub(super) late: Option<LateCallsSnapshot>,
@@ -129,6 +135,7 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
         client_limit: (shared.config.concurrency.max_per_client, monitor.shadowed_clients()),
         in_flight: monitor.in_flight(),
         in_flight_max: monitor.view().in_flight_max.map_or(slots, |max| max.min(slots)),
+        shedding: shared.actors.shedding.process.view(now),
         actors: shared.actors.actor_stats().map(|stats| actor(stats, now)).collect(),
         limiter_refuses: shared.config.rate_limit.on_failure == OnFailure::Refuse,
         shortages: Shortage::present().collect(),
@@ -188,6 +195,7 @@ fn bucket<'a>(shared: &Shared, bucket: &'a Bucket, now: Instant, wall: SystemTim
         mode: bucket.breaker.mode(),
         circuits: bucket.breaker.views(now).collect(),
         pool: bucket.pool.view(now),
+        shedding: bucket.pool.shedder().view(now),
         authorities: upstream.endpoints.iter().map(|endpoint| endpoint.authority.as_str()).collect(),
         late: bucket.late_calls.snapshot(),
         late_total: bucket.late_calls.total(),

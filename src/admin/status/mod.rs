@@ -13,6 +13,8 @@ pub(crate) mod possible;
 pub(crate) mod refresh;
 #[cfg(test)]
 mod samples;
+mod shedding;
+mod shedding_cause;
 pub(crate) mod stream;
 mod summary;
 
@@ -80,6 +82,8 @@ fn parts(
     let actors = &shared.actors;
     let mut document = Map::new();
     document.extend(monitor(shared, now));
+    document.insert("waits".to_owned(), shedding::waits(shared, now));
+    document.insert("shedding".to_owned(), shedding::shedding(shared, now));
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
     let clients = shared.client_connections.count();
     document.insert("clients".to_owned(), json!({ "open": clients.open, "idle": clients.idle }));

@@ -35,7 +35,7 @@ fn is_of_any_actor(code: CauseCode) -> bool {
 
 /// Whether the gauge has the scope of the process.
 fn is_of_process(code: CauseCode) -> bool {
-    is_of_any_actor(code) || !is_of_bucket(code)
+    is_of_any_actor(code) || code == CauseCode::Shedding || !is_of_bucket(code)
 }
 
 /// Whether the gauge has the scope of a bucket.
@@ -63,6 +63,7 @@ fn is_possible(code: CauseCode, config: &Config) -> bool {
             limit.max_per_client > 0 && limit.max_per_client_mode == ActionMode::Shadow
         }
         CauseCode::ActionShadow => has_shadow_action(config),
+        CauseCode::Shedding => config.shedding.mode != ActionMode::Off,
         _ => true,
     }
 }
@@ -83,6 +84,10 @@ fn is_possible_in(code: CauseCode, bucket: &BucketConfig, config: &Config) -> bo
         }
         CauseCode::CredentialsMissing => upstream.container_credentials.is_some(),
         CauseCode::CredentialRenewal => is_renewing(bucket),
+        CauseCode::Shedding => {
+            let concurrency = &upstream.concurrency;
+            concurrency.max_queued > 0 && concurrency.shedding.mode != ActionMode::Off
+        }
         CauseCode::LimitShadow => has_shadow_limit(bucket, config),
         _ => true,
     }

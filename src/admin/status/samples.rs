@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use tidegate_actors::{
-    ActorStatus, BreakerView, CircuitState, CredentialState, CredentialView, EndpointState, EndpointView,
-    Level, LimitScope, PoolView, clock,
+    ActorStatus, BreakerView, CircuitState, ClassCountsView, ClassCutView, CredentialState, CredentialView,
+    CursorCause, EndpointState, EndpointView, Level, LimitScope, PoolView, SheddingView, clock,
 };
-use tidegate_config::BreakerMode;
+use tidegate_config::{ActionMode, BreakerMode, Priority};
 
 use crate::admin::status::causes::sample;
 use crate::admin::status::input::{ActorInput, BucketInput, LevelInput, StatusInput};
@@ -61,6 +61,21 @@ pub(super) fn credential(state: CredentialState) -> CredentialView {
     }
 }
 
+/// A cursor that cuts no request.
+pub(super) fn shedding() -> SheddingView {
+    let classes = [Priority::Low, Priority::Normal, Priority::High];
+    SheddingView {
+        mode: ActionMode::Enforce,
+        cursor: 0.0,
+        cause: CursorCause::Wait(Duration::ZERO),
+        wait: None,
+        target: Duration::from_millis(20),
+        pressure_threshold: 92.5,
+        cuts: classes.map(|class| ClassCutView { class, fraction: 0.0 }),
+        counts: classes.map(|class| ClassCountsView { class, refused: 0, shadowed: 0 }),
+    }
+}
+
 /// A gateway without faults.
 pub(super) fn healthy(now: Instant) -> StatusInput<'static> {
     let actor =
@@ -83,6 +98,7 @@ pub(super) fn healthy(now: Instant) -> StatusInput<'static> {
         client_limit: (0, 0),
         in_flight: 0,
         in_flight_max: 10,
+        shedding: shedding(),
         actors: vec![actor("limiter"), actor("monitor"), actor("pool:photos")],
         limiter_refuses: true,
         shortages: Vec::new(),
@@ -96,6 +112,7 @@ pub(super) fn healthy(now: Instant) -> StatusInput<'static> {
                 vec![endpoint(EndpointState::InRotation), endpoint(EndpointState::InRotation)],
                 Vec::new(),
             ),
+            shedding: shedding(),
             authorities: vec!["a:80", "b:80"],
             late: None,
             late_total: 0,

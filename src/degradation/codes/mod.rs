@@ -110,6 +110,7 @@ codes!(
     SensorUnknown,
     CircuitHalfOpen,
     QueueOverflow,
+    Shedding,
     UpstreamUnresponsive,
     EndpointOut,
     UpstreamTls,

@@ -261,6 +261,15 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         ends_when: "the queue has refused no request for 3 s",
     },
     CodeEntry {
+        name: "shedding",
+        severity: Degraded,
+        scope: Bucket,
+        meaning: "requests wait too long in the queue of the bucket, or inside the gateway, and a cursor cuts the lowest class first",
+        effect: "requests at the bottom of the order are answered 503",
+        refusals: &["shed", "shed_bucket"],
+        ends_when: "the cursor has refused no request for 3 s",
+    },
+    CodeEntry {
         name: "upstream_unresponsive",
         severity: Degraded,
         scope: Bucket,

@@ -31,6 +31,7 @@ use crate::http::head_rejection::{HeadError, HeadRejection};
 use crate::http::injection::InjectionFinding;
 use crate::http::rate_limit_headers;
 use crate::http::request_validation::RequestRejection;
+use crate::http::shedding_rejection::{CursorScope, SheddingRejection};
 use crate::router::RouteRejection;
 use crate::upstream::UpstreamRejection;
 
@@ -63,6 +64,7 @@ causes!(
     Route(RouteRejection),
     Cors(CorsRejection),
     Monitor(MonitorRejection),
+    Shedding(SheddingRejection),
     Limiter(LimiterRejection),
     Auth(AuthRejection),
     Form(FormRejection),
@@ -100,6 +102,7 @@ impl GatewayError {
             ),
             Self::Cors(rejection) => cors(rejection),
             Self::Monitor(rejection) => monitor(rejection),
+            Self::Shedding(rejection) => shedding(rejection),
             Self::Limiter(rejection) => limiter(rejection),
             Self::Auth(rejection) => auth::error_reply(rejection),
             Self::Form(rejection) => form::error_reply(rejection),
@@ -256,6 +259,16 @@ fn monitor(rejection: &MonitorRejection) -> ErrorReply {
                 .with_close()
         }
     }
+}
+
+fn shedding(rejection: &SheddingRejection) -> ErrorReply {
+    let message = match rejection.scope {
+        CursorScope::Process => "the gateway is overloaded and refuses requests of lower weight",
+        CursorScope::Bucket => "this bucket is overloaded and refuses requests of lower weight",
+    };
+    slow_down(rejection.reason(), message)
+        .with_retry_after(rejection.shed.retry_after)
+        .with_log_detail(rejection.detail())
 }
 
 fn limiter(rejection: &LimiterRejection) -> ErrorReply {

@@ -5,6 +5,7 @@
 //! a signature or an API key that names a known key is valid. Not predicted: the bytes of the body, the client's requests in flight,
 //! the fields of a form, and the share of preflights in the gate.
 
+mod shedding;
 mod step;
 
 use std::net::IpAddr;
@@ -13,7 +14,8 @@ use std::rc::Rc;
 use actix_web::http::header::{HeaderMap, HeaderValue};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_actors::{
-    BucketId, CircuitCheck, IpKey, LimiterRejection, OperationClass, PeekedLimit, PeekedPermit, clock,
+    BucketId, CircuitCheck, ClientId, IpKey, LimiterRejection, OperationClass, PeekedLimit, PeekedPermit,
+    clock,
 };
 use tidegate_config::{Priority, key_name};
 
@@ -22,6 +24,7 @@ use crate::client_address::{AddressSource, ClientAddress};
 use crate::http::authorization::authorize;
 use crate::http::error::GatewayError;
 use crate::http::route::{self, BucketRequest, RequestKind, Route};
+use crate::http::shedding_rejection::CursorScope;
 use crate::http::{cors_preflight, injection, priority, request_validation};
 use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
@@ -81,6 +84,7 @@ async fn steps(
             explanation.pass("route", "the request will be refused after the limits".to_owned())
         }
     }
+    shedding::of_process(worker, &route, (head, class), record, explanation)?;
     match worker.shared.actors.monitor.peek_slot() {
         Ok((in_flight, limit)) => explanation.pass(
             "level",
@@ -109,7 +113,7 @@ async fn steps(
     let caller = explain_client(worker, &request, class, client, explanation).await?;
     explain_shedding(worker, &request, (class, caller), explanation)?;
     explain_body(worker, &request, caller, explanation)?;
-    explain_upstream(worker, &request, (class, caller), deadline, explanation).await
+    explain_upstream(worker, &request, (class, caller), (deadline, record), explanation).await
 }
 
 /// The tokens of each limit. A refusal is that of the limit with the longest wait, as in the limiter.
@@ -301,7 +305,7 @@ async fn explain_upstream(
     worker: &Rc<Worker>,
     request: &BucketRequest<'_>,
     (class, presented): (OperationClass, PresentedCaller),
-    deadline: Deadline,
+    (deadline, record): (Deadline, &Record),
     explanation: &mut Explanation,
 ) -> Result<(), Stopped> {
     let (bucket, now) = (request.bucket, clock::now());
@@ -328,6 +332,9 @@ async fn explain_upstream(
     }
     let caller = presented.caller().map(|caller| caller.identity);
     let priority = priority::of(caller.as_ref(), class, bucket, &worker.shared.keyring);
+    let address = record.request.client.map(|client| ClientId::Address(IpKey::from(client.address)));
+    let client = (presented.key().map(ClientId::Key).or(address), priority);
+    shedding::explain(worker, bucket.pool.shedder(), client, CursorScope::Bucket, explanation)?;
     let permit = bucket.pool.peek(priority, deadline.total).await;
     let view = bucket.pool.view(now);
     let gate = format!(

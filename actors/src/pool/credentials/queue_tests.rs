@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use tidegate_config::{Priority, RetryBudgetConfig, UpstreamConfig};
 
 use super::*;
+use crate::pool::bounds::PoolBounds;
 use crate::pool::decision::{AcquireDecision, AcquireRefusal};
-use crate::pool::handle::PoolBounds;
 use crate::pool::load_balancer::LoadBalancer;
 use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
 use crate::pool::load_balancer::settings::LoadBalancerSettings;

@@ -127,6 +127,13 @@ impl<W: Waiter> WaitQueue<W> {
         }
     }
 
+    /// Arrival of the oldest waiter that is not cancelled. Overload reverses the order in which a class is served, so all
+    /// are looked at.
+    pub(crate) fn oldest_live(&self) -> Option<Instant> {
+        let waiting = self.classes.iter().flat_map(|class| &class.waiting);
+        waiting.filter(|entry| entry.is_live()).map(|entry| entry.since).min()
+    }
+
     /// Updates the overload detection with the oldest waiter's age.
     pub(crate) fn update_overload(&mut self, now: Instant) {
         let Some(codel) = &mut self.codel else { return };

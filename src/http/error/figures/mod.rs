@@ -47,6 +47,7 @@ impl GatewayError {
             Self::Route(RouteRejection::NoSuchBucket(_) | RouteRejection::NoBucket) => REQUEST,
             Self::Cors(rejection) => cors(rejection),
             Self::Monitor(rejection) => monitor(rejection, context),
+            Self::Shedding(rejection) => rejection.figures(),
             Self::Limiter(rejection) => limiter(rejection, context),
             Self::Auth(rejection) => auth(rejection),
             Self::Form(rejection) => form(rejection),

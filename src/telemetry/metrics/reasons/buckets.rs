@@ -76,13 +76,19 @@ impl Scope<'_> {
                 || api_keys.any(is_low))
     }
 
+    /// Whether the cursor of its queue refuses requests.
+    fn sheds(self) -> bool {
+        let concurrency = &self.bucket.upstream.concurrency;
+        concurrency.max_queued > 0 && concurrency.shedding.mode == ActionMode::Enforce
+    }
+
     fn limits_keys(self) -> bool {
         (self.accepts(AuthMethod::Sigv4) || self.accepts(AuthMethod::ApiKey)) && limits_keys(self.config)
     }
 }
 
 /// The reasons of requests with a known bucket. A reason in several groups needs one of their conditions.
-pub(super) const REASONS: [Group; 42] = [
+pub(super) const REASONS: [Group; 44] = [
     group(
         |_| true,
         &[
@@ -129,6 +135,8 @@ pub(super) const REASONS: [Group; 42] = [
         |scope| scope.is_open() && scope.bucket.upstream.concurrency.max_queued > 0,
         &["queue_displaced", "queue_timeout", "queue_too_long"],
     ),
+    group(|scope| scope.config.shedding.mode == ActionMode::Enforce, &["shed"]),
+    group(|scope| scope.is_open() && scope.sheds(), &["shed_bucket"]),
     group(
         |scope| scope.is_open() && scope.bucket.upstream.concurrency.overload == Overload::Codel,
         &["queue_overload"],

@@ -8,7 +8,7 @@ mod buckets;
 
 use std::collections::BTreeSet;
 
-use tidegate_config::{AuthMethod, BucketConfig, Config, LimitMode, RateLimit};
+use tidegate_config::{ActionMode, AuthMethod, BucketConfig, Config, LimitMode, RateLimit};
 
 /// Reasons with one condition on the configuration.
 struct Group {
@@ -21,7 +21,7 @@ const fn group(applies: fn(&Config) -> bool, reasons: &'static [&'static str]) -
 }
 
 /// The reasons of connections and requests without a bucket, and of requests for the list of buckets.
-const UNROUTED: [Group; 14] = [
+const UNROUTED: [Group; 15] = [
     group(
         |_| true,
         &[
@@ -53,6 +53,7 @@ const UNROUTED: [Group; 14] = [
             "write_stall",
         ],
     ),
+    group(|config| config.shedding.mode == ActionMode::Enforce, &["shed"]),
     group(|config| config.server.proxy_protocol, &["proxy_header", "proxy_header_timeout"]),
     group(
         |config| config.server.tls.files().is_some() || config.admin.tls.files().is_some(),

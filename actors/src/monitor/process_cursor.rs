@@ -1,0 +1,150 @@
+//! The cursor of the process (X11): moved with each sample of the monitor, by the waits inside the gateway and by the
+//! pressure on resources.
+//!
+//! Pressure counts from the middle between `critical` and `exhausted` on: shedding is the last step before all requests
+//! are refused. It counts only for sensors that refusing requests can relieve.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidegate_config::MonitorConfig;
+
+use crate::monitor::level::Level;
+use crate::monitor::reading::Readings;
+use crate::monitor::sensor::Sensor;
+use crate::shedding::{CursorOwner, PressureReading, ProcessWaits, SheddingHandle, WaitTotals, WaitWindow};
+
+/// The percentage of a limit above which pressure moves the cursor.
+pub(crate) fn pressure_threshold(config: &MonitorConfig) -> f64 {
+    f64::midpoint(f64::from(config.critical), f64::from(config.exhausted))
+}
+
+/// The owner of the process's cursor.
+#[derive(Debug)]
+pub(crate) struct ProcessCursor {
+    owner: CursorOwner,
+    waits: Arc<ProcessWaits>,
+    mailboxes: WaitWindow,
+    exhausted: f64,
+    critical: f64,
+}
+
+impl ProcessCursor {
+    pub(crate) fn new(shedding: &SheddingHandle, config: &MonitorConfig, now: Instant) -> Self {
+        Self {
+            owner: CursorOwner::new(Arc::clone(&shedding.process), now),
+            waits: Arc::clone(&shedding.waits),
+            mailboxes: WaitWindow::new(now),
+            exhausted: f64::from(config.exhausted),
+            critical: f64::from(config.critical),
+        }
+    }
+
+    /// Goes on from the published cursor after a crash.
+    pub(crate) fn rebuild(&mut self) {
+        self.owner.rebuild();
+    }
+
+    /// Takes a sample. `mailboxes` are the waits of all asks since the start.
+    pub(crate) fn update(&mut self, readings: &Readings, mailboxes: WaitTotals, now: Instant) {
+        if self.mailboxes.sample(mailboxes, now) {
+            self.waits.mailboxes.publish(self.mailboxes.mean().unwrap_or_default(), now);
+        }
+        let pressure = self.pressure(readings);
+        let wait = self.waits.worst(now);
+        self.owner.publish_wait(wait, now);
+        self.owner.update(wait, pressure, now);
+    }
+
+    /// The highest pressure that refusing requests can relieve.
+    fn pressure(&self, readings: &Readings) -> Option<PressureReading> {
+        // Memory that no request in flight holds stays in use if requests are refused (X8).
+        let is_relieved = readings.memory_left_by_refusing().is_none_or(|left| left < self.critical);
+        let counts = |sensor: Sensor| {
+            sensor.level_max() == Level::Exhausted && (sensor != Sensor::Memory || is_relieved)
+        };
+        let relieved = Sensor::ALL.into_iter().zip(readings.in_order()).filter(|(sensor, _)| counts(*sensor));
+        let percent = relieved.filter_map(|(_, reading)| reading.percent()).max_by(f64::total_cmp);
+        percent.map(|percent| PressureReading { percent, exhausted: self.exhausted })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prometheus::Registry;
+    use tidegate_config::Config;
+
+    use super::*;
+    use crate::clock;
+    use crate::monitor::measurement::{LimitSource, Measurement};
+    use crate::monitor::reading::Reading;
+    use crate::shedding::CursorCause;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn cursor(now: Instant) -> (SheddingHandle, ProcessCursor) {
+        let config = Config::default();
+        let threshold = pressure_threshold(&config.monitor);
+        let shedding =
+            SheddingHandle::new(&config, threshold, std::iter::empty(), &Registry::new(), now).unwrap();
+        let cursor = ProcessCursor::new(&shedding, &config.monitor, now);
+        (shedding, cursor)
+    }
+
+    fn descriptors(used: u64) -> Readings {
+        let descriptors = Measurement::known(used, 1000, LimitSource::OpenFiles);
+        Readings { descriptors, ..Readings::NONE }
+    }
+
+    /// X1, X11: a slow event loop and slow mailboxes raise the cursor, and unknown waits lower it
+    #[test]
+    fn waits_raise_the_cursor() {
+        let mut now = clock::now();
+        let (shedding, mut cursor) = cursor(now);
+        let shedder = &shedding.process;
+        let mut meter = shedding.waits.lag_meter(0, now);
+        for _ in 0..5 {
+            now += ms(250);
+            meter.record(now - ms(60), now, None);
+            cursor.update(&Readings::NONE, WaitTotals::default(), now);
+        }
+        let by_lag = shedder.view(now).cursor;
+        assert!(by_lag > 0.5, "{by_lag}");
+        let mut totals = WaitTotals::default();
+        for _ in 0..2 {
+            now += ms(1_500);
+            totals = WaitTotals { sum: totals.sum + ms(1_000), count: totals.count + 10 };
+            cursor.update(&Readings::NONE, totals, now);
+        }
+        let view = shedder.view(now);
+        assert!(view.cursor > by_lag && view.cause == CursorCause::Wait(ms(100)), "{view:?}");
+        for _ in 0..40 {
+            now += ms(250);
+            cursor.update(&Readings::NONE, totals, now);
+        }
+        assert!(!shedder.is_active());
+    }
+
+    /// X2: pressure counts above the middle of critical and exhausted, and only of what refusing requests relieves
+    #[test]
+    fn pressure_raises_the_cursor_before_all_is_refused() {
+        let run = |readings: Readings| {
+            let mut now = clock::now();
+            let (shedding, mut cursor) = cursor(now);
+            for _ in 0..10 {
+                now += ms(250);
+                cursor.update(&readings, WaitTotals::default(), now);
+            }
+            shedding.process.view(now)
+        };
+        let view = run(descriptors(945));
+        assert!(view.cursor > 0.5 && view.cause == CursorCause::Pressure(94.5), "{view:?}");
+        assert!(run(descriptors(924)).cursor < 1e-9);
+        let slots = Readings { in_flight: Reading::Known { used: 99, limit: 100 }, ..Readings::NONE };
+        assert!(run(slots).cursor < 1e-9, "slots have a hard cap of their own");
+    }
+}

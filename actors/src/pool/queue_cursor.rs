@@ -1,0 +1,173 @@
+//! The cursor of a bucket's queue (X11): moved every 100 ms while requests wait or the cursor is above 0.
+//!
+//! The measured wait is the mean of the requests that left the queue in the last window, permitted or refused, or the
+//! age of the oldest request in the queue if that is greater: behind a hanging upstream no request leaves the queue. It
+//! is late by itself: a request that leaves has entered a queue of the past. A controller of it would oscillate, so the
+//! cursor follows the expected wait of a new request once the pace of the queue is known.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::shedding::{CursorOwner, Shedder, WaitWindow};
+
+/// Time between two updates.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// The queue at an update.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct QueueReading {
+    /// Arrival of the oldest request.
+    pub(crate) oldest: Option<Instant>,
+    /// Expected wait of a new request; none while the pace is unknown.
+    pub(crate) expected: Option<Duration>,
+}
+
+/// The owner of a bucket's cursor.
+#[derive(Debug)]
+pub(crate) struct QueueCursor {
+    owner: CursorOwner,
+    window: WaitWindow,
+    /// Time of the next update; none while nothing waits and the cursor is 0.
+    due: Option<Instant>,
+}
+
+impl QueueCursor {
+    pub(crate) fn new(shedder: Arc<Shedder>, now: Instant) -> Self {
+        Self { owner: CursorOwner::new(shedder, now), window: WaitWindow::new(now), due: None }
+    }
+
+    /// Whether no update is due.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.due.is_none()
+    }
+
+    /// Goes on from the published cursor after a crash.
+    pub(crate) fn rebuild(&mut self) {
+        self.owner.rebuild();
+        if self.owner.shedder().is_active() {
+            // In the past: the next message updates the cursor.
+            self.due.get_or_insert_with(|| self.window.began());
+        }
+    }
+
+    /// Updates the cursor if it is due; `read` reads the queue, which takes a moment. Returns the time of
+    /// the next update.
+    pub(crate) fn update(&mut self, read: impl FnOnce() -> QueueReading, now: Instant) -> Option<Instant> {
+        let Some(due) = self.due else {
+            // The first request waits. Earlier waits are not of this window.
+            self.window.restart(self.owner.shedder().queue_waits().totals(), now);
+            self.owner.begin(now);
+            return self.schedule(now);
+        };
+        if now < due {
+            return Some(due);
+        }
+        self.window.sample(self.owner.shedder().queue_waits().totals(), now);
+        let QueueReading { oldest, expected } = read();
+        let age = oldest.map(|since| now.saturating_duration_since(since));
+        let measured = self.window.mean().max(age);
+        self.owner.publish_wait(measured, now);
+        let cursor = self.owner.update(expected.or(measured), None, now);
+        if cursor <= 0.0 && oldest.is_none() {
+            self.due = None;
+            self.owner.shedder().set_tracking(false);
+            return None;
+        }
+        self.schedule(now)
+    }
+
+    fn schedule(&mut self, now: Instant) -> Option<Instant> {
+        self.due = Some(now + PERIOD);
+        self.due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::{ActionMode, Priority};
+
+    use super::*;
+    use crate::clock;
+    use crate::shedding::CursorCause;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn waiting_since(oldest: Instant) -> QueueReading {
+        QueueReading { oldest: Some(oldest), expected: None }
+    }
+
+    fn cursor(now: Instant) -> (Arc<Shedder>, QueueCursor) {
+        let shedder = Arc::new(Shedder::new((ActionMode::Enforce, ms(50)), 100.0, false, now));
+        (Arc::clone(&shedder), QueueCursor::new(shedder, now))
+    }
+
+    /// X1, X11: a queue that does not move raises the cursor by the age of its oldest request; an empty one ends it
+    #[test]
+    fn a_hanging_queue_raises_the_cursor() {
+        let t0 = clock::now();
+        let (shedder, mut cursor) = cursor(t0);
+        assert!(cursor.is_idle() && !shedder.is_tracking());
+        assert_eq!(cursor.update(|| waiting_since(t0), t0), Some(t0 + ms(100)));
+        assert!(shedder.is_tracking());
+        assert_eq!(cursor.update(|| waiting_since(t0), t0 + ms(99)), Some(t0 + ms(100)), "not due");
+        for step in 1..=20 {
+            cursor.update(|| waiting_since(t0), t0 + ms(100 * step));
+        }
+        let view = shedder.view(t0 + ms(2_000));
+        assert!(view.cursor > 1.0, "{view:?}");
+        assert_eq!(view.wait.map(|wait| wait.wait), Some(ms(2_000)));
+        let mut now = t0 + ms(2_000);
+        while let Some(due) = cursor.update(QueueReading::default, now) {
+            now = due;
+        }
+        assert!(now < t0 + ms(7_000) && !shedder.is_active() && !shedder.is_tracking() && cursor.is_idle());
+    }
+
+    /// X1: the waits of requests that left the queue count, those of an earlier time do not
+    #[test]
+    fn requests_that_left_count() {
+        let t0 = clock::now();
+        let (shedder, mut cursor) = cursor(t0);
+        shedder.record_queue_wait(ms(10_000));
+        cursor.update(|| waiting_since(t0), t0);
+        shedder.record_queue_wait(ms(60));
+        shedder.record_queue_wait(ms(80));
+        cursor.update(QueueReading::default, t0 + ms(100));
+        assert_eq!(shedder.view(t0 + ms(100)).wait.map(|wait| wait.wait), Some(ms(70)));
+        assert!(shedder.is_active());
+    }
+
+    /// X11: once the pace is known the cursor follows the expected wait, and the measured one is published
+    #[test]
+    fn the_expected_wait_moves_the_cursor() {
+        let t0 = clock::now();
+        let (shedder, mut cursor) = cursor(t0);
+        let read = || QueueReading { oldest: Some(t0), expected: Some(ms(10)) };
+        for step in 0..=20 {
+            cursor.update(read, t0 + ms(100 * step));
+        }
+        let view = shedder.view(t0 + ms(2_000));
+        assert!(view.cursor < 1e-9 && view.cause == CursorCause::Wait(ms(10)), "{view:?}");
+        assert_eq!(view.wait.map(|wait| wait.wait), Some(ms(2_000)));
+    }
+
+    /// S5: after a crash the cursor goes on from the published one
+    #[test]
+    fn a_crash_keeps_the_cursor() {
+        let t0 = clock::now();
+        let (shedder, mut cursor) = cursor(t0);
+        for step in 0..=20 {
+            cursor.update(|| waiting_since(t0), t0 + ms(100 * step));
+        }
+        let before = shedder.view(t0).cursor;
+        let mut restarted = QueueCursor::new(Arc::clone(&shedder), t0);
+        restarted.rebuild();
+        assert!(!restarted.is_idle());
+        restarted.update(QueueReading::default, t0 + ms(2_100));
+        let after = shedder.view(t0).cursor;
+        assert!(after < before && after > before - 0.3, "{before} {after}");
+        assert!(shedder.peek(None, Priority::Low, t0).0 < 1.0);
+    }
+}

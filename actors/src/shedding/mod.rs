@@ -1,0 +1,33 @@
+//! Shedding by one cursor for the process and one for each bucket (X11).
+//!
+//! `waits.rs` measures waits, `cursor.rs` turns them into the cursor, `order.rs` has the order of cuts, `clients.rs`
+//! the cost of each client. `owner.rs` moves a cursor: the monitor owns that of the process, each pool that of its
+//! bucket. [`Shedder`] is what requests read. While the cursor is 0, a request reads one atomic and nothing else.
+//!
+//! *Restart*: the published cursor outlives its owner, which goes on from it. While an owner is held down, the cursor
+//! stays as it was published.
+
+mod clients;
+mod cursor;
+mod event_loop_lag;
+mod handle;
+mod metrics;
+mod order;
+mod owner;
+mod process_waits;
+mod published;
+mod shedder;
+mod view;
+mod waits;
+
+pub use clients::ClientCost;
+pub use event_loop_lag::{LagMeter, ThreadCpuTime};
+pub use handle::SheddingHandle;
+pub use order::CutRule;
+pub(crate) use owner::{CursorOwner, PressureReading};
+pub use process_waits::{ProcessWaits, WorkerLagView};
+pub use published::CursorCause;
+pub use shedder::{Shed, Shedder, SheddingDecision};
+pub use view::{ClassCountsView, ClassCutView, SheddingView};
+pub use waits::WaitReading;
+pub(crate) use waits::{WaitTotals, WaitWindow};

@@ -1,0 +1,86 @@
+//! Moves one cursor: the part that the owning actor has.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_config::ActionMode;
+
+use crate::shedding::cursor::{Cursor, CursorInput};
+use crate::shedding::published::{CursorCause, CursorReading};
+use crate::shedding::shedder::Shedder;
+
+/// The pressure on the scarcest resource that refusing requests can free.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct PressureReading {
+    /// In percent of its limit.
+    pub(crate) percent: f64,
+    /// The percentage at which all requests are refused.
+    pub(crate) exhausted: f64,
+}
+
+/// A cursor and its owner's state.
+#[derive(Debug)]
+pub(crate) struct CursorOwner {
+    cursor: Cursor,
+    updated: Instant,
+    shedder: Arc<Shedder>,
+}
+
+impl CursorOwner {
+    pub(crate) fn new(shedder: Arc<Shedder>, now: Instant) -> Self {
+        Self { cursor: Cursor::new(shedder.target, 0.0), updated: now, shedder }
+    }
+
+    pub(crate) fn shedder(&self) -> &Arc<Shedder> {
+        &self.shedder
+    }
+
+    /// Goes on from the published cursor after a crash.
+    pub(crate) fn rebuild(&mut self) {
+        self.cursor = Cursor::new(self.shedder.target, self.shedder.published.reading().cursor);
+    }
+
+    /// Starts the next period: nothing was measured before.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.updated = now;
+        self.shedder.set_tracking(self.shedder.mode != ActionMode::Off);
+    }
+
+    /// Publishes the measured wait.
+    pub(crate) fn publish_wait(&self, wait: Option<Duration>, now: Instant) {
+        if let Some(wait) = wait {
+            self.shedder.wait.publish(wait, now);
+        }
+    }
+
+    /// Takes a sample: the wait, none if nothing waits or nothing is known, and the pressure.
+    pub(crate) fn update(
+        &mut self,
+        wait: Option<Duration>,
+        pressure: Option<PressureReading>,
+        now: Instant,
+    ) -> f64 {
+        let period = now.saturating_duration_since(self.updated);
+        self.updated = now;
+        let shedder = &self.shedder;
+        if let Some(clients) = shedder.known_clients() {
+            clients.decay(period);
+        }
+        if shedder.mode == ActionMode::Off {
+            return 0.0;
+        }
+        let threshold = shedder.pressure_threshold;
+        let error = |reading: PressureReading| {
+            (reading.percent - threshold) / (reading.exhausted - threshold).max(f64::MIN_POSITIVE)
+        };
+        let input = CursorInput { wait, pressure: pressure.map(error) };
+        let is_by_pressure = self.cursor.is_by_pressure(input);
+        let cursor = self.cursor.update(input, period);
+        let cause = match pressure {
+            Some(PressureReading { percent, .. }) if is_by_pressure => CursorCause::Pressure(percent),
+            _ => CursorCause::Wait(wait.unwrap_or_default()),
+        };
+        shedder.published.publish(CursorReading { cursor, cause }, shedder.cuts(cursor));
+        cursor
+    }
+}

@@ -1,0 +1,221 @@
+//! What a request reads of one cursor, in any thread: whether it is refused, and what it costs its client.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tidegate_config::{ActionMode, ConcurrencyConfig, Priority, QueueSheddingConfig, SheddingConfig};
+
+use crate::shedding::clients::ClientTable;
+use crate::shedding::cursor::CLASSES;
+use crate::shedding::order::{self, ClassCut, ClientLoad, CutRule};
+use crate::shedding::published::{CursorCause, CursorReading, PublishedCursor};
+use crate::shedding::waits::{PublishedWait, SharedTotals};
+use crate::types::ClientId;
+
+/// Time after which other clients are cut by the hash.
+const COHORT_PERIOD: Duration = Duration::from_secs(30);
+/// When to retry, if some requests of the client are admitted; the cut may be over then.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest time to retry of a client that is cut until the period ends.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// The step of the draws: multiples of the golden ratio are spread evenly.
+const DRAW_STEP: u32 = 0x9E37_79B9;
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shed {
+    /// The cursor that decided.
+    pub cursor: f64,
+    /// What moved it last.
+    pub cause: CursorCause,
+    /// The acceptable wait.
+    pub target: Duration,
+    /// The pressure above which the cursor moves, in percent.
+    pub pressure_threshold: f64,
+    /// The class of the request.
+    pub class: Priority,
+    /// The client as the request presented or proved it.
+    pub client: Option<ClientId>,
+    /// The rule that cut it.
+    pub rule: CutRule,
+    /// When to retry.
+    pub retry_after: Duration,
+}
+
+/// The decision about a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SheddingDecision {
+    /// Admitted.
+    Admit {
+        /// The requests of its client that this one stands for: one in so many is admitted.
+        weight: f64,
+    },
+    /// Refused.
+    Refuse(Shed),
+    /// It would be refused, and the mode is `shadow`.
+    Shadow(Shed),
+}
+
+/// One cursor, its order and its clients.
+#[derive(Debug)]
+pub struct Shedder {
+    pub(super) mode: ActionMode,
+    pub(super) target: Duration,
+    pub(super) pressure_threshold: f64,
+    created: Instant,
+    pub(super) published: PublishedCursor,
+    /// Created with the first charge.
+    clients: OnceLock<ClientTable>,
+    is_tracking: AtomicBool,
+    draws: AtomicU32,
+    refused: [AtomicU64; CLASSES],
+    shadowed: [AtomicU64; CLASSES],
+    pub(super) wait: PublishedWait,
+    queue_waits: SharedTotals,
+}
+
+impl Shedder {
+    /// The cursor of the process. `pressure_threshold` is the percentage of a limit above which pressure moves it.
+    pub(crate) fn of_process(config: SheddingConfig, pressure_threshold: f64, now: Instant) -> Self {
+        Self::new((config.mode, config.target_wait), pressure_threshold, true, now)
+    }
+
+    /// The cursor of a bucket's queue. Without a queue no request waits, and the cursor is off.
+    pub(crate) fn of_queue(concurrency: &ConcurrencyConfig, now: Instant) -> Self {
+        let QueueSheddingConfig { mode, target_wait } = concurrency.shedding;
+        let mode = if concurrency.max_queued == 0 { ActionMode::Off } else { mode };
+        let target = target_wait.unwrap_or(concurrency.queue_timeout);
+        Self::new((mode, target), f64::INFINITY, false, now)
+    }
+
+    /// A cursor that tracks its clients always if `is_tracking` is set, else from the first wait on.
+    pub(crate) fn new(
+        (mode, target): (ActionMode, Duration),
+        pressure_threshold: f64,
+        is_tracking: bool,
+        now: Instant,
+    ) -> Self {
+        Self {
+            mode,
+            target,
+            pressure_threshold,
+            created: now,
+            published: PublishedCursor::default(),
+            clients: OnceLock::new(),
+            is_tracking: AtomicBool::new(is_tracking && mode != ActionMode::Off),
+            draws: AtomicU32::new(0),
+            refused: Default::default(),
+            shadowed: Default::default(),
+            wait: PublishedWait::new(now),
+            queue_waits: SharedTotals::default(),
+        }
+    }
+
+    /// Whether the cursor is above 0. One relaxed load.
+    pub fn is_active(&self) -> bool {
+        self.published.is_active()
+    }
+
+    /// Whether requests are charged to their clients.
+    pub fn is_tracking(&self) -> bool {
+        self.is_tracking.load(Ordering::Relaxed)
+    }
+
+    /// Begins or ends tracking. A new period begins without clients.
+    pub(crate) fn set_tracking(&self, is_tracking: bool) {
+        if self.is_tracking.swap(is_tracking, Ordering::Relaxed) != is_tracking
+            && is_tracking
+            && let Some(clients) = self.clients.get()
+        {
+            clients.clear();
+        }
+    }
+
+    /// Charges an admitted request to its client, in tokens.
+    pub fn charge(&self, client: ClientId, class: Priority, tokens: f64) {
+        self.clients().charge(client, class, tokens);
+    }
+
+    /// Decides about a request, and counts a refusal.
+    pub fn decide(&self, client: Option<ClientId>, class: Priority, now: Instant) -> SheddingDecision {
+        if !self.is_active() {
+            return SheddingDecision::Admit { weight: 1.0 };
+        }
+        let (keep, shed) = self.peek(client, class, now);
+        let draw = self.draws.fetch_add(DRAW_STEP, Ordering::Relaxed);
+        if f64::from(draw) / (f64::from(u32::MAX) + 1.0) < keep {
+            return SheddingDecision::Admit { weight: 1.0 / keep };
+        }
+        let position = order::position(class);
+        if self.mode == ActionMode::Enforce {
+            self.refused[position].fetch_add(1, Ordering::Relaxed);
+            SheddingDecision::Refuse(shed)
+        } else {
+            self.shadowed[position].fetch_add(1, Ordering::Relaxed);
+            SheddingDecision::Shadow(shed)
+        }
+    }
+
+    /// The probability that such a request is admitted now, and its refusal otherwise. Nothing is counted.
+    pub fn peek(&self, client: Option<ClientId>, class: Priority, now: Instant) -> (f64, Shed) {
+        let CursorReading { cursor, cause } = self.published.reading();
+        let cut = self.published.cut(order::position(class));
+        let elapsed = now.saturating_duration_since(self.created).as_secs();
+        let period = elapsed / COHORT_PERIOD.as_secs();
+        // A connection without an address is cut like the client with the lowest hash.
+        let load = client.map_or(ClientLoad { cost: 0.0, is_dominant: false, hash: 0.0 }, |client| {
+            let (cost, is_dominant) = self.clients().cost(client, class);
+            ClientLoad { cost, is_dominant, hash: self.clients().period_hash(client, period) }
+        });
+        let (keep, rule) = order::keep(cut, load);
+        let period_left = Duration::from_secs((period + 1) * COHORT_PERIOD.as_secs() - elapsed);
+        let retry_after = match rule {
+            CutRule::Cohort => period_left.clamp(RETRY_MIN, RETRY_MAX),
+            CutRule::None | CutRule::Excess | CutRule::Dominant => RETRY_MIN,
+        };
+        let (target, pressure_threshold) = (self.target, self.pressure_threshold);
+        (keep, Shed { cursor, cause, target, pressure_threshold, class, client, rule, retry_after })
+    }
+
+    /// Records the wait of a request that left the queue, permitted or refused.
+    pub(crate) fn record_queue_wait(&self, wait: Duration) {
+        self.queue_waits.add(wait);
+    }
+
+    pub(crate) fn queue_waits(&self) -> &SharedTotals {
+        &self.queue_waits
+    }
+
+    pub(super) fn clients(&self) -> &ClientTable {
+        self.clients.get_or_init(ClientTable::default)
+    }
+
+    /// The table, if a request has been charged.
+    pub(super) fn known_clients(&self) -> Option<&ClientTable> {
+        self.clients.get()
+    }
+
+    /// The cuts of this cursor with the clients' present costs.
+    pub(super) fn cuts(&self, cursor: f64) -> [ClassCut; CLASSES] {
+        let mut cuts = [ClassCut::NONE; CLASSES];
+        for (position, cut) in cuts.iter_mut().enumerate() {
+            let fraction = order::cut_fraction(cursor, position);
+            if fraction > 0.0 {
+                let costs = self.known_clients().map(|clients| clients.class_costs(position));
+                *cut = ClassCut::new(fraction, &costs.unwrap_or_default());
+            }
+        }
+        cuts
+    }
+
+    /// Requests of each class, the lowest first, that were refused and that would have been.
+    pub(super) fn counts(&self) -> ([u64; CLASSES], [u64; CLASSES]) {
+        let read = |of: &[AtomicU64; CLASSES]| [0, 1, 2].map(|at: usize| of[at].load(Ordering::Relaxed));
+        (read(&self.refused), read(&self.shadowed))
+    }
+}
+
+#[cfg(test)]
+#[path = "shedder_tests.rs"]
+mod tests;

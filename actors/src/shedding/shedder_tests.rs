@@ -1,0 +1,126 @@
+//! Decisions of a cursor with its owner: classes, modes, weights, crashes, pressure.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::clock;
+use crate::shedding::owner::{CursorOwner, PressureReading};
+use crate::types::KeyId;
+
+const TARGET: Duration = Duration::from_millis(20);
+
+fn key(number: u32) -> ClientId {
+    ClientId::Key(KeyId::new(number))
+}
+
+fn shedder(mode: ActionMode, now: Instant) -> (Arc<Shedder>, CursorOwner) {
+    let shedder = Arc::new(Shedder::new((mode, TARGET), 92.5, true, now));
+    (Arc::clone(&shedder), CursorOwner::new(shedder, now))
+}
+
+/// Updates the cursor with a wait until it has this value at least.
+fn raise(owner: &mut CursorOwner, cursor: f64, now: &mut Instant) {
+    for _ in 0..100 {
+        *now += Duration::from_millis(100);
+        if owner.update(Some(Duration::from_secs(1)), None, *now) >= cursor {
+            return;
+        }
+    }
+    panic!("the cursor did not reach {cursor}");
+}
+
+/// X11: no request is refused without a wait; with one, the lowest class first, and the decision has what decided it
+#[test]
+fn a_wait_refuses_the_lowest_class() {
+    let mut now = clock::now();
+    let (shedder, mut owner) = shedder(ActionMode::Enforce, now);
+    assert!(!shedder.is_active() && shedder.is_tracking());
+    assert_eq!(shedder.decide(None, Priority::Low, now), SheddingDecision::Admit { weight: 1.0 });
+    raise(&mut owner, 1.0, &mut now);
+    assert!(shedder.is_active());
+    let SheddingDecision::Refuse(shed) = shedder.decide(Some(key(1)), Priority::Low, now) else {
+        panic!("class low is admitted")
+    };
+    assert!(shed.cursor >= 1.0 && shed.target == TARGET && shed.client == Some(key(1)));
+    assert_eq!((shed.cause, shed.rule), (CursorCause::Wait(Duration::from_secs(1)), CutRule::Cohort));
+    assert!((RETRY_MIN..=RETRY_MAX).contains(&shed.retry_after));
+    assert_eq!(shedder.decide(Some(key(1)), Priority::High, now), SheddingDecision::Admit { weight: 1.0 });
+    let view = shedder.view(now);
+    assert_eq!((view.refused(), view.shadowed(), view.counts[0].refused), (1, 0, 1));
+    assert!((view.cuts[0].fraction - 1.0).abs() < 1e-9 && view.cuts[2].fraction.abs() < 1e-9);
+}
+
+/// X11: shadow mode decides and counts the same, and refuses nothing; off does nothing
+#[test]
+fn shadow_refuses_nothing() {
+    let mut now = clock::now();
+    let (shadow, mut owner) = shedder(ActionMode::Shadow, now);
+    raise(&mut owner, 1.0, &mut now);
+    assert!(matches!(shadow.decide(Some(key(1)), Priority::Low, now), SheddingDecision::Shadow(_)));
+    assert_eq!((shadow.view(now).refused(), shadow.view(now).shadowed()), (0, 1));
+    let (off, mut owner) = shedder(ActionMode::Off, now);
+    owner.begin(now);
+    for _ in 0..100 {
+        now += Duration::from_millis(100);
+        owner.update(Some(Duration::from_secs(1)), None, now);
+    }
+    assert!(!off.is_active() && !off.is_tracking());
+}
+
+/// X11: a client with most of the traffic is thinned by request, and each admitted request stands for the refused ones
+#[test]
+fn a_dominant_client_is_thinned() {
+    let mut now = clock::now();
+    let (shedder, mut owner) = shedder(ActionMode::Enforce, now);
+    shedder.charge(key(1), Priority::Normal, 900.0);
+    shedder.charge(key(2), Priority::Normal, 10.0);
+    raise(&mut owner, 1.5, &mut now);
+    let mut weights = 0.0;
+    let admitted = (0..1_000).filter(|_| match shedder.decide(Some(key(1)), Priority::Normal, now) {
+        SheddingDecision::Admit { weight } => {
+            weights += weight;
+            true
+        }
+        _ => false,
+    });
+    let admitted = admitted.count();
+    assert!((100..300).contains(&admitted), "{admitted}");
+    assert!((weights - 1_000.0).abs() < 50.0, "{weights}");
+    let (kept, _) = shedder.peek(Some(key(2)), Priority::Normal, now);
+    assert!((kept - 1.0).abs() < 1e-9, "the light client is not touched");
+}
+
+/// X11, S5: after a crash of its owner the published cursor stays, and decays
+#[test]
+fn a_restart_goes_on_from_the_published_cursor() {
+    let mut now = clock::now();
+    let (shedder, mut owner) = shedder(ActionMode::Enforce, now);
+    raise(&mut owner, 1.5, &mut now);
+    let before = shedder.view(now).cursor;
+    let mut restarted = CursorOwner::new(Arc::clone(&shedder), now);
+    restarted.rebuild();
+    now += Duration::from_millis(100);
+    let after = restarted.update(None, None, now);
+    assert!(after < before && after > before - 0.26, "{before} {after}");
+    for _ in 0..60 {
+        now += Duration::from_millis(100);
+        restarted.update(None, None, now);
+    }
+    assert!(!shedder.is_active());
+}
+
+/// X2: pressure is named if it moved the cursor
+#[test]
+fn pressure_is_named() {
+    let mut now = clock::now();
+    let (shedder, mut owner) = shedder(ActionMode::Enforce, now);
+    for percent in [90.0, 94.0] {
+        let pressure = PressureReading { percent, exhausted: 95.0 };
+        for _ in 0..10 {
+            now += Duration::from_millis(100);
+            owner.update(None, Some(pressure), now);
+        }
+        assert_eq!(shedder.is_active(), percent > 92.5);
+    }
+    assert_eq!(shedder.view(now).cause, CursorCause::Pressure(94.0));
+}

@@ -1,0 +1,32 @@
+//! The cause `shedding` of the process and of a bucket: from the first refused request to three seconds after the last.
+//!
+//! A cursor above 0 alone is no cause: it may cut a class without requests.
+
+use tidegate_actors::{CursorCause, SheddingView};
+use tidegate_config::ActionMode;
+
+use crate::admin::status::shedding::sentence;
+use crate::degradation::codes::CauseCode;
+use crate::degradation::episodes::CounterReading;
+use crate::degradation::finding::{Finding, Quantity, Scope};
+
+/// The counter of the requests that a cursor refused, or would have refused.
+pub(super) fn counter(scope: Scope, view: &SheddingView) -> CounterReading {
+    let of = scope.bucket.as_ref().map_or_else(|| "the process".to_owned(), |name| format!("bucket {name}"));
+    let sentence = sentence(view);
+    let message = format!("the cursor of {of} cuts requests. {}", sentence.trim_end_matches('.'));
+    let finding = Finding::new(CauseCode::Shedding, scope, message);
+    let finding = match view.cause {
+        CursorCause::Wait(wait) => finding
+            .measured(Quantity::new(wait.as_secs_f64() * 1e3, "ms"))
+            .threshold(Quantity::new(view.target.as_secs_f64() * 1e3, "ms")),
+        CursorCause::Pressure(percent) => finding
+            .measured(Quantity::new(percent, "%"))
+            .threshold(Quantity::new(view.pressure_threshold, "%")),
+    };
+    let (count, finding) = match view.mode {
+        ActionMode::Shadow => (view.shadowed(), finding.with_effect("none: the cursor is in shadow mode")),
+        ActionMode::Enforce | ActionMode::Off => (view.refused(), finding),
+    };
+    CounterReading { finding, count, unit: "requests", is_hidden: false }
+}

@@ -1,0 +1,160 @@
+//! Steps 3 and 6 of a request (`proxy.rs`): the cursors that refuse requests while others wait too long (X11).
+//!
+//! The cursor of the process decides before authentication, by the client that the request presents: the key that it
+//! names, else its address. A presented client is never charged. After authentication the request is charged to its
+//! client; one that was admitted with a probability stands for those that were refused. The cursor of a bucket decides
+//! before the queue, by the authenticated client. While a cursor is 0, a request reads one atomic of it.
+
+use tidegate_actors::{ClientId, IpKey, KeyId, OperationClass, Shedder, SheddingDecision, clock};
+use tidegate_config::Priority;
+
+use crate::auth::presented_caller;
+use crate::decisions::decision::DecisionKind;
+use crate::http::priority;
+use crate::http::route::{RequestKind, Route};
+use crate::http::shedding_rejection::{CursorScope, SheddingRejection};
+use crate::request_head::Head;
+use crate::upstream::bucket::Bucket;
+use crate::upstream::record::Record;
+use crate::worker::Worker;
+
+/// The requests of a presented client that an admitted request stands for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Weight {
+    client: Option<ClientId>,
+    requests: f64,
+}
+
+impl Weight {
+    const ONE: Self = Self { client: None, requests: 1.0 };
+
+    /// The requests that are charged to the authenticated client: it stands for those of the same client only.
+    fn of(self, client: ClientId) -> f64 {
+        if self.client == Some(client) { self.requests } else { 1.0 }
+    }
+}
+
+/// One request in this many is charged while the cursor is 0, with their weight.
+const SAMPLED: f64 = 8.0;
+
+/// Step 3: refuses a request that the cursor of the process cuts.
+pub(super) fn check_process(
+    worker: &Worker,
+    route: &Route<'_>,
+    (head, class): (Head<'_>, OperationClass),
+    record: &mut Record,
+) -> Result<Weight, SheddingRejection> {
+    let shedder = &worker.shared.actors.shedding.process;
+    if !shedder.is_active() {
+        return Ok(Weight::ONE);
+    }
+    let key = presented_key(worker, route, head);
+    let priority = presented_priority(worker, route, class, key);
+    let client = key.map(ClientId::Key).or_else(|| address(record));
+    decide(worker, shedder, (client, priority), CursorScope::Process, record)
+}
+
+/// Step 5: charges an authenticated request to its client.
+pub(super) fn charge(
+    worker: &Worker,
+    bucket: Option<&Bucket>,
+    class: OperationClass,
+    weight: Weight,
+    record: &Record,
+) {
+    let process = &worker.shared.actors.shedding.process;
+    let of_bucket = bucket.map(|bucket| bucket.pool.shedder()).filter(|shedder| shedder.is_tracking());
+    let is_sampled = worker.cost_sampler.draw();
+    let (is_active, is_tracking) = (process.is_active(), process.is_tracking());
+    let is_charged = is_tracking && (is_active || is_sampled);
+    if !is_charged && of_bucket.is_none() {
+        return;
+    }
+    let Some(client) = record.client_id() else { return };
+    let priority = authenticated_priority(worker, bucket, class, record);
+    let cost = f64::from(worker.shared.actors.limiter.cost(bucket.map(|bucket| bucket.id), class));
+    if is_charged {
+        let requests = if is_active { weight.of(client) } else { SAMPLED };
+        process.charge(client, priority, cost * requests);
+    }
+    if let Some(shedder) = of_bucket {
+        shedder.charge(client, priority, cost);
+    }
+}
+
+/// Step 6: refuses a request that the cursor of its bucket cuts.
+pub(super) fn check_bucket(
+    worker: &Worker,
+    bucket: &Bucket,
+    priority: Priority,
+    record: &mut Record,
+) -> Result<(), SheddingRejection> {
+    let shedder = bucket.pool.shedder();
+    if !shedder.is_active() {
+        return Ok(());
+    }
+    let client = record.client_id();
+    decide(worker, shedder, (client, priority), CursorScope::Bucket, record).map(|_| ())
+}
+
+fn decide(
+    worker: &Worker,
+    shedder: &Shedder,
+    (client, priority): (Option<ClientId>, Priority),
+    scope: CursorScope,
+    record: &mut Record,
+) -> Result<Weight, SheddingRejection> {
+    match shedder.decide(client, priority, clock::now()) {
+        SheddingDecision::Admit { weight } => Ok(Weight { client, requests: weight }),
+        SheddingDecision::Refuse(shed) => Err(SheddingRejection::new(&worker.shared.keyring, scope, shed)),
+        SheddingDecision::Shadow(shed) => {
+            let rejection = SheddingRejection::new(&worker.shared.keyring, scope, shed);
+            let before = record.detail.replace(rejection.detail());
+            record.record_decision(DecisionKind::Shadow, rejection.reason(), rejection.figures(), None);
+            record.detail = before;
+            Ok(Weight::ONE)
+        }
+    }
+}
+
+/// The key that a request presents, if it is configured. Nothing is verified.
+pub(super) fn presented_key(worker: &Worker, route: &Route<'_>, head: Head<'_>) -> Option<KeyId> {
+    let Route::Bucket(request) = route else { return None };
+    match request.kind {
+        RequestKind::Ordinary => {
+            presented_caller(head, request.bucket.auth(), &worker.shared.keyring).ok()?.key()
+        }
+        RequestKind::Form | RequestKind::Options => None,
+    }
+}
+
+/// The priority of a request before authentication: of the key that it presents, else of its operation.
+pub(super) fn presented_priority(
+    worker: &Worker,
+    route: &Route<'_>,
+    class: OperationClass,
+    key: Option<KeyId>,
+) -> Priority {
+    let bucket = route.bucket();
+    let of_key = key.and_then(|key| worker.shared.keyring.priority(key));
+    of_key.unwrap_or_else(|| {
+        bucket.map_or(Priority::Normal, |bucket| {
+            priority::of_operation(class, worker.shared.router.bucket(bucket))
+        })
+    })
+}
+
+fn authenticated_priority(
+    worker: &Worker,
+    bucket: Option<&Bucket>,
+    class: OperationClass,
+    record: &Record,
+) -> Priority {
+    bucket.map_or(Priority::Normal, |bucket| {
+        priority::of(record.caller.as_ref(), class, bucket, &worker.shared.keyring)
+    })
+}
+
+fn address(record: &Record) -> Option<ClientId> {
+    record.request.client.map(|client| ClientId::Address(IpKey::from(client.address)))
+}

@@ -1,0 +1,99 @@
+//! A refusal by a cursor: its reason, its figures, and the texts for the operator.
+
+use tidegate_actors::{ClientId, CursorCause, CutRule, Shed};
+
+use crate::auth::Keyring;
+use crate::decisions::decision::KeyName::{Process, Upstream};
+use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, Unit, ms};
+
+/// What a cursor is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CursorScope {
+    Process,
+    Bucket,
+}
+
+/// A refusal by a cursor.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SheddingRejection {
+    pub(crate) scope: CursorScope,
+    pub(crate) shed: Shed,
+    /// The name of the client.
+    pub(crate) client: String,
+}
+
+impl SheddingRejection {
+    pub(super) fn new(keyring: &Keyring, scope: CursorScope, shed: Shed) -> Self {
+        Self { scope, shed, client: client_text(keyring, shed.client) }
+    }
+
+    pub(crate) fn reason(&self) -> &'static str {
+        match self.scope {
+            CursorScope::Process => "shed",
+            CursorScope::Bucket => "shed_bucket",
+        }
+    }
+
+    /// What decided, for the operator.
+    pub(crate) fn detail(&self) -> String {
+        let client = &self.client;
+        let Shed { cursor, cause, class, rule, .. } = self.shed;
+        let rule = match rule {
+            CutRule::Excess => "it is above its fair share",
+            CutRule::Dominant => "it has more than half of all traffic and is thinned",
+            CutRule::Cohort | CutRule::None => "its hash is in the part that is cut",
+        };
+        let class = class.as_str();
+        format!("cursor {cursor:.2} because of {}; class {class}; client {client}: {rule}", cause_text(cause))
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let shed = &self.shed;
+        let figures = match self.scope {
+            CursorScope::Process => {
+                let figures = Figures::of(DecisionScope::Process).decided_by(DecidingActor::Monitor);
+                figures.set_by(match shed.cause {
+                    CursorCause::Wait(_) => &[Process("shedding.target_wait_ms")],
+                    CursorCause::Pressure(_) => &[Process("monitor.exhausted")],
+                })
+            }
+            CursorScope::Bucket => {
+                let figures = Figures::of(DecisionScope::Bucket).decided_by(DecidingActor::Pool);
+                figures.set_by(&[
+                    Upstream("concurrency.shedding.target_wait_ms"),
+                    Upstream("concurrency.queue_timeout_ms"),
+                ])
+            }
+        };
+        let figures = figures.until(shed.retry_after);
+        match shed.cause {
+            CursorCause::Wait(wait) => {
+                figures.measured(ms(wait), Unit::Milliseconds).threshold(ms(shed.target), Unit::Milliseconds)
+            }
+            CursorCause::Pressure(percent) => {
+                figures.measured(percent, Unit::Percent).threshold(shed.pressure_threshold, Unit::Percent)
+            }
+        }
+    }
+}
+
+/// What moved a cursor.
+pub(crate) fn cause_text(cause: CursorCause) -> String {
+    match cause {
+        CursorCause::Wait(wait) => format!("a wait of {} ms", ms(wait)),
+        CursorCause::Pressure(percent) => format!("a resource at {percent:.1} %"),
+    }
+}
+
+fn client_text(keyring: &Keyring, client: Option<ClientId>) -> String {
+    client.map_or_else(|| "without an address".to_owned(), |client| client_name(keyring, client))
+}
+
+/// The name of a known client: the ID of its key, the hash of its subject, or its address.
+pub(crate) fn client_name(keyring: &Keyring, client: ClientId) -> String {
+    match client {
+        ClientId::Key(key) => format!("key {}", keyring.name(key)),
+        ClientId::Subject(hash) => format!("subject #{hash:016x}"),
+        ClientId::Address(address) => format!("address {address}"),
+    }
+}

@@ -1,0 +1,113 @@
+//! The cursor of the process: moved by slow event loops.
+
+use serde_json::Value;
+
+use crate::config_errors::refused;
+use crate::support::{Gateway, Response, Upstream, put, wait_for};
+
+/// A gateway with one worker and a low target, in which reads have class low and writes class high.
+async fn start(upstream: &Upstream, mode: &str) -> Gateway {
+    Gateway::builder()
+        .bucket("b", upstream)
+        .chaos()
+        .set("server.workers", "1")
+        .set("monitor.interval_ms", "50")
+        .set("shedding.mode", mode)
+        .set("shedding.target_wait_ms", "10")
+        .set("buckets.b.s3.concurrency.priority.read", "low")
+        .set("buckets.b.s3.concurrency.priority.write", "high")
+        .start()
+        .await
+}
+
+/// Blocks the worker's event loop for a moment.
+async fn block(gateway: &Gateway) {
+    assert_eq!(gateway.post("/actors/limiter/stall?ms=120").await.complete_status(), 202);
+}
+
+/// X11, X1: a slow event loop refuses class low before authentication; class high, probes and status are served; the cursor
+/// falls by itself
+#[tokio::test]
+async fn a_slow_event_loop_refuses_class_low() {
+    let upstream = Upstream::ok("x");
+    let gateway = start(&upstream, "enforce").await;
+    let shed: Response = wait_for("a read is shed", || async {
+        block(&gateway).await;
+        let answer = gateway.get("/b/k").await;
+        (answer.reason() == "shed").then_some(answer)
+    })
+    .await;
+    assert_eq!(shed.complete_status(), 503);
+    assert!(shed.text().contains("<Code>SlowDown</Code>"), "{}", shed.text());
+    assert!(matches!(shed.retry_after(), Some(1..=10)), "{shed:?}");
+    let member = "tidegate;error=connection_limit_reached;details=\"shed\"";
+    assert_eq!(shed.header("proxy-status"), Some(member));
+    for _ in 0..10 {
+        block(&gateway).await;
+        assert_eq!(put(gateway.address(), "/b/k", b"x").await.complete_status(), 200);
+        assert_eq!(gateway.get("/-/livez").await.complete_status(), 200);
+    }
+    let status = gateway.status().await;
+    assert!(status["shedding"]["process"]["refused"].as_u64().unwrap() >= 1, "{status}");
+    assert!(status["waits"]["event_loop"][0]["value_ms"].is_number(), "{status}");
+    let answer = gateway.admin("/decisions?reason=shed").await;
+    let decisions: Value = serde_json::from_slice(&answer.body).unwrap();
+    let decision = &decisions["decisions"][0];
+    assert_eq!((&decision["scope"], &decision["threshold"]), (&"process".into(), &10.into()), "{decision}");
+    assert!(decision["measured"].as_f64().unwrap() >= 0.0, "{decision}");
+    assert_eq!(decision["config"]["key"], "shedding.target_wait_ms");
+    let ended = "shed_requests_total{class=\"low\",scope=\"process\"}";
+    assert!(gateway.metric(ended).await >= 1.0);
+    wait_for("the cursor is 0 again", || async {
+        (gateway.status().await["shedding"]["process"]["cursor"] == 0.0).then_some(())
+    })
+    .await;
+}
+
+/// X11: in shadow mode and when it is off, a slow event loop refuses nothing
+#[tokio::test]
+async fn shadow_and_off_refuse_nothing() {
+    for mode in ["shadow", "off"] {
+        let upstream = Upstream::ok("x");
+        let gateway = start(&upstream, mode).await;
+        let count = if mode == "shadow" { 3 } else { 0 };
+        for _ in 0..20 {
+            block(&gateway).await;
+            assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+        }
+        wait_for("enough requests would be refused", || async {
+            block(&gateway).await;
+            assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+            let status = gateway.status().await;
+            let process = &status["shedding"]["process"];
+            assert_eq!((&process["refused"], &process["mode"]), (&0.into(), &mode.into()), "{process}");
+            process["shadowed"].as_u64().filter(|shadowed| *shadowed >= count)
+        })
+        .await;
+    }
+}
+
+/// G1: settings of shedding without effect, or that contradict the queue, are refused with their keys
+#[test]
+fn contradictions_are_refused() {
+    let bucket = || {
+        Gateway::builder()
+            .set("buckets.b.auth", "anonymous")
+            .set("buckets.b.s3.endpoints", "http://127.0.0.1:9000")
+    };
+    refused(
+        bucket().set("buckets.b.s3.concurrency.shedding.target_wait_ms", "1001"),
+        &[
+            "concurrency.shedding.target_wait_ms: 1001 must be at most buckets.b.s3.concurrency.queue_timeout_ms (1000)",
+        ],
+    );
+    let no_queue = bucket().set("buckets.b.s3.concurrency.max_queued", "0");
+    refused(
+        no_queue.set("buckets.b.s3.concurrency.shedding.mode", "shadow"),
+        &["concurrency.shedding: has no effect: buckets.b.s3.concurrency.max_queued is 0"],
+    );
+    refused(
+        bucket().set("shedding.mode", "on").set("shedding.target_wait_ms", "0"),
+        &["shedding.mode", "enforce", "shadow", "off", "shedding.target_wait_ms"],
+    );
+}
