@@ -18,6 +18,9 @@ use crate::support::{Client, Gateway, Scratch, Upstream, UpstreamReply};
 /// A connection is made before its request, so that the time to connect does not shift the request.
 const CONNECTED_BEFORE: Duration = Duration::from_millis(300);
 
+/// Less than the wait for a permit in these tests, and more than a busy machine needs to grant a free one.
+const WAITED_US: u64 = 200_000;
+
 /// Answers by reason; the empty reason is that of forwarded answers.
 type Answers = BTreeMap<String, u64>;
 
@@ -142,13 +145,12 @@ async fn a_gate_queues_and_refuses_as_predicted() {
     let log = write_log(directory.path(), "log", &lines);
     let predicted = report(&file(&new), &[], &[&log]);
     assert_eq!(side(&predicted, "new")["queued"], 12, "{predicted}");
-    assert_eq!(side(&predicted, "log")["queued"], 0);
     let (real, lines) = run(in_front_of(&upstream, &new), &load).await;
     assert_eq!(real, Answers::from([(String::new(), 20), ("queue_full".to_owned(), 60)]));
     assert_predicted(side(&predicted, "new"), &real, load.len());
     let really_queued = lines.iter().filter(|line| {
         let line: Value = serde_json::from_str(line).unwrap();
-        line["queue_us"].as_u64().is_some_and(|queued| queued > 10_000)
+        line["queue_us"].as_u64().is_some_and(|queued| queued > WAITED_US)
     });
     assert_eq!(really_queued.count(), 12);
 }
