@@ -18,6 +18,9 @@ use crate::support::{Client, Gateway, Scratch, Upstream, UpstreamReply};
 /// A connection is made before its request, so that the time to connect does not shift the request.
 const CONNECTED_BEFORE: Duration = Duration::from_millis(300);
 
+/// Less than the wait for a permit in these tests, and more than a busy machine needs to grant a free one.
+const WAITED_US: u64 = 200_000;
+
 /// Answers by reason; the empty reason is that of forwarded answers.
 type Answers = BTreeMap<String, u64>;
 
@@ -96,33 +99,30 @@ async fn rate_limits_refuse_as_predicted() {
         .collect();
     let (recorded, lines) = run(in_front_of(&upstream, &[]), &load).await;
     assert_eq!(recorded, Answers::from([(String::new(), 285)]));
-    let new = [
-        ("rate_limit.per_ip.requests_per_second", "20"),
-        ("rate_limit.per_ip.burst", "10"),
-        ("buckets.b.rate_limit.requests_per_second", "36"),
-        ("buckets.b.rate_limit.burst", "5"),
-    ];
+    // One limit at a time: of two limits that refuse a request, the one with the longer wait is the reason, which may be either.
+    let per_ip = [("rate_limit.per_ip.requests_per_second", "20"), ("rate_limit.per_ip.burst", "10")];
+    let of_bucket = [("buckets.b.rate_limit.requests_per_second", "36"), ("buckets.b.rate_limit.burst", "5")];
     let directory = Scratch::new();
     let log = write_log(directory.path(), "log", &lines);
-    let predicted = report(&file(&new), &[], &[&log]);
-    assert_eq!(
-        (&side(&predicted, "log")["admitted"], &predicted["log"]["estimated"]),
-        (&285.into(), &0.into())
-    );
-    let (real, lines) = run(in_front_of(&upstream, &new), &load).await;
-    assert!(real["rate_limit_ip"] > 30 && real["rate_limit_bucket"] > 30, "{real:?}");
-    assert_predicted(side(&predicted, "new"), &real, load.len());
+    for (new, reason) in [(per_ip, "rate_limit_ip"), (of_bucket, "rate_limit_bucket")] {
+        let predicted = report(&file(&new), &[], &[&log]);
+        assert_eq!(side(&predicted, "log")["admitted"], 285);
+        assert_eq!(predicted["log"]["estimated"], 0);
+        let (real, lines) = run(in_front_of(&upstream, &new), &load).await;
+        assert!(real[reason] > 100 && real.len() == 2, "{real:?}");
+        assert_predicted(side(&predicted, "new"), &real, load.len());
 
-    // Backwards: the log with refusals, and the model of the configuration that made it.
-    let log = write_log(directory.path(), "refusals", &lines);
-    let old = directory.path().join("old.toml");
-    std::fs::write(&old, file(&new)).unwrap();
-    let backwards = report(&file(&[]), &["--against", old.to_str().unwrap()], &[&log]);
-    let refused = 285 - real[""];
-    assert_eq!(backwards["log"]["estimated"], refused);
-    assert_eq!(side(&backwards, "new")["admitted"], 285);
-    assert_eq!(backwards["newly_admitted"], refused);
-    assert_predicted(side(&backwards, "against"), &real, load.len());
+        // Backwards: the log with refusals, and the model of the configuration that made it.
+        let log = write_log(directory.path(), "refusals", &lines);
+        let old = directory.path().join("old.toml");
+        std::fs::write(&old, file(&new)).unwrap();
+        let backwards = report(&file(&[]), &["--against", old.to_str().unwrap()], &[&log]);
+        let refused = 285 - real[""];
+        assert_eq!(backwards["log"]["estimated"], refused);
+        assert_eq!(side(&backwards, "new")["admitted"], 285);
+        assert_eq!(backwards["newly_admitted"], refused);
+        assert_predicted(side(&backwards, "against"), &real, load.len());
+    }
 }
 
 /// O7, P3: a narrow gate with a short queue admits, queues and refuses as predicted
@@ -142,13 +142,12 @@ async fn a_gate_queues_and_refuses_as_predicted() {
     let log = write_log(directory.path(), "log", &lines);
     let predicted = report(&file(&new), &[], &[&log]);
     assert_eq!(side(&predicted, "new")["queued"], 12, "{predicted}");
-    assert_eq!(side(&predicted, "log")["queued"], 0);
     let (real, lines) = run(in_front_of(&upstream, &new), &load).await;
     assert_eq!(real, Answers::from([(String::new(), 20), ("queue_full".to_owned(), 60)]));
     assert_predicted(side(&predicted, "new"), &real, load.len());
     let really_queued = lines.iter().filter(|line| {
         let line: Value = serde_json::from_str(line).unwrap();
-        line["queue_us"].as_u64().is_some_and(|queued| queued > 10_000)
+        line["queue_us"].as_u64().is_some_and(|queued| queued > WAITED_US)
     });
     assert_eq!(really_queued.count(), 12);
 }

@@ -14,7 +14,13 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 caption{text-align:left;font-weight:600;padding:.3rem 0}\
 th,td{padding:.2rem .7rem;border-bottom:1px solid color-mix(in srgb,currentColor 25%,transparent);text-align:right}\
 th:first-child,td:first-child{text-align:left}\
-li{margin:.2rem 0}";
+li{margin:.2rem 0}\
+figure{margin:1rem 0;max-width:48rem}.plot{width:100%;height:auto}\
+@media(prefers-color-scheme:dark){\
+.plot-text{fill:#a9b4bc}.plot-grid{stroke:#2b353c}.plot-area{fill:#1d3347}\
+polyline.plot-line-0{stroke:#6fb1ee}text.plot-line-0{fill:#6fb1ee}\
+polyline.plot-line-1{stroke:#e0a85a}text.plot-line-1{fill:#e0a85a}\
+polyline.plot-line-2{stroke:#7fcf9c}text.plot-line-2{fill:#7fcf9c}}";
 
 /// The page.
 #[must_use]

@@ -23,9 +23,15 @@ pub(super) fn over_time(report: &Report) -> Vec<Plot> {
         lines,
         thresholds: Vec::new(),
     };
-    let requests = Line { label: String::new(), values: values(report, |row| Some(row.log.requests)) };
+    let requests = vec![
+        Line { label: "all".to_owned(), values: values(report, |row| Some(row.log.requests)) },
+        Line {
+            label: "new admits".to_owned(),
+            values: values(report, |row| Some(row.new.requests.saturating_sub(row.new.refused()))),
+        },
+    ];
     vec![
-        plot("requests", "Requests", vec![requests]),
+        plot("requests", "Requests", requests),
         plot("refused", "Refused requests", sides(report, Interval::refused)),
         plot("queued", "Requests that waited for more than 10 ms", sides(report, |interval| interval.queued)),
     ]
@@ -33,15 +39,15 @@ pub(super) fn over_time(report: &Report) -> Vec<Plot> {
 
 /// One line for each side.
 fn sides(report: &Report, of: fn(&Interval) -> u64) -> Vec<Line> {
-    let line = |side: Side, interval: &dyn Fn(&TimelineRow) -> Option<Interval>| Line {
-        label: side.title().to_owned(),
+    let line = |label: &str, interval: &dyn Fn(&TimelineRow) -> Option<Interval>| Line {
+        label: label.to_owned(),
         values: values(report, |row| interval(row).map(|interval| of(&interval))),
     };
-    let mut lines = vec![line(Side::Log, &|row| Some(row.log))];
+    let mut lines = vec![line("log", &|row| Some(row.log))];
     if report.all.iter().any(|counts| counts.side == Side::Against) {
-        lines.push(line(Side::Against, &|row| row.against));
+        lines.push(line("old model", &|row| row.against));
     }
-    lines.push(line(Side::New, &|row| Some(row.new)));
+    lines.push(line("new", &|row| Some(row.new)));
     lines
 }
 
