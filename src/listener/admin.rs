@@ -78,11 +78,8 @@ where
         let is_reserve = ticket.is_reserve();
         {
             let mut served = pin!(self.serve_until_end(stream, &ticket));
-            if !is_reserve {
-                served.await;
-            } else if tokio::time::timeout(RESERVE_TIME, served.as_mut()).await.is_err()
-                && !ticket.is_reserve()
-            {
+            let has_ended = is_reserve && tokio::time::timeout(RESERVE_TIME, served.as_mut()).await.is_ok();
+            if !has_ended && !ticket.is_reserve() {
                 served.await;
             }
             // Otherwise an incomplete response is cut: its client was too slow for the reserve.

@@ -4,7 +4,7 @@ use super::event_stream::EventStream;
 use crate::support::{Client, Gateway, Upstream, wait_for};
 
 const STREAM: &str = "/status/stream";
-const WATCHERS: usize = 200;
+const WATCHERS: usize = 1000;
 
 /// X3, X7: watchers do not use up the connections of others, and their number has a maximum of its own
 #[tokio::test]

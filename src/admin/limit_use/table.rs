@@ -1,7 +1,7 @@
 //! The limits of a configuration: key, value, what is counted, what is advised.
 
 use tidegate_actors::Level;
-use tidegate_config::{BucketConfig, Config, Kind, RateLimit};
+use tidegate_config::{BucketConfig, Config, Kind, MonitorConfig, RateLimit};
 
 /// Buckets with tracked limits.
 pub(super) const BUCKETS_MAX: usize = 64;
@@ -93,6 +93,7 @@ impl LimitEntry {
 /// The limits of the process, and those of the first buckets.
 pub(super) fn entries(config: &Config) -> Vec<LimitEntry> {
     let mut entries = of_process(config);
+    entries.extend(of_levels(&config.monitor));
     entries.extend(of_rate_limits(config));
     for (at, (name, bucket)) in config.buckets.iter().enumerate().take(BUCKETS_MAX) {
         entries.extend(of_bucket((at, name), bucket));
@@ -121,14 +122,11 @@ fn hits_only(
 }
 
 fn of_process(config: &Config) -> Vec<LimitEntry> {
-    use HitSource::{LevelBegins, Reasons};
-    let (server, monitor, clients) = (&config.server, &config.monitor, &config.concurrency);
+    use HitSource::Reasons;
+    let (server, clients) = (&config.server, &config.concurrency);
     let limits = &server.limits;
     let requests = |count: usize| (count as f64, "requests");
     let seconds = |time: std::time::Duration| (time.as_secs_f64(), "s");
-    let level = |key, percent: u8, level| {
-        entry(key, (f64::from(percent), "%"), PeakSource::Pressure(level), LevelBegins(level), Advice::Level)
-    };
     let mut entries = vec![
         entry(
             "server.max_concurrent_requests",
@@ -175,9 +173,6 @@ fn of_process(config: &Config) -> Vec<LimitEntry> {
             HitSource::AdminConnections,
             Advice::Count,
         ),
-        level("monitor.warning", monitor.warning, Level::Warning),
-        level("monitor.critical", monitor.critical, Level::Critical),
-        level("monitor.exhausted", monitor.exhausted, Level::Exhausted),
         entry(
             "sessions.capacity",
             (config.sessions.capacity.get() as f64, "entries"),
@@ -196,6 +191,18 @@ fn of_process(config: &Config) -> Vec<LimitEntry> {
         ));
     }
     entries
+}
+
+fn of_levels(monitor: &MonitorConfig) -> [LimitEntry; 3] {
+    let levels = [
+        ("monitor.warning", monitor.warning, Level::Warning),
+        ("monitor.critical", monitor.critical, Level::Critical),
+        ("monitor.exhausted", monitor.exhausted, Level::Exhausted),
+    ];
+    levels.map(|(key, percent, level)| {
+        let limit = (f64::from(percent), "%");
+        entry(key, limit, PeakSource::Pressure(level), HitSource::LevelBegins(level), Advice::Level)
+    })
 }
 
 fn of_rate_limits(config: &Config) -> Vec<LimitEntry> {
