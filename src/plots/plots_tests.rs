@@ -24,8 +24,11 @@ fn plot(values: Vec<Option<f64>>) -> Plot {
     }
 }
 
-/// The elements of a document that must be well-formed: name, attributes, text.
-fn elements(xml: &str) -> Vec<(String, Vec<(String, String)>, String)> {
+/// Name, attributes and text of an element.
+type Element = (String, Vec<(String, String)>, String);
+
+/// The elements of a document that must be well-formed.
+fn elements(xml: &str) -> Vec<Element> {
     let mut reader = Reader::from_str(xml);
     let (mut found, mut open) = (Vec::new(), Vec::<usize>::new());
     loop {
@@ -60,7 +63,7 @@ fn elements(xml: &str) -> Vec<(String, Vec<(String, String)>, String)> {
     found
 }
 
-fn attribute<'a>(of: &'a (String, Vec<(String, String)>, String), name: &str) -> Option<&'a str> {
+fn attribute<'a>(of: &'a Element, name: &str) -> Option<&'a str> {
     of.1.iter().find(|(each, _)| each == name).map(|(_, value)| value.as_str())
 }
 

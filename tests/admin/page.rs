@@ -83,6 +83,13 @@ async fn the_documents_are_strict_and_revalidated() {
         let foreign = send_request(&gateway, "GET", path, &[("host", "evil.test")]).await;
         assert_eq!((foreign.complete_status(), code(&foreign).as_str()), (403, "host_not_allowed"), "{path}");
     }
+}
+
+/// X7, O5: without tokens the page opens at once, and the plain health check of the same path stays
+#[tokio::test]
+async fn without_tokens_there_is_no_login() {
+    let upstream = Upstream::ok("x");
+    let gateway = builder(&upstream).start().await;
     let page = send_own(&gateway, "GET", "/", &[]).await.text();
     assert!(
         !page.contains(LOGIN) && !page.contains(LOGOUT),
