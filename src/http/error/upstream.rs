@@ -41,13 +41,7 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
             format!("the upstream cannot be called with the bucket's name as host: {why}"),
         ),
         UpstreamRejection::WrongRegion(region) => wrong_region(region),
-        UpstreamRejection::NoCredentials(why) => ErrorReply::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ServiceUnavailable",
-            "upstream_credentials",
-            format!("the gateway has no credentials for the upstream: {why}"),
-        )
-        .with_retry_after(Duration::from_secs(1)),
+        UpstreamRejection::NoCredentials(why) => no_credentials(why),
         UpstreamRejection::Reset(why) => {
             bad("upstream_reset", format!("the upstream closed the connection before its response: {why}"))
         }
@@ -92,6 +86,12 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
             "the upstream target cannot be built from this path",
         ),
     }
+}
+
+fn no_credentials(why: &str) -> ErrorReply {
+    let message = format!("the gateway has no credentials for the upstream: {why}");
+    ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "upstream_credentials", message)
+        .with_retry_after(Duration::from_secs(1))
 }
 
 fn memory_pressure() -> ErrorReply {

@@ -110,7 +110,7 @@ impl Sampler {
     /// The use of each sensor's resource in percent. A sensor without a current reading is unknown.
     fn sensor_values(&mut self, shared: &Shared, now: Instant) -> Vec<f32> {
         let view = shared.actors.monitor.view();
-        let readings: Vec<_> = view.readings().into_iter().collect();
+        let readings: Vec<_> = view.readings().collect();
         for (name, _) in &readings {
             if !self.sensors.contains(name) && self.sensors.len() < SENSORS_MAX {
                 self.sensors.push(name);
