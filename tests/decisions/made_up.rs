@@ -49,6 +49,7 @@ fn of_requests(metrics: &str) -> Vec<String> {
         "memory_",
         "process_",
         "rate_limit_current_rate",
+        "resource_",
         "shedding_",
         "socket_buffers_bytes",
         "upstream_amplification",
