@@ -13,6 +13,7 @@ mod session;
 mod session_routes;
 pub(crate) mod status;
 mod token_failures;
+mod unrouted;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -61,7 +62,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/requests/crash", web::post().to(crash_request))
         .configure(decisions::routes)
         .configure(page::routes)
-        .default_service(web::to(not_found));
+        .default_service(web::to(unrouted::reply));
 }
 
 /// A route of GET and HEAD.
@@ -179,10 +180,4 @@ async fn crash_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpRe
 fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
     let message = "chaos is off; set admin.chaos = true to allow it";
     admin_error_reply(AdminStatus::Forbidden, "chaos_off", message, &request_id::of(request.headers()))
-}
-
-async fn not_found(request: HttpRequest) -> HttpResponse {
-    let message = "the admin listener answers GET /, /status, /status/stream, /status/history, /status/plots, /status/plot.svg, /config, /status.schema.json, /openapi.json, /metrics, /decisions, /explain, /livez, /readyz, POST /explain, POST and DELETE /session, and \
-                   POST /actors/{name}/crash, /actors/{name}/stall, /requests/crash";
-    admin_error_reply(AdminStatus::NotFound, "not_found", message, &request_id::of(request.headers()))
 }

@@ -1,4 +1,4 @@
-//! The end of a certificate's validity (RFC 5280, section 4.1.2.5), read from its DER.
+//! The validity of a certificate (RFC 5280, section 4.1.2.5), read from its DER.
 //!
 //! rustls checks the validity of foreign certificates and not that of the own one. Only the path to the field `validity` is read; rustls
 //! has accepted the certificate before.
@@ -38,8 +38,25 @@ impl<'a> Der<'a> {
     }
 }
 
-/// The end of the validity; none if the certificate is malformed.
-pub(crate) fn not_after(certificate: &[u8]) -> Option<SystemTime> {
+/// When a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
+}
+
+impl Validity {
+    /// The time in which both certificates are valid.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            not_before: self.not_before.max(other.not_before),
+            not_after: self.not_after.min(other.not_after),
+        }
+    }
+}
+
+/// The validity; none if the certificate is malformed.
+pub(crate) fn validity(certificate: &[u8]) -> Option<Validity> {
     let mut body = Der(certificate).sequence()?.sequence()?;
     // The version is absent in version 1; then this is the serial number.
     if body.next()?.0 == VERSION {
@@ -47,9 +64,11 @@ pub(crate) fn not_after(certificate: &[u8]) -> Option<SystemTime> {
     }
     let (_signature, _issuer) = (body.sequence()?, body.sequence()?);
     let mut validity = body.sequence()?;
-    validity.next()?;
-    let (tag, text) = validity.next()?;
-    parse_time(tag, std::str::from_utf8(text).ok()?)
+    let mut time = || {
+        let (tag, text) = validity.next()?;
+        parse_time(tag, std::str::from_utf8(text).ok()?)
+    };
+    Some(Validity { not_before: time()?, not_after: time()? })
 }
 
 fn parse_time(tag: u8, text: &str) -> Option<SystemTime> {
@@ -78,35 +97,37 @@ mod tests {
 
     use super::*;
 
-    /// X10: the end is read from certificates of either time format
+    /// X10: begin and end are read from certificates of either time format
     #[test]
-    fn the_end_of_a_certificate_is_read() {
+    fn the_validity_of_a_certificate_is_read() {
         for (year, seconds) in
             [(2031, 1_925_164_800), (2049, 2_493_244_800), (2050, 2_524_780_800), (1969, 0)]
         {
             let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
-            params.not_before = date_time_ymd(1960, 1, 1);
+            params.not_before = date_time_ymd(2001, 1, 3);
             params.not_after = date_time_ymd(year, 1, 3);
             let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
             let expected = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-            assert_eq!(not_after(certificate.der()), Some(expected), "{year}");
+            let not_before = SystemTime::UNIX_EPOCH + Duration::from_secs(978_480_000);
+            let expected = Validity { not_before, not_after: expected };
+            assert_eq!(validity(certificate.der()), Some(expected), "{year}");
         }
     }
 
     /// X10: no certificate that is cut off or changed causes a panic
     #[test]
-    fn malformed_certificates_have_no_end() {
+    fn malformed_certificates_have_no_validity() {
         let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let der = certificate.der().to_vec();
         for length in 0..der.len() {
-            assert_eq!(not_after(&der[..length]), None, "{length}");
+            assert_eq!(validity(&der[..length]), None, "{length}");
         }
         for at in 0..der.len() {
             for byte in [0, 0x30, 0x7f, 0x84, 0xff] {
                 let mut changed = der.clone();
                 changed[at] = byte;
-                let _ = not_after(&changed);
+                let _ = validity(&changed);
             }
         }
         for text in ["", "20", "200000000000Z", "20260231000000Z", "2026010é000000Z"] {

@@ -15,7 +15,7 @@
 
 mod acceptor;
 mod admission;
-mod certificate_validity;
+pub(crate) mod certificate_validity;
 pub(crate) mod connection_reserve;
 pub(crate) mod idle_closer;
 pub(crate) mod idle_connections;

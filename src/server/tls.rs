@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 
-use crate::server::certificate_validity;
+use crate::server::certificate_validity::{self, Validity};
 use crate::telemetry::metrics::TlsMetrics;
 use crate::upstream::rules::refresh_health::RefreshHealth;
 
@@ -98,7 +98,7 @@ pub(crate) struct ServerTls {
 struct LoadedPair {
     config: Arc<ServerConfig>,
     /// The end of its validity; none if it is not known.
-    not_after: Option<SystemTime>,
+    validity: Option<Validity>,
 }
 
 impl ServerTls {
@@ -130,9 +130,9 @@ impl ServerTls {
         TlsAcceptor::from(Arc::clone(&self.current.load().config))
     }
 
-    /// The end of the validity of the current certificate; none if it is not known.
-    pub(crate) fn not_after(&self) -> Option<SystemTime> {
-        self.current.load().not_after
+    /// The validity of the current certificate; none if it is not known.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        self.current.load().validity
     }
 
     /// Whether each client has shown a certificate of a known authority.
@@ -157,9 +157,9 @@ impl TlsFiles {
         let bad_certificate = |why: String| TlsFileError::Certificate { path: certificate.clone(), why };
         let bad_key = |why: String| TlsFileError::Key { path: key.clone(), why };
         let chain = certificates(&pem).map_err(|error| bad_certificate(error.to_string()))?;
-        // Clients refuse the whole chain when the first of its certificates has ended.
-        let not_after =
-            chain.iter().filter_map(|certificate| certificate_validity::not_after(certificate)).min();
+        // Clients refuse the whole chain when one of its certificates is not valid.
+        let each = chain.iter().filter_map(|certificate| certificate_validity::validity(certificate));
+        let validity = each.reduce(Validity::and);
         let private = PrivateKeyDer::from_pem_slice(secret.expose().as_bytes())
             .map_err(|error| bad_key(error.to_string()))?;
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -177,7 +177,7 @@ impl TlsFiles {
             other => bad_key(other.to_string()),
         })?;
         config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(LoadedPair { config: Arc::new(config), not_after })
+        Ok(LoadedPair { config: Arc::new(config), validity })
     }
 
     fn stamps(&self) -> [Option<FileStamp>; 3] {

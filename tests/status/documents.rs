@@ -95,7 +95,7 @@ async fn every_operation_answers_as_documented() {
             let status = answer.status.to_string();
             let responses = &openapi["paths"][&path][method.to_lowercase()]["responses"];
             assert!(responses[&status].is_object(), "{method} {target} answers {status}");
-            let is_known = !answer.text().contains("\"not_found\"");
+            let is_known = !answer.text().contains("\"not_found\"") && answer.status != 405;
             assert!(is_known, "{method} {target}: {}", answer.text());
         }
     }

@@ -16,7 +16,7 @@ use crate::degradation::episodes::CounterReading;
 use crate::degradation::finding::{Finding, Quantity, Scope};
 use crate::degradation::tracker::Occurrences;
 use crate::telemetry::millis;
-use crate::upstream::connect::dns_cache::StaleAnswer;
+use crate::upstream::connect::dns_cache::FailingLookup;
 use crate::upstream::connect::tls::FailingTls;
 use crate::upstream::credentials::RenewalView;
 use crate::upstream::rules::store_clock::ClockSnapshot;
@@ -48,7 +48,7 @@ impl BucketInput<'_> {
         causes.extend(self.tls_failures.iter().map(|(endpoint, failing)| self.tls(endpoint, failing)));
         let clocks = self.authorities.iter().zip(&self.clocks);
         causes.extend(clocks.filter_map(|(endpoint, view)| Some(self.clock(endpoint, view.as_ref()?))));
-        causes.extend(self.stale_answers.iter().map(|(endpoint, stale)| self.resolver(endpoint, stale)));
+        causes.extend(self.failing_lookups.iter().map(|(endpoint, lookup)| self.resolver(endpoint, lookup)));
         causes.extend(self.credentials(now));
         causes.extend(self.renewals.iter().map(|view| self.renewal(view, status)));
         causes
@@ -169,13 +169,15 @@ impl BucketInput<'_> {
         })
     }
 
-    fn resolver(&self, endpoint: &str, stale: &StaleAnswer) -> Finding {
-        let message = format!(
-            "bucket {}: {} cannot be resolved, and its last addresses are in use: {}",
-            self.name, stale.host, stale.error
-        );
-        let scope = self.scope(ScopeKind::Endpoint, endpoint);
-        Finding::new(CauseCode::ResolverStale, scope, message).since(stale.since)
+    fn resolver(&self, endpoint: &str, lookup: &FailingLookup) -> Finding {
+        let FailingLookup { host, has_addresses, since, error } = lookup;
+        let (code, consequence) = if *has_addresses {
+            (CauseCode::ResolverStale, "its last addresses are in use")
+        } else {
+            (CauseCode::UpstreamUnresolved, "no address of it is known")
+        };
+        let message = format!("bucket {}: {host} cannot be resolved, and {consequence}: {error}", self.name);
+        Finding::new(code, self.scope(ScopeKind::Endpoint, endpoint), message).since(*since)
     }
 
     /// One cause for each credential that is out, and one for the bucket if all are.

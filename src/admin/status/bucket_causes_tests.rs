@@ -11,7 +11,7 @@ use tidegate_config::BreakerMode;
 use super::*;
 use crate::admin::status::causes::sample;
 use crate::admin::status::samples::{after, circuit, credential, endpoint, healthy, only, scope};
-use crate::upstream::connect::dns_cache::StaleAnswer;
+use crate::upstream::connect::dns_cache::FailingLookup;
 use crate::upstream::connect::tls::FailingTls;
 use crate::upstream::connect::tls_failure::TlsFailure;
 use crate::upstream::rules::late_calls::LateCallsSnapshot;
@@ -132,19 +132,18 @@ fn clocks_and_handshakes_are_causes() {
     assert!(causes[2].message.contains("https://"), "{}", causes[2].message);
 }
 
-/// P8, X10: an answer of the resolver past its age is a cause
+/// P8, X10: a failing lookup is a cause, with and without an answer of the resolver past its age
 #[test]
-fn a_stale_answer_of_the_resolver_is_a_cause() {
-    let cause = only(|input, now| {
-        let error = "servfail".to_owned();
-        let stale = StaleAnswer { host: "store.test".to_owned(), since: now, error };
-        input.buckets[0].stale_answers = vec![("store.test:80".to_owned(), stale)];
-    });
-    assert_eq!(
-        (cause.code, cause.scope),
-        (CauseCode::ResolverStale, scope(ScopeKind::Endpoint, "store.test:80"))
-    );
-    assert!(cause.message.contains("store.test cannot be resolved"), "{}", cause.message);
+fn a_failing_lookup_is_a_cause() {
+    for (has_addresses, code) in [(true, CauseCode::ResolverStale), (false, CauseCode::UpstreamUnresolved)] {
+        let cause = only(|input, now| {
+            let (host, error) = ("store.test".to_owned(), "servfail".to_owned());
+            let failing = FailingLookup { host, has_addresses, since: now, error };
+            input.buckets[0].failing_lookups = vec![("store.test:80".to_owned(), failing)];
+        });
+        assert_eq!((cause.code, cause.scope), (code, scope(ScopeKind::Endpoint, "store.test:80")));
+        assert!(cause.message.contains("store.test cannot be resolved"), "{}", cause.message);
+    }
 }
 
 /// L6, P3, X10: refusals of the queue, and what a limit in shadow mode would have refused, are counted

@@ -180,7 +180,17 @@ fn certificate(input: &CertificateInput, status: &StatusInput<'_>) -> Vec<Findin
     let refused = input.failing.as_ref().map(|failing| {
         Finding::new(CauseCode::CertificateRefused, scope(), failing.error.clone()).since(failing.since)
     });
-    let left = input.not_after.map(|end| end.duration_since(status.wall).map_err(|over| over.duration()));
+    let early = input.validity.and_then(|validity| validity.not_before.duration_since(status.wall).ok());
+    let early = early.filter(|early| !early.is_zero()).map(|early| {
+        let message = format!(
+            "the certificate of the {} listener is not valid yet: its validity begins in {} s by the clock of the gateway",
+            input.listener,
+            early.as_secs_f64().ceil()
+        );
+        Finding::new(CauseCode::CertificateNotYetValid, scope(), message).until(status.now + early)
+    });
+    let end = input.validity.map(|validity| validity.not_after);
+    let left = end.map(|end| end.duration_since(status.wall).map_err(|over| over.duration()));
     let ends = match left {
         Some(Ok(left)) if left >= CERTIFICATE_WARNING => None,
         Some(Ok(left)) => {
@@ -204,7 +214,7 @@ fn certificate(input: &CertificateInput, status: &StatusInput<'_>) -> Vec<Findin
         }
         None => None,
     };
-    refused.into_iter().chain(ends).collect()
+    refused.into_iter().chain(early).chain(ends).collect()
 }
 
 fn token_keys(input: &TokenKeysInput, now: Instant) -> Option<Finding> {

@@ -4,6 +4,7 @@ use tidegate_actors::{Action, ActionRule, CredentialId, CredentialState, clock};
 
 use super::*;
 use crate::admin::status::samples::{after, credential, healthy, only};
+use crate::server::certificate_validity::Validity;
 use crate::telemetry::log::LogFault;
 use crate::upstream::credentials::RenewalView;
 
@@ -164,21 +165,27 @@ fn draining_and_chaos_are_causes() {
     assert_eq!(only(|input, now| input.chaos = Some(now)).code, CauseCode::Chaos);
 }
 
-/// A7, X10: a certificate is a cause within 14 days of its end and after it, and a refused one is another
+/// A7, X10: a certificate is a cause before its begin, within 14 days of its end and after it, and a refused one is another
 #[test]
 fn certificates_near_their_end_are_causes() {
-    let cause = |days: i64, failing: bool| {
+    let validity = |begin: i64, days: i64, failing: bool| {
         let causes = after(|input, now| {
-            let left = Duration::from_secs(days.unsigned_abs() * DAY);
-            let end = if days < 0 { input.wall - left } else { input.wall + left };
+            let at = |days: i64| {
+                let distance = Duration::from_secs(days.unsigned_abs() * DAY);
+                if days < 0 { input.wall - distance } else { input.wall + distance }
+            };
+            let validity = Validity { not_before: at(begin), not_after: at(days) };
             let error = "no key".to_owned();
             let failing =
                 failing.then_some(FailingRefresh { since: now, failures: 1, error, retry_at: None });
-            input.certificates = vec![CertificateInput { listener: "data", not_after: Some(end), failing }];
+            input.certificates =
+                vec![CertificateInput { listener: "data", validity: Some(validity), failing }];
         });
         causes.iter().map(|cause| (cause.code, cause.until.is_some())).collect::<Vec<_>>()
     };
+    let cause = |days, failing| validity(-90, days, failing);
     assert_eq!(cause(14, false), []);
+    assert_eq!(validity(1, 90, false), [(CauseCode::CertificateNotYetValid, true)]);
     assert_eq!(cause(13, false), [(CauseCode::CertificateExpires, true)]);
     assert_eq!(cause(-1, false), [(CauseCode::CertificateExpired, false)]);
     assert_eq!(cause(90, true), [(CauseCode::CertificateRefused, false)]);

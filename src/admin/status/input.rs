@@ -7,11 +7,12 @@ use tidegate_actors::{
 };
 use tidegate_config::{BreakerMode, OnFailure};
 
+use crate::server::certificate_validity::Validity;
 use crate::server::tls::ServerTls;
 use crate::shortage::Shortage;
 use crate::telemetry::log::CurrentFault;
 use crate::upstream::bucket::Bucket;
-use crate::upstream::connect::dns_cache::StaleAnswer;
+use crate::upstream::connect::dns_cache::FailingLookup;
 use crate::upstream::connect::tls::FailingTls;
 use crate::upstream::credentials::RenewalView;
 use crate::upstream::rules::late_calls::LateCallsSnapshot;
@@ -83,7 +84,7 @@ pub(super) struct ActorInput<'a> {
 /// The certificate of a listener.
 pub(super) struct CertificateInput {
     pub(super) listener: &'static str,
-    pub(super) not_after: Option<SystemTime>,
+    pub(super) validity: Option<Validity>,
     pub(super) failing: Option<FailingRefresh>,
 }
 
@@ -110,7 +111,7 @@ pub(super) struct BucketInput<'a> {
     pub(super) clocks: Vec<Option<ClockSnapshot>>,
     /// Endpoints with failing TLS, by host and port.
     pub(super) tls_failures: Vec<(String, FailingTls)>,
-    pub(super) stale_answers: Vec<(String, StaleAnswer)>,
+    pub(super) failing_lookups: Vec<(String, FailingLookup)>,
     pub(super) stale_uses: u64,
     pub(super) renewals: Vec<RenewalView>,
     /// Requests that only the shadow mode of a limit admitted.
@@ -153,7 +154,7 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
 }
 
 fn certificate(listener: &'static str, tls: &ServerTls) -> CertificateInput {
-    CertificateInput { listener, not_after: tls.not_after(), failing: tls.reload_health.current() }
+    CertificateInput { listener, validity: tls.validity(), failing: tls.reload_health.current() }
 }
 
 fn level(shared: &Shared, now: Instant) -> LevelInput {
@@ -201,7 +202,7 @@ fn bucket<'a>(shared: &Shared, bucket: &'a Bucket, now: Instant, wall: SystemTim
         late_total: bucket.late_calls.total(),
         clocks: bucket.clocks.iter().map(|clock| clock.snapshot(now)).collect(),
         tls_failures: bucket.dialer.tls_failures(),
-        stale_answers: bucket.dialer.stale_answers(),
+        failing_lookups: bucket.dialer.failing_lookups(),
         stale_uses: bucket.dialer.stale_uses(),
         renewals: bucket.credentials.failing_renewals(wall),
         shadowed: shared.actors.limiter.shadowed_counts(bucket.id).collect(),

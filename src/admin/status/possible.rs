@@ -54,7 +54,10 @@ fn is_possible(code: CauseCode, config: &Config) -> bool {
         CauseCode::TokenKeysMissing | CauseCode::TokenKeysRefresh => {
             config.jwt.as_ref().is_some_and(|jwt| jwt.jwks.is_some())
         }
-        CauseCode::CertificateExpired | CauseCode::CertificateExpires | CauseCode::CertificateRefused => {
+        CauseCode::CertificateExpired
+        | CauseCode::CertificateNotYetValid
+        | CauseCode::CertificateExpires
+        | CauseCode::CertificateRefused => {
             config.server.tls.files().is_some() || config.admin.tls.files().is_some()
         }
         CauseCode::Chaos => config.admin.chaos,
@@ -77,7 +80,9 @@ fn is_possible_in(code: CauseCode, bucket: &BucketConfig, config: &Config) -> bo
         CauseCode::CircuitShadow => mode == BreakerMode::Shadow,
         CauseCode::EndpointOut => upstream.endpoints.len() > 1,
         CauseCode::UpstreamTls => upstream.endpoints.iter().any(tidegate_config::Endpoint::is_tls),
-        CauseCode::ResolverStale => !upstream.endpoints.iter().all(tidegate_config::Endpoint::is_address),
+        CauseCode::ResolverStale | CauseCode::UpstreamUnresolved => {
+            !upstream.endpoints.iter().all(tidegate_config::Endpoint::is_address)
+        }
         CauseCode::UpstreamClockSkew => is_signing(bucket),
         CauseCode::CredentialsOut | CauseCode::CredentialRefused | CauseCode::CredentialCooling => {
             !named.is_empty()

@@ -118,7 +118,7 @@ pub(super) fn healthy(now: Instant) -> StatusInput<'static> {
             late_total: 0,
             clocks: vec![None, None],
             tls_failures: Vec::new(),
-            stale_answers: Vec::new(),
+            failing_lookups: Vec::new(),
             stale_uses: 0,
             renewals: Vec::new(),
             shadowed: vec![(LimitScope::Ip, 0)],

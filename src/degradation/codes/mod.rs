@@ -1,5 +1,6 @@
 //! The codes of all causes, in the order of their weight. `table.rs` has what is known about each.
 
+mod certificates;
 mod shadow;
 mod table;
 
@@ -92,6 +93,7 @@ codes!(
     InFlightFull,
     TokenKeysMissing,
     CertificateExpired,
+    CertificateNotYetValid,
     PoolFailed,
     CircuitForcedOpen,
     CircuitOpen,
@@ -115,6 +117,7 @@ codes!(
     EndpointOut,
     UpstreamTls,
     UpstreamClockSkew,
+    UpstreamUnresolved,
     ResolverStale,
     CredentialRefused,
     CredentialCooling,

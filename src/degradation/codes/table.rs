@@ -3,7 +3,7 @@
 
 use super::ScopeKind::{Actor, Bucket, Credential, Endpoint, Listener, Process};
 use super::Severity::{Critical, Degraded};
-use super::{CauseCode, CodeEntry, ScopeKind, shadow};
+use super::{CauseCode, CodeEntry, ScopeKind, certificates, shadow};
 
 /// The refusals of actors without a reply.
 const OF_ACTORS: &[&str] =
@@ -83,15 +83,8 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         refusals: &["token_keys"],
         ends_when: "a fetch of the set succeeds",
     },
-    CodeEntry {
-        name: "certificate_expired",
-        severity: Critical,
-        scope: Listener,
-        meaning: "the certificate of the listener has expired",
-        effect: "clients refuse the TLS handshake",
-        refusals: &[],
-        ends_when: "a certificate that is valid is loaded",
-    },
+    certificates::EXPIRED,
+    certificates::NOT_YET_VALID,
     CodeEntry {
         name: "pool_failed",
         severity: Critical,
@@ -306,6 +299,15 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         ends_when: "the clocks agree, or nothing confirms the difference for 15 minutes (1 minute if requests are refused)",
     },
     CodeEntry {
+        name: "upstream_unresolved",
+        severity: Degraded,
+        scope: Endpoint,
+        meaning: "lookups of the name fail, and no address of it is known",
+        effect: "requests that are sent to the endpoint are answered 502",
+        refusals: &["upstream_dns"],
+        ends_when: "a lookup succeeds",
+    },
+    CodeEntry {
         name: "resolver_stale",
         severity: Degraded,
         scope: Endpoint,
@@ -350,24 +352,8 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         refusals: &[],
         ends_when: "a fetch of the set succeeds",
     },
-    CodeEntry {
-        name: "certificate_refused",
-        severity: Degraded,
-        scope: Listener,
-        meaning: "the new certificate of the listener cannot be used",
-        effect: "the old one stays in use",
-        refusals: &[],
-        ends_when: "a certificate and its key are loaded",
-    },
-    CodeEntry {
-        name: "certificate_expires",
-        severity: Degraded,
-        scope: Listener,
-        meaning: "the certificate of the listener expires within 14 days",
-        effect: "none yet; clients refuse it once it has expired",
-        refusals: &[],
-        ends_when: "a certificate with a later end is loaded",
-    },
+    certificates::REFUSED,
+    certificates::EXPIRES,
     CodeEntry {
         name: "log",
         severity: Degraded,

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::buffers::{self, BufferRetention};
 use crate::shortage::{Shortage, with_shortage_recorded};
-use crate::upstream::connect::dns_cache::{HostResolver, StaleAnswer};
+use crate::upstream::connect::dns_cache::{FailingLookup, HostResolver};
 use crate::upstream::connect::resolver;
 use crate::upstream::connect::stream::UpstreamStream;
 use crate::upstream::connect::tls::{FailingTls, TlsChange, TlsError, UpstreamTls, client_config};
@@ -90,17 +90,17 @@ impl Dialer {
         failures
     }
 
-    /// The endpoints that are connected to by an answer of the resolver past its age, by host and port.
-    pub(crate) fn stale_answers(&self) -> Vec<(String, StaleAnswer)> {
+    /// The endpoints with names that cannot be looked up, by host and port.
+    pub(crate) fn failing_lookups(&self) -> Vec<(String, FailingLookup)> {
         let stale = |((host, port), target): (&(String, u16), &SocketTarget)| {
-            Some((format!("{host}:{port}"), target.host.stale_answer()?))
+            Some((format!("{host}:{port}"), target.host.failing_lookup()?))
         };
         let mut answers: Vec<_> = self.targets.iter().filter_map(stale).collect();
         answers.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         answers
     }
 
-    /// The number of connections that used such an answer.
+    /// The number of connections that used an answer after a failed lookup.
     pub(crate) fn stale_uses(&self) -> u64 {
         self.targets.values().map(|target| target.host.stale_uses()).sum()
     }

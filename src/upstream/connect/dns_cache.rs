@@ -40,16 +40,18 @@ struct DnsCacheEntry {
     due: Option<Instant>,
     is_resolving: bool,
     next_index: usize,
-    /// The first failed lookup since the last answer, if there is an answer.
+    /// The first failed lookup since the last answer.
     failing_since: Option<Instant>,
     /// Connections that used an answer after a failed lookup.
     stale_uses: u64,
 }
 
-/// An answer that is used although it cannot be looked up again.
+/// A name that cannot be looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StaleAnswer {
+pub(crate) struct FailingLookup {
     pub(crate) host: String,
+    /// Whether the last answer is used.
+    pub(crate) has_addresses: bool,
     /// The first failed lookup.
     pub(crate) since: Instant,
     pub(crate) error: String,
@@ -77,7 +79,7 @@ impl DnsCacheEntry {
     /// All addresses, starting with the next one.
     fn rotated(&mut self) -> Vec<IpAddr> {
         let mut addresses = self.addresses.clone();
-        self.stale_uses += u64::from(self.failing_since.is_some());
+        self.stale_uses += u64::from(self.failing_since.is_some() && !addresses.is_empty());
         if !addresses.is_empty() {
             addresses.rotate_left(self.next_index % self.addresses.len());
             self.next_index = self.next_index.wrapping_add(1);
@@ -95,9 +97,8 @@ impl DnsCacheEntry {
     }
 
     fn store_failure(&mut self, now: Instant) {
-        let has_answer = !self.addresses.is_empty();
-        self.due = has_answer.then(|| now + FAILURE_PAUSE);
-        self.failing_since = has_answer.then(|| self.failing_since.unwrap_or(now));
+        self.due = (!self.addresses.is_empty()).then(|| now + FAILURE_PAUSE);
+        self.failing_since = Some(self.failing_since.unwrap_or(now));
         self.is_resolving = false;
     }
 }
@@ -178,18 +179,19 @@ impl HostResolver {
         Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
     }
 
-    /// The answer that is used past its age, if there is one.
-    pub(crate) fn stale_answer(&self) -> Option<StaleAnswer> {
-        let since = self.with_cache(|cached| cached.failing_since);
+    /// Why the name cannot be looked up, if it cannot.
+    pub(crate) fn failing_lookup(&self) -> Option<FailingLookup> {
+        let (since, has_addresses) =
+            self.with_cache(|cached| (cached.failing_since, !cached.addresses.is_empty()));
         let error = match &*self.last_result.borrow() {
             Ok(()) => String::new(),
             Err(DnsError::Shortage(shortage)) => shortage.to_string(),
             Err(DnsError::Other(why)) => why.clone(),
         };
-        since.map(|since| StaleAnswer { host: self.host.clone(), since, error })
+        since.map(|since| FailingLookup { host: self.host.clone(), has_addresses, since, error })
     }
 
-    /// The number of connections that used such an answer.
+    /// The number of connections that used an answer after a failed lookup.
     pub(crate) fn stale_uses(&self) -> u64 {
         self.with_cache(|cached| cached.stale_uses)
     }
