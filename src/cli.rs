@@ -235,7 +235,8 @@ pub(crate) fn print_demo_help((scheme, address): (&str, SocketAddr), admin: (&st
     let (admin_scheme, admin) = admin;
     let text = format!(
         "\ntidegate serves the bucket `demo` on {scheme}://{address}/ (data in ./tidegate-data)\n\
-         status: curl {admin_scheme}://{admin}/status\n\n\
+         page for people: {admin_scheme}://{admin}/\n\
+         status: tidegate status, or curl {admin_scheme}://{admin}/status\n\n\
          try it:\n  \
          curl -T Cargo.toml {scheme}://{address}/demo/hello.txt\n  \
          curl {scheme}://{address}/demo/hello.txt\n  \

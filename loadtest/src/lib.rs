@@ -16,6 +16,7 @@ mod clock;
 mod compare;
 mod container;
 mod decision_check;
+mod descriptor_limit;
 mod destination;
 mod expectation;
 mod framing;

@@ -54,6 +54,7 @@ struct Mark {
     name: String,
     at: Instant,
     first_ok: Option<Duration>,
+    first_lost: Option<Duration>,
     last_lost: Duration,
     lost_before: u64,
     done_before: u64,
@@ -70,6 +71,7 @@ impl Mark {
         if is_ok {
             self.first_ok = Some(self.first_ok.map_or(since, |first| first.min(since)));
         } else {
+            self.first_lost = Some(self.first_lost.map_or(since, |first| first.min(since)));
             self.last_lost = self.last_lost.max(since);
             self.lost_since += 1;
         }
@@ -185,6 +187,7 @@ impl Recorder {
             name: name.to_owned(),
             at,
             first_ok: None,
+            first_lost: None,
             last_lost: Duration::ZERO,
             lost_before: self.lost(),
             done_before: self.done,
@@ -265,6 +268,7 @@ impl Recorder {
             into.set(format!("{prefix}.lost_after_{name}"), mark.lost_since as f64);
             into.set(format!("{prefix}.last_lost_after_{name}_ms"), millis(mark.last_lost));
             into.set_if_present(format!("{prefix}.first_ok_after_{name}_ms"), mark.first_ok.map(millis));
+            into.set_if_present(format!("{prefix}.first_lost_after_{name}_ms"), mark.first_lost.map(millis));
         }
         if let Some(seconds) = seconds.filter(|seconds| *seconds > 0.0) {
             into.set(format!("{prefix}.goodput_per_s"), self.ok_in_time as f64 / seconds);
@@ -349,6 +353,7 @@ mod tests {
         let statistics = statistics(&recorder);
         assert_eq!(statistics.value("x.first_ok_after_back_ms"), Some(30.0));
         assert_eq!(statistics.value("x.last_lost_after_back_ms"), Some(20.0));
+        assert_eq!(statistics.value("x.first_lost_after_back_ms"), Some(10.0));
         assert_eq!(statistics.value("x.requests_before_back"), Some(1.0));
         assert_eq!(statistics.value("x.lost_before_back"), Some(0.0));
         assert_eq!(statistics.value("x.lost_after_back"), Some(2.0));

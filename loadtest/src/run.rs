@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 use crate::certificate::Certificate;
 use crate::container::{CgroupMeter, Container, LogTail};
 use crate::decision_check::DecisionCheck;
+use crate::descriptor_limit::DescriptorLimit;
 use crate::expectation::CheckResult;
 use crate::gateway::{BucketSpec, Gateway, GatewayError, merge, table};
 use crate::process::RunDirectory;
@@ -126,7 +127,18 @@ fn start_test_bed(scenario: &Scenario, binary: &Path, directory: &Path) -> Resul
         Sampler::start(SampledGateway { process: gateway.id(), admin: gateway.admin, metrics, meter })?;
     let decision_check = scenario.check_decisions.then(|| RefCell::new(DecisionCheck::default()));
     let broken = RefCell::default();
-    Ok(TestBed { gateway, sampler, upstreams, certificate, log_tail, container, broken, decision_check })
+    let descriptor_limit = DescriptorLimit::default();
+    Ok(TestBed {
+        gateway,
+        sampler,
+        upstreams,
+        certificate,
+        log_tail,
+        container,
+        broken,
+        decision_check,
+        descriptor_limit,
+    })
 }
 
 fn check_survival(gateway: &mut Gateway, meter: Option<&CgroupMeter>) -> CheckResult {

@@ -40,7 +40,7 @@ pub(crate) struct Reading {
     pub(crate) metrics: BTreeMap<String, f64>,
     /// Memory of the container, and its number of OOM kills.
     pub(crate) container: Option<ContainerReading>,
-    /// The status document of a gateway in a container.
+    /// The status document, in a step that reads it.
     pub(crate) status: Option<StatusReading>,
 }
 
@@ -55,9 +55,20 @@ pub(crate) struct ContainerReading {
 
 enum SamplerCommand {
     /// Take a reading immediately and confirm it. This and later readings belong to the step.
-    Mark(String, usize, Sender<()>),
+    Mark(StepMark, Sender<()>),
     /// Send all readings and end.
     Finish(Sender<Vec<Reading>>),
+}
+
+/// A step, and what is read during it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StepMark {
+    /// Its name.
+    pub(crate) step: String,
+    /// The round, from 0.
+    pub(crate) round: usize,
+    /// Whether the status document is read.
+    pub(crate) with_status: bool,
 }
 
 /// The process to read, and its metrics.
@@ -87,10 +98,10 @@ impl Sampler {
         Ok(Self { commands, thread })
     }
 
-    /// Takes a reading now. It and the following ones belong to `step`.
-    pub(crate) fn mark(&self, step: &str, round: usize) {
+    /// Takes a reading now. It and the following ones belong to the step.
+    pub(crate) fn mark(&self, mark: StepMark) {
         let (done, is_done) = mpsc::channel();
-        if self.commands.send(SamplerCommand::Mark(step.to_owned(), round, done)).is_ok() {
+        if self.commands.send(SamplerCommand::Mark(mark, done)).is_ok() {
             // An error means that the thread has ended; `finish` then returns no readings.
             let _ = is_done.recv();
         }
@@ -109,12 +120,12 @@ impl Sampler {
 fn run(subject: &SampledGateway, receiver: &Receiver<SamplerCommand>) {
     let begin = clock::now();
     let mut readings = Vec::new();
-    let (mut step, mut round) = (String::new(), 0);
+    let mut mark = StepMark::default();
     loop {
         match receiver.recv_timeout(INTERVAL) {
-            Ok(SamplerCommand::Mark(next, of_round, done)) => {
-                (step, round) = (next, of_round);
-                readings.push(read(subject, &step, round, begin.elapsed()));
+            Ok(SamplerCommand::Mark(next, done)) => {
+                mark = next;
+                readings.push(read(subject, &mark, begin.elapsed()));
                 // An error means that the sender no longer waits.
                 let _ = done.send(());
             }
@@ -122,8 +133,8 @@ fn run(subject: &SampledGateway, receiver: &Receiver<SamplerCommand>) {
                 let _ = done.send(readings);
                 return;
             }
-            Err(RecvTimeoutError::Timeout) if !step.is_empty() && readings.len() < READINGS_MAX => {
-                readings.push(read(subject, &step, round, begin.elapsed()));
+            Err(RecvTimeoutError::Timeout) if !mark.step.is_empty() && readings.len() < READINGS_MAX => {
+                readings.push(read(subject, &mark, begin.elapsed()));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -131,20 +142,21 @@ fn run(subject: &SampledGateway, receiver: &Receiver<SamplerCommand>) {
     }
 }
 
-fn read(subject: &SampledGateway, step: &str, round: usize, since: Duration) -> Reading {
+fn read(subject: &SampledGateway, mark: &StepMark, since: Duration) -> Reading {
+    let StepMark { step, round, with_status } = mark;
     let processes = [subject.process];
     let text =
         if subject.metrics.is_empty() { String::new() } else { scrape(subject.admin).unwrap_or_default() };
     let sums = subject.metrics.iter().filter_map(|name| Some((name.clone(), sum_of(&text, name)?)));
     Reading {
         seconds: since.as_secs_f64(),
-        step: step.to_owned(),
-        round,
+        step: step.clone(),
+        round: *round,
         rss_mib: usage::rss_mib(&processes),
         descriptors: usage::descriptors(&processes),
         metrics: sums.collect(),
         container: subject.meter.as_ref().and_then(container),
-        status: subject.meter.is_some().then(|| status::read(subject.admin)),
+        status: (*with_status || subject.meter.is_some()).then(|| status::read(subject.admin)),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::certificate::Certificate;
 use crate::client::{BodyCapture, Request};
 use crate::container::{BrokenConnection, Container, LogTail, unexplained};
 use crate::decision_check::DecisionCheck;
+use crate::descriptor_limit::DescriptorLimit;
 use crate::destination::Destination;
 use crate::gateway::Gateway;
 use crate::hostile::{AttackTarget, HostileClients};
@@ -22,7 +23,7 @@ use crate::load::{self, Load};
 use crate::progress;
 use crate::recorder::Recorder;
 use crate::run::{RunError, unless_interrupted};
-use crate::sampler::{Reading, Sampler};
+use crate::sampler::{Reading, Sampler, StepMark};
 use crate::scenario::{Action, Event, LoadSpec, Scenario, Step};
 use crate::statistics::Statistics;
 use crate::storm::{self, StormReport};
@@ -43,6 +44,7 @@ pub(crate) struct TestBed {
     pub(crate) broken: RefCell<Vec<BrokenConnection>>,
     /// The refusals so far, if they are compared with the decisions.
     pub(crate) decision_check: Option<RefCell<DecisionCheck>>,
+    pub(crate) descriptor_limit: DescriptorLimit,
 }
 
 /// A running load of the step.
@@ -74,7 +76,10 @@ impl TestBed {
         }
         let hostile = HostileClients::start(&step.hostile, self.target()?)?;
         let window = usage::CpuWindow::begin(usage::tree(std::process::id()));
-        self.sampler.mark(&step.name, round);
+        let mark = StepMark { step: step.name.clone(), round, with_status: step.sample_status };
+        self.sampler.mark(mark.clone());
+        let (begin, gateway) = (clock::now(), [self.gateway.id()]);
+        let used_before = usage::cpu_seconds(&gateway);
         let mut tallies = StepTallies {
             step: step.name.clone(),
             begin: clock::now(),
@@ -96,7 +101,10 @@ impl TestBed {
             done = unless_interrupted(self.finish(step, &tallies, running)) => done??,
             never = progress::show(&tallies, self.gateway.id()) => match never {},
         }
-        self.sampler.mark(&step.name, round);
+        let used = usage::cpu_seconds(&gateway) - used_before;
+        let seconds = (clock::now() - begin).as_secs_f64();
+        self.sampler.mark(mark);
+        into.set(format!("{}.gateway_cores", step.name), used / seconds.max(1e-3));
         if let Some(hostile) = hostile {
             self.broken.borrow_mut().extend(hostile.finish(&step.name, into)?);
         }
@@ -190,8 +198,11 @@ impl TestBed {
     }
 
     async fn event(&self, event: &Event) -> Result<(), RunError> {
-        if event.action.is_of_log_disk() {
-            return self.log_disk(event.action).map_err(RunError::from);
+        match event.action {
+            Action::ExhaustDescriptors => return Ok(self.descriptor_limit.exhaust(self.gateway.id())?),
+            Action::FreeDescriptors => return Ok(self.descriptor_limit.restore(self.gateway.id())?),
+            action if action.is_of_log_disk() => return Ok(self.log_disk(action)?),
+            _ => {}
         }
         let upstream = self.upstream(event.bucket.as_deref().unwrap_or_default())?;
         match event.action {
@@ -199,7 +210,7 @@ impl TestBed {
             Action::Restore => self.upstreams.restore(upstream).await?,
             Action::Freeze => self.upstreams.freeze(upstream, true).await?,
             Action::Thaw => self.upstreams.freeze(upstream, false).await?,
-            Action::FillLogDisk | Action::EmptyLogDisk => {}
+            _ => {}
         }
         Ok(())
     }

@@ -1,6 +1,4 @@
-//! Requests that pass only because an action or the limit of a client is in shadow mode.
-
-use tidegate_actors::MonitorRejection;
+//! Requests that pass only because an action, a cursor or the limit of a client is in shadow mode.
 
 use crate::decisions::decision::DecisionKind;
 use crate::http::error::GatewayError;
@@ -10,8 +8,8 @@ use crate::worker::Worker;
 
 /// Records the refusal that the request would have got, for the decisions and the header `x-tidegate-shadow`.
 #[cold]
-pub(super) fn record_shadowed(worker: &Worker, refusal: MonitorRejection, record: &mut Record) {
-    let error = GatewayError::from(refusal);
+pub(super) fn record_shadowed(worker: &Worker, refusal: impl Into<GatewayError>, record: &mut Record) {
+    let error: GatewayError = refusal.into();
     let reply = error.to_reply();
     let figures = error.figures(FigureContext {
         config: &worker.shared.config,

@@ -9,9 +9,9 @@ use tidegate_actors::{ClientId, IpKey, KeyId, OperationClass, Shedder, SheddingD
 use tidegate_config::Priority;
 
 use crate::auth::presented_caller;
-use crate::decisions::decision::DecisionKind;
 use crate::http::priority;
 use crate::http::route::{RequestKind, Route};
+use crate::http::shadow::record_shadowed;
 use crate::http::shedding_rejection::{CursorScope, SheddingRejection};
 use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
@@ -110,7 +110,7 @@ fn decide(
         SheddingDecision::Shadow(shed) => {
             let rejection = SheddingRejection::new(&worker.shared.keyring, scope, shed);
             let before = record.detail.replace(rejection.detail());
-            record.record_decision(DecisionKind::Shadow, rejection.reason(), rejection.figures(), None);
+            record_shadowed(worker, rejection, record);
             record.detail = before;
             Ok(Weight::ONE)
         }

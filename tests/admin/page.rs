@@ -223,13 +223,13 @@ async fn wrong_parameters_of_plots_are_named() {
     for (query, expected) in [
         ("plot.svg", "`series` is empty"),
         ("plot.svg?series=", "`series` is empty"),
-        ("plot.svg?series=sensor.none", "no series named `sensor.none`"),
-        ("plot.svg?series=%3Cscript%3E", "no series named `<script>`"),
+        ("plot.svg?series=sensor.none", "is `sensor.none`, which is not a series"),
+        ("plot.svg?series=%3Cscript%3E", "is `<script>`, which is not a series"),
         ("plot.svg?series=sensor.memory,bucket.b.p50", "different units: `%` and `ms`"),
         ("plot.svg?series=sensor.memory&series=level", "occurs twice"),
         (&format!("plot.svg?series={five}"), "more than 4 series"),
         ("plot.svg?name=x", "no parameter `name`"),
-        ("plots?bucket=none", "no series named `bucket.none.p50`"),
+        ("plots?bucket=none", "`bucket` is not a bucket with series"),
     ] {
         let answer = gateway.admin(&format!("/status/{query}")).await;
         assert_eq!((answer.complete_status(), code(&answer).as_str()), (400, "invalid_parameter"), "{query}");

@@ -136,7 +136,8 @@ async fn shadow_mode_refuses_nothing() {
     assert!(gateway.metric(counted).await >= 10.0);
     let answer = gateway.admin("/decisions?reason=shed_bucket").await;
     let decisions: Value = serde_json::from_slice(&answer.body).unwrap();
-    assert_eq!(decisions["decisions"][0]["kind"], "shadow", "{decisions}");
+    let newest = &decisions["decisions"][0];
+    assert_eq!((&newest["kind"], &newest["status"]), (&"shadow".into(), &503.into()), "{decisions}");
     let status = gateway.status().await;
     let cause = status["causes"].as_array().unwrap().iter().find(|cause| cause["code"] == "shedding");
     assert_eq!(cause.unwrap()["effect"]["text"], "none: the cursor is in shadow mode");

@@ -137,6 +137,9 @@ pub(crate) struct Step {
     pub(crate) events: Vec<Event>,
     /// Crashes of the gateway's actors during the step.
     pub(crate) storm: Option<StormSpec>,
+    /// Whether the status document is read during the step. With a container it always is.
+    #[serde(default)]
+    pub(crate) sample_status: bool,
     /// Hostile clients during the step.
     #[serde(default)]
     pub(crate) hostile: Vec<HostileSpec>,
@@ -201,13 +204,13 @@ fn three_seconds() -> u64 {
     3_000
 }
 
-/// An event at an upstream, or at the log disk of the container.
+/// An event at an upstream, at the log disk of the container, or at the gateway.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Event {
     /// Time from the start of the step.
     pub(crate) at_seconds: f64,
-    /// The bucket of the upstream; none for the log disk.
+    /// The bucket of the upstream; none for the log disk and the gateway.
     pub(crate) bucket: Option<String>,
     /// The action.
     pub(crate) action: Action,
@@ -215,7 +218,7 @@ pub(crate) struct Event {
     pub(crate) settle_seconds: Option<f64>,
 }
 
-/// Actions on an upstream or the log disk.
+/// Actions on an upstream, the log disk or the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
@@ -231,6 +234,10 @@ pub(crate) enum Action {
     FillLogDisk,
     /// Empty the log disk.
     EmptyLogDisk,
+    /// Lower the gateway's limit of descriptors to those that it has open.
+    ExhaustDescriptors,
+    /// Restore the limit.
+    FreeDescriptors,
 }
 
 impl Action {
@@ -243,7 +250,14 @@ impl Action {
             Self::Thaw => "thaw",
             Self::FillLogDisk => "fill_log_disk",
             Self::EmptyLogDisk => "empty_log_disk",
+            Self::ExhaustDescriptors => "exhaust_descriptors",
+            Self::FreeDescriptors => "free_descriptors",
         }
+    }
+
+    /// Whether it acts on an upstream.
+    pub(crate) fn is_of_upstream(self) -> bool {
+        !self.is_of_log_disk() && !matches!(self, Self::ExhaustDescriptors | Self::FreeDescriptors)
     }
 
     /// Whether it acts on the log disk.

@@ -57,12 +57,14 @@ fn in_loads(step: &Step) -> Option<String> {
 fn in_events(step: &Step, has_container: bool) -> Option<String> {
     step.events.iter().find_map(|event| {
         let action = event.action.name();
-        match (event.action.is_of_log_disk(), &event.bucket) {
-            (true, Some(_)) => {
-                Some(format!("event {action} acts on the log disk and must not have a bucket"))
+        match (event.action.is_of_upstream(), &event.bucket) {
+            (false, Some(_)) => {
+                Some(format!("event {action} acts on no upstream and must not have a bucket"))
             }
-            (true, None) if !has_container => Some(format!("event {action} needs a `[container]`")),
-            (false, None) => Some(format!("event {action} needs a bucket")),
+            (false, None) if event.action.is_of_log_disk() && !has_container => {
+                Some(format!("event {action} needs a `[container]`"))
+            }
+            (true, None) => Some(format!("event {action} needs a bucket")),
             _ => None,
         }
     })

@@ -40,7 +40,9 @@ pub(crate) async fn figures(
             Some(bucket) => of_bucket(history, bucket),
             None => of_process(history),
         });
-        plots.map_err(|fault| invalid("bucket", fault.to_string()))
+        plots.map_err(|_| {
+            invalid("bucket", "not a bucket with series of its own; /status/history has all names")
+        })
     });
     let draw = |plots: Vec<Plot>| plots.iter().map(plots::figure).collect::<Result<String, _>>();
     reply(&request, &worker, plots.map(draw), "text/html; charset=utf-8")

@@ -102,7 +102,13 @@ pub(super) fn sentence(view: &SheddingView) -> String {
     });
     let verb = if view.mode == ActionMode::Shadow { "would be" } else { "are" };
     let cuts = cuts.collect::<Vec<_>>().join(" and ");
-    format!("The cursor is {:.2} because of {}: {cuts} {verb} refused.", view.cursor, cause_text(view.cause))
+    let why = match view.cause {
+        CursorCause::Wait(wait) if wait < view.target => {
+            format!("and falls, because the wait is below {} ms", view.target.as_millis())
+        }
+        cause => format!("because of {}", cause_text(cause)),
+    };
+    format!("The cursor is {:.2} {why}: {cuts} {verb} refused.", view.cursor)
 }
 
 #[cfg(test)]
@@ -133,6 +139,13 @@ mod tests {
     fn the_sentence_says_who_is_refused() {
         let expected = "The cursor is 1.40 because of a wait of 31 ms: all requests of class low and 40 % of class normal are refused.";
         assert_eq!(sentence(&view(ActionMode::Enforce, 1.4, [1.0, 0.4, 0.0])), expected);
+        let falling = SheddingView {
+            cause: CursorCause::Wait(Duration::ZERO),
+            ..view(ActionMode::Enforce, 0.5, [0.5, 0.0, 0.0])
+        };
+        let expected =
+            "The cursor is 0.50 and falls, because the wait is below 20 ms: 50 % of class low are refused.";
+        assert_eq!(sentence(&falling), expected);
         let shadow = sentence(&view(ActionMode::Shadow, 0.25, [0.25, 0.0, 0.0]));
         assert!(shadow.ends_with("25 % of class low would be refused."), "{shadow}");
         assert_eq!(

@@ -13,8 +13,9 @@ use crate::degradation::finding::{Finding, Quantity, Scope};
 /// The counter of the requests that a cursor refused, or would have refused.
 pub(super) fn counter(scope: Scope, view: &SheddingView) -> CounterReading {
     let of = scope.bucket.as_ref().map_or_else(|| "the process".to_owned(), |name| format!("bucket {name}"));
+    let verb = if view.mode == ActionMode::Shadow { "would cut" } else { "cuts" };
     let sentence = sentence(view);
-    let message = format!("the cursor of {of} cuts requests. {}", sentence.trim_end_matches('.'));
+    let message = format!("the cursor of {of} {verb} requests. {}", sentence.trim_end_matches('.'));
     let finding = Finding::new(CauseCode::Shedding, scope, message);
     let finding = match view.cause {
         CursorCause::Wait(wait) => finding

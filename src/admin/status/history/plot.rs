@@ -11,11 +11,11 @@ use crate::plots::{LINES_MAX, Line, Plot, Threshold, ThresholdKind, TimeLabels, 
 /// Series that no plot can show.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(in crate::admin::status) enum PlotFault {
-    #[error("there is no series named `{0}`; /status/history has all names")]
+    #[error("`{0}`, which is not a series; /status/history has all names")]
     Unknown(String),
-    #[error("the series have different units: `{0}` and `{1}`")]
+    #[error("a list of series with different units: `{0}` and `{1}`")]
     Units(&'static str, &'static str),
-    #[error("more than {LINES_MAX} series cannot be told apart in one plot")]
+    #[error("a list of more than {LINES_MAX} series, which cannot be told apart in one plot")]
     TooMany,
 }
 

@@ -109,10 +109,10 @@ fn monitor(rejection: &MonitorRejection, context: FigureContext<'_>) -> Figures 
     };
     match rejection {
         MonitorRejection::Exhausted { reason, retry_after } => {
-            shed(*reason, *retry_after, context.config.actions.shed_requests.on_level)
+            shed(*reason, *retry_after, context.config.actions.shed_requests.on_level, context)
         }
         MonitorRejection::ShedUpload { reason, retry_after } => {
-            shed(*reason, *retry_after, context.config.actions.shed_uploads.on_level)
+            shed(*reason, *retry_after, context.config.actions.shed_uploads.on_level, context)
         }
         MonitorRejection::Full { in_flight, limit } => {
             // A lower limit is what fits the free memory.
@@ -135,16 +135,22 @@ fn monitor(rejection: &MonitorRejection, context: FigureContext<'_>) -> Figures 
 }
 
 /// A request that an action refuses from this level on.
-fn shed(reason: Option<LevelReason>, retry_after: Duration, on_level: ActionLevel) -> Figures {
-    let figures = PROCESS.until(retry_after).decided_by(DecidingActor::Monitor);
-    let figures = figures.set_by(match on_level {
-        ActionLevel::Warning => &[Process("monitor.warning")],
-        ActionLevel::Critical => &[Process("monitor.critical")],
-        ActionLevel::Exhausted => &[Process("monitor.exhausted")],
-    });
-    let Some(reason) = reason else { return figures };
-    let figures = figures.threshold(f64::from(reason.threshold), Unit::Percent);
-    reason.percent.map_or(figures, |percent| figures.measured(percent, Unit::Percent))
+fn shed(
+    reason: Option<LevelReason>,
+    retry_after: Duration,
+    on_level: ActionLevel,
+    context: FigureContext<'_>,
+) -> Figures {
+    let monitor = &context.config.monitor;
+    let (threshold, keys): (_, ThresholdKeys) = match on_level {
+        ActionLevel::Warning => (monitor.warning, &[Process("monitor.warning")]),
+        ActionLevel::Critical => (monitor.critical, &[Process("monitor.critical")]),
+        ActionLevel::Exhausted => (monitor.exhausted, &[Process("monitor.exhausted")]),
+    };
+    let figures = PROCESS.until(retry_after).decided_by(DecidingActor::Monitor).set_by(keys);
+    let figures = figures.threshold(f64::from(threshold), Unit::Percent);
+    let percent = reason.and_then(|reason| reason.percent);
+    percent.map_or(figures, |percent| figures.measured(percent, Unit::Percent))
 }
 
 fn limiter(rejection: &LimiterRejection, context: FigureContext<'_>) -> Figures {
