@@ -164,9 +164,13 @@ async fn serve(
     record: &mut Record,
 ) -> Result<Handled, GatewayError> {
     // 1 to 6
-    let mut call = match admit(worker, Head::from(request.head()), payload, record).await? {
-        Admitted::Call(call) => call,
-        Admitted::Local(reply) => return Ok(Handled::Local(reply)),
+    let mut call = match admit(worker, Head::from(request.head()), payload, record).await {
+        Ok(Admitted::Call(call)) => call,
+        Ok(Admitted::Local(reply)) => return Ok(Handled::Local(reply)),
+        Err(error) => {
+            shedding::charge_refused(worker, Head::from(request.head()), &error, record);
+            return Err(error);
+        }
     };
     let (bucket, server) = (worker.shared.router.bucket(call.bucket), &worker.shared.config.server);
 

@@ -2,13 +2,16 @@
 //!
 //! The cursor of the process decides before authentication, by the client that the request presents: the key that it
 //! names, else its address. A presented client is never charged. After authentication the request is charged to its
-//! client; one that was admitted with a probability stands for those that were refused. The cursor of a bucket decides
-//! before the queue, by the authenticated client. While a cursor is 0, a request reads one atomic of it.
+//! client; one that was admitted with a probability stands for those that were refused. A request that is refused
+//! before that is charged to its address, and so a key that it only names is no way past the excess of the address.
+//! The cursor of a bucket decides before the queue, by the authenticated client. While a cursor is 0, a request reads
+//! one atomic of it.
 
-use tidegate_actors::{ClientId, IpKey, KeyId, OperationClass, Shedder, SheddingDecision, clock};
+use tidegate_actors::{ClientId, CutRule, IpKey, KeyId, OperationClass, Shedder, SheddingDecision, clock};
 use tidegate_config::Priority;
 
 use crate::auth::presented_caller;
+use crate::http::error::GatewayError;
 use crate::http::priority;
 use crate::http::route::{RequestKind, Route};
 use crate::http::shadow::record_shadowed;
@@ -50,8 +53,45 @@ pub(super) fn check_process(
     }
     let key = presented_key(worker, route, head);
     let priority = presented_priority(worker, route, class, key);
-    let client = key.map(ClientId::Key).or_else(|| address(record));
-    decide(worker, shedder, (client, priority), CursorScope::Process, record)
+    let address = address(record);
+    let client = key.map(ClientId::Key).or(address);
+    let weight = decide(worker, shedder, (client, priority), CursorScope::Process, record)?;
+    if key.is_none() {
+        record.address_weight = weight.requests;
+    } else if is_above_share(shedder, address, priority) {
+        record.address_weight =
+            decide(worker, shedder, (address, priority), CursorScope::Process, record)?.requests;
+    }
+    Ok(weight)
+}
+
+/// Whether the refused requests of an address are more than its fair share. Requests that were authenticated are not charged to it.
+fn is_above_share(shedder: &Shedder, address: Option<ClientId>, priority: Priority) -> bool {
+    let (_, shed) = shedder.peek(address, priority, clock::now());
+    address.is_some() && matches!(shed.rule, CutRule::Excess | CutRule::Dominant)
+}
+
+/// Charges a request that was refused before it was charged to its client: to its address, in the class that it presented. A refusal
+/// by the cursor itself is charged by the weight of the admitted requests.
+#[cold]
+pub(super) fn charge_refused(worker: &Worker, head: Head<'_>, error: &GatewayError, record: &Record) {
+    let process = &worker.shared.actors.shedding.process;
+    let is_active = process.is_active();
+    let is_charged = process.is_tracking() && (is_active || worker.cost_sampler.draw());
+    if record.is_charged || !is_charged || matches!(error, GatewayError::Shedding(_)) {
+        return;
+    }
+    let Some(client) = address(record) else { return };
+    let class = record.class.unwrap_or(OperationClass::Read);
+    let bucket = record.bucket.map(|id| worker.shared.router.bucket(id));
+    let key = bucket.and_then(|bucket| {
+        presented_caller(head, bucket.auth(), &worker.shared.keyring).ok().and_then(|caller| caller.key())
+    });
+    let of_key = key.and_then(|key| worker.shared.keyring.priority(key));
+    let of_bucket = || bucket.map_or(Priority::Normal, |bucket| priority::of_operation(class, bucket));
+    let cost = f64::from(worker.shared.actors.limiter.cost(record.bucket, class));
+    let requests = if is_active { record.address_weight } else { SAMPLED };
+    process.charge(client, of_key.unwrap_or_else(of_bucket), cost * requests);
 }
 
 /// Step 5: charges an authenticated request to its client.
@@ -60,8 +100,9 @@ pub(super) fn charge(
     bucket: Option<&Bucket>,
     class: OperationClass,
     weight: Weight,
-    record: &Record,
+    record: &mut Record,
 ) {
+    record.is_charged = true;
     let process = &worker.shared.actors.shedding.process;
     let of_bucket = bucket.map(|bucket| bucket.pool.shedder()).filter(|shedder| shedder.is_tracking());
     let is_sampled = worker.cost_sampler.draw();

@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use crate::config_errors::refused;
-use crate::support::{Gateway, Response, Upstream, put, wait_for};
+use crate::support::client::message;
+use crate::support::{Client, Gateway, Response, Upstream, put, request, wait_for};
+
+const STRANGER: [u8; 4] = [127, 0, 0, 3];
 
 /// A gateway with one worker and a low target, in which reads have class low and writes class high.
 async fn start(upstream: &Upstream, mode: &str) -> Gateway {
@@ -110,4 +113,33 @@ fn contradictions_are_refused() {
         bucket().set("shedding.mode", "on").set("shedding.target_wait_ms", "0"),
         &["shedding.mode", "enforce", "shadow", "off", "shedding.target_wait_ms"],
     );
+}
+
+/// X11, X6: requests that are refused before authentication are charged to their address, not to the key that they name
+#[tokio::test]
+async fn refused_requests_are_charged_to_their_address() {
+    let upstream = Upstream::ok("x");
+    let gateway = super::shedding(&upstream).set("server.workers", "1").start().await;
+    let mut stranger = Client::connect_from(STRANGER, gateway.address(), None).await;
+    for headers in [
+        &[][..],
+        &[("x-api-key", "unknown-0123456789abcdef")],
+        &[("authorization", "AWS4-HMAC-SHA256 Credential=urgent/20260101/us-east-1/s3/aws4_request")],
+    ] {
+        let path = if headers.is_empty() { "/nowhere/k" } else { "/b/k" };
+        for _ in 0..100 {
+            stranger.send(message("GET", path, headers, None)).await;
+            let answer = stranger.response("GET").await;
+            assert!(matches!(answer.status, 400..=404), "{headers:?}: {answer:?}");
+        }
+    }
+    for _ in 0..20 {
+        let own = [("x-api-key", super::secret("light1"))];
+        let answer = request(gateway.address(), "GET", "/b/k", &own, None).await;
+        assert_eq!(answer.complete_status(), 200);
+    }
+    let status = gateway.status().await;
+    let heaviest = &status["shedding"]["top_clients"][0];
+    assert_eq!(heaviest["client"], "address 127.0.0.3", "{status}");
+    assert!(heaviest["share"].as_f64().unwrap() > 0.5, "{status}");
 }

@@ -82,6 +82,10 @@ pub(crate) struct Record {
     pub(crate) shadowed: Vec<&'static str>,
     /// The ticket in the client's limit of requests in flight, if one is configured.
     pub(crate) client_ticket: Option<ClientTicket>,
+    /// Whether shedding has charged the request to its client.
+    pub(crate) is_charged: bool,
+    /// The requests of the client's address that this one stands for, if shedding admitted it with a probability.
+    pub(crate) address_weight: f64,
     /// What has been decided about the request.
     decided: decision::Decided,
     /// Whether the memory of decisions has one about it.
@@ -166,6 +170,8 @@ impl Record {
             phases: RequestTimings::default(),
             shadowed: Vec::new(),
             client_ticket: None,
+            is_charged: false,
+            address_weight: 1.0,
             decided: decision::Decided::Nothing,
             has_decision: false,
             is_sub_request: false,
