@@ -159,7 +159,7 @@ impl Gateway {
             send_buffer: ReservedBytes::default(),
             buffer_budget: BufferBudget::new(config.server.buffer_budget),
             buffer_metrics,
-            client_connections: IdleConnections::new(clock::now()),
+            client_connections: IdleConnections::data(clock::now()),
             idle_closer: IdleCloser::register(&registry)?,
             shortages: ShortageMetrics::register(&registry)?,
             config,
@@ -242,7 +242,7 @@ fn serve(
         senders.push(thread.sender());
         open.push(thread.open());
     }
-    let admins = IdleConnections::new(clock::now());
+    let admins = IdleConnections::admin(clock::now());
     let admin_max = shared.config.admin.max_connections.get();
     let streams_max = shared.config.admin.max_stream_clients;
     let reserve = ConnectionReserve::new(admin_max, streams_max);

@@ -19,7 +19,9 @@ use futures_util::task::AtomicWaker;
 /// The time for which a connection counts as in use from its beginning, or from the first byte of an incomplete head.
 /// A client that has connected is about to send its first request. It treats a connection that closes before the
 /// response as a failure, whereas it repeats a request that met the end of a persistent connection.
-pub(crate) const REQUEST_GRACE: Duration = Duration::from_secs(1);
+const REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// The same on the admin listener. Its clients are monitoring systems, whose probes must not wait for strangers without a request.
+const ADMIN_REQUEST_GRACE: Duration = Duration::from_millis(100);
 /// A connection that has been idle for less is not closed: its next request may be on the way, and would meet the end
 /// of the connection (RFC 9112, 9.3.1). It closes with its next response.
 pub(crate) const IDLE_MIN: Duration = Duration::from_millis(100);
@@ -31,6 +33,8 @@ const BUSY: u64 = u64::MAX;
 pub(crate) struct IdleConnections {
     /// The zero of the times in the slots.
     epoch: Instant,
+    /// The time for which a connection counts as in use before its first request.
+    grace: Duration,
     slots: Mutex<Vec<Arc<ConnectionSlot>>>,
 }
 
@@ -67,15 +71,21 @@ pub(crate) struct ClosingCount {
 }
 
 impl IdleConnections {
-    pub(crate) fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self { epoch: now, slots: Mutex::default() })
+    /// The connections of the data listener.
+    pub(crate) fn data(now: Instant) -> Arc<Self> {
+        Arc::new(Self { epoch: now, grace: REQUEST_GRACE, slots: Mutex::default() })
     }
 
-    /// Registers a new connection. It counts as idle from `REQUEST_GRACE` on until its first request.
+    /// The connections of the admin listener.
+    pub(crate) fn admin(now: Instant) -> Arc<Self> {
+        Arc::new(Self { epoch: now, grace: ADMIN_REQUEST_GRACE, slots: Mutex::default() })
+    }
+
+    /// Registers a new connection. It counts as idle from the end of its grace on until its first request.
     pub(crate) fn register(self: &Arc<Self>, now: Instant) -> IdleSlot {
         let mut slots = self.slots();
         let slot = Arc::new(ConnectionSlot {
-            idle_since: AtomicU64::new(self.micros(now + REQUEST_GRACE)),
+            idle_since: AtomicU64::new(self.micros(now + self.grace)),
             index: AtomicUsize::new(slots.len()),
             is_closing: AtomicBool::new(false),
             is_counted: AtomicBool::new(false),
@@ -185,6 +195,11 @@ pub(crate) struct IdleSlot {
 }
 
 impl IdleSlot {
+    /// The time for which an incomplete head counts as a request.
+    pub(crate) fn grace(&self) -> Duration {
+        self.connections.grace
+    }
+
     /// Marks the start of a request.
     pub(crate) fn set_busy(&self) {
         self.slot.idle_since.store(BUSY, Ordering::Relaxed);
@@ -242,7 +257,7 @@ mod tests {
     fn the_longest_idle_close_first() {
         let start = clock::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let connections = IdleConnections::new(start);
+        let connections = IdleConnections::data(start);
         let slots: Vec<IdleSlot> = (0..6).map(|second| connections.register(at(second))).collect();
         slots.iter().zip(0..).for_each(|(slot, second)| slot.set_idle(at(second)));
         slots[0].set_busy();
@@ -272,11 +287,27 @@ mod tests {
         );
     }
 
+    /// X3: a connection without a request gives way to another after 100 ms of grace on the admin listener, 1 s on the data listener
+    #[test]
+    fn strangers_give_way_sooner_on_the_admin_listener() {
+        let start = clock::now();
+        for (connections, grace_ms) in
+            [(IdleConnections::admin(start), 100), (IdleConnections::data(start), 1000)]
+        {
+            let slot = connections.register(start);
+            assert_eq!(slot.grace(), Duration::from_millis(grace_ms));
+            let closing = |millis| {
+                connections.close_oldest(1, Duration::ZERO, start + Duration::from_millis(millis)).all
+            };
+            assert_eq!((closing(grace_ms - 1), closing(grace_ms)), (0, 1));
+        }
+    }
+
     /// X8: the removal of one connection leaves the entries of the others valid
     #[test]
     fn connections_are_removed_in_any_order() {
         let start = clock::now();
-        let connections = IdleConnections::new(start);
+        let connections = IdleConnections::data(start);
         let mut slots: Vec<IdleSlot> = (0..5).map(|_| connections.register(start)).collect();
         assert_eq!(
             connections.close_oldest(5, Duration::ZERO, start).newly_closing,
@@ -300,7 +331,7 @@ mod tests {
     #[test]
     fn connections_in_use_close_with_their_next_response() {
         let start = clock::now();
-        let connections = IdleConnections::new(start);
+        let connections = IdleConnections::data(start);
         let slots: Vec<IdleSlot> = (0..4).map(|_| connections.register(start)).collect();
         slots[0].set_busy();
         slots[1].set_idle(start);
@@ -322,7 +353,7 @@ mod tests {
     #[test]
     fn idle_connections_are_counted_once() {
         let start = clock::now();
-        let connections = IdleConnections::new(start);
+        let connections = IdleConnections::data(start);
         let slots: Vec<IdleSlot> = (0..4).map(|_| connections.register(start)).collect();
         slots[..3].iter().for_each(|slot| slot.set_idle(start));
         let later = start + IDLE_MIN;
@@ -335,7 +366,7 @@ mod tests {
     /// X8: the connection's task is woken
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_woken_to_close() {
-        let connections = IdleConnections::new(clock::now());
+        let connections = IdleConnections::data(clock::now());
         let mut slot = connections.register(clock::now());
         slot.set_idle(clock::now());
         let waiting = tokio::spawn(async move { slot.closing().await });

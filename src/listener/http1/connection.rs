@@ -25,7 +25,7 @@ use crate::listener::http1::head::HeadScanner;
 use crate::listener::http1::request_buffer::RequestBuffer;
 use crate::listener::http1::write_buffer::WriteBuffer;
 use crate::listener::keep_alive::KeepAlive;
-use crate::server::idle_connections::{IdleSlot, REQUEST_GRACE};
+use crate::server::idle_connections::IdleSlot;
 use crate::worker::Worker;
 use crate::worker::{DrainPhase, FIRST_REQUEST_TIME};
 
@@ -165,7 +165,7 @@ impl<S: ClientTransport> Http1Connection<S> {
                 }
                 if !is_empty {
                     // A client that sends an incomplete head occupies a connection like an idle one.
-                    let since = *stalled_since.get_or_insert_with(|| clock::now() + REQUEST_GRACE);
+                    let since = *stalled_since.get_or_insert_with(|| clock::now() + self.idle.grace());
                     self.idle.set_idle(since);
                 }
                 if self.idle.poll_closing(cx) {

@@ -78,7 +78,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
             drain: subscribed,
             watch: None,
             buffer: None,
-            idle: IdleConnections::new(clock::now()).register(clock::now()),
+            idle: IdleConnections::data(clock::now()).register(clock::now()),
         };
         let peer = Peer { client: None, source: AddressSource::Peer };
         let client = async {

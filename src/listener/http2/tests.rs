@@ -28,7 +28,7 @@ fn settings() -> (ConnectionSettings, watch::Sender<DrainPhase>) {
         drain: subscribed,
         watch: None,
         buffer: None,
-        idle: IdleConnections::new(clock::now()).register(clock::now()),
+        idle: IdleConnections::data(clock::now()).register(clock::now()),
     };
     (settings, drain)
 }
