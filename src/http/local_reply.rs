@@ -10,7 +10,7 @@ use tidegate_actors::Allowed;
 use crate::decisions::decision::DecisionKind;
 use crate::http::cors;
 use crate::http::error::GatewayError;
-use crate::http::error::figures::FigureContext;
+use crate::http::error::figure_context::FigureContext;
 use crate::http::error_reply::ReplyContext;
 use crate::http::proxy_status;
 use crate::http::rate_limit_headers;

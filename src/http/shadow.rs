@@ -2,7 +2,7 @@
 
 use crate::decisions::decision::DecisionKind;
 use crate::http::error::GatewayError;
-use crate::http::error::figures::FigureContext;
+use crate::http::error::figure_context::FigureContext;
 use crate::upstream::record::Record;
 use crate::worker::Worker;
 

@@ -20,7 +20,7 @@ use futures_util::task::AtomicWaker;
 /// A client that has connected is about to send its first request. It treats a connection that closes before the
 /// response as a failure, whereas it repeats a request that met the end of a persistent connection.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
-/// The same on the admin listener. Its clients are monitoring systems, whose probes must not wait for strangers without a request.
+/// The same on the admin listener, so that probes do not wait for strangers without a request.
 const ADMIN_REQUEST_GRACE: Duration = Duration::from_millis(100);
 /// A connection that has been idle for less is not closed: its next request may be on the way, and would meet the end
 /// of the connection (RFC 9112, 9.3.1). It closes with its next response.

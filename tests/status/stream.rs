@@ -151,5 +151,5 @@ async fn malformed_queries_are_refused() {
     }
     let mut client = Client::connect(gateway.admin_address()).await;
     client.send(client::message("POST", STREAM, &[], Some(b""))).await;
-    assert_eq!(client.response("POST").await.complete_status(), 404);
+    assert_eq!(client.response("POST").await.complete_status(), 405);
 }

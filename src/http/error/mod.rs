@@ -10,7 +10,8 @@
 
 mod auth;
 mod bucket_list;
-pub(crate) mod figures;
+pub(crate) mod figure_context;
+mod figures;
 mod form;
 mod local_replies;
 mod pool;

@@ -6,7 +6,7 @@ use tidegate_actors::{BucketId, KeyId, PeekedLimit};
 
 use crate::decisions::decision::{DecisionFacts, DecisionKind};
 use crate::http::error::GatewayError;
-use crate::http::error::figures::FigureContext;
+use crate::http::error::figure_context::FigureContext;
 use crate::http::explain::Stopped;
 use crate::worker::Worker;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tidegate_actors::{
     AskError, BreakerRejection, LevelReason, LimitScope, LimitStatus, LimiterRejection, MonitorRejection,
 };
-use tidegate_config::{ActionLevel, BucketConfig, Config};
+use tidegate_config::ActionLevel;
 use tidegate_s3::form::FormRejection;
 
 use crate::auth::{AuthRejection, DeleteListRejection};
@@ -21,16 +21,9 @@ use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, Threshol
 use crate::http::bucket_list::{BucketListRejection, FetchError};
 use crate::http::cors::CorsRejection;
 use crate::http::error::GatewayError;
+use crate::http::error::figure_context::FigureContext;
 use crate::http::request_validation::RequestRejection;
 use crate::router::RouteRejection;
-
-/// The configuration of the request that was refused.
-#[derive(Clone, Copy)]
-pub(crate) struct FigureContext<'a> {
-    pub(crate) config: &'a Config,
-    /// None for a request without a bucket.
-    pub(crate) bucket: Option<&'a BucketConfig>,
-}
 
 const REQUEST: Figures = Figures::of(DecisionScope::Request);
 const CLIENT: Figures = Figures::of(DecisionScope::Client);

@@ -4,7 +4,8 @@ use tidegate_actors::PoolRejection;
 
 use crate::decisions::decision::KeyName::{Process, Upstream};
 use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, Unit, ms, number};
-use crate::http::error::figures::{FigureContext, unavailable};
+use crate::http::error::figure_context::FigureContext;
+use crate::http::error::figures::unavailable;
 
 pub(super) fn of(rejection: &PoolRejection, context: FigureContext<'_>) -> Figures {
     let bucket = Figures::of(DecisionScope::Bucket);

@@ -1,0 +1,11 @@
+//! The configuration that the figures of a refusal need.
+
+use tidegate_config::{BucketConfig, Config};
+
+/// The configuration of the request that was refused.
+#[derive(Clone, Copy)]
+pub(crate) struct FigureContext<'a> {
+    pub(crate) config: &'a Config,
+    /// None for a request without a bucket.
+    pub(crate) bucket: Option<&'a BucketConfig>,
+}
