@@ -73,7 +73,8 @@ def test_ports_in_time_wait_count_against_the_range(start, upstream, twenty_port
     def requests(count):
         for _ in range(count):
             client.send("GET", "/b/k")
-            assert client.answer().status == 200
+            answer = client.answer()
+            assert answer.status == 200, answer.reason
 
     requests(15)
     eventually("the connections are closed", lambda: in_time_wait(upstream.port) == 15)

@@ -77,8 +77,9 @@ pub(crate) async fn call(
         let hedge_at = read.and_then(|kind| hedge::hedge_at(bucket, kind, record, began));
         let last = if let Some(hedge_at) = hedge_at {
             let race = HedgeRace { resources, bucket, circuit, limits, hedge_at, evidence };
-            let (last, permits) =
-                hedge::race(race, &mut outbound, AttemptPermits { permit, ticket }, record).await;
+            // Boxed like other rare paths, so that the state of an ordinary request stays small.
+            let race = hedge::race(race, &mut outbound, AttemptPermits { permit, ticket }, record);
+            let (last, permits) = Box::pin(race).await;
             AttemptPermits { permit, ticket } = permits;
             record.endpoint = Some(permit.endpoint().0);
             record.credential = permit.credential();
@@ -102,7 +103,8 @@ pub(crate) async fn call(
         {
             (retry, keeps_endpoint) = (Some((Duration::ZERO, Some(ticket))), true);
         } else if may_retry(resources, bucket, &outbound, &last, record) {
-            retry = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline)).await;
+            let acquired = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline));
+            retry = Box::pin(acquired).await;
         }
         if let Some((pause, _)) = retry {
             record.record_retry(bucket, last.failure_reason(), last.status(), pause);

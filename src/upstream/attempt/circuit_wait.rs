@@ -96,8 +96,18 @@ pub(crate) async fn acquire(
             Err(refusal) => return Err(refusal.into()),
         }
     }
+    // Boxed like other rare paths, so that the state of an ordinary request stays small.
+    Box::pin(wait_and_acquire(bucket, (circuit, priority, deadline), record)).await
+}
+
+/// Waits for the circuit, and then acquires a permit.
+async fn wait_and_acquire(
+    bucket: &Bucket,
+    (circuit, priority, deadline): (CircuitId, Priority, Instant),
+    record: &mut Record,
+) -> Result<AttemptGrant, UpstreamRejection> {
     let since = clock::now();
-    let ticket = breaker.wait_for_circuit(circuit, deadline).await?;
+    let ticket = bucket.breaker.wait_for_circuit(circuit, deadline).await?;
     record.record_circuit_wait(clock::now().saturating_duration_since(since));
     let since = clock::now();
     let permit = bucket.pool.acquire(priority, deadline).await?;

@@ -32,7 +32,7 @@ pub(crate) async fn acquire_retry(
         && has_attempts_left(&bucket.config.upstream.retry, record.attempts)
         && resources.may_repeat()
         && outbound.require_own_connection();
-    if may_retry { bucket.pool.acquire_retry().await } else { None }
+    if may_retry { Box::pin(bucket.pool.acquire_retry()).await } else { None }
 }
 
 /// Whether the response of an attempt is a 421.
