@@ -24,6 +24,7 @@ mod limiter;
 mod mailbox;
 mod metrics;
 mod monitor;
+mod persistent_file;
 mod pool;
 pub mod replay;
 mod seeded_rng;
@@ -71,7 +72,7 @@ pub use sessions::{
 };
 pub use shedding::{
     ClassCountsView, ClassCutView, ClientCost, CursorCause, CutRule, LagMeter, ProcessWaits, Shed, Shedder,
-    SheddingDecision, SheddingHandle, SheddingView, ThreadCpuTime, WaitReading, WorkerLagView,
+    SheddingDecision, SheddingHandle, SheddingView, ThreadCpuFile, ThreadCpuTime, WaitReading, WorkerLagView,
 };
 pub use system::{ActorSystem, Actors, UnknownActor, prepare};
 pub use trip::{EjectionRule, EjectionTrip, Trip, TripRule};

@@ -80,7 +80,7 @@ mod tests {
     use crate::clock;
     use crate::monitor::measurement::{LimitSource, Measurement};
     use crate::monitor::reading::Reading;
-    use crate::shedding::CursorCause;
+    use crate::shedding::{CursorCause, ThreadCpuTime};
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
@@ -106,10 +106,11 @@ mod tests {
         let mut now = clock::now();
         let (shedding, mut cursor) = cursor(now);
         let shedder = &shedding.process;
-        let mut meter = shedding.waits.lag_meter(0, now);
+        let cpu = Some(ThreadCpuTime { used: ms(0), delayed: ms(0) });
+        let mut meter = shedding.waits.lag_meter(0, cpu, now);
         for _ in 0..5 {
             now += ms(250);
-            meter.record(now - ms(60), now, None);
+            meter.record(now - ms(60), now, cpu);
             cursor.update(&Readings::NONE, WaitTotals::default(), now);
         }
         let by_lag = shedder.view(now).cursor;
