@@ -5,7 +5,9 @@
 //! client; one that was admitted with a probability stands for those that were refused. The cursor of a bucket decides
 //! before the queue, by the authenticated client. While a cursor is 0, a request reads one atomic of it.
 
-use tidegate_actors::{ClientId, IpKey, KeyId, OperationClass, Shedder, SheddingDecision, clock};
+use tidegate_actors::{
+    ClientId, CostSampler, IpKey, KeyId, OperationClass, Shedder, SheddingDecision, clock,
+};
 use tidegate_config::Priority;
 
 use crate::auth::presented_caller;
@@ -33,9 +35,6 @@ impl Weight {
         if self.client == Some(client) { self.requests } else { 1.0 }
     }
 }
-
-/// One request in this many is charged while the cursor is 0, with their weight.
-const SAMPLED: f64 = 8.0;
 
 /// Step 3: refuses a request that the cursor of the process cuts.
 pub(super) fn check_process(
@@ -74,7 +73,7 @@ pub(super) fn charge(
     let priority = authenticated_priority(worker, bucket, class, record);
     let cost = f64::from(worker.shared.actors.limiter.cost(bucket.map(|bucket| bucket.id), class));
     if is_charged {
-        let requests = if is_active { weight.of(client) } else { SAMPLED };
+        let requests = if is_active { weight.of(client) } else { CostSampler::WEIGHT };
         process.charge(client, priority, cost * requests);
     }
     if let Some(shedder) = of_bucket {

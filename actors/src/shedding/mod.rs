@@ -8,6 +8,7 @@
 //! stays as it was published.
 
 mod clients;
+mod cost_sampler;
 mod cursor;
 mod event_loop_lag;
 mod handle;
@@ -22,6 +23,7 @@ mod view;
 mod waits;
 
 pub use clients::ClientCost;
+pub use cost_sampler::CostSampler;
 pub use event_loop_lag::LagMeter;
 pub use handle::SheddingHandle;
 pub use order::CutRule;
