@@ -27,7 +27,7 @@ const DRAW_STEP: u32 = 0x9E37_79B9;
 pub struct Shed {
     /// The cursor that decided.
     pub cursor: f64,
-    /// What moved it last.
+    /// What raised it last.
     pub cause: CursorCause,
     /// The acceptable wait.
     pub target: Duration,

@@ -152,6 +152,24 @@ fn a_restart_goes_on_from_the_published_cursor() {
     assert!(!shedder.is_active());
 }
 
+/// X11, O4: while the cursor falls, a refusal still names the wait that raised it, and not the present one
+#[test]
+fn the_cause_is_what_raised_the_cursor() {
+    let mut now = clock::now();
+    let (shedder, mut owner) = shedder(ActionMode::Enforce, now);
+    raise(&mut owner, 1.5, &mut now);
+    for wait in [Some(Duration::from_millis(1)), None] {
+        now += Duration::from_millis(100);
+        assert!(owner.update(wait, None, now) > 0.5);
+        assert_eq!(shedder.view(now).cause, CursorCause::Wait(Duration::from_secs(1)));
+    }
+    while shedder.is_active() {
+        now += Duration::from_millis(100);
+        owner.update(None, None, now);
+    }
+    assert_eq!(shedder.view(now).cause, CursorCause::Wait(Duration::ZERO));
+}
+
 /// X2: pressure is named if it moved the cursor
 #[test]
 fn pressure_is_named() {
