@@ -1,12 +1,12 @@
 //! The state of one worker thread: everything shared, and its own upstream clients and caches.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use slog::Logger;
-use tidegate_actors::{Actors, MonitorHandle};
+use tidegate_actors::{Actors, CostSampler, MonitorHandle};
 use tidegate_config::{Config, EffectiveConfig, ServerConfig};
 use tokio::sync::watch;
 
@@ -177,24 +177,6 @@ pub(crate) struct Worker {
     pub(crate) cost_sampler: CostSampler,
 }
 
-/// Selects one request in eight at random, so that no pattern of a client escapes it.
-#[derive(Debug)]
-pub(crate) struct CostSampler(Cell<u32>);
-
-impl CostSampler {
-    fn new() -> Self {
-        Self(Cell::new(rand::random()))
-    }
-
-    /// Whether this request is selected.
-    pub(crate) fn draw(&self) -> bool {
-        // A linear congruential generator; its upper bits are random enough.
-        let next = self.0.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        self.0.set(next);
-        next >> 29 == 0
-    }
-}
-
 impl Worker {
     /// A worker of the data listener.
     pub(crate) fn data(shared: Arc<Shared>) -> Rc<Self> {
@@ -237,7 +219,7 @@ impl Worker {
             rejected_addresses,
             send_watch,
             transfers,
-            cost_sampler: CostSampler::new(),
+            cost_sampler: CostSampler::new(rand::random()),
         })
     }
 

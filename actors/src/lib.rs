@@ -24,6 +24,7 @@ mod limiter;
 mod mailbox;
 mod metrics;
 mod monitor;
+mod persistent_file;
 mod pool;
 pub mod replay;
 mod seeded_rng;
@@ -70,8 +71,9 @@ pub use sessions::{
     SigningKeyId, TokenHash, VerifiedToken,
 };
 pub use shedding::{
-    ClassCountsView, ClassCutView, ClientCost, CursorCause, CutRule, LagMeter, ProcessWaits, Shed, Shedder,
-    SheddingDecision, SheddingHandle, SheddingView, ThreadCpuTime, WaitReading, WorkerLagView,
+    ClassCountsView, ClassCutView, ClientCost, CostSampler, CursorCause, CutRule, LagMeter, ProcessWaits,
+    Shed, Shedder, SheddingDecision, SheddingHandle, SheddingView, ThreadCpuFile, ThreadCpuTime, WaitReading,
+    WorkerLagView,
 };
 pub use system::{ActorSystem, Actors, UnknownActor, prepare};
 pub use trip::{EjectionRule, EjectionTrip, Trip, TripRule};

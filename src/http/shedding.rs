@@ -7,7 +7,9 @@
 //! The cursor of a bucket decides before the queue, by the authenticated client. While a cursor is 0, a request reads
 //! one atomic of it.
 
-use tidegate_actors::{ClientId, CutRule, IpKey, KeyId, OperationClass, Shedder, SheddingDecision, clock};
+use tidegate_actors::{
+    ClientId, CostSampler, CutRule, IpKey, KeyId, OperationClass, Shedder, SheddingDecision, clock,
+};
 use tidegate_config::Priority;
 
 use crate::auth::presented_caller;
@@ -36,9 +38,6 @@ impl Weight {
         if self.client == Some(client) { self.requests } else { 1.0 }
     }
 }
-
-/// One request in this many is charged while the cursor is 0, with their weight.
-const SAMPLED: f64 = 8.0;
 
 /// Step 3: refuses a request that the cursor of the process cuts.
 pub(super) fn check_process(
@@ -90,7 +89,7 @@ pub(super) fn charge_refused(worker: &Worker, head: Head<'_>, error: &GatewayErr
     let of_key = key.and_then(|key| worker.shared.keyring.priority(key));
     let of_bucket = || bucket.map_or(Priority::Normal, |bucket| priority::of_operation(class, bucket));
     let cost = f64::from(worker.shared.actors.limiter.cost(record.bucket, class));
-    let requests = if is_active { record.address_weight } else { SAMPLED };
+    let requests = if is_active { record.address_weight } else { CostSampler::WEIGHT };
     process.charge(client, of_key.unwrap_or_else(of_bucket), cost * requests);
 }
 
@@ -115,7 +114,7 @@ pub(super) fn charge(
     let priority = authenticated_priority(worker, bucket, class, record);
     let cost = f64::from(worker.shared.actors.limiter.cost(bucket.map(|bucket| bucket.id), class));
     if is_charged {
-        let requests = if is_active { weight.of(client) } else { SAMPLED };
+        let requests = if is_active { weight.of(client) } else { CostSampler::WEIGHT };
         process.charge(client, priority, cost * requests);
     }
     if let Some(shedder) = of_bucket {

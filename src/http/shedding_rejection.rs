@@ -77,7 +77,7 @@ impl SheddingRejection {
     }
 }
 
-/// What moved a cursor.
+/// What raised a cursor.
 pub(crate) fn cause_text(cause: CursorCause) -> String {
     match cause {
         CursorCause::Wait(wait) => format!("a wait of {} ms", ms(wait)),

@@ -1,6 +1,9 @@
 //! The limit of descriptors: raised at the start, followed at run time, and divided so that the admin listener always
 //! answers.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -102,6 +105,32 @@ async fn check_verifies_the_minimum_descriptor_limit() {
     assert_named_minimum(by_system, 71, "the limit of ").await;
     let by_key = |limit: u64| built().set("monitor.descriptor_limit", &limit.to_string());
     assert_named_minimum(by_key, 78, "monitor.descriptor_limit: ").await;
+}
+
+/// The descriptors of the gateway that are open for the CPU time of a thread.
+fn cpu_time_files(gateway: &Gateway) -> BTreeSet<(OsString, PathBuf)> {
+    let entries = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().map(Result::unwrap);
+    let files = entries.filter_map(|entry| Some((entry.file_name(), std::fs::read_link(entry.path()).ok()?)));
+    files.filter(|(_, target)| target.ends_with("schedstat")).collect()
+}
+
+/// X1, X5: each worker thread keeps the file with its CPU time open instead of opening it for each measurement
+#[tokio::test]
+async fn each_worker_keeps_the_file_with_its_cpu_time() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("server.workers", "3").start().await;
+    let measured = || async {
+        let status = gateway.status().await;
+        let lags = status["waits"]["event_loop"].as_array().unwrap();
+        (lags.len() == 3 && lags.iter().all(|lag| lag["value_ms"].is_number())).then_some(())
+    };
+    wait_for("each worker has measured", measured).await;
+    let files = cpu_time_files(&gateway);
+    let threads: BTreeSet<_> = files.iter().map(|(_, target)| target).collect();
+    assert_eq!((files.len(), threads.len()), (3, 3), "{files:?}");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    wait_for("each worker has measured", measured).await;
+    assert_eq!(cpu_time_files(&gateway), files);
 }
 
 /// X1: a limit that is lowered from outside takes effect in the monitor at once

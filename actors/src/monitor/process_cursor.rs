@@ -2,14 +2,14 @@
 //! pressure on resources.
 //!
 //! Pressure counts from the middle between `critical` and `exhausted` on: shedding is the last step before all requests
-//! are refused. It counts only for sensors that refusing requests can relieve.
+//! are refused. It counts only for sensors that may cause `exhausted` and that refusals relieve.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_config::MonitorConfig;
 
-use crate::monitor::level::Level;
+use crate::monitor::level::{Level, LevelThresholds};
 use crate::monitor::reading::Readings;
 use crate::monitor::sensor::Sensor;
 use crate::shedding::{CursorOwner, PressureReading, ProcessWaits, SheddingHandle, WaitTotals, WaitWindow};
@@ -25,8 +25,7 @@ pub(crate) struct ProcessCursor {
     owner: CursorOwner,
     waits: Arc<ProcessWaits>,
     mailboxes: WaitWindow,
-    exhausted: f64,
-    critical: f64,
+    thresholds: LevelThresholds,
 }
 
 impl ProcessCursor {
@@ -35,8 +34,7 @@ impl ProcessCursor {
             owner: CursorOwner::new(Arc::clone(&shedding.process), now),
             waits: Arc::clone(&shedding.waits),
             mailboxes: WaitWindow::new(now),
-            exhausted: f64::from(config.exhausted),
-            critical: f64::from(config.critical),
+            thresholds: LevelThresholds::from(config),
         }
     }
 
@@ -56,16 +54,16 @@ impl ProcessCursor {
         self.owner.update(wait, pressure, now);
     }
 
-    /// The highest pressure that refusing requests can relieve.
+    /// The highest pressure that refusals relieve before all requests are refused.
     fn pressure(&self, readings: &Readings) -> Option<PressureReading> {
-        // Memory that no request in flight holds stays in use if requests are refused (X8).
-        let is_relieved = readings.memory_left_by_refusing().is_none_or(|left| left < self.critical);
+        let (level, left) = (Level::Exhausted, readings.memory_left_by_refusing());
         let counts = |sensor: Sensor| {
-            sensor.level_max() == Level::Exhausted && (sensor != Sensor::Memory || is_relieved)
+            sensor.level_max() == level && sensor.is_relieved_by_refusals(level, left, &self.thresholds)
         };
         let relieved = Sensor::ALL.into_iter().zip(readings.in_order()).filter(|(sensor, _)| counts(*sensor));
         let percent = relieved.filter_map(|(_, reading)| reading.percent()).max_by(f64::total_cmp);
-        percent.map(|percent| PressureReading { percent, exhausted: self.exhausted })
+        let exhausted = f64::from(self.thresholds.threshold(level));
+        percent.map(|percent| PressureReading { percent, exhausted })
     }
 }
 
@@ -80,7 +78,7 @@ mod tests {
     use crate::clock;
     use crate::monitor::measurement::{LimitSource, Measurement};
     use crate::monitor::reading::Reading;
-    use crate::shedding::CursorCause;
+    use crate::shedding::{CursorCause, ThreadCpuTime};
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
@@ -106,10 +104,11 @@ mod tests {
         let mut now = clock::now();
         let (shedding, mut cursor) = cursor(now);
         let shedder = &shedding.process;
-        let mut meter = shedding.waits.lag_meter(0, now);
+        let cpu = Some(ThreadCpuTime { used: ms(0), delayed: ms(0) });
+        let mut meter = shedding.waits.lag_meter(0, cpu, now);
         for _ in 0..5 {
             now += ms(250);
-            meter.record(now - ms(60), now, None);
+            meter.record(now - ms(60), now, cpu);
             cursor.update(&Readings::NONE, WaitTotals::default(), now);
         }
         let by_lag = shedder.view(now).cursor;

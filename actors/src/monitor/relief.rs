@@ -1,8 +1,7 @@
 //! Whether fewer requests would lower the level (X8), as a pure state machine.
 //!
-//! Only a sensor that requests raise can be lowered by refusing them: memory counts if requests in flight hold enough of it. Memory of
-//! other processes, memory that no request holds, and a full disk refuse nothing. Like a level, relief holds for the dwell time after the
-//! last sample that needed it.
+//! Only a sensor that refusals relieve counts (`sensor.rs`). Like a level, relief holds for the dwell time after the last sample that
+//! needed it.
 
 use std::time::{Duration, Instant};
 
@@ -51,18 +50,8 @@ impl Relief {
             let needs = |pressure: SensorPressure| {
                 let entered = thresholds.level_entered(pressure.percent);
                 let kept = thresholds.level_kept(pressure.percent).min(step.before);
-                let is_raised_by_requests = match pressure.sensor {
-                    Sensor::Memory => left.is_none_or(|percent| thresholds.level_kept(percent) < level),
-                    Sensor::MemoryTotal | Sensor::LogDisk => false,
-                    Sensor::Descriptors
-                    | Sensor::InFlight
-                    | Sensor::EphemeralPorts
-                    | Sensor::Cpu
-                    | Sensor::CpuThrottled
-                    | Sensor::MailboxDepth
-                    | Sensor::LogBacklog => true,
-                };
-                is_raised_by_requests && entered.max(kept).min(pressure.level_max) >= level
+                pressure.sensor.is_relieved_by_refusals(level, left, thresholds)
+                    && entered.max(kept).min(pressure.level_max) >= level
             };
             if pressures.clone().any(needs) {
                 self.needed[at] = Some(now);

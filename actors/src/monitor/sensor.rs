@@ -1,6 +1,6 @@
 //! The measured resources: their names, units, and the highest level that each may cause.
 
-use crate::monitor::level::Level;
+use crate::monitor::level::{Level, LevelThresholds};
 
 /// A measured resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,55 @@ impl Sensor {
             Self::InFlight | Self::EphemeralPorts | Self::CpuThrottled => Level::Critical,
             Self::MemoryTotal | Self::Cpu | Self::MailboxDepth | Self::LogBacklog | Self::LogDisk => {
                 Level::Warning
+            }
+        }
+    }
+
+    /// Whether refusing requests ends this level of the sensor (X8). Only a sensor that requests raise is lowered by refusing
+    /// them: memory, if without the requests in flight it would be below the level. `left` is that rest in percent of the limit.
+    /// Memory of other processes, and a full disk, are not.
+    pub(crate) fn is_relieved_by_refusals(
+        self,
+        level: Level,
+        left: Option<f64>,
+        thresholds: &LevelThresholds,
+    ) -> bool {
+        match self {
+            Self::Memory => left.is_none_or(|percent| thresholds.level_kept(percent) < level),
+            Self::MemoryTotal | Self::LogDisk => false,
+            Self::Descriptors
+            | Self::InFlight
+            | Self::EphemeralPorts
+            | Self::Cpu
+            | Self::CpuThrottled
+            | Self::MailboxDepth
+            | Self::LogBacklog => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::MonitorConfig;
+
+    use super::*;
+
+    /// X8: memory that no request holds, memory of other processes and a full disk are not relieved by refusals
+    #[test]
+    fn refusals_relieve_what_requests_raise() {
+        let config = MonitorConfig::default();
+        let thresholds = LevelThresholds::from(&config);
+        let is_relieved =
+            |sensor: Sensor, level, left| sensor.is_relieved_by_refusals(level, left, &thresholds);
+        for level in [Level::Warning, Level::Critical, Level::Exhausted] {
+            let ends_below = f64::from(level.ends_below(&config));
+            for sensor in Sensor::ALL {
+                let expected = !matches!(sensor, Sensor::MemoryTotal | Sensor::LogDisk);
+                for left in [None, Some(ends_below - 1.0)] {
+                    assert_eq!(is_relieved(sensor, level, left), expected, "{sensor:?} {level:?} {left:?}");
+                }
+                let expected = expected && sensor != Sensor::Memory;
+                assert_eq!(is_relieved(sensor, level, Some(ends_below)), expected, "{sensor:?} {level:?}");
             }
         }
     }

@@ -88,19 +88,13 @@ impl ClientTable {
     pub(crate) fn charge(&self, client: ClientId, class: Priority, tokens: f64) {
         let (position, cost) = (order::position(class), to_thousandths(tokens));
         let (tag, identity) = self.tag(client);
-        let mut lightest: Option<(&Slot, u64)> = None;
-        for slot in self.probed(tag) {
-            let found = slot.tag.load(Ordering::Relaxed);
-            let is_own = found == tag || (found == 0 && claim(slot, 0, (tag, identity)));
-            if is_own {
-                return slot.change(position, |own| own.saturating_add(cost));
-            }
-            let total = slot.total();
-            if lightest.is_none_or(|(_, least)| total < least) {
-                lightest = Some((slot, total));
-            }
+        // All slots are searched for the client before a free one is claimed: a slot before its own may have become free.
+        let claimed = || self.find(0, tag).find(|slot| claim(slot, 0, (tag, identity)));
+        if let Some(slot) = self.find(tag, tag).next().or_else(claimed) {
+            return slot.change(position, |own| own.saturating_add(cost));
         }
-        let Some((slot, total)) = lightest else { return };
+        let totals = self.probed(tag).map(|slot| (slot, slot.total()));
+        let Some((slot, total)) = totals.min_by_key(|(_, total)| *total) else { return };
         if total > cost {
             // Weakened in proportion to its classes.
             for at in 0..CLASSES {
@@ -119,9 +113,7 @@ impl ClientTable {
     /// A client's cost in tokens in a class, and whether it has more than half of the cost of all.
     pub(crate) fn cost(&self, client: ClientId, class: Priority) -> (f64, bool) {
         let (tag, _) = self.tag(client);
-        let Some(slot) = self.probed(tag).find(|slot| slot.tag.load(Ordering::Relaxed) == tag) else {
-            return (0.0, false);
-        };
+        let Some(slot) = self.find(tag, tag).next() else { return (0.0, false) };
         let costs = slot.costs();
         let all = costs.iter().fold(0_u64, |sum, cost| sum.saturating_add(*cost));
         let total = self.total.load(Ordering::Relaxed);
@@ -209,6 +201,11 @@ impl ClientTable {
             _ => ClientId::Address(IpKey::V6Net(identity)),
         };
         (self.tag(client).0 == tag).then_some(client)
+    }
+
+    /// The slots with the tag `found`, of those in which the client of `tag` may be.
+    fn find(&self, found: u64, tag: u64) -> impl Iterator<Item = &Slot> {
+        self.probed(tag).filter(move |slot| slot.tag.load(Ordering::Relaxed) == found)
     }
 
     fn probed(&self, tag: u64) -> impl Iterator<Item = &Slot> {

@@ -71,6 +71,36 @@ fn light_clients_do_not_push_a_heavy_one_out() {
     assert!(table.heaviest(usize::MAX).len() <= SLOTS);
 }
 
+/// X11, X6: while light clients come and go, a steady client stays in one slot and has its whole cost
+#[test]
+fn a_steady_client_stays_in_one_slot() {
+    const STEADY: u32 = 40;
+    const PERIOD: Duration = Duration::from_millis(250);
+    let table = ClientTable::default();
+    let (mut light, mut expected) = (0..u64::MAX, 0.0);
+    for step in 0..600 {
+        if step >= 200 {
+            for number in 0..STEADY {
+                (0..10).for_each(|_| table.charge(key(number), Priority::Normal, 1.0));
+            }
+            expected += 10.0;
+        }
+        light.by_ref().take(8).for_each(|number| table.charge(address(number), Priority::Normal, 1.0));
+        table.decay(PERIOD);
+        expected *= (-PERIOD.as_secs_f64() / DECAY_SECONDS).exp();
+        if step < 220 {
+            continue;
+        }
+        let mut steady: Vec<_> = table.heaviest(usize::MAX).into_iter().map(|one| one.client).collect();
+        steady.retain(|client| matches!(client, ClientId::Key(_)));
+        assert_eq!(steady.len(), STEADY as usize, "step {step}");
+        for number in 0..STEADY {
+            let (cost, _) = table.cost(key(number), Priority::Normal);
+            assert!((cost / expected - 1.0).abs() < 0.01, "step {step}: {cost} of {expected}");
+        }
+    }
+}
+
 /// X11: threads that charge at once lose no charge of known clients
 #[test]
 fn threads_charge_at_once() {

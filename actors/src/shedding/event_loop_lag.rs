@@ -2,21 +2,14 @@
 //!
 //! While other processes have the CPU the timer is late too, and refusing requests would not help (X8). So the time in
 //! which the thread was ready to run and had no CPU is not counted, up to the CPU time that the thread itself used: a busy
-//! thread without CPU has too much work for what it gets.
+//! thread without CPU has too much work for what it gets. Without the CPU time the two cannot be distinguished, and the lag
+//! is unknown.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::shedding::thread_cpu::ThreadCpuTime;
 use crate::shedding::waits::{PublishedWait, WaitTotals, WaitWindow};
-
-/// CPU time of a thread since its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ThreadCpuTime {
-    /// Time on a CPU.
-    pub used: Duration,
-    /// Time in which it was ready to run and had no CPU.
-    pub delayed: Duration,
-}
 
 /// The published lag of a thread.
 #[derive(Debug)]
@@ -45,23 +38,23 @@ pub struct LagMeter {
 }
 
 impl LagMeter {
-    pub(crate) fn new(published: Arc<PublishedLag>, now: Instant) -> Self {
+    /// `cpu` is the CPU time of the thread at present; none if it is unknown.
+    pub(crate) fn new(published: Arc<PublishedLag>, cpu: Option<ThreadCpuTime>, now: Instant) -> Self {
         let (counted, window) = (WaitTotals::default(), WaitWindow::new(now));
-        Self { published, counted, raw: Duration::ZERO, raw_before: Duration::ZERO, window, cpu: None }
+        Self { published, counted, raw: Duration::ZERO, raw_before: Duration::ZERO, window, cpu }
     }
 
-    /// Records that a timer that was due at `due` fires now. The mean is published at the end of each window. `cpu` is none
-    /// where the system does not tell it; the whole lag counts then.
+    /// Records that a timer that was due at `due` fires now. The mean is published at the end of each window. Without the
+    /// CPU time before and now the lag is unknown (X8): a new window begins.
     pub fn record(&mut self, due: Instant, now: Instant, cpu: Option<ThreadCpuTime>) {
-        let lag = now.saturating_duration_since(due);
-        let counted = match (self.cpu, cpu) {
-            (Some(before), Some(after)) => {
-                let used = after.used.saturating_sub(before.used);
-                lag.saturating_sub(after.delayed.saturating_sub(before.delayed)).max(lag.min(used))
-            }
-            _ => lag,
+        let before = std::mem::replace(&mut self.cpu, cpu);
+        let (Some(before), Some(after)) = (before, cpu) else {
+            self.raw_before = self.raw;
+            return self.window.restart(self.counted, now);
         };
-        self.cpu = cpu;
+        let lag = now.saturating_duration_since(due);
+        let used = after.used.saturating_sub(before.used);
+        let counted = lag.saturating_sub(after.delayed.saturating_sub(before.delayed)).max(lag.min(used));
         self.raw += lag;
         self.counted.sum += counted;
         let before = self.window.before();
@@ -94,7 +87,7 @@ mod tests {
     fn lag_of(used: u64, delayed: u64) -> (Duration, Duration) {
         let t0 = clock::now();
         let published = Arc::new(PublishedLag::new(t0));
-        let mut meter = LagMeter::new(Arc::clone(&published), t0);
+        let mut meter = LagMeter::new(Arc::clone(&published), cpu(10, 10), t0);
         meter.record(t0, t0, cpu(10, 10));
         meter.record(t0 + ms(25), t0 + ms(105), cpu(10 + used, 10 + delayed));
         let wait = |of: &PublishedWait| of.reading(t0 + ms(105)).unwrap().wait * 2;
@@ -106,10 +99,10 @@ mod tests {
     fn the_lag_is_published_with_its_age() {
         let t0 = clock::now();
         let published = Arc::new(PublishedLag::new(t0));
-        let mut meter = LagMeter::new(Arc::clone(&published), t0);
+        let mut meter = LagMeter::new(Arc::clone(&published), cpu(0, 0), t0);
         assert_eq!(published.counted.reading(t0), None);
-        meter.record(t0 + ms(25), t0 + ms(25), None);
-        meter.record(t0 + ms(50), t0 + ms(110), None);
+        meter.record(t0 + ms(25), t0 + ms(25), cpu(0, 0));
+        meter.record(t0 + ms(50), t0 + ms(110), cpu(0, 0));
         let reading = published.counted.reading(t0 + ms(1_110)).unwrap();
         assert_eq!((reading.wait, reading.age), (ms(30), ms(1_000)));
         assert!(!reading.is_stale() && published.counted.reading(t0 + ms(1_111)).unwrap().is_stale());
@@ -123,5 +116,22 @@ mod tests {
         assert_eq!(lag_of(1, 0), (ms(80), ms(0)), "blocked");
         assert_eq!(lag_of(40, 65), (ms(40), ms(40)), "busy, with too little CPU");
         assert_eq!(lag_of(500, 500), (ms(80), ms(0)));
+    }
+
+    /// X4, X8: without the CPU time before and after a lag nothing is published, and the next window begins without it
+    #[test]
+    fn a_lag_without_the_cpu_time_is_unknown() {
+        let t0 = clock::now();
+        let published = Arc::new(PublishedLag::new(t0));
+        let mut meter = LagMeter::new(Arc::clone(&published), None, t0);
+        for step in 1..10 {
+            meter.record(t0 + ms(step * 100 - 60), t0 + ms(step * 100), None);
+        }
+        meter.record(t0 + ms(940), t0 + ms(1_000), cpu(5, 5));
+        assert_eq!((published.counted.reading(t0), published.excluded.reading(t0)), (None, None));
+        meter.record(t0 + ms(1_090), t0 + ms(1_100), cpu(5, 5));
+        let counted = published.counted.reading(t0 + ms(1_100)).unwrap();
+        let excluded = published.excluded.reading(t0 + ms(1_100)).unwrap();
+        assert_eq!((counted.wait, excluded.wait), (ms(10), ms(0)));
     }
 }

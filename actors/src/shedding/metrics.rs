@@ -7,6 +7,7 @@ use tidegate_config::ActionMode;
 
 use crate::shedding::process_waits::ProcessWaits;
 use crate::shedding::shedder::Shedder;
+use crate::shedding::waits::WaitReading;
 
 /// The label of the process. A bucket of that name has a label of its own.
 pub(crate) const PROCESS: &str = "process";
@@ -63,8 +64,7 @@ impl SheddingMetrics {
     pub(crate) fn observe(&self, scope: &str, shedder: &Shedder, now: Instant) {
         let view = shedder.view(now);
         self.cursor.with_label_values(&[scope]).set(view.cursor);
-        let wait = view.wait.filter(|wait| !wait.is_stale()).map(|wait| wait.wait.as_secs_f64());
-        self.wait.with_label_values(&[scope]).set(wait.unwrap_or_default());
+        self.wait.with_label_values(&[scope]).set(known_seconds(view.wait));
         for counts in view.counts {
             let (family, count) = match view.mode {
                 ActionMode::Enforce => (&self.shed, counts.refused),
@@ -79,10 +79,38 @@ impl SheddingMetrics {
     /// Copies the waits of the process.
     pub(crate) fn observe_waits(&self, waits: &ProcessWaits, now: Instant) {
         for view in waits.lags(now) {
-            let lag = view.lag.map_or(0.0, |lag| lag.wait.as_secs_f64());
-            self.lag.with_label_values(&[&view.worker.to_string()]).set(lag);
+            self.lag.with_label_values(&[&view.worker.to_string()]).set(known_seconds(view.lag));
         }
-        let wait = waits.mailboxes(now).filter(|wait| !wait.is_stale());
-        self.mailboxes.set(wait.map_or(0.0, |wait| wait.wait.as_secs_f64()));
+        self.mailboxes.set(known_seconds(waits.mailboxes(now)));
+    }
+}
+
+/// A wait in seconds; 0 if it is unknown or stale.
+fn known_seconds(wait: Option<WaitReading>) -> f64 {
+    wait.filter(|wait| !wait.is_stale()).map_or(0.0, |wait| wait.wait.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock;
+    use crate::shedding::thread_cpu::ThreadCpuTime;
+
+    /// X4, O3: the lag of a stuck worker thread and a mailbox wait are 0 when they are stale
+    #[test]
+    fn a_stale_wait_is_0() {
+        let (t0, ms) = (clock::now(), Duration::from_millis);
+        let metrics = SheddingMetrics::register(&Registry::new()).unwrap();
+        let waits = ProcessWaits::new(t0);
+        let cpu = Some(ThreadCpuTime { used: ms(0), delayed: ms(0) });
+        waits.lag_meter(3, cpu, t0).record(t0 + ms(60), t0 + ms(100), cpu);
+        waits.mailboxes.publish(ms(20), t0 + ms(100));
+        for (at, lag, mailboxes) in [(1_100, 0.04, 0.02), (1_101, 0.0, 0.0)] {
+            metrics.observe_waits(&waits, t0 + ms(at));
+            let read = (metrics.lag.with_label_values(&["3"]).get(), metrics.mailboxes.get());
+            assert_eq!(read, (lag, mailboxes), "after {at} ms");
+        }
     }
 }

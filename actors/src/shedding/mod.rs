@@ -8,6 +8,7 @@
 //! stays as it was published.
 
 mod clients;
+mod cost_sampler;
 mod cursor;
 mod event_loop_lag;
 mod handle;
@@ -17,17 +18,20 @@ mod owner;
 mod process_waits;
 mod published;
 mod shedder;
+mod thread_cpu;
 mod view;
 mod waits;
 
 pub use clients::ClientCost;
-pub use event_loop_lag::{LagMeter, ThreadCpuTime};
+pub use cost_sampler::CostSampler;
+pub use event_loop_lag::LagMeter;
 pub use handle::SheddingHandle;
 pub use order::CutRule;
 pub(crate) use owner::{CursorOwner, PressureReading};
 pub use process_waits::{ProcessWaits, WorkerLagView};
 pub use published::CursorCause;
 pub use shedder::{Shed, Shedder, SheddingDecision};
+pub use thread_cpu::{ThreadCpuFile, ThreadCpuTime};
 pub use view::{ClassCountsView, ClassCutView, SheddingView};
 pub use waits::WaitReading;
 pub(crate) use waits::{WaitTotals, WaitWindow};

@@ -77,7 +77,13 @@ impl CursorOwner {
         let is_by_pressure = self.cursor.is_by_pressure(input);
         let cursor = self.cursor.update(input, period);
         let cause = match pressure {
-            Some(PressureReading { percent, .. }) if is_by_pressure => CursorCause::Pressure(percent),
+            Some(PressureReading { percent, .. }) if is_by_pressure && percent > threshold => {
+                CursorCause::Pressure(percent)
+            }
+            // It falls: the reading that raised it explains the refusals until it is 0.
+            _ if shedder.is_active() && wait.is_none_or(|wait| wait <= shedder.target) && cursor > 0.0 => {
+                shedder.published.reading().cause
+            }
             _ => CursorCause::Wait(wait.unwrap_or_default()),
         };
         shedder.published.publish(CursorReading { cursor, cause }, shedder.cuts(cursor));

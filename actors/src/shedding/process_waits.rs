@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::shedding::event_loop_lag::{LagMeter, PublishedLag};
+use crate::shedding::thread_cpu::ThreadCpuTime;
 use crate::shedding::waits::{PublishedWait, WaitReading};
 
 /// The published waits of the process.
@@ -34,13 +35,13 @@ impl ProcessWaits {
         Self { lags: Mutex::default(), mailboxes: PublishedWait::new(now) }
     }
 
-    /// A meter for a worker thread's event loop. A thread registers once.
-    pub fn lag_meter(&self, worker: usize, now: Instant) -> LagMeter {
+    /// A meter for a worker thread's event loop, with the CPU time of the thread. A thread registers once.
+    pub fn lag_meter(&self, worker: usize, cpu: Option<ThreadCpuTime>, now: Instant) -> LagMeter {
         let published = Arc::new(PublishedLag::new(now));
         let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
         lags.push((worker, Arc::clone(&published)));
         lags.sort_unstable_by_key(|(worker, _)| *worker);
-        LagMeter::new(published, now)
+        LagMeter::new(published, cpu, now)
     }
 
     /// The lag of each worker thread.
@@ -85,11 +86,12 @@ mod tests {
         let t0 = clock::now();
         let waits = ProcessWaits::new(t0);
         assert_eq!(waits.worst(t0), None);
-        let (mut second, mut first) = (waits.lag_meter(1, t0), waits.lag_meter(0, t0));
-        first.record(t0 + ms(60), t0 + ms(100), None);
-        second.record(t0 + ms(93), t0 + ms(100), None);
+        let cpu = Some(ThreadCpuTime { used: ms(0), delayed: ms(0) });
+        let (mut second, mut first) = (waits.lag_meter(1, cpu, t0), waits.lag_meter(0, cpu, t0));
+        first.record(t0 + ms(60), t0 + ms(100), cpu);
+        second.record(t0 + ms(93), t0 + ms(100), cpu);
         assert_eq!(waits.worst(t0 + ms(200)), Some(ms(40)));
-        second.record(t0 + ms(1_190), t0 + ms(1_200), None);
+        second.record(t0 + ms(1_190), t0 + ms(1_200), cpu);
         assert_eq!(waits.worst(t0 + ms(1_200)), Some(ms(10)), "the first thread is stuck");
         waits.mailboxes.publish(ms(15), t0 + ms(1_200));
         assert_eq!(waits.worst(t0 + ms(1_200)), Some(ms(15)));

@@ -1,4 +1,4 @@
-//! The published cursor: one word with the cursor and what moved it, so that a refusal names the value that decided.
+//! The published cursor: one word with the cursor and what raised it, so that a refusal names the value that decided.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::shedding::order::ClassCut;
 const CURSOR_BITS: u32 = 16;
 const CURSOR_MASK: u64 = (1 << CURSOR_BITS) - 1;
 const THOUSANDTHS: f64 = 1000.0;
-/// Set if the resource pressure moved it.
+/// Set if the resource pressure raised it.
 const PRESSURE: u64 = 1 << CURSOR_BITS;
 const VALUE_SHIFT: u32 = CURSOR_BITS + 1;
 const VALUE_MAX: u64 = u64::MAX >> VALUE_SHIFT;
 
-/// What moved the cursor, as measured.
+/// What raised the cursor, as measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum CursorCause {
     /// Requests wait.
@@ -24,7 +24,7 @@ pub enum CursorCause {
     Pressure(f64),
 }
 
-/// A cursor and what moved it last.
+/// A cursor and what raised it last.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct CursorReading {
     pub(crate) cursor: f64,

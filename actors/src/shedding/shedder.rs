@@ -27,7 +27,7 @@ const DRAW_STEP: u32 = 0x9E37_79B9;
 pub struct Shed {
     /// The cursor that decided.
     pub cursor: f64,
-    /// What moved it last.
+    /// What raised it last.
     pub cause: CursorCause,
     /// The acceptable wait.
     pub target: Duration,
@@ -48,7 +48,8 @@ pub struct Shed {
 pub enum SheddingDecision {
     /// Admitted.
     Admit {
-        /// The requests of its client that this one stands for: one in so many is admitted.
+        /// The requests of its client that this one stands for: one in so many is admitted. 1 in shadow mode, in which
+        /// the others pass too.
         weight: f64,
     },
     /// Refused.
@@ -145,7 +146,8 @@ impl Shedder {
         let (keep, shed) = self.peek(client, class, now);
         let draw = self.draws.fetch_add(DRAW_STEP, Ordering::Relaxed);
         if f64::from(draw) / (f64::from(u32::MAX) + 1.0) < keep {
-            return SheddingDecision::Admit { weight: 1.0 / keep };
+            let weight = if self.mode == ActionMode::Enforce { 1.0 / keep } else { 1.0 };
+            return SheddingDecision::Admit { weight };
         }
         let position = order::position(class);
         if self.mode == ActionMode::Enforce {

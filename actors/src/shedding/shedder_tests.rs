@@ -67,6 +67,49 @@ fn shadow_refuses_nothing() {
     assert!(!off.is_active() && !off.is_tracking());
 }
 
+/// The part of all requests, and of those of one client with 100 of 260 requests a second, that a cursor of 0.25 refuses
+/// or would refuse.
+fn refused_parts(mode: ActionMode) -> (f64, f64) {
+    const PERIOD: Duration = Duration::from_millis(250);
+    let now = clock::now();
+    let (shedder, _) = shedder(mode, now);
+    let (mut all, mut refused, mut heavy, mut heavy_refused) = (0.0, 0.0, 0.0, 0.0);
+    for step in 0..400 {
+        for client in 0..21 {
+            let requests = if client == 0 { 25 } else { 2 };
+            for _ in 0..requests {
+                let (weight, is_cut) = match shedder.decide(Some(key(client)), Priority::Low, now) {
+                    SheddingDecision::Admit { weight } => (Some(weight), 0.0),
+                    SheddingDecision::Shadow(_) => (Some(1.0), 1.0),
+                    SheddingDecision::Refuse(_) => (None, 1.0),
+                };
+                if let Some(weight) = weight {
+                    shedder.charge(key(client), Priority::Low, weight);
+                }
+                if step >= 200 {
+                    (all, refused) = (all + 1.0, refused + is_cut);
+                    if client == 0 {
+                        (heavy, heavy_refused) = (heavy + 1.0, heavy_refused + is_cut);
+                    }
+                }
+            }
+        }
+        shedder.clients().decay(PERIOD);
+        let reading = CursorReading { cursor: 0.25, cause: CursorCause::Wait(TARGET) };
+        shedder.published.publish(reading, shedder.cuts(0.25));
+    }
+    (refused / all, heavy_refused / heavy)
+}
+
+/// X11: shadow mode predicts what enforcement refuses
+#[test]
+fn shadow_predicts_enforcement() {
+    let (enforced, shadowed) = (refused_parts(ActionMode::Enforce), refused_parts(ActionMode::Shadow));
+    for (all, heavy) in [enforced, shadowed] {
+        assert!((all - 0.25).abs() < 0.02 && (heavy - 0.65).abs() < 0.05, "{enforced:?} {shadowed:?}");
+    }
+}
+
 /// X11: a client with most of the traffic is thinned by request, and each admitted request stands for the refused ones
 #[test]
 fn a_dominant_client_is_thinned() {
@@ -107,6 +150,24 @@ fn a_restart_goes_on_from_the_published_cursor() {
         restarted.update(None, None, now);
     }
     assert!(!shedder.is_active());
+}
+
+/// X11, O4: while the cursor falls, a refusal still names the wait that raised it, and not the present one
+#[test]
+fn the_cause_is_what_raised_the_cursor() {
+    let mut now = clock::now();
+    let (shedder, mut owner) = shedder(ActionMode::Enforce, now);
+    raise(&mut owner, 1.5, &mut now);
+    for wait in [Some(Duration::from_millis(1)), None] {
+        now += Duration::from_millis(100);
+        assert!(owner.update(wait, None, now) > 0.5);
+        assert_eq!(shedder.view(now).cause, CursorCause::Wait(Duration::from_secs(1)));
+    }
+    while shedder.is_active() {
+        now += Duration::from_millis(100);
+        owner.update(None, None, now);
+    }
+    assert_eq!(shedder.view(now).cause, CursorCause::Wait(Duration::ZERO));
 }
 
 /// X2: pressure is named if it moved the cursor

@@ -38,7 +38,7 @@ pub struct SheddingView {
     pub mode: ActionMode,
     /// 0.0 cuts no request, 3.0 would cut all.
     pub cursor: f64,
-    /// What moved it last.
+    /// What raised it last.
     pub cause: CursorCause,
     /// The wait that was measured last; none before the first.
     pub wait: Option<WaitReading>,

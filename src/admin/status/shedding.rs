@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use tidegate_actors::{CursorCause, SheddingView, WaitReading};
+use tidegate_actors::{SheddingView, WaitReading};
 use tidegate_config::{ActionMode, Priority};
 
 use crate::admin::status::round;
@@ -70,13 +70,10 @@ pub(super) fn shedding(shared: &Shared, now: Instant) -> Value {
 }
 
 fn cursor(view: &SheddingView) -> Value {
-    let wait = match view.cause {
-        CursorCause::Wait(wait) => Some(wait),
-        CursorCause::Pressure(_) => view.wait.filter(|wait| !wait.is_stale()).map(|wait| wait.wait),
-    };
+    let wait = view.wait.filter(|wait| !wait.is_stale());
     json!({
         "cursor": view.cursor,
-        "wait_ms": wait.map(|wait| round(wait.as_secs_f64() * 1e3)),
+        "wait_ms": wait.map(|wait| round(wait.wait.as_secs_f64() * 1e3)),
         "target_ms": round(view.target.as_secs_f64() * 1e3),
         "mode": view.mode.as_str(),
         "refused": view.refused(),
@@ -115,7 +112,7 @@ pub(super) fn sentence(view: &SheddingView) -> String {
 mod tests {
     use std::time::Duration;
 
-    use tidegate_actors::{ClassCountsView, ClassCutView};
+    use tidegate_actors::{ClassCountsView, ClassCutView, CursorCause};
 
     use super::*;
 

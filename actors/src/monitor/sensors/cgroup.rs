@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::monitor::sensors::cgroup_membership::CgroupVersion;
 use crate::monitor::sensors::fields::number;
-use crate::monitor::sensors::persistent_file::PersistentFile;
+use crate::persistent_file::PersistentFile;
 
 /// One cgroup's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

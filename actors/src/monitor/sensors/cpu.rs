@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::monitor::measurement::{LimitSource, Measurement};
 use crate::monitor::sensors::cgroup_membership::{CgroupMembership, Controller};
-use crate::monitor::sensors::persistent_file::{PersistentFile, read_once};
 use crate::monitor::sensors::throttling::{QuotaLevel, Throttling};
+use crate::persistent_file::{PersistentFile, read_once};
 
-/// Time between two looks for another cgroup or another quota.
+/// Time between two searches for another cgroup or another quota.
 const FIND_EVERY: Duration = Duration::from_secs(10);
 /// A share of the time is given in percent.
 pub(crate) const ALL_OF_THE_TIME: u64 = 100;

@@ -11,10 +11,10 @@ use crate::monitor::reading::{MemorySource, MemoryUse};
 use crate::monitor::sensors::cgroup::{CgroupLevel, CgroupMemory};
 use crate::monitor::sensors::cgroup_membership::{CgroupMembership, CgroupVersion, Controller};
 use crate::monitor::sensors::host::HostMemory;
-use crate::monitor::sensors::persistent_file::PersistentFile;
 use crate::monitor::sensors::portable::PortableMemory;
 use crate::monitor::sensors::process::ProcessMemory;
 use crate::monitor::sensors::socket_memory::{SocketMemory, visit};
+use crate::persistent_file::PersistentFile;
 
 /// Kernel memory that a descriptor may take, in bytes: a connection's socket, its inode, file and event entry are about 4 KiB.
 const DESCRIPTOR_KERNEL_BYTES: u64 = 8 << 10;

@@ -12,7 +12,6 @@ mod host;
 mod log;
 mod mailboxes;
 mod memory;
-mod persistent_file;
 mod portable;
 mod ports;
 mod process;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::ephemeral_ports::{self, TIME_WAIT};
 use crate::monitor::measurement::{LimitSource, Measurement, Subject};
-use crate::monitor::sensors::persistent_file::read_once;
+use crate::persistent_file::read_once;
 
 /// Time between two reads of the range. It belongs to the network namespace and rarely changes.
 const READ_EVERY: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use crate::monitor::measurement::{LimitSource, Measurement};
 use crate::monitor::sensors::cgroup_membership::CgroupVersion;
 use crate::monitor::sensors::cpu::ALL_OF_THE_TIME;
 use crate::monitor::sensors::fields::number;
-use crate::monitor::sensors::persistent_file::{PersistentFile, read_once};
+use crate::persistent_file::{PersistentFile, read_once};
 
 /// The share is smoothed over this time.
 const SMOOTHED_OVER: Duration = Duration::from_secs(1);
