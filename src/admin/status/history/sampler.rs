@@ -8,6 +8,7 @@ use tidegate_actors::{CircuitState, Level};
 use super::quantile::quantile;
 use super::series::SeriesInfo;
 use super::{BUCKETS_MAX, SENSORS_MAX};
+use crate::admin::error_tally::ErrorTally;
 use crate::upstream::bucket::Bucket;
 use crate::worker::Shared;
 
@@ -51,7 +52,7 @@ pub(in crate::admin) struct BucketSample<'a> {
 }
 
 impl Sampler {
-    pub(in crate::admin) fn new(shared: &Shared, now: Instant) -> Self {
+    pub(in crate::admin) fn new(shared: &Shared, errors: &ErrorTally, now: Instant) -> Self {
         let buckets = shared.router.buckets();
         let own = buckets.len().min(BUCKETS_MAX);
         let mut members: Vec<Range<usize>> = (0..own).map(|at| at..at + 1).collect();
@@ -67,7 +68,7 @@ impl Sampler {
             let last = GroupCounters::read(&buckets[members.clone()]);
             BucketGroup { members, last }
         });
-        let (refusals, unrouted) = error_counts(shared);
+        let (refusals, unrouted) = (errors.all(), errors.unrouted());
         let (groups, sensors) = (groups.collect(), Vec::new());
         let mut this = Self { groups, sensors, new_series, refusals, unrouted, sampled: now };
         // Adds the series of the sensors.
@@ -81,9 +82,14 @@ impl Sampler {
     }
 
     /// One value for each series; NaN for a value that is unknown.
-    pub(in crate::admin) fn sample(&mut self, shared: &Shared, now: Instant) -> Vec<f32> {
+    pub(in crate::admin) fn sample(
+        &mut self,
+        shared: &Shared,
+        errors: &ErrorTally,
+        now: Instant,
+    ) -> Vec<f32> {
         let elapsed = now.saturating_duration_since(std::mem::replace(&mut self.sampled, now));
-        let (refusals, unrouted) = error_counts(shared);
+        let (refusals, unrouted) = (errors.all(), errors.unrouted());
         let new_refusals = refusals.saturating_sub(std::mem::replace(&mut self.refusals, refusals));
         let mut requests = unrouted.saturating_sub(std::mem::replace(&mut self.unrouted, unrouted));
         let mut of_buckets = Vec::new();
@@ -182,18 +188,6 @@ fn group_values(members: &[Bucket], new: &GroupCounters, elapsed: Duration) -> V
         nanos.map_or(f32::NAN, |nanos| (nanos / NANOS_PER_MILLI) as f32)
     }));
     values
-}
-
-/// Errors of all kinds since the start, and those of requests without a bucket.
-fn error_counts(shared: &Shared) -> (u64, u64) {
-    let [mut all, mut unrouted] = [0, 0];
-    for family in shared.degradation.refusals() {
-        family.for_each_count(|bucket, _, count| {
-            all += count;
-            unrouted += if bucket.is_empty() { count } else { 0 };
-        });
-    }
-    (all, unrouted)
 }
 
 fn per_second(count: u64, elapsed: Duration) -> f32 {
