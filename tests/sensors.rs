@@ -65,7 +65,7 @@ async fn every_resource_is_explained() {
     }
     // The log of this gateway goes to a pipe.
     assert_eq!(resources["log_disk"]["why"], "log.output is not a regular file");
-    assert_eq!(gateway.metric("resource_unknown{resource=\"log_disk\"}").await, 1.0);
+    assert_eq!(gateway.metric("resource_unknown{resource=\"log_disk\"}").await, 0.0, "that is no fault");
     let causes = status["causes"].as_array().unwrap();
     assert!(causes.iter().all(|cause| cause["code"] != "sensor_unknown"), "{causes:?}");
     for (name, source) in [

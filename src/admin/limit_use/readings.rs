@@ -121,7 +121,7 @@ impl LimitReader {
 /// The highest pressure among the sensors that can cause this level, in percent.
 fn pressure(view: &MonitorView, level: Level) -> Option<f64> {
     let readings = view.readings();
-    let causing = readings.filter(|(name, _)| view.level_max(name).is_some_and(|max| max >= level));
+    let causing = readings.filter(|(sensor, _)| view.level_max(*sensor) >= level);
     causing.filter_map(|(_, reading)| reading.percent()).reduce(f64::max)
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use tidegate_actors::{CircuitState, Level};
+use tidegate_actors::{CircuitState, Sensor, WaitReading};
 
 use super::quantile::quantile;
 use super::series::SeriesInfo;
@@ -34,7 +34,7 @@ struct GroupCounters {
 /// Reads points.
 pub(in crate::admin) struct Sampler {
     groups: Vec<BucketGroup>,
-    sensors: Vec<&'static str>,
+    sensors: Vec<Sensor>,
     /// Series that the history does not have yet.
     new_series: Vec<SeriesInfo>,
     refusals: u64,
@@ -99,15 +99,16 @@ impl Sampler {
             let new = counters.since(&group.last);
             group.last = counters;
             requests += new.times.iter().sum::<u64>();
-            of_buckets.extend(group_values(members, &new, elapsed));
+            of_buckets.extend(group_values(members, &new, (elapsed, now)));
         }
         let monitor = &shared.actors.monitor;
         let mut values = vec![
             per_second(requests, elapsed),
             per_second(new_refusals, elapsed),
             monitor.in_flight() as f32,
-            level_number(monitor.level()),
+            monitor.level().number().into(),
         ];
+        values.extend(wait_values(shared, now));
         values.extend(of_buckets);
         values.extend(self.sensor_values(shared, now));
         values
@@ -116,17 +117,15 @@ impl Sampler {
     /// The use of each sensor's resource in percent. A sensor without a current reading is unknown.
     fn sensor_values(&mut self, shared: &Shared, now: Instant) -> Vec<f32> {
         let view = shared.actors.monitor.view();
-        let readings: Vec<_> = view.readings().collect();
-        for (name, _) in &readings {
-            if !self.sensors.contains(name) && self.sensors.len() < SENSORS_MAX {
-                self.sensors.push(name);
-                self.new_series.push(SeriesInfo::sensor(name, &view, &shared.config.monitor));
+        for (sensor, _) in view.readings() {
+            if !self.sensors.contains(&sensor) && self.sensors.len() < SENSORS_MAX {
+                self.sensors.push(sensor);
+                self.new_series.push(SeriesInfo::sensor(sensor, &view, &shared.config.monitor));
             }
         }
         let is_stale = view.is_stale(now);
-        let value = |sensor: &&'static str| {
-            let reading = readings.iter().find(|(name, _)| name == sensor).map(|(_, reading)| reading);
-            let percent = reading.and_then(|reading| reading.percent()).filter(|_| !is_stale);
+        let value = |sensor: &Sensor| {
+            let percent = view.pressure_percent(*sensor).filter(|_| !is_stale);
             percent.map_or(f32::NAN, |percent| percent as f32)
         };
         self.sensors.iter().map(value).collect()
@@ -174,7 +173,7 @@ impl GroupCounters {
 }
 
 /// The values of a group, in the order of [`SeriesInfo::of_bucket`].
-fn group_values(members: &[Bucket], new: &GroupCounters, elapsed: Duration) -> Vec<f32> {
+fn group_values(members: &[Bucket], new: &GroupCounters, (elapsed, now): (Duration, Instant)) -> Vec<f32> {
     let sum = |count: fn(&Bucket) -> usize| members.iter().map(count).sum::<usize>() as f32;
     let bounds = members.first().map_or(&[][..], |bucket| bucket.metrics.times.requests().bounds());
     let mut values = vec![
@@ -182,6 +181,7 @@ fn group_values(members: &[Bucket], new: &GroupCounters, elapsed: Duration) -> V
         per_second(new.server_errors, elapsed),
         sum(|bucket| bucket.pool.in_flight()),
         sum(|bucket| bucket.pool.waiting()),
+        longest(members.iter().map(|bucket| bucket.pool.shedder().view(now).wait)),
     ];
     values.extend(QUANTILES.map(|share| {
         let nanos = quantile(share, &new.times, bounds);
@@ -195,19 +195,32 @@ fn per_second(count: u64, elapsed: Duration) -> f32 {
     if seconds > 0.0 { (count as f64 / seconds) as f32 } else { f32::NAN }
 }
 
-/// The number of a level, as in the metric `degradation_level`.
-fn level_number(level: Level) -> f32 {
-    match level {
-        Level::Normal => 0.0,
-        Level::Warning => 1.0,
-        Level::Critical => 2.0,
-        Level::Exhausted => 3.0,
-    }
+/// The cursor of the process, and the waits that move it: the worst lag of an event loop, and the wait in mailboxes.
+fn wait_values(shared: &Shared, now: Instant) -> [f32; 3] {
+    let shedding = &shared.actors.shedding;
+    let lags = shedding.waits.lags(now).into_iter().map(|worker| worker.lag);
+    let cursor = shedding.process.view(now).cursor as f32;
+    [cursor, longest(lags), longest([shedding.waits.mailboxes(now)].into_iter())]
+}
+
+/// The longest wait in ms. A stale one is unknown.
+fn longest(waits: impl Iterator<Item = Option<WaitReading>>) -> f32 {
+    let known = waits.flatten().filter(|wait| !wait.is_stale());
+    known.map(|wait| (wait.wait.as_secs_f64() * 1e3) as f32).fold(f32::NAN, f32::max)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// X7, X1: the longest wait counts, and a wait that is not current is unknown
+    #[test]
+    fn stale_waits_are_unknown() {
+        let wait =
+            |ms, age| Some(WaitReading { wait: Duration::from_millis(ms), age: Duration::from_millis(age) });
+        assert_eq!(longest([wait(3, 0), None, wait(7, 900), wait(90, 1_001)].into_iter()), 7.0);
+        assert!(longest([None, wait(90, 1_001)].into_iter()).is_nan());
+    }
 
     /// O3: counters become rates over the real time since the last point
     #[test]
