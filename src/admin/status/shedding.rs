@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use tidegate_actors::{CursorCause, SheddingView, WaitReading};
-use tidegate_config::{ActionMode, Priority};
+use tidegate_config::{ActionMode, Priority, key_name};
 
 use crate::admin::status::round;
 use crate::http::shedding_rejection::{cause_text, client_name};
@@ -13,6 +13,8 @@ use crate::worker::Shared;
 
 /// The heaviest clients in the document.
 const CLIENTS_SHOWN: usize = 10;
+/// The key of the threshold, of the process and below `concurrency` of a bucket.
+const TARGET_KEY: &str = "shedding.target_wait_ms";
 
 /// The waits that move the cursors, each with its threshold and age.
 pub(super) fn waits(shared: &Shared, now: Instant) -> Value {
@@ -20,7 +22,7 @@ pub(super) fn waits(shared: &Shared, now: Instant) -> Value {
     let target = shared.config.shedding.target_wait.as_secs_f64() * 1e3;
     let lags = shedding.waits.lags(now).into_iter();
     let lags = lags.map(|view| {
-        let mut lag = wait(view.lag, target);
+        let mut lag = wait(view.lag, (target, TARGET_KEY));
         lag["worker"] = view.worker.into();
         let excluded = view.excluded.filter(|excluded| !excluded.is_stale());
         lag["excluded_ms"] = excluded.map(|excluded| round(excluded.wait.as_secs_f64() * 1e3)).into();
@@ -28,21 +30,24 @@ pub(super) fn waits(shared: &Shared, now: Instant) -> Value {
     });
     let buckets = shared.router.buckets().iter().map(|bucket| {
         let view = bucket.pool.shedder().view(now);
-        (bucket.name.clone(), wait(view.wait, view.target.as_secs_f64() * 1e3))
+        let section = ["buckets", &bucket.name, bucket.config.kind.as_str()];
+        let key = format!("{}.concurrency.{TARGET_KEY}", key_name(&section));
+        (bucket.name.clone(), wait(view.wait, (view.target.as_secs_f64() * 1e3, &key)))
     });
     json!({
         "event_loop": lags.collect::<Vec<_>>(),
-        "mailboxes": wait(shedding.waits.mailboxes(now), target),
+        "mailboxes": wait(shedding.waits.mailboxes(now), (target, TARGET_KEY)),
         "buckets": buckets.collect::<Map<_, _>>(),
     })
 }
 
-/// A wait that is older than a second is unknown and without effect.
-fn wait(reading: Option<WaitReading>, threshold_ms: f64) -> Value {
+/// A wait with its threshold and the key of it. A wait that is older than a second is unknown and without effect.
+fn wait(reading: Option<WaitReading>, (threshold_ms, key): (f64, &str)) -> Value {
     let known = reading.filter(|reading| !reading.is_stale());
     json!({
         "value_ms": known.map(|reading| round(reading.wait.as_secs_f64() * 1e3)),
         "threshold_ms": round(threshold_ms),
+        "threshold_source": key,
         "age_ms": reading.map(|reading| millis(reading.age)),
     })
 }
