@@ -222,8 +222,9 @@ async fn long_operations_time_out() {
         .await;
     let began = Instant::now();
     let answer = send_request(&gateway, "PUT", "/b/k", &[("x-amz-copy-source", "/b/j")]).await;
-    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_total"));
+    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_long_operation"));
     assert!(began.elapsed() >= Duration::from_millis(500));
+    assert_eq!(gateway.metric("errors_total{bucket=\"b\",reason=\"timeout_long_operation\"}").await, 1.0);
     let answer = send_request(&gateway, "POST", "/b/k?uploadId=u", &[(NAME, "100ms")]).await;
     assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_deadline"));
     wait_for("its connection is closed", || async { (upstream.open_connections() == 0).then_some(()) }).await;

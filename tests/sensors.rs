@@ -65,7 +65,7 @@ async fn every_resource_is_explained() {
     }
     // The log of this gateway goes to a pipe.
     assert_eq!(resources["log_disk"]["why"], "log.output is not a regular file");
-    assert_eq!(gateway.metric("resource_unknown{resource=\"log_disk\"}").await, 1.0);
+    assert_eq!(gateway.metric("resource_unknown{resource=\"log_disk\"}").await, 0.0, "that is no fault");
     let causes = status["causes"].as_array().unwrap();
     assert!(causes.iter().all(|cause| cause["code"] != "sensor_unknown"), "{causes:?}");
     for (name, source) in [
@@ -96,7 +96,39 @@ async fn the_origin_of_a_limit_is_its_key() {
         (&memory["limit_source"], &memory["limit"]),
         (&"monitor.memory_limit_bytes".into(), &(2_u64 << 30).into())
     );
-    assert_eq!(resource(&gateway, "cpu").await["level_max"], "warning");
+    let cpu = resource(&gateway, "cpu").await;
+    assert_eq!(cpu["level_max"], "warning");
+    // The kernel may not measure the pressure.
+    if cpu["unknown"].is_null() {
+        assert_eq!(cpu["limit_source"], "monitor.cpu_pressure_limit");
+    }
+    let without = Gateway::in_front_of(&upstream).await;
+    wait_for("a sample", || async { (!resource(&without, "cpu").await["age_ms"].is_null()).then_some(()) })
+        .await;
+    let cpu = resource(&without, "cpu").await;
+    if cpu["unknown"].is_null() {
+        assert_eq!(cpu["limit_source"], "percent of the time", "{cpu}");
+        assert!(cpu["subject"].as_str().unwrap().contains("pressure"), "the file of the reading: {cpu}");
+    }
+}
+
+/// X1: each wait has the key of its threshold
+#[tokio::test]
+async fn thresholds_of_waits_have_their_keys() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    let status = wait_for("the threads have registered", || async {
+        Some(gateway.status().await).filter(|status| !status["waits"]["event_loop"][0].is_null())
+    })
+    .await;
+    let waits = &status["waits"];
+    for (wait, key) in [
+        (&waits["event_loop"][0], "shedding.target_wait_ms"),
+        (&waits["mailboxes"], "shedding.target_wait_ms"),
+        (&waits["buckets"]["b"], "buckets.b.s3.concurrency.shedding.target_wait_ms"),
+    ] {
+        assert_eq!(wait["threshold_source"], key, "{waits}");
+    }
 }
 
 /// X4: while the sensors are not read every resource is unknown

@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod authentication;
 pub(crate) mod config;
 mod decisions;
+mod error_tally;
 mod limit_use;
 mod page;
 mod pending_logins;

@@ -1,29 +1,33 @@
 //! A client of the admin listener for the commands of the program, without a client library and without a runtime.
 //!
-//! `target.rs` finds the listener, `tls.rs` checks its certificate, `response.rs` reads a response. Everything is bounded in time and in
-//! bytes: the other end may be any program.
+//! `target.rs` finds the listener, `tls.rs` checks its certificate, `response.rs` reads a response, `timed_stream.rs` ends slow ones.
+//! Everything is bounded in time and in bytes: the other end may be any program.
 
 mod reply_error;
 mod response;
 mod target;
+mod timed_stream;
 pub(crate) mod tls;
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 use thiserror::Error;
 use tidegate::telemetry::escape_controls;
+use tidegate_actors::clock;
 
 pub(crate) use reply_error::ReplyError;
 pub(crate) use response::Response;
 pub(crate) use target::{AdminTarget, InvalidTarget};
+use timed_stream::{TimeLimit, TimedStream};
 
+/// The longest attempt to connect to one address.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
-const WRITE_TIME: Duration = Duration::from_secs(5);
-/// The longest time without a byte of a document.
-const DOCUMENT_IDLE_MAX: Duration = Duration::from_secs(5);
+/// The longest time for the connection, the request and the whole response. Of an event stream it is the time for the head.
+const RESPONSE_TIME: Duration = Duration::from_secs(10);
 
 /// Why a request has no response.
 #[derive(Debug, Error)]
@@ -37,23 +41,29 @@ pub(crate) enum ClientError {
 }
 
 /// A connection with or without TLS.
-trait Transport: Read + Write {}
+trait Transport: Read + Write {
+    /// Replaces the limit of the time.
+    fn set_limit(&mut self, limit: TimeLimit);
+}
 
-impl<T: Read + Write> Transport for T {}
+impl Transport for TimedStream {
+    fn set_limit(&mut self, limit: TimeLimit) {
+        self.limit = limit;
+    }
+}
+
+impl Transport for StreamOwned<ClientConnection, TimedStream> {
+    fn set_limit(&mut self, limit: TimeLimit) {
+        self.sock.limit = limit;
+    }
+}
 
 impl AdminTarget {
-    /// Sends a GET; the response is read by the caller. `idle_max` is the longest time without a byte of it.
-    pub(crate) fn get(
-        &self,
-        path: &str,
-        headers: &[(&str, &str)],
-        idle_max: Duration,
-    ) -> Result<Response, ClientError> {
+    /// Sends a GET; the body of the response is read by the caller.
+    pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response, ClientError> {
         let failed = |source| ClientError::Exchange { host: self.host.clone(), source };
-        let stream = self.connect()?;
-        stream.set_nodelay(true).map_err(failed)?;
-        stream.set_read_timeout(Some(idle_max)).map_err(failed)?;
-        stream.set_write_timeout(Some(WRITE_TIME)).map_err(failed)?;
+        let limit = TimeLimit::deadline(RESPONSE_TIME, clock::now());
+        let stream = self.connect(limit)?;
         let mut transport: Box<dyn Transport> = match &self.tls {
             None => Box::new(stream),
             Some(trust) => Box::new(tls::tls_stream(stream, self.server_name(), trust).map_err(failed)?),
@@ -65,7 +75,7 @@ impl AdminTarget {
 
     /// The JSON document at a path. `document` is its name in an error.
     pub(crate) fn get_document(&self, path: &str, document: &'static str) -> Result<Value, ReplyError> {
-        let response = self.accepted(self.get(path, &[], DOCUMENT_IDLE_MAX)?)?;
+        let response = self.accepted(self.get(path, &[])?)?;
         let body = response.body().map_err(|source| self.broken(source))?;
         serde_json::from_slice(&body).map_err(|_| self.no_document(document))
     }
@@ -106,12 +116,17 @@ impl AdminTarget {
     }
 
     /// Connects to the first address that accepts.
-    fn connect(&self) -> Result<TcpStream, ClientError> {
+    fn connect(&self, limit: TimeLimit) -> Result<TimedStream, ClientError> {
         let unresolved = |source| ClientError::Resolve { host: self.host.clone(), source };
         let addresses = (self.name.as_str(), self.port).to_socket_addrs().map_err(unresolved)?;
         let mut last = unresolved(io::Error::other("the name has no address"));
         for address in addresses {
-            match TcpStream::connect_timeout(&address, CONNECT_TIME) {
+            let connected = limit.left(clock::now()).and_then(|left| {
+                let stream = TcpStream::connect_timeout(&address, left.min(CONNECT_TIME))?;
+                stream.set_nodelay(true)?;
+                Ok(TimedStream { stream, limit })
+            });
+            match connected {
                 Ok(stream) => return Ok(stream),
                 Err(source) => last = ClientError::Connect { address, source },
             }

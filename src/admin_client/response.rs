@@ -1,8 +1,10 @@
 //! A response of the admin listener: its head, and its body in pieces (RFC 9112).
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::time::Duration;
 
 use super::Transport;
+use super::timed_stream::TimeLimit;
 
 const HEAD_BYTES_MAX: u64 = 64 << 10;
 /// The longest line between chunks.
@@ -50,6 +52,12 @@ impl Response {
                 framing = Framing::Length(length);
             }
         }
+    }
+
+    /// Reads the body without a deadline, until it is silent for this time.
+    pub(crate) fn without_deadline(mut self, silence_max: Duration) -> Self {
+        self.from.get_mut().set_limit(TimeLimit::Silence(silence_max));
+        self
     }
 
     /// The next piece of the body; none at its end.
@@ -129,6 +137,10 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    impl Transport for Bytes {
+        fn set_limit(&mut self, _: TimeLimit) {}
     }
 
     fn read(bytes: &str) -> io::Result<(u16, String)> {

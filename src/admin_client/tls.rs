@@ -1,7 +1,6 @@
 //! TLS to the admin listener: which certificate is accepted.
 
-use std::io;
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -44,11 +43,11 @@ impl TrustedServer {
 }
 
 /// A TLS connection over this one. Without a name the certificate cannot be checked by its name.
-pub(crate) fn tls_stream(
-    stream: TcpStream,
+pub(crate) fn tls_stream<S: Read + Write>(
+    stream: S,
     name: Option<ServerName<'static>>,
     trusted: &TrustedServer,
-) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+) -> io::Result<StreamOwned<ClientConnection, S>> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?

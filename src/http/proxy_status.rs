@@ -156,7 +156,10 @@ const ERROR_TYPES: [ErrorType; 16] = [
             "uri_too_long",
         ],
     ),
-    ("http_response_timeout", &["timeout_deadline", "timeout_first_byte", "timeout_total"]),
+    (
+        "http_response_timeout",
+        &["timeout_deadline", "timeout_first_byte", "timeout_long_operation", "timeout_total"],
+    ),
     (
         "proxy_configuration_error",
         &["credentials_refused", "upstream_clock_skew", "upstream_credentials", "upstream_region"],

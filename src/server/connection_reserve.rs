@@ -24,6 +24,10 @@ pub(crate) struct ConnectionReserve {
     refused_ordinary: AtomicU64,
     streams: AtomicUsize,
     streams_max: AtomicUsize,
+    /// The most event streams since the peak was last read.
+    streams_peak: AtomicUsize,
+    /// Event streams beyond their maximum, since the start.
+    refused_streams: AtomicU64,
 }
 
 impl ConnectionReserve {
@@ -35,6 +39,8 @@ impl ConnectionReserve {
             refused_ordinary: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             streams_max: AtomicUsize::new(streams_max),
+            streams_peak: AtomicUsize::new(0),
+            refused_streams: AtomicU64::new(0),
         })
     }
 
@@ -64,6 +70,16 @@ impl ConnectionReserve {
         self.refused_ordinary.load(Ordering::Relaxed)
     }
 
+    /// The most event streams since the last call.
+    pub(crate) fn take_streams_peak(&self) -> usize {
+        self.streams_peak.swap(0, Ordering::Relaxed).max(self.streams())
+    }
+
+    /// Event streams beyond their maximum, since the start.
+    pub(crate) fn refused_streams(&self) -> u64 {
+        self.refused_streams.load(Ordering::Relaxed)
+    }
+
     /// The ticket of an ordinary connection; `None` for a connection of the reserve. Called on one thread.
     fn acquire_ordinary(self: &Arc<Self>) -> Option<OrdinaryConnection> {
         let max = self.ordinary_max.load(Ordering::Relaxed);
@@ -79,10 +95,13 @@ impl ConnectionReserve {
 
     /// The ticket of an event stream; `None` if the maximum is open.
     fn acquire_stream(self: &Arc<Self>) -> Option<StreamConnection> {
-        if self.streams.fetch_add(1, Ordering::Relaxed) < self.streams_max() {
+        let open = self.streams.fetch_add(1, Ordering::Relaxed);
+        if open < self.streams_max() {
+            self.streams_peak.fetch_max(open + 1, Ordering::Relaxed);
             return Some(StreamConnection(Arc::clone(self)));
         }
         self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.refused_streams.fetch_add(1, Ordering::Relaxed);
         None
     }
 }
@@ -175,10 +194,11 @@ mod tests {
         assert!(third.is_reserve());
         assert_eq!((third.become_stream(), third.is_reserve(), reserve.streams()), (Ok(()), false, 2));
         assert_eq!(second.become_stream(), Err(2));
+        assert_eq!((reserve.refused_streams(), reserve.take_streams_peak()), (1, 2));
         assert!(ConnectionTicket::acquire(&reserve).is_reserve(), "the second kept its place");
         drop(first);
         assert_eq!((second.become_stream(), reserve.streams()), (Ok(()), 2));
         drop((second, third));
-        assert_eq!(reserve.streams(), 0);
+        assert_eq!((reserve.streams(), reserve.take_streams_peak(), reserve.take_streams_peak()), (0, 2, 0));
     }
 }

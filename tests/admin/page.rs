@@ -206,9 +206,16 @@ async fn every_series_can_be_drawn() {
     let sensors = series.iter().filter(|one| one["name"].as_str().unwrap().starts_with("sensor.")).count();
     let figures = gateway.admin("/status/plots").await.text();
     let count = |what: &str| figures.matches(what).count();
-    assert_eq!((count("<figure"), count("<svg"), count("<table>")), (sensors + 1, sensors + 1, sensors + 1));
+    let all = sensors + 3;
+    assert_eq!((count("<figure"), count("<svg"), count("<table>")), (all, all, all));
     let of_bucket = gateway.admin("/status/plots?bucket=b").await.text();
-    for text in ["<figcaption><span>Latency</span>", "p99: highest", "errors: mean", "queued: lowest"] {
+    for text in [
+        "<figcaption><span>Latency</span>",
+        "p99: highest",
+        "errors: mean",
+        "queued: lowest",
+        "Wait in the queue",
+    ] {
         assert!(of_bucket.contains(text), "{text} is not in {of_bucket}");
     }
 }

@@ -1,7 +1,9 @@
 //! `tidegate status`: the exit code, the text, the connection by the configuration, and `--watch`.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -84,6 +86,42 @@ async fn no_verdict_is_exit_code_3() {
     let unknown = run(Gateway::builder(), &[]).await;
     assert_eq!(unknown.code, Some(3));
     assert!(unknown.stderr.contains("admin.port is 0"), "{}", unknown.stderr);
+}
+
+/// Answers every connection with this head, and then with a byte every 500 ms until the client leaves.
+fn dripping(head: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            std::thread::spawn(move || {
+                let mut sent = connection.write_all(head.as_bytes());
+                while sent.is_ok() {
+                    std::thread::sleep(Duration::from_millis(500));
+                    sent = connection.write_all(b"a");
+                }
+            });
+        }
+    });
+    address
+}
+
+/// X7: a program that sends a byte now and then does not hold the command; only an event stream may take long
+#[tokio::test]
+async fn a_dripping_server_is_exit_code_3() {
+    let in_head = dripping("HTTP/1.1 200 OK\r\nx-long: ");
+    let in_body = dripping("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{");
+    let asked = |server: SocketAddr, options: &'static [&'static str]| async move {
+        let url = format!("http://{server}");
+        let arguments: Vec<&str> = options.iter().copied().chain([url.as_str()]).collect();
+        run(Gateway::builder(), &arguments).await
+    };
+    let all = tokio::join!(asked(in_head, &[]), asked(in_body, &[]), asked(in_head, &["--watch"]));
+    for ended in [all.0, all.1, all.2] {
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(3), ""), "{}", ended.stderr);
+        assert!(ended.stderr.contains("no complete response within 10 s"), "{}", ended.stderr);
+    }
 }
 
 /// X7, C4: address, token and certificate come from the configuration; the token is sent to no other server

@@ -1,12 +1,13 @@
 //! The JSON Schema of the status document and the OpenAPI document of the admin listener.
 //!
-//! `tests/clients/test_status_document.py` validates live documents with a validator of JSON Schema.
+//! `schema.rs` compares documents with the OpenAPI document. `tests/clients/test_status_document.py` validates live documents with a validator of JSON Schema.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::support::{Client, Gateway, Upstream, client, request};
+use super::schema;
+use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, request, wait_for};
 use crate::tidy::sources::read;
 
 const STREAM: &str = "/status/stream";
@@ -122,4 +123,56 @@ async fn the_schema_has_the_fields_and_codes() {
     let status = gateway.status().await;
     let fields: BTreeSet<String> = status.as_object().unwrap().keys().cloned().collect();
     assert_eq!(words(&schema["required"]), fields);
+}
+
+/// G2, O4, O6: decisions, explanations and the configuration have exactly the fields of their schemas
+#[tokio::test]
+async fn documents_have_the_fields_of_their_schemas() {
+    let upstream = Upstream::start(|request| {
+        UpstreamReply::status(if request.target.contains("bad") { 503 } else { 200 })
+    });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("rate_limit.per_ip.requests_per_second", "0.001")
+        .set("rate_limit.per_ip.burst", "3")
+        .start()
+        .await;
+    let openapi = document(&gateway, "/openapi.json").await;
+    let id = [("x-request-id", "the-request")];
+    request(gateway.address(), "GET", "/b/bad", &id, None).await;
+    for _ in 0..4 {
+        request(gateway.address(), "GET", "/b/k", &[], None).await;
+    }
+    let expect = |path: &str, method: &str, body: &Value| {
+        let content = &openapi["paths"][path][method]["responses"]["200"]["content"];
+        let faults = schema::faults(&openapi, &content["application/json"]["schema"], body);
+        assert_eq!(faults, Vec::<String>::new(), "{method} {path}: {body}");
+    };
+    // The record of a request is written after its answer.
+    let decisions = wait_for("the refusals are recorded", || async {
+        let decisions = document(&gateway, "/decisions").await;
+        let all = decisions["decisions"].as_array().unwrap();
+        let has = |reason: &str| all.iter().any(|one| one["reason"] == reason);
+        (has("rate_limit_ip") && all.iter().any(|one| one["kind"] == "retry")).then_some(decisions)
+    })
+    .await;
+    expect("/decisions", "get", &decisions);
+    let story = document(&gateway, "/explain?request_id=the-request").await;
+    assert!(story["end"].is_object(), "{story}");
+    expect("/explain", "get", &story);
+    for url in ["/b/k", "/none/k"] {
+        let body = format!("{{\"url\": \"{url}\", \"client\": \"127.0.0.1\"}}");
+        let answer = request(gateway.admin_address(), "POST", "/explain", &[], Some(body.as_bytes())).await;
+        let explanation: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(explanation["outcome"], "refused", "{explanation}");
+        expect("/explain", "post", &explanation);
+    }
+    let config = document(&gateway, "/config").await;
+    assert!(config["keys"].as_array().unwrap().iter().any(|key| key["last_hour"].is_object()));
+    expect("/config", "get", &config);
+    let mut wrong = config.clone();
+    wrong["keys"][0]["unit"] = 7.into();
+    wrong["more"] = 1.into();
+    let schema = &openapi["components"]["schemas"]["EffectiveConfig"];
+    assert_eq!(schema::faults(&openapi, schema, &wrong).len(), 2);
 }

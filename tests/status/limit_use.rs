@@ -112,6 +112,50 @@ async fn other_limits_are_tracked() {
     assert!(admin.await < 64.0);
 }
 
+/// G2: a long operation counts for its own timeout, a retry for the budget, a watcher for its maximum
+#[tokio::test]
+async fn hits_count_for_the_limit_that_decided() {
+    let upstream = Upstream::start(|request| {
+        if request.method == "GET" { UpstreamReply::status(503) } else { UpstreamReply::hang() }
+    });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.request_timeout", "0.2")
+        .set("buckets.b.s3.timeout", "0.2")
+        .set("buckets.b.s3.long_operation_timeout", "0.5")
+        .set("buckets.b.s3.retry.budget.percent", "0")
+        .set("buckets.b.s3.retry.budget.min_per_second", "0")
+        .set("buckets.b.s3.retry.budget.min_concurrent", "0")
+        .set("admin.max_stream_clients", "1")
+        .start()
+        .await;
+    let copy = [("x-amz-copy-source", "/b/j")];
+    let answer = crate::support::request(gateway.address(), "PUT", "/b/k", &copy, Some(&b""[..])).await;
+    assert_eq!((answer.complete_status(), answer.reason()), (504, "timeout_long_operation"));
+    with_hits(&gateway, "buckets.b.s3.long_operation_timeout", 1).await;
+    for key in ["server.request_timeout", "buckets.b.s3.timeout"] {
+        assert_eq!(last_hour(&gateway, key).await["hits"], 0, "{key}");
+    }
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 503);
+    let retries = with_hits(&gateway, "buckets.b.s3.retry.budget.percent", 1).await;
+    assert_eq!(retries["hit"], "retries not allowed");
+
+    let mut watcher = Client::connect(gateway.admin_address()).await;
+    watcher.send(client::message("GET", "/status/stream", &[], None)).await;
+    assert_eq!(watcher.head().await.status, 200);
+    assert_eq!(gateway.admin("/status/stream").await.complete_status(), 503);
+    let streams = with_hits(&gateway, "admin.max_stream_clients", 1).await;
+    assert_eq!((&streams["peak"], &streams["limit"]), (&json!(1.0), &json!(1.0)));
+    for key in ["shedding.target_wait_ms", "buckets.b.s3.concurrency.shedding.target_wait_ms"] {
+        let hour = last_hour(&gateway, key).await;
+        assert_eq!((&hour["hits"], &hour["unit"]), (&json!(0), &json!("ms")), "{key}");
+    }
+    wait_for("the wait is known", || async {
+        last_hour(&gateway, "shedding.target_wait_ms").await["peak"].as_f64()
+    })
+    .await;
+}
+
 /// G2: `tidegate config --running` adds the last hour of each limit, and a value that differs in the running gateway
 #[tokio::test]
 async fn the_command_shows_the_last_hour() {

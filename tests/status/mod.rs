@@ -10,6 +10,7 @@ mod history;
 mod limit_use;
 mod process_sources;
 mod renewals;
+mod schema;
 mod stream;
 mod watchers;
 

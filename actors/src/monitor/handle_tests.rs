@@ -81,11 +81,8 @@ async fn the_first_sample_comes_at_once_and_exhaustion_sheds_with_its_reason() {
     assert_eq!((handle.level(), view.level), (Level::Exhausted, Level::Exhausted));
     assert!(!view.is_stale(now()));
     assert_eq!(view.switched_off().last(), Some(&"shed_requests"));
-    assert!(
-        view.readings().any(
-            |(name, reading)| name == "descriptors" && matches!(reading, Reading::Known { limit: 1, .. })
-        )
-    );
+    assert!(view.readings().any(|(sensor, reading)| sensor == Sensor::Descriptors
+        && matches!(reading, Reading::Known { limit: 1, .. })));
     match handle.acquire_slot().unwrap_err() {
         MonitorRejection::Exhausted { reason: Some(reason), retry_after } => {
             assert_eq!((reason.sensor.as_str(), reason.threshold), ("descriptors", 95));

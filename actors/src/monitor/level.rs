@@ -26,8 +26,8 @@ impl Level {
         }
     }
 
-    /// The number of the level in the publication and in metrics.
-    pub(crate) fn number(self) -> u8 {
+    /// The number of the level in the publication, in metrics and in the history.
+    pub fn number(self) -> u8 {
         match self {
             Self::Normal => 0,
             Self::Warning => 1,

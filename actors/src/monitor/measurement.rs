@@ -26,18 +26,10 @@ pub enum LimitSource {
     Slots,
     /// The range of local ports, without reserved ones.
     PortRange,
-    /// `monitor.cpu_pressure_limit`, for the pressure of the process's cgroup.
-    CgroupPressureKey,
-    /// `monitor.cpu_pressure_limit`, for the pressure of the host.
-    HostPressureKey,
-    /// All of the time, for the pressure of the process's cgroup.
-    CgroupPressure,
-    /// All of the time, for the pressure of the host.
-    HostPressure,
-    /// All of the time, under the quota of a cgroup of version 1.
-    QuotaV1,
-    /// All of the time, under the quota of a cgroup of version 2.
-    QuotaV2,
+    /// `monitor.cpu_pressure_limit`
+    PressureKey,
+    /// All of the time: no limit but the end of the scale.
+    AllOfTheTime,
     /// `supervision.mailbox_capacity`
     MailboxKey,
     /// The capacity of the log buffer.
@@ -58,12 +50,8 @@ impl LimitSource {
             Self::OpenFiles => "RLIMIT_NOFILE",
             Self::Slots => "server.max_concurrent_requests",
             Self::PortRange => "/proc/sys/net/ipv4/ip_local_port_range",
-            Self::CgroupPressureKey => "monitor.cpu_pressure_limit, cgroup v2: cpu.pressure",
-            Self::HostPressureKey => "monitor.cpu_pressure_limit, /proc/pressure/cpu",
-            Self::CgroupPressure => "cgroup v2: cpu.pressure",
-            Self::HostPressure => "/proc/pressure/cpu",
-            Self::QuotaV1 => "cgroup v1: cpu.cfs_quota_us",
-            Self::QuotaV2 => "cgroup v2: cpu.max",
+            Self::PressureKey => "monitor.cpu_pressure_limit",
+            Self::AllOfTheTime => "percent of the time",
             Self::MailboxKey => "supervision.mailbox_capacity",
             Self::LogBuffer => "capacity of the log buffer",
             Self::FileSystem => "file system of log.output, at most 1 GiB",
@@ -78,6 +66,8 @@ pub enum Subject {
     Destination(SocketAddr),
     /// The actor with the fullest mailbox.
     Actor(Arc<str>),
+    /// The file of the kernel that has the reading.
+    File(&'static str),
 }
 
 impl fmt::Display for Subject {
@@ -85,6 +75,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Destination(address) => write!(f, "{address}"),
             Self::Actor(name) => f.write_str(name),
+            Self::File(name) => f.write_str(name),
         }
     }
 }

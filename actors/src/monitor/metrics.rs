@@ -136,7 +136,7 @@ impl MonitorMetrics {
             set(&self.descriptors, used);
         }
         for (metrics, reading) in self.resources.iter().zip(readings.in_order()) {
-            metrics.unknown.set(i64::from(reading.percent().is_none()));
+            metrics.unknown.set(i64::from(reading == Reading::Unknown));
             if let Reading::Known { used, limit } = reading {
                 set(&metrics.used, used);
                 set(&metrics.limit, limit);
@@ -159,7 +159,10 @@ fn resources(registry: &Registry) -> Result<Vec<ResourceMetrics>, prometheus::Er
     };
     let used = family("resource_used", "use of a resource as the monitor last measured it, in its own unit")?;
     let limit = family("resource_limit", "limit of the resource, in the same unit; 0 without a measurement")?;
-    let unknown = family("resource_unknown", "1 if the resource could not be measured in the last sample")?;
+    let unknown = family(
+        "resource_unknown",
+        "1 if the sensor failed in the last sample; 0 too if there is nothing to measure",
+    )?;
     let gauges = |sensor: Sensor| {
         let gauge = |family: &IntGaugeVec| family.with_label_values(&[sensor.as_str()]);
         let gauges = ResourceMetrics { used: gauge(&used), limit: gauge(&limit), unknown: gauge(&unknown) };

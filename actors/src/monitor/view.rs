@@ -82,15 +82,14 @@ impl MonitorView {
         }
     }
 
-    /// The readings of the last sample, by the name of the sensor.
-    pub fn readings(&self) -> impl Iterator<Item = (&'static str, Reading)> {
-        Sensor::ALL.into_iter().map(Sensor::as_str).zip(self.readings.in_order())
+    /// The readings of the last sample.
+    pub fn readings(&self) -> impl Iterator<Item = (Sensor, Reading)> {
+        Sensor::ALL.into_iter().zip(self.readings.in_order())
     }
 
     /// The last reading of a sensor.
     pub fn reading(&self, sensor: Sensor) -> Reading {
-        let mut readings = Sensor::ALL.into_iter().zip(self.readings.in_order());
-        readings.find(|(each, _)| *each == sensor).map_or(Reading::Unknown, |(_, reading)| reading)
+        self.readings.in_order()[sensor as usize]
     }
 
     /// The resources as they are known at this time. After a pause of the samples all are unknown, although the last level holds.
@@ -113,10 +112,9 @@ impl MonitorView {
         self.reading(sensor).percent()
     }
 
-    /// The highest level that a sensor may cause with this configuration, by its name; none if there is no such sensor.
-    pub fn level_max(&self, sensor: &str) -> Option<Level> {
-        let mut sensors = Sensor::ALL.into_iter().zip(self.levels_max);
-        sensors.find(|(each, _)| each.as_str() == sensor).map(|(_, level)| level)
+    /// The highest level that a sensor may cause with this configuration.
+    pub fn level_max(&self, sensor: Sensor) -> Level {
+        self.levels_max[sensor as usize]
     }
 
     /// Requests in flight in the last sample; none if they are unknown.

@@ -216,6 +216,11 @@ impl PoolHandle {
         ticket
     }
 
+    /// Retries that the budget did not allow, since the start.
+    pub fn refused_retries(&self) -> u64 {
+        self.metrics.budget_exhausted.get()
+    }
+
     /// Whether slow reads are hedged.
     pub fn has_hedging(&self) -> bool {
         self.hedging.is_some()

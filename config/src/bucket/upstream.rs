@@ -176,6 +176,7 @@ section! {
         /// total time to the first byte of the response to server-side copies and CompleteMultipartUpload
         ///
         /// It applies if it is longer than the timeout of other requests. A store may copy a large object for minutes before it responds.
+        /// Watch `tidegate_errors_total` with reason `timeout_long_operation`.
         long_operation_timeout: Duration =
             key("long_operation_timeout", seconds(0.001..=86_400.0), Duration::from_secs(300));
         /// TLS towards https endpoints: trusted authorities and SNI

@@ -1,9 +1,10 @@
 //! How near each limit was to acting in the last hour: hits, peak use, and a suggested value (G2).
 //!
-//! `table.rs` has the limits, `readings.rs` reads their counters once a second, `suggestion.rs` derives values. Peaks are kept where a
-//! counter changes anyway, so that a request costs no more than a comparison. The minutes are in fixed memory: 480 bytes for each limit, of
-//! at most [`table::BUCKETS_MAX`] buckets.
+//! `table.rs` and `bucket_table.rs` have the limits, `readings.rs` reads their counters once a second, `suggestion.rs` derives values. Peaks
+//! are kept where a counter changes anyway, so that a request costs no more than a comparison. The minutes are in fixed memory: 488 bytes
+//! for each limit, of at most [`table::BUCKETS_MAX`] buckets.
 
+mod bucket_table;
 mod readings;
 mod suggestion;
 mod table;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use tidegate_actors::SessionsReport;
 use tidegate_config::Config;
 
+use crate::admin::error_tally::ErrorTally;
 use crate::server::connection_reserve::ConnectionReserve;
 use crate::worker::Shared;
 
@@ -23,8 +25,10 @@ use readings::{LimitReader, LimitReading};
 use suggestion::Suggestion;
 use table::LimitEntry;
 
-/// The minutes that are kept.
-const MINUTES_MAX: usize = 60;
+/// The complete minutes that are kept.
+const MINUTES_MAX: u64 = 60;
+/// The complete minutes and the present one.
+const MINUTES_KEPT: usize = 61;
 const SECONDS_PER_MINUTE: u64 = 60;
 
 /// The use of one limit in one minute.
@@ -43,7 +47,7 @@ impl Minute {
 struct TrackedLimit {
     entry: LimitEntry,
     /// A ring; the present minute is at the minute's number modulo its length.
-    minutes: Box<[Minute; MINUTES_MAX]>,
+    minutes: Box<[Minute; MINUTES_KEPT]>,
     hits_total: u64,
 }
 
@@ -68,8 +72,8 @@ impl LimitUse {
     }
 
     /// Reads all counters. Called once a second.
-    pub(super) fn sample(&mut self, shared: &Shared, now: Instant) {
-        let readings = self.reader.read(self.hours.entries(), shared);
+    pub(super) fn sample(&mut self, shared: &Shared, errors: &ErrorTally, now: Instant) {
+        let readings = self.reader.read(self.hours.entries(), (shared, errors), now);
         self.hours.record(&readings, now);
     }
 
@@ -87,7 +91,7 @@ impl LimitUse {
 /// The last hour of one limit.
 #[derive(Debug, PartialEq, Serialize)]
 pub(in crate::admin) struct LastHour {
-    /// Complete minutes that it covers.
+    /// Complete minutes that it covers; it covers the present one too.
     minutes: u64,
     /// How often the limit acted.
     hits: u64,
@@ -101,7 +105,7 @@ pub(in crate::admin) struct LastHour {
 impl LimitHours {
     fn new(config: &Config, now: Instant) -> Self {
         let track =
-            |entry| TrackedLimit { entry, minutes: Box::new([Minute::EMPTY; MINUTES_MAX]), hits_total: 0 };
+            |entry| TrackedLimit { entry, minutes: Box::new([Minute::EMPTY; MINUTES_KEPT]), hits_total: 0 };
         let limits: Vec<TrackedLimit> = table::entries(config).into_iter().map(track).collect();
         let by_key = limits.iter().enumerate().map(|(at, limit)| (limit.entry.key.clone(), at)).collect();
         Self { limits, by_key, started: now, minute: 0 }
@@ -115,9 +119,9 @@ impl LimitHours {
     /// Adds one reading of each limit.
     fn record(&mut self, readings: &[LimitReading], now: Instant) {
         let minute = now.saturating_duration_since(self.started).as_secs() / SECONDS_PER_MINUTE;
-        let passed = minute.saturating_sub(self.minute).min(MINUTES_MAX as u64);
+        let passed = minute.saturating_sub(self.minute).min(MINUTES_KEPT as u64);
         self.minute = self.minute.max(minute);
-        let at = |minute: u64| (minute % MINUTES_MAX as u64) as usize;
+        let at = |minute: u64| (minute % MINUTES_KEPT as u64) as usize;
         for (limit, reading) in self.limits.iter_mut().zip(readings) {
             for past in 0..passed {
                 limit.minutes[at(self.minute - past)] = Minute::EMPTY;
@@ -138,7 +142,7 @@ impl LimitHours {
         let peak = minutes.iter().map(|minute| minute.peak).fold(f32::NAN, f32::max);
         let peak =
             Some(f64::from(peak)).filter(|peak| peak.is_finite()).map(|peak| (peak * 10.0).round() / 10.0);
-        let covered = self.minute.min(MINUTES_MAX as u64);
+        let covered = self.minute.min(MINUTES_MAX);
         Some(LastHour {
             minutes: covered,
             hits,
@@ -178,8 +182,10 @@ mod tests {
         let hour = recorded(&[(1, 5, 10.0), (30, 7, 40.0), (61, 7, f32::NAN), (3000, 8, 3.0)]);
         assert_eq!((hour.minutes, hour.hits, hour.peak, hour.limit), (50, 8, Some(40.0), 1000.0));
         let later =
-            recorded(&[(1, 5, 10.0), (30, 7, 40.0), (61, 7, f32::NAN), (3000, 8, 3.0), (3601, 8, 1.0)]);
+            recorded(&[(1, 5, 10.0), (30, 7, 40.0), (61, 7, f32::NAN), (3000, 8, 3.0), (3661, 8, 1.0)]);
         assert_eq!((later.minutes, later.hits, later.peak), (60, 1, Some(3.0)));
+        let complete = recorded(&[(1, 5, 10.0), (30, 7, 40.0), (3659, 8, 1.0)]);
+        assert_eq!((complete.minutes, complete.hits), (60, 8), "sixty minutes are complete");
         let after_a_pause = recorded(&[(1, 5, 10.0), (1_000_000, 5, f32::NAN)]);
         assert_eq!((after_a_pause.minutes, after_a_pause.hits, after_a_pause.peak), (60, 0, None));
     }

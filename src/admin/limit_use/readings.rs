@@ -1,12 +1,12 @@
 //! Reads the counters of all limits. It takes no lock that a worker waits for, and sends no message.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_actors::{Level, MonitorPeaks, MonitorView, SessionsReport};
+use tidegate_actors::{Level, MonitorPeaks, MonitorView, PoolHandle, SessionsReport};
 
 use super::table::{HitSource, LimitEntry, PeakSource};
+use crate::admin::error_tally::ErrorTally;
 use crate::server::connection_reserve::ConnectionReserve;
 use crate::worker::Shared;
 
@@ -35,9 +35,6 @@ pub(super) struct LimitReader {
     last_transition: Option<Instant>,
 }
 
-/// Errors since the start, by reason and bucket; the empty bucket is that of requests without one.
-type ErrorCounts = HashMap<&'static str, HashMap<String, u64>>;
-
 impl LimitReader {
     pub(super) fn new(reserve: &Arc<ConnectionReserve>) -> Self {
         let reserve = Arc::clone(reserve);
@@ -48,44 +45,42 @@ impl LimitReader {
     pub(super) fn read<'a>(
         &mut self,
         entries: impl Iterator<Item = &'a LimitEntry>,
-        shared: &Shared,
+        (shared, errors): (&Shared, &ErrorTally),
+        now: Instant,
     ) -> Vec<LimitReading> {
         let view = shared.actors.monitor.view();
         self.count_level_begins(&view);
-        let mut errors = ErrorCounts::new();
-        for family in shared.degradation.refusals() {
-            family.for_each_count(|bucket, reason, count| {
-                *errors.entry(reason).or_default().entry(bucket.to_owned()).or_default() += count;
-            });
-        }
         let peaks = shared.actors.monitor.take_peaks();
         entries
             .map(|entry| LimitReading {
-                hits_total: self.hits(entry, shared, &errors),
-                peak: self.peak(entry, shared, (&view, peaks)),
+                hits_total: self.hits(entry, shared, errors),
+                peak: self.peak(entry, shared, (&view, peaks, now)),
             })
             .collect()
     }
 
-    fn hits(&self, entry: &LimitEntry, shared: &Shared, errors: &ErrorCounts) -> u64 {
-        let bucket = entry.bucket.as_ref();
+    fn hits(&self, entry: &LimitEntry, shared: &Shared, errors: &ErrorTally) -> u64 {
+        let pool = entry.bucket.map(|at| &shared.router.buckets()[at].pool);
         match entry.hits {
             HitSource::Reasons(reasons) => {
-                let counts = reasons.iter().filter_map(|reason| errors.get(reason));
-                let of_bucket = |(name, count): (&String, &u64)| {
-                    bucket.is_none_or(|(_, own)| own == name).then_some(*count)
-                };
-                counts.flatten().filter_map(of_bucket).sum()
+                reasons.iter().map(|reason| errors.of_reason(reason, entry.bucket)).sum()
             }
-            HitSource::Waits => bucket.map_or(0, |(at, _)| shared.router.buckets()[*at].pool.waited_total()),
+            HitSource::Waits => pool.map_or(0, PoolHandle::waited_total),
+            HitSource::Retries => pool.map_or(0, PoolHandle::refused_retries),
             HitSource::LevelBegins(level) => self.level_begins[level_index(level)],
             HitSource::AdminConnections => self.reserve.refused_ordinary(),
+            HitSource::AdminStreams => self.reserve.refused_streams(),
             HitSource::SessionEvictions => self.sessions.map_or(0, |report| report.evicted),
         }
     }
 
-    fn peak(&self, entry: &LimitEntry, shared: &Shared, (view, peaks): (&MonitorView, MonitorPeaks)) -> f32 {
-        let pool = || entry.bucket.as_ref().map(|(at, _)| &shared.router.buckets()[*at].pool);
+    fn peak(
+        &self,
+        entry: &LimitEntry,
+        shared: &Shared,
+        (view, peaks, now): (&MonitorView, MonitorPeaks, Instant),
+    ) -> f32 {
+        let pool = || entry.bucket.map(|at| &shared.router.buckets()[at].pool);
         let limiter = &shared.actors.limiter;
         // Tokens of a burst from its used share.
         let burst = |share: Option<f64>| share.map(|share| share * entry.limit);
@@ -97,10 +92,14 @@ impl LimitReader {
             PeakSource::Queue => pool().map(|pool| pool.take_waiting_peak() as f64),
             PeakSource::GlobalBurst => burst(limiter.take_global_peak()),
             PeakSource::IpBurst => burst(limiter.take_ip_peak()),
-            PeakSource::BucketBurst => {
-                burst(entry.bucket.as_ref().and_then(|(at, _)| limiter.take_bucket_peak(*at)))
-            }
+            PeakSource::BucketBurst => burst(entry.bucket.and_then(|at| limiter.take_bucket_peak(at))),
             PeakSource::AdminConnections => Some(self.reserve.take_ordinary_peak() as f64),
+            PeakSource::AdminStreams => Some(self.reserve.take_streams_peak() as f64),
+            PeakSource::Wait => {
+                let shedder = pool().map_or(&shared.actors.shedding.process, PoolHandle::shedder);
+                let wait = shedder.view(now).wait.filter(|wait| !wait.is_stale());
+                wait.map(|wait| wait.wait.as_secs_f64() * 1e3)
+            }
             PeakSource::Pressure(level) => pressure(view, level),
             PeakSource::SessionEntries => self.sessions.map(|report| report.len as f64),
         };
@@ -122,7 +121,7 @@ impl LimitReader {
 /// The highest pressure among the sensors that can cause this level, in percent.
 fn pressure(view: &MonitorView, level: Level) -> Option<f64> {
     let readings = view.readings();
-    let causing = readings.filter(|(name, _)| view.level_max(name).is_some_and(|max| max >= level));
+    let causing = readings.filter(|(sensor, _)| view.level_max(*sensor) >= level);
     causing.filter_map(|(_, reading)| reading.percent()).reduce(f64::max)
 }
 

@@ -54,7 +54,8 @@ fn after_hits(entry: &LimitEntry, hits: u64, minutes: u64) -> Suggestion {
             (Some(raised), format!("a burst of {raised}, or a higher requests_per_second, would admit more"))
         }
         Advice::Cache => (Some(raised), format!("{raised} entries would keep more of them")),
-        Advice::Time => (None, "remove the cause of the delay before you raise it".to_owned()),
+        Advice::Time | Advice::Wait => (None, "remove the cause of the delay before you raise it".to_owned()),
+        Advice::Retries => (None, "remove the cause of the failures before you raise it".to_owned()),
         Advice::Size => (None, "raise it only if such requests are legitimate".to_owned()),
         Advice::Level => (
             None,

@@ -1,7 +1,11 @@
 //! The limits of a configuration: key, value, what is counted, what is advised.
 
+use std::time::Duration;
+
 use tidegate_actors::Level;
-use tidegate_config::{BucketConfig, Config, Kind, MonitorConfig, RateLimit};
+use tidegate_config::{ActionMode, Config, MonitorConfig, RateLimit};
+
+use super::bucket_table::of_bucket;
 
 /// Buckets with tracked limits.
 pub(super) const BUCKETS_MAX: usize = 64;
@@ -22,6 +26,9 @@ pub(super) enum PeakSource {
     IpBurst,
     BucketBurst,
     AdminConnections,
+    AdminStreams,
+    /// The measured wait that moves a cursor, of the bucket or of the process, in ms.
+    Wait,
     /// The highest pressure among the sensors that can cause this level.
     Pressure(Level),
     SessionEntries,
@@ -38,7 +45,11 @@ pub(super) enum HitSource {
     LevelBegins(Level),
     /// Connections beyond the maximum.
     AdminConnections,
+    /// Event streams beyond the maximum.
+    AdminStreams,
     SessionEvictions,
+    /// Retries that the budget of the bucket did not allow.
+    Retries,
 }
 
 /// What a limit that acts calls for.
@@ -48,6 +59,10 @@ pub(super) enum Advice {
     Burst,
     Cache,
     Time,
+    /// A wait that refuses requests.
+    Wait,
+    /// A limit of retries.
+    Retries,
     Size,
     Level,
 }
@@ -63,8 +78,8 @@ impl Advice {
 #[derive(Debug, Clone)]
 pub(super) struct LimitEntry {
     pub(super) key: String,
-    /// The index and the name of its bucket; none for a limit of the process.
-    pub(super) bucket: Option<(usize, String)>,
+    /// The index of its bucket; none for a limit of the process.
+    pub(super) bucket: Option<usize>,
     pub(super) limit: f64,
     /// The least value that is suggested.
     pub(super) min: f64,
@@ -85,6 +100,8 @@ impl LimitEntry {
             HitSource::Waits => "requests that waited",
             HitSource::LevelBegins(_) => "begins of the level",
             HitSource::AdminConnections => "connections beyond the maximum",
+            HitSource::AdminStreams => "event streams beyond the maximum",
+            HitSource::Retries => "retries not allowed",
             HitSource::SessionEvictions => "evicted entries",
         }
     }
@@ -101,7 +118,7 @@ pub(super) fn entries(config: &Config) -> Vec<LimitEntry> {
     entries
 }
 
-fn entry(
+pub(super) fn entry(
     key: &str,
     (limit, unit): (f64, &'static str),
     peak: PeakSource,
@@ -112,7 +129,7 @@ fn entry(
 }
 
 /// A limit without a known peak.
-fn hits_only(
+pub(super) fn hits_only(
     key: &str,
     limit: (f64, &'static str),
     reasons: &'static [&'static str],
@@ -126,7 +143,6 @@ fn of_process(config: &Config) -> Vec<LimitEntry> {
     let (server, clients) = (&config.server, &config.concurrency);
     let limits = &server.limits;
     let requests = |count: usize| (count as f64, "requests");
-    let seconds = |time: std::time::Duration| (time.as_secs_f64(), "s");
     let mut entries = vec![
         entry(
             "server.max_concurrent_requests",
@@ -181,6 +197,25 @@ fn of_process(config: &Config) -> Vec<LimitEntry> {
             Advice::Cache,
         ),
     ];
+    if config.admin.max_stream_clients > 0 {
+        entries.push(entry(
+            "admin.max_stream_clients",
+            (config.admin.max_stream_clients as f64, "streams"),
+            PeakSource::AdminStreams,
+            HitSource::AdminStreams,
+            Advice::Count,
+        ));
+    }
+    if config.shedding.mode != ActionMode::Off {
+        let target = millis(config.shedding.target_wait);
+        entries.push(entry(
+            "shedding.target_wait_ms",
+            target,
+            PeakSource::Wait,
+            Reasons(&["shed"]),
+            Advice::Wait,
+        ));
+    }
     if clients.max_per_client > 0 {
         entries.push(entry(
             "concurrency.max_per_client",
@@ -226,66 +261,12 @@ fn of_rate_limits(config: &Config) -> Vec<LimitEntry> {
     all.into_iter().filter_map(burst).collect()
 }
 
-fn of_bucket((index, name): (usize, &str), bucket: &BucketConfig) -> Vec<LimitEntry> {
-    let (upstream, concurrency) = (&bucket.upstream, &bucket.upstream.concurrency);
-    let kind = bucket.kind.as_str();
-    let seconds = |time: std::time::Duration| (time.as_secs_f64(), "s");
-    let requests = |count: usize| (count as f64, "requests");
-    let queue = HitSource::Reasons(&["queue_full", "queue_displaced"]);
-    let max = concurrency.max_concurrent.get();
-    let queue_ms = (concurrency.queue_timeout.as_secs_f64() * 1e3, "ms");
-    let of_upstream = [
-        entry(
-            "concurrency.max_concurrent",
-            requests(max),
-            PeakSource::Calls,
-            HitSource::Waits,
-            Advice::Count,
-        ),
-        entry(
-            "concurrency.max_queued",
-            requests(concurrency.max_queued),
-            PeakSource::Queue,
-            queue,
-            Advice::Count,
-        ),
-        hits_only("concurrency.queue_timeout_ms", queue_ms, &["queue_timeout"], Advice::Time),
-        hits_only("timeout", seconds(upstream.timeout), &["timeout_first_byte"], Advice::Time),
-        hits_only("connect_timeout", seconds(upstream.connect_timeout), &["timeout_connect"], Advice::Time),
-        hits_only(
-            "idle_timeout",
-            seconds(upstream.idle_timeout),
-            &["timeout_idle", "timeout_upload"],
-            Advice::Time,
-        ),
-    ];
-    let mut entries: Vec<LimitEntry> = of_upstream
-        .into_iter()
-        .map(|entry| LimitEntry { key: format!("{kind}.{}", entry.key), ..entry })
-        .collect();
-    if let Some(limit) = bucket.max_request_size {
-        entries.push(hits_only(
-            "max_request_size",
-            (limit as f64, "bytes"),
-            &["body_too_large"],
-            Advice::Size,
-        ));
-    }
-    if bucket.kind == Kind::S3 {
-        let limit = (bucket.max_chunk_size as f64, "bytes");
-        entries.push(hits_only("max_chunk_size", limit, &["chunk_too_large"], Advice::Size));
-    }
-    if let Some(limit) = bucket.rate_limit {
-        let hits = HitSource::Reasons(&["rate_limit_bucket"]);
-        let burst = (f64::from(limit.burst.get()), "tokens");
-        entries.push(entry("rate_limit.burst", burst, PeakSource::BucketBurst, hits, Advice::Burst));
-    }
-    let in_bucket = |entry: LimitEntry| LimitEntry {
-        key: format!("buckets.{name}.{}", entry.key),
-        bucket: Some((index, name.to_owned())),
-        ..entry
-    };
-    entries.into_iter().map(in_bucket).collect()
+pub(super) fn millis(time: Duration) -> (f64, &'static str) {
+    (time.as_secs_f64() * 1e3, "ms")
+}
+
+pub(super) fn seconds(time: Duration) -> (f64, &'static str) {
+    (time.as_secs_f64(), "s")
 }
 
 #[cfg(test)]
@@ -313,6 +294,7 @@ requests_per_second = 5
 auth = ["anonymous"]
 rate_limit.requests_per_second = 6
 s3.endpoints = ["http://127.0.0.1:1"]
+s3.concurrency.overload = "codel"
 [buckets.api]
 kind = "http"
 auth = ["anonymous"]
@@ -329,6 +311,28 @@ http.endpoints = ["http://127.0.0.1:1"]
         let unknown: Vec<_> = entries.iter().filter(|entry| !keys.contains(&entry.key)).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
         let distinct: BTreeSet<&String> = entries.iter().map(|entry| &entry.key).collect();
-        assert_eq!((distinct.len(), entries.len()), (entries.len(), 34));
+        assert_eq!((distinct.len(), entries.len()), (entries.len(), 42));
+    }
+
+    /// G2: a refusal counts for the limit whose key decided, and for no other
+    #[test]
+    fn a_reason_counts_for_one_limit() {
+        let config = tidegate_config::load(Sources::default().text("t.toml", CONFIG)).unwrap();
+        let entries = entries(&config);
+        for (reason, key) in [
+            ("queue_timeout", "buckets.photos.s3.concurrency.queue_timeout_ms"),
+            ("queue_too_long", "buckets.photos.s3.concurrency.queue_timeout_ms"),
+            ("queue_overload", "buckets.photos.s3.concurrency.codel_target_ms"),
+            ("timeout_first_byte", "buckets.photos.s3.timeout"),
+            ("timeout_long_operation", "buckets.photos.s3.long_operation_timeout"),
+            ("shed_bucket", "buckets.photos.s3.concurrency.shedding.target_wait_ms"),
+            ("shed", "shedding.target_wait_ms"),
+        ] {
+            let has_reason =
+                |entry: &&LimitEntry| matches!(entry.hits, HitSource::Reasons(all) if all.contains(&reason));
+            let keys = entries.iter().filter(has_reason).map(|entry| entry.key.as_str());
+            let keys: Vec<&str> = keys.filter(|key| !key.starts_with("buckets.api.")).collect();
+            assert_eq!(keys, [key], "{reason}");
+        }
     }
 }

@@ -158,12 +158,11 @@ function cursors(shedding) {
 
 function resources(status) {
   const rows = Object.entries(status.resources).map(([name, of]) => {
-    const unit = of.unit ?? (name.includes("memory") ? "bytes" : "");
     const age = of.age_ms === null || of.age_ms === undefined ? "–" : duration(of.age_ms);
     const title = [words(name), element("small", null, [of.subject, of.why, of.limit_source && `limit from ${of.limit_source}`].filter(Boolean).join("; "))];
     if (of.unknown) return [title, state("unknown"), "–", "–", age];
     const percent = Math.round((of.pressure ?? 0) * 1000) / 10;
-    return [title, quantity({ value: of.used, unit }), quantity({ value: of.limit, unit }), [meter(`${words(name)}: ${percent} %`, percent, 100), ` ${percent} %`], age];
+    return [title, quantity({ value: of.used, unit: of.unit }), quantity({ value: of.limit, unit: of.unit }), [meter(`${words(name)}: ${percent} %`, percent, 100), ` ${percent} %`], age];
   });
   return table("Readings of the sensors", ["Sensor", "Used", "Limit", "Pressure", "Age"], rows);
 }

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tidegate_actors::{ActionEntry, ActionView};
-use tidegate_config::ActionMode;
 
 use crate::degradation::cause::Moment;
 use crate::telemetry::rfc3339;
@@ -23,11 +22,7 @@ fn action(view: &ActionView, at: Moment) -> Value {
     json!({
         "name": name,
         "on_level": view.rule.on_level.as_str(),
-        "mode": match view.rule.mode {
-            ActionMode::Enforce => "enforce",
-            ActionMode::Shadow => "shadow",
-            ActionMode::Off => "off",
-        },
+        "mode": view.rule.mode.as_str(),
         "in_force": view.since.is_some(),
         "since": view.since.map(|since| rfc3339(at.wall_of(since))),
         "touched": view.touched,

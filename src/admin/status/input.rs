@@ -172,7 +172,7 @@ fn level(shared: &Shared, now: Instant) -> LevelInput {
             Some(_) => view
                 .readings()
                 .filter(|(_, reading)| *reading == Reading::Unknown)
-                .map(|(name, _)| name)
+                .map(|(sensor, _)| sensor.as_str())
                 .collect(),
             None => Vec::new(),
         },

@@ -23,13 +23,20 @@ use crate::worker::Worker;
 const OF_FIGURES: [&str; 1] = ["bucket"];
 const OF_IMAGE: [&str; 1] = ["series"];
 /// The plots of one bucket: the title, and the series with the end of their names.
-const OF_BUCKET: [(&str, &[&str]); 3] = [
+const OF_BUCKET: [(&str, &[&str]); 4] = [
     ("Latency", &["p50", "p95", "p99"]),
     ("Requests and errors per second", &["requests_per_second", "errors_per_second"]),
     ("In flight and queued", &["in_flight", "queued"]),
+    ("Wait in the queue", &["queue_wait"]),
+];
+/// The plots of the process besides those of its sensors.
+const OF_PROCESS: [(&str, &[&str]); 3] = [
+    ("Requests and refusals per second", &["requests_per_second", "refusals_per_second"]),
+    ("Waits inside the gateway", &["event_loop_lag", "mailbox_wait"]),
+    ("Shedding cursor", &["shedding_cursor"]),
 ];
 
-/// `GET /status/plots?bucket=`: the sensors and the load of the process, or the latency and the load of one bucket.
+/// `GET /status/plots?bucket=`: sensors, load and waits of the process, or latency, load and wait of one bucket.
 pub(crate) async fn figures(
     request: HttpRequest,
     feed: Data<Rc<StatusFeed>>,
@@ -75,9 +82,8 @@ fn of_process(history: &History) -> Result<Vec<Plot>, PlotFault> {
     if history.names().next().is_none() {
         return Ok(Vec::new());
     }
-    let load =
-        history.plot("Requests and refusals per second", &["requests_per_second", "refusals_per_second"]);
-    sensors.chain([load]).collect()
+    let others = OF_PROCESS.into_iter().map(|(title, names)| history.plot(title, names));
+    sensors.chain(others).collect()
 }
 
 fn of_bucket(history: &History, bucket: &str) -> Result<Vec<Plot>, PlotFault> {

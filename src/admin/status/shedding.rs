@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use tidegate_actors::{SheddingView, WaitReading};
-use tidegate_config::{ActionMode, Priority};
+use tidegate_config::{ActionMode, Priority, key_name};
 
 use crate::admin::status::round;
 use crate::http::shedding_rejection::{cause_text, client_name};
@@ -13,6 +13,8 @@ use crate::worker::Shared;
 
 /// The heaviest clients in the document.
 const CLIENTS_SHOWN: usize = 10;
+/// The key of the threshold, of the process and below `concurrency` of a bucket.
+const TARGET_KEY: &str = "shedding.target_wait_ms";
 
 /// The waits that move the cursors, each with its threshold and age.
 pub(super) fn waits(shared: &Shared, now: Instant) -> Value {
@@ -20,7 +22,7 @@ pub(super) fn waits(shared: &Shared, now: Instant) -> Value {
     let target = shared.config.shedding.target_wait.as_secs_f64() * 1e3;
     let lags = shedding.waits.lags(now).into_iter();
     let lags = lags.map(|view| {
-        let mut lag = wait(view.lag, target);
+        let mut lag = wait(view.lag, (target, TARGET_KEY));
         lag["worker"] = view.worker.into();
         let excluded = view.excluded.filter(|excluded| !excluded.is_stale());
         lag["excluded_ms"] = excluded.map(|excluded| round(excluded.wait.as_secs_f64() * 1e3)).into();
@@ -28,21 +30,24 @@ pub(super) fn waits(shared: &Shared, now: Instant) -> Value {
     });
     let buckets = shared.router.buckets().iter().map(|bucket| {
         let view = bucket.pool.shedder().view(now);
-        (bucket.name.clone(), wait(view.wait, view.target.as_secs_f64() * 1e3))
+        let section = ["buckets", &bucket.name, bucket.config.kind.as_str()];
+        let key = format!("{}.concurrency.{TARGET_KEY}", key_name(&section));
+        (bucket.name.clone(), wait(view.wait, (view.target.as_secs_f64() * 1e3, &key)))
     });
     json!({
         "event_loop": lags.collect::<Vec<_>>(),
-        "mailboxes": wait(shedding.waits.mailboxes(now), target),
+        "mailboxes": wait(shedding.waits.mailboxes(now), (target, TARGET_KEY)),
         "buckets": buckets.collect::<Map<_, _>>(),
     })
 }
 
-/// A wait that is older than a second is unknown and without effect.
-fn wait(reading: Option<WaitReading>, threshold_ms: f64) -> Value {
+/// A wait with its threshold and the key of it. A wait that is older than a second is unknown and without effect.
+fn wait(reading: Option<WaitReading>, (threshold_ms, key): (f64, &str)) -> Value {
     let known = reading.filter(|reading| !reading.is_stale());
     json!({
         "value_ms": known.map(|reading| round(reading.wait.as_secs_f64() * 1e3)),
         "threshold_ms": round(threshold_ms),
+        "threshold_source": key,
         "age_ms": reading.map(|reading| millis(reading.age)),
     })
 }
@@ -99,13 +104,7 @@ pub(super) fn sentence(view: &SheddingView) -> String {
     });
     let verb = if view.mode == ActionMode::Shadow { "would be" } else { "are" };
     let cuts = cuts.collect::<Vec<_>>().join(" and ");
-    let why = match view.cause {
-        CursorCause::Wait(wait) if wait < view.target => {
-            format!("and falls, because the wait is below {} ms", view.target.as_millis())
-        }
-        cause => format!("because of {}", cause_text(cause)),
-    };
-    format!("The cursor is {:.2} {why}: {cuts} {verb} refused.", view.cursor)
+    format!("The cursor is {:.2} because of {}: {cuts} {verb} refused.", view.cursor, cause_text(view.cause))
 }
 
 #[cfg(test)]
@@ -136,13 +135,6 @@ mod tests {
     fn the_sentence_says_who_is_refused() {
         let expected = "The cursor is 1.40 because of a wait of 31 ms: all requests of class low and 40 % of class normal are refused.";
         assert_eq!(sentence(&view(ActionMode::Enforce, 1.4, [1.0, 0.4, 0.0])), expected);
-        let falling = SheddingView {
-            cause: CursorCause::Wait(Duration::ZERO),
-            ..view(ActionMode::Enforce, 0.5, [0.5, 0.0, 0.0])
-        };
-        let expected =
-            "The cursor is 0.50 and falls, because the wait is below 20 ms: 50 % of class low are refused.";
-        assert_eq!(sentence(&falling), expected);
         let shadow = sentence(&view(ActionMode::Shadow, 0.25, [0.25, 0.0, 0.0]));
         assert!(shadow.ends_with("25 % of class low would be refused."), "{shadow}");
         assert_eq!(

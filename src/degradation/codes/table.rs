@@ -124,6 +124,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
             "upstream_reset",
             "timeout_connect",
             "timeout_first_byte",
+            "timeout_long_operation",
         ],
         ends_when: "an endpoint returns to rotation",
     },
@@ -268,7 +269,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         scope: Bucket,
         meaning: "calls have waited for the head of an answer for a quarter of their time",
         effect: "requests wait for the upstream and may time out",
-        refusals: &["timeout_first_byte", "timeout_total"],
+        refusals: &["timeout_first_byte", "timeout_long_operation", "timeout_total"],
         ends_when: "the calls are answered or have timed out",
     },
     CodeEntry {

@@ -69,10 +69,13 @@ impl AttemptLimits {
         }
         let (ended, paused) = progress.uploaded().unwrap_or((self.began, Duration::ZERO));
         let Deadline { total, first_byte, is_client_deadline: is_clients, .. } = self.deadline;
+        let Deadline { is_long_operation, has_long_total, .. } = self.deadline;
         let (first_byte, total) = (ended.max(self.began) + first_byte, total + paused);
         match is_clients {
+            _ if first_byte <= total && is_long_operation => (first_byte, TimeoutKind::LongOperation),
             _ if first_byte <= total => (first_byte, TimeoutKind::FirstByte),
             true => (total, TimeoutKind::Deadline),
+            false if has_long_total => (total, TimeoutKind::LongOperation),
             false => (total, TimeoutKind::Total),
         }
     }
@@ -151,6 +154,15 @@ mod tests {
         let client_limited =
             AttemptLimits { deadline: Deadline { is_client_deadline: true, ..late.deadline }, ..limits };
         assert_eq!(client_limited.due(&progress, t0), (t0 + secs(120), TimeoutKind::Deadline));
+        let long = Deadline::of(&HeaderMap::new(), true, &config, t0).unwrap();
+        let of_long = |total, deadline| {
+            let deadline = Deadline { total: t0 + secs(total), ..deadline };
+            AttemptLimits { deadline, ..limits }.due(&UploadProgress::default(), t0)
+        };
+        assert_eq!(of_long(300, long), (t0 + secs(300), TimeoutKind::LongOperation));
+        assert_eq!(of_long(299, long), (t0 + secs(299), TimeoutKind::LongOperation));
+        let short = Deadline { has_long_total: false, ..long };
+        assert_eq!(of_long(30, short), (t0 + secs(30), TimeoutKind::Total));
         assert!(TimeoutKind::Total.is_upstream_failure() && !TimeoutKind::Deadline.is_upstream_failure());
     }
 }

@@ -59,6 +59,8 @@ pub(crate) struct Deadline {
     pub(crate) is_client_deadline: bool,
     /// Whether the long operation timeout applies.
     pub(crate) is_long_operation: bool,
+    /// Whether `total` follows from the long operation timeout, which is longer than the total timeout of other requests.
+    pub(crate) has_long_total: bool,
     pub(crate) header: DeadlineHeader,
 }
 
@@ -77,6 +79,7 @@ impl Deadline {
             first_byte: long.unwrap_or(upstream.timeout),
             is_client_deadline: false,
             is_long_operation: long.is_some(),
+            has_long_total: long.is_some_and(|long| long > upstream.request_timeout),
             header: DeadlineHeader::Unchanged,
         };
         let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(bucket) };

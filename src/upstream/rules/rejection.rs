@@ -24,6 +24,8 @@ pub(crate) enum TimeoutKind {
     FirstByte,
     /// The total timeout of the request.
     Total,
+    /// The timeout of operations that the store may take minutes for.
+    LongOperation,
     /// The client's own timeout.
     Deadline,
 }
@@ -38,6 +40,7 @@ impl TimeoutKind {
             Self::Crowding => "slow_client",
             Self::FirstByte => "timeout_first_byte",
             Self::Total => "timeout_total",
+            Self::LongOperation => "timeout_long_operation",
             Self::Deadline => "timeout_deadline",
         }
     }
@@ -56,6 +59,7 @@ impl TimeoutKind {
             Self::Crowding => "the client holds too many permits with requests that wait for it",
             Self::FirstByte => "waiting for the first byte",
             Self::Total => "the total timeout of the request expired",
+            Self::LongOperation => "the timeout of long operations expired",
             Self::Deadline => "the timeout that the client set expired",
         }
     }

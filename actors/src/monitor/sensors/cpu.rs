@@ -7,7 +7,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::monitor::measurement::{LimitSource, Measurement};
+use crate::monitor::measurement::{LimitSource, Measurement, Subject};
 use crate::monitor::sensors::cgroup_membership::{CgroupMembership, Controller};
 use crate::monitor::sensors::throttling::{QuotaLevel, Throttling};
 use crate::persistent_file::{PersistentFile, read_once};
@@ -75,19 +75,19 @@ impl CpuSensors {
             Some(file) => read_supported(file)?,
             None => None,
         };
-        let (text, source) = match own {
-            Some(text) => (text, [LimitSource::CgroupPressure, LimitSource::CgroupPressureKey]),
+        let (text, file) = match own {
+            Some(text) => (text, "cgroup v2: cpu.pressure"),
             None => match read_supported(&mut self.host_pressure)? {
-                Some(text) => (text, [LimitSource::HostPressure, LimitSource::HostPressureKey]),
+                Some(text) => (text, "/proc/pressure/cpu"),
                 None => return Ok(Measurement::absent("the kernel does not measure CPU pressure")),
             },
         };
         let used = some_avg10(&text).ok_or(io::ErrorKind::InvalidData)?;
-        let [unlimited, limited] = source;
-        Ok(match self.pressure_limit {
-            Some(limit) => Measurement::known(used, limit.into(), limited),
-            None => Measurement::known(used, ALL_OF_THE_TIME, unlimited),
-        })
+        let measured = match self.pressure_limit {
+            Some(limit) => Measurement::known(used, limit.into(), LimitSource::PressureKey),
+            None => Measurement::known(used, ALL_OF_THE_TIME, LimitSource::AllOfTheTime),
+        };
+        Ok(measured.about(Some(Subject::File(file))))
     }
 }
 

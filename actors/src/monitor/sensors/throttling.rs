@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::monitor::measurement::{LimitSource, Measurement};
+use crate::monitor::measurement::{LimitSource, Measurement, Subject};
 use crate::monitor::sensors::cgroup_membership::CgroupVersion;
 use crate::monitor::sensors::cpu::ALL_OF_THE_TIME;
 use crate::monitor::sensors::fields::number;
@@ -57,11 +57,12 @@ impl Throttling {
         let Some((percent, version)) = highest else {
             return Ok(Measurement::absent("no cgroup of the process has a CPU quota"));
         };
-        let source = match version {
-            CgroupVersion::V1 => LimitSource::QuotaV1,
-            CgroupVersion::V2 => LimitSource::QuotaV2,
+        let quota = match version {
+            CgroupVersion::V1 => "cgroup v1: cpu.cfs_quota_us",
+            CgroupVersion::V2 => "cgroup v2: cpu.max",
         };
-        Ok(Measurement::known(percent, ALL_OF_THE_TIME, source))
+        let measured = Measurement::known(percent, ALL_OF_THE_TIME, LimitSource::AllOfTheTime);
+        Ok(measured.about(Some(Subject::File(quota))))
     }
 }
 

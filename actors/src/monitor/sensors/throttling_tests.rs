@@ -72,7 +72,8 @@ fn the_share_of_version_2_is_smoothed() {
     });
     let Reading::Known { used, limit: 100 } = found.reading else { panic!("{found:?}") };
     assert!((80..=90).contains(&used), "{used}: 90 % of the time, smoothed over a second");
-    assert_eq!(found.limit_source, Some(LimitSource::QuotaV2));
+    assert_eq!(found.limit_source, Some(LimitSource::AllOfTheTime));
+    assert_eq!(found.subject, Some(Subject::File("cgroup v2: cpu.max")));
 }
 
 /// X1: version 1 counts nanoseconds
@@ -85,7 +86,7 @@ fn the_share_of_version_1_is_smoothed() {
     });
     let Reading::Known { used, limit: 100 } = found.reading else { panic!("{found:?}") };
     assert!((44..=50).contains(&used), "{used}");
-    assert_eq!(found.limit_source, Some(LimitSource::QuotaV1));
+    assert_eq!(found.subject, Some(Subject::File("cgroup v1: cpu.cfs_quota_us")));
 }
 
 /// X1, X4: without a quota there is nothing to measure, and that is no fault

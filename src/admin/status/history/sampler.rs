@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use tidegate_actors::{CircuitState, Level};
+use tidegate_actors::{CircuitState, Sensor, WaitReading};
 
 use super::quantile::quantile;
 use super::series::SeriesInfo;
 use super::{BUCKETS_MAX, SENSORS_MAX};
+use crate::admin::error_tally::ErrorTally;
 use crate::upstream::bucket::Bucket;
 use crate::worker::Shared;
 
@@ -33,7 +34,7 @@ struct GroupCounters {
 /// Reads points.
 pub(in crate::admin) struct Sampler {
     groups: Vec<BucketGroup>,
-    sensors: Vec<&'static str>,
+    sensors: Vec<Sensor>,
     /// Series that the history does not have yet.
     new_series: Vec<SeriesInfo>,
     refusals: u64,
@@ -51,7 +52,7 @@ pub(in crate::admin) struct BucketSample<'a> {
 }
 
 impl Sampler {
-    pub(in crate::admin) fn new(shared: &Shared, now: Instant) -> Self {
+    pub(in crate::admin) fn new(shared: &Shared, errors: &ErrorTally, now: Instant) -> Self {
         let buckets = shared.router.buckets();
         let own = buckets.len().min(BUCKETS_MAX);
         let mut members: Vec<Range<usize>> = (0..own).map(|at| at..at + 1).collect();
@@ -67,7 +68,7 @@ impl Sampler {
             let last = GroupCounters::read(&buckets[members.clone()]);
             BucketGroup { members, last }
         });
-        let (refusals, unrouted) = error_counts(shared);
+        let (refusals, unrouted) = (errors.all(), errors.unrouted());
         let (groups, sensors) = (groups.collect(), Vec::new());
         let mut this = Self { groups, sensors, new_series, refusals, unrouted, sampled: now };
         // Adds the series of the sensors.
@@ -81,9 +82,14 @@ impl Sampler {
     }
 
     /// One value for each series; NaN for a value that is unknown.
-    pub(in crate::admin) fn sample(&mut self, shared: &Shared, now: Instant) -> Vec<f32> {
+    pub(in crate::admin) fn sample(
+        &mut self,
+        shared: &Shared,
+        errors: &ErrorTally,
+        now: Instant,
+    ) -> Vec<f32> {
         let elapsed = now.saturating_duration_since(std::mem::replace(&mut self.sampled, now));
-        let (refusals, unrouted) = error_counts(shared);
+        let (refusals, unrouted) = (errors.all(), errors.unrouted());
         let new_refusals = refusals.saturating_sub(std::mem::replace(&mut self.refusals, refusals));
         let mut requests = unrouted.saturating_sub(std::mem::replace(&mut self.unrouted, unrouted));
         let mut of_buckets = Vec::new();
@@ -93,15 +99,16 @@ impl Sampler {
             let new = counters.since(&group.last);
             group.last = counters;
             requests += new.times.iter().sum::<u64>();
-            of_buckets.extend(group_values(members, &new, elapsed));
+            of_buckets.extend(group_values(members, &new, (elapsed, now)));
         }
         let monitor = &shared.actors.monitor;
         let mut values = vec![
             per_second(requests, elapsed),
             per_second(new_refusals, elapsed),
             monitor.in_flight() as f32,
-            level_number(monitor.level()),
+            monitor.level().number().into(),
         ];
+        values.extend(wait_values(shared, now));
         values.extend(of_buckets);
         values.extend(self.sensor_values(shared, now));
         values
@@ -110,17 +117,15 @@ impl Sampler {
     /// The use of each sensor's resource in percent. A sensor without a current reading is unknown.
     fn sensor_values(&mut self, shared: &Shared, now: Instant) -> Vec<f32> {
         let view = shared.actors.monitor.view();
-        let readings: Vec<_> = view.readings().collect();
-        for (name, _) in &readings {
-            if !self.sensors.contains(name) && self.sensors.len() < SENSORS_MAX {
-                self.sensors.push(name);
-                self.new_series.push(SeriesInfo::sensor(name, &view, &shared.config.monitor));
+        for (sensor, _) in view.readings() {
+            if !self.sensors.contains(&sensor) && self.sensors.len() < SENSORS_MAX {
+                self.sensors.push(sensor);
+                self.new_series.push(SeriesInfo::sensor(sensor, &view, &shared.config.monitor));
             }
         }
         let is_stale = view.is_stale(now);
-        let value = |sensor: &&'static str| {
-            let reading = readings.iter().find(|(name, _)| name == sensor).map(|(_, reading)| reading);
-            let percent = reading.and_then(|reading| reading.percent()).filter(|_| !is_stale);
+        let value = |sensor: &Sensor| {
+            let percent = view.pressure_percent(*sensor).filter(|_| !is_stale);
             percent.map_or(f32::NAN, |percent| percent as f32)
         };
         self.sensors.iter().map(value).collect()
@@ -168,7 +173,7 @@ impl GroupCounters {
 }
 
 /// The values of a group, in the order of [`SeriesInfo::of_bucket`].
-fn group_values(members: &[Bucket], new: &GroupCounters, elapsed: Duration) -> Vec<f32> {
+fn group_values(members: &[Bucket], new: &GroupCounters, (elapsed, now): (Duration, Instant)) -> Vec<f32> {
     let sum = |count: fn(&Bucket) -> usize| members.iter().map(count).sum::<usize>() as f32;
     let bounds = members.first().map_or(&[][..], |bucket| bucket.metrics.times.requests().bounds());
     let mut values = vec![
@@ -176,6 +181,7 @@ fn group_values(members: &[Bucket], new: &GroupCounters, elapsed: Duration) -> V
         per_second(new.server_errors, elapsed),
         sum(|bucket| bucket.pool.in_flight()),
         sum(|bucket| bucket.pool.waiting()),
+        longest(members.iter().map(|bucket| bucket.pool.shedder().view(now).wait)),
     ];
     values.extend(QUANTILES.map(|share| {
         let nanos = quantile(share, &new.times, bounds);
@@ -184,36 +190,37 @@ fn group_values(members: &[Bucket], new: &GroupCounters, elapsed: Duration) -> V
     values
 }
 
-/// Errors of all kinds since the start, and those of requests without a bucket.
-fn error_counts(shared: &Shared) -> (u64, u64) {
-    let [mut all, mut unrouted] = [0, 0];
-    for family in shared.degradation.refusals() {
-        family.for_each_count(|bucket, _, count| {
-            all += count;
-            unrouted += if bucket.is_empty() { count } else { 0 };
-        });
-    }
-    (all, unrouted)
-}
-
 fn per_second(count: u64, elapsed: Duration) -> f32 {
     let seconds = elapsed.as_secs_f64();
     if seconds > 0.0 { (count as f64 / seconds) as f32 } else { f32::NAN }
 }
 
-/// The number of a level, as in the metric `degradation_level`.
-fn level_number(level: Level) -> f32 {
-    match level {
-        Level::Normal => 0.0,
-        Level::Warning => 1.0,
-        Level::Critical => 2.0,
-        Level::Exhausted => 3.0,
-    }
+/// The cursor of the process, and the waits that move it: the worst lag of an event loop, and the wait in mailboxes.
+fn wait_values(shared: &Shared, now: Instant) -> [f32; 3] {
+    let shedding = &shared.actors.shedding;
+    let lags = shedding.waits.lags(now).into_iter().map(|worker| worker.lag);
+    let cursor = shedding.process.view(now).cursor as f32;
+    [cursor, longest(lags), longest([shedding.waits.mailboxes(now)].into_iter())]
+}
+
+/// The longest wait in ms. A stale one is unknown.
+fn longest(waits: impl Iterator<Item = Option<WaitReading>>) -> f32 {
+    let known = waits.flatten().filter(|wait| !wait.is_stale());
+    known.map(|wait| (wait.wait.as_secs_f64() * 1e3) as f32).fold(f32::NAN, f32::max)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// X7, X1: the longest wait counts, and a wait that is not current is unknown
+    #[test]
+    fn stale_waits_are_unknown() {
+        let wait =
+            |ms, age| Some(WaitReading { wait: Duration::from_millis(ms), age: Duration::from_millis(age) });
+        assert_eq!(longest([wait(3, 0), None, wait(7, 900), wait(90, 1_001)].into_iter()), 7.0);
+        assert!(longest([None, wait(90, 1_001)].into_iter()).is_nan());
+    }
 
     /// O3: counters become rates over the real time since the last point
     #[test]

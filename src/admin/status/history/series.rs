@@ -1,13 +1,13 @@
 //! The description of a series: its name, unit and thresholds.
 
 use serde::Serialize;
-use tidegate_actors::{Level, MonitorView};
+use tidegate_actors::{Level, MonitorView, Sensor};
 use tidegate_config::MonitorConfig;
 
 /// The series of the process without those of its sensors.
-pub(super) const OF_PROCESS: usize = 4;
+pub(super) const OF_PROCESS: usize = 7;
 /// The series of one bucket.
-pub(super) const PER_BUCKET: usize = 7;
+pub(super) const PER_BUCKET: usize = 8;
 
 const REQUESTS: (&str, &str) = ("requests_per_second", "requests/s");
 const IN_FLIGHT: (&str, &str) = ("in_flight", "requests");
@@ -48,14 +48,22 @@ impl Thresholds {
 
 impl SeriesInfo {
     /// The use of a sensor's resource in percent of its limit.
-    pub(super) fn sensor(name: &str, view: &MonitorView, config: &MonitorConfig) -> Self {
-        let thresholds = view.level_max(name).map(|level_max| Thresholds::of_sensor(level_max, config));
-        Self { name: format!("sensor.{name}"), unit: "%", bucket: None, thresholds }
+    pub(super) fn sensor(sensor: Sensor, view: &MonitorView, config: &MonitorConfig) -> Self {
+        let thresholds = Some(Thresholds::of_sensor(view.level_max(sensor), config));
+        Self { name: format!("sensor.{}", sensor.as_str()), unit: "%", bucket: None, thresholds }
     }
 
     /// The series of the process, in the order of their values.
     pub(super) fn of_process() -> [Self; OF_PROCESS] {
-        let series = [REQUESTS, ("refusals_per_second", "refusals/s"), IN_FLIGHT, ("level", "level")];
+        let series = [
+            REQUESTS,
+            ("refusals_per_second", "refusals/s"),
+            IN_FLIGHT,
+            ("level", "level"),
+            ("shedding_cursor", "cursor"),
+            ("event_loop_lag", "ms"),
+            ("mailbox_wait", "ms"),
+        ];
         series.map(|(name, unit)| Self { name: name.to_owned(), unit, bucket: None, thresholds: None })
     }
 
@@ -66,6 +74,7 @@ impl SeriesInfo {
             ("errors_per_second", "errors/s"),
             IN_FLIGHT,
             ("queued", "requests"),
+            ("queue_wait", "ms"),
             ("p50", "ms"),
             ("p95", "ms"),
             ("p99", "ms"),

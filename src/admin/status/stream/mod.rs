@@ -27,6 +27,7 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use super::history::{History, HistoryFilter, MEMORY_MAX, POINT_EVERY, Sampler};
 use crate::admin::decisions::invalid_parameter;
 use crate::admin::decisions::parameters::{InvalidParameter, Parameters, invalid};
+use crate::admin::error_tally::ErrorTally;
 use crate::admin::limit_use::{LastHour, LimitUse};
 use crate::admin::rejection::{AdminRejection, close_after};
 use crate::buffers::send_progress::SendProgress;
@@ -55,6 +56,7 @@ pub(crate) struct StatusFeed {
     hub: RefCell<EventHub>,
     history: RefCell<History>,
     sampler: RefCell<Sampler>,
+    errors: RefCell<ErrorTally>,
     limits: RefCell<LimitUse>,
     /// The whole history as of the last sample, once it was asked for.
     document: RefCell<Option<Bytes>>,
@@ -70,13 +72,15 @@ impl StatusFeed {
     /// Starts the tasks. Must be called on the admin thread.
     pub(crate) fn start(worker: &Rc<Worker>, reserve: &Arc<ConnectionReserve>) -> Rc<Self> {
         let (shared, now) = (&worker.shared, clock::now());
-        let (mut sampler, mut history) = (Sampler::new(shared, now), History::default());
+        let errors = ErrorTally::new(shared);
+        let (mut sampler, mut history) = (Sampler::new(shared, &errors, now), History::default());
         sampler.new_series().for_each(|series| history.add(series));
         let feed = Rc::new(Self {
             worker: Rc::clone(worker),
             hub: RefCell::new(EventHub::new(shared.degradation.started.wall)),
             history: RefCell::new(history),
             sampler: RefCell::new(sampler),
+            errors: RefCell::new(errors),
             limits: RefCell::new(LimitUse::new(&shared.config, reserve, now)),
             document: RefCell::default(),
             snapshot_wanted: Notify::new(),
@@ -132,11 +136,13 @@ impl StatusFeed {
         let passed = second.saturating_sub(self.second.replace(second));
         let missed = usize::try_from(passed.saturating_sub(1)).unwrap_or(usize::MAX);
         let (mut sampler, mut history) = (self.sampler.borrow_mut(), self.history.borrow_mut());
-        let (values, wall) = (sampler.sample(shared, now), clock::wall());
+        let mut errors = self.errors.borrow_mut();
+        errors.read(shared.degradation.refusals());
+        let (values, wall) = (sampler.sample(shared, &errors, now), clock::wall());
         sampler.new_series().for_each(|series| history.add(series));
         history.push(&values, missed, wall);
         self.document.take();
-        self.limits.borrow_mut().sample(shared, now);
+        self.limits.borrow_mut().sample(shared, &errors, now);
         let mut hub = self.hub.borrow_mut();
         if hub.has_sample_watchers() {
             let sample = encode::sample(wall, history.names().zip(&values), Sampler::buckets(shared, now));

@@ -62,6 +62,11 @@ fn timeout(kind: TimeoutKind, context: FigureContext<'_>) -> Figures {
         TimeoutKind::FirstByte => {
             (DecisionScope::Endpoint, upstream.map(|one| one.timeout), &[Upstream("timeout")])
         }
+        TimeoutKind::LongOperation => (
+            DecisionScope::Endpoint,
+            upstream.and_then(|one| one.long_operation_timeout),
+            &[Upstream("long_operation_timeout")],
+        ),
         TimeoutKind::Total => (
             DecisionScope::Bucket,
             upstream.map(|one| one.request_timeout),

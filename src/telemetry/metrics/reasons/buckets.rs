@@ -160,6 +160,7 @@ pub(super) const REASONS: [Group; 44] = [
             "payload_hash",
             "sha256_mismatch",
             "sigv4a",
+            "timeout_long_operation",
             "trailer_malformed",
             "trailer_unsupported",
             "upstream_clock_skew",
