@@ -84,6 +84,8 @@ pub(crate) enum ExitError {
     Origin(#[from] tidegate::origin::OriginError),
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("the output cannot be written: {0}")]
+    Output(io::Error),
     #[error("the gateway at {address} is not healthy: {why}")]
     Unhealthy { address: SocketAddr, why: String },
     #[error("{0}")]
@@ -113,7 +115,7 @@ impl ExitError {
             #[cfg(not(feature = "origin"))]
             Self::NoBuckets => 78,
             Self::Start(StartError::Listen { .. }) => 69,
-            Self::Log(_) => 73,
+            Self::Log(_) | Self::Output(_) => 73,
             #[cfg(feature = "origin")]
             Self::Origin(_) => 73,
             Self::UnknownKey(_) => 2,
@@ -157,7 +159,7 @@ pub(crate) fn check(config: &Config, mut warnings: Warnings, strict: bool) -> Re
     let demo = if config.buckets.is_empty() { " (the embedded `demo` starts)" } else { "" };
     let buckets = counted(config.buckets.len(), "bucket");
     let more = if warned == 0 { String::new() } else { format!(", {}", counted(warned, "warning")) };
-    write_text(&mut io::stdout(), &format!("the configuration is valid: {buckets}{demo}{more}\n"));
+    write_text(&mut io::stdout(), &format!("the configuration is valid: {buckets}{demo}{more}\n"))?;
     Ok(())
 }
 
@@ -172,7 +174,7 @@ pub(crate) fn print_config(
         warnings.refuse().map_err(ExitError::StrictWarnings)?;
     }
     let running = config_output::running(config, choice)?;
-    write_text(&mut io::stdout(), &config_output::render(effective, choice, running.as_ref())?);
+    write_text(&mut io::stdout(), &config_output::render(effective, choice, running.as_ref())?)?;
     Ok(())
 }
 
@@ -195,13 +197,13 @@ pub(crate) fn simulate(choice: &SimulateChoice, config: &Config) -> Result<ExitC
     if is_terminal {
         write_stderr("\n".to_owned(), STDERR_SHORT_MAX);
     }
-    write_text(&mut io::stdout(), &text?);
+    write_text(&mut io::stdout(), &text?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the timeline of an incident.
 pub(crate) fn print_incident(choice: &IncidentChoice) -> Result<ExitCode, ExitError> {
-    write_text(&mut io::stdout(), &replay_command::incident(choice)?);
+    write_text(&mut io::stdout(), &replay_command::incident(choice)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -246,7 +248,10 @@ pub(crate) fn print_demo_help((scheme, address): (&str, SocketAddr), admin: (&st
     write_stderr(text, STDERR_MAX);
 }
 
-/// A closed pipe is not an error here.
-fn write_text(out: &mut dyn Write, text: &str) {
-    let _ = out.write_all(text.as_bytes());
+/// A closed pipe is not an error here: its reader has read enough.
+fn write_text(out: &mut dyn Write, text: &str) -> Result<(), ExitError> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(ExitError::Output(error)),
+        _ => Ok(()),
+    }
 }

@@ -1,5 +1,8 @@
 //! The effective configuration: `tidegate config` and `GET /config`.
 
+use std::fs::File;
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 use crate::support::gateway::{Builder, ExitReport};
@@ -194,4 +197,22 @@ fn a_bad_configuration_or_argument_is_refused() {
     let strict = warned().run();
     assert_eq!((strict.code, strict.stdout.as_str()), (Some(78), ""));
     assert!(strict.stderr.contains("admin.chaos: is on"), "{strict:?}");
+}
+
+/// C1: output that cannot be written is an error, and a reader that closes its pipe is none
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let run = |output: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.arg("config").env_clear().stdin(Stdio::null()).stdout(output).stderr(Stdio::piped());
+        let ended = command.spawn().unwrap().wait_with_output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (code, stderr) = run(full.into());
+    assert_eq!(code, Some(73), "{stderr}");
+    assert!(stderr.contains("the output cannot be written"), "{stderr}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(run(writer.into()).0, Some(0));
 }

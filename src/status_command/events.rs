@@ -28,12 +28,14 @@ impl EventBuffer {
         if self.bytes.len() > EVENT_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "an event is too long"));
         }
-        let mut events = Vec::new();
-        while let Some(end) = memchr::memmem::find(&self.bytes[self.searched..], b"\n\n") {
-            let block: Vec<u8> = self.bytes.drain(..self.searched + end + 2).collect();
-            self.searched = 0;
-            events.extend(parse(&String::from_utf8_lossy(&block)));
+        let (mut events, mut begin) = (Vec::new(), 0);
+        while let Some(found) = memchr::memmem::find(&self.bytes[self.searched..], b"\n\n") {
+            let end = self.searched + found + 2;
+            events.extend(parse(&String::from_utf8_lossy(&self.bytes[begin..end])));
+            (begin, self.searched) = (end, end);
         }
+        // Once for all events: a drain for each would move the rest each time.
+        self.bytes.drain(..begin);
         // The last byte may be the first half of an end.
         self.searched = self.bytes.len().saturating_sub(1);
         Ok(events)
