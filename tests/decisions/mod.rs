@@ -2,6 +2,7 @@
 
 mod events;
 mod explain;
+mod failover;
 mod made_up;
 mod made_up_heads;
 mod proxy_status;
