@@ -8,6 +8,7 @@ mod made_up_heads;
 mod proxy_status;
 mod queries;
 mod refusals;
+mod timeouts;
 
 use serde_json::Value;
 
