@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::trip::{EjectionTrip, Trip};
+use crate::trip::{EjectionTrip, RefusalProof, Trip};
 use crate::types::BucketId;
 
 /// What changed.
@@ -58,6 +58,8 @@ pub enum ActorChange {
         cause: &'static str,
         /// The rule that ejected it; none if it is unreachable and backs off.
         ejected_by: Option<EjectionTrip>,
+        /// Failures in a row.
+        failures: u32,
         /// For how long.
         time: Duration,
     },
@@ -76,9 +78,21 @@ pub enum ActorChange {
     /// An endpoint succeeded again.
     PanicEnded,
     /// The standby endpoints serve.
-    FailedOver,
-    /// The other endpoints serve again.
-    FailedBack,
+    FailedOver {
+        /// Percentage of primary endpoints that are usable.
+        usable_percent: usize,
+        /// The percentage that it fell below.
+        min_usable_percent: usize,
+    },
+    /// The primary endpoints serve again.
+    FailedBack {
+        /// How long enough of them have been usable.
+        usable_for: Duration,
+        /// The time that this reached.
+        return_after: Duration,
+    },
+    /// The primary endpoints serve again, because no standby endpoint is usable.
+    StandbyFailed,
     /// A credential is not used because the upstream throttled it.
     CredentialThrottled {
         /// The credential's position in the configuration.
@@ -90,6 +104,8 @@ pub enum ActorChange {
     CredentialRefused {
         /// The credential's position in the configuration.
         credential: usize,
+        /// What proves that.
+        proof: RefusalProof,
         /// For how long.
         time: Duration,
     },

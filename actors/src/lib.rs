@@ -62,9 +62,9 @@ pub use monitor::{
 };
 pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
-    EndpointId, EndpointState, EndpointTicket, EndpointView, FailureKind, HedgeRefusal, LimitCause,
-    LimitView, OverloadSignal, PeekedPermit, Permit, PoolHandle, PoolRejection, PoolView, ReadKind,
-    RequestFingerprints, RetryTicket,
+    EndpointId, EndpointState, EndpointTicket, EndpointView, FailoverView, FailureKind, HedgeRefusal,
+    LimitCause, LimitView, OverloadSignal, PeekedPermit, Permit, PoolHandle, PoolRejection, PoolView,
+    ReadKind, RequestFingerprints, RetryTicket, ServingView,
 };
 pub use sessions::{
     ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReport, SigningKey,
@@ -76,5 +76,5 @@ pub use shedding::{
     WorkerLagView,
 };
 pub use system::{ActorSystem, Actors, UnknownActor, prepare};
-pub use trip::{EjectionRule, EjectionTrip, Trip, TripRule};
+pub use trip::{EjectionRule, EjectionTrip, RefusalProof, Trip, TripRule};
 pub use types::{BucketId, ClientId, IpKey, KeyId, OperationClass};

@@ -1,4 +1,4 @@
-//! Why a circuit opened or an endpoint was ejected: the rule, the value that it measured, and its threshold.
+//! Why a circuit opened, an endpoint was ejected or a credential was withdrawn: the rule, the value that it measured, and its threshold.
 
 /// The rule that opened a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,20 @@ pub struct EjectionTrip {
     pub measured: u32,
     /// The threshold that it reached, in the same unit.
     pub threshold: u32,
+}
+
+/// What proves that the upstream refuses a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalProof {
+    /// The upstream refused the gateway's own check.
+    Check,
+    /// The upstream refused requests of different clients over different paths.
+    Requests {
+        /// The number of clients, which suffices.
+        clients: usize,
+        /// The number of paths, which suffices.
+        paths: usize,
+    },
 }
 
 /// Bits of a number in the encoding. `failure_threshold` is at most a million.

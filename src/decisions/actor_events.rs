@@ -1,13 +1,12 @@
 //! The decisions of actors that concern no request: transitions of level and circuit, ejections and returns (O4).
 
-use std::time::Duration;
-
-use tidegate_actors::{ActorChange, ActorEventSink, BucketId};
+use tidegate_actors::{ActorChange, ActorEventSink, BucketId, RefusalProof};
 
 use crate::decisions::Recorder;
 use crate::decisions::decision::KeyName::{Process, Upstream};
 use crate::decisions::decision::{
-    DecidingActor, DecisionFacts, DecisionKind, DecisionScope, EntryTexts, Figures, ThresholdKeys, Unit,
+    DecidingActor, DecisionFacts, DecisionKind, DecisionScope, EntryTexts, Figures, ThresholdKeys, Unit, ms,
+    number,
 };
 
 /// Records what actors report.
@@ -60,11 +59,27 @@ fn decision(change: &ActorChange) -> ChangeDecision {
         }
         ActorChange::PanicEntered => transition("all_endpoints_failed", bucket(), none()),
         ActorChange::PanicEnded => transition("endpoint_succeeded", bucket(), none()),
-        ActorChange::FailedOver => transition("failed_over", bucket(), none()),
-        ActorChange::FailedBack => transition("failed_back", bucket(), none()),
-        ActorChange::EndpointExcluded { endpoint, cause, ejected_by, time } => {
-            let reason = if ejected_by.is_some() { "endpoint_ejected" } else { "endpoint_unreachable" };
-            let figures = pool(DecisionScope::Endpoint).until(*time).of_ejection(*ejected_by);
+        ActorChange::FailedOver { usable_percent, min_usable_percent } => {
+            let figures =
+                compared(bucket(), number(*usable_percent), number(*min_usable_percent), Unit::Percent);
+            let figures = figures.set_by(&[Upstream("failover.min_usable_percent")]);
+            transition("failed_over", figures, "usable primary endpoints".to_owned())
+        }
+        ActorChange::FailedBack { usable_for, return_after } => {
+            let figures = compared(bucket(), ms(*usable_for), ms(*return_after), Unit::Milliseconds);
+            let figures = figures.set_by(&[Upstream("failover.return_after_seconds")]);
+            transition("failed_back", figures, "enough primary endpoints have been usable".to_owned())
+        }
+        ActorChange::StandbyFailed => {
+            let figures = bucket().set_by(&[Upstream("failover.endpoints")]);
+            transition("failed_back", figures, "no standby endpoint is usable".to_owned())
+        }
+        ActorChange::EndpointExcluded { endpoint, cause, ejected_by, failures, time } => {
+            let figures = pool(DecisionScope::Endpoint).until(*time);
+            let (reason, figures) = match ejected_by {
+                Some(trip) => ("endpoint_ejected", figures.of_ejection(Some(*trip))),
+                None => ("endpoint_unreachable", back_off(figures, *failures)),
+            };
             of_endpoint(reason, *endpoint, figures, format!("cause: {cause}"))
         }
         ActorChange::EndpointUnhealthy { endpoint } => {
@@ -76,13 +91,16 @@ fn decision(change: &ActorChange) -> ChangeDecision {
             of_endpoint("endpoint_returned", *endpoint, pool(DecisionScope::Endpoint), none())
         }
         ActorChange::CredentialThrottled { credential, time } => {
-            of_credential("credential_throttled", *credential, Some(*time))
+            let figures = compared(pool(DecisionScope::Credential), 1.0, 1.0, Unit::Failures).until(*time);
+            let figures = figures.set_by(&[Upstream("credential_pool.cool_down_seconds")]);
+            of_credential("credential_throttled", *credential, figures, none())
         }
-        ActorChange::CredentialRefused { credential, time } => {
-            of_credential("credential_refused", *credential, Some(*time))
+        ActorChange::CredentialRefused { credential, proof, time } => {
+            let (figures, detail) = refusal(*proof);
+            of_credential("credential_refused", *credential, figures.until(*time), detail)
         }
         ActorChange::CredentialReturned { credential } => {
-            of_credential("credential_returned", *credential, None)
+            of_credential("credential_returned", *credential, pool(DecisionScope::Credential), none())
         }
     }
 }
@@ -113,10 +131,38 @@ fn of_endpoint(reason: &'static str, endpoint: usize, figures: Figures, detail: 
     ChangeDecision { endpoint: Some(endpoint), ..ejection(reason, figures, detail) }
 }
 
-fn of_credential(reason: &'static str, credential: usize, time: Option<Duration>) -> ChangeDecision {
-    let figures = pool(DecisionScope::Credential);
-    let figures = time.map_or(figures, |time| figures.until(time));
-    ChangeDecision { credential: Some(credential), ..ejection(reason, figures, String::new()) }
+fn of_credential(
+    reason: &'static str,
+    credential: usize,
+    figures: Figures,
+    detail: String,
+) -> ChangeDecision {
+    ChangeDecision { credential: Some(credential), ..ejection(reason, figures, detail) }
+}
+
+/// A connection that failed is enough, and no key changes that. The key is that of the longest time which follows.
+fn back_off(figures: Figures, failures: u32) -> Figures {
+    let figures = compared(figures, f64::from(failures), 1.0, Unit::Failures);
+    figures.set_by(&[Upstream("outlier_ejection.base_seconds")])
+}
+
+/// What proves that a credential is refused. No key changes that; the key is that of the time which follows.
+fn refusal(proof: RefusalProof) -> (Figures, String) {
+    let figures = pool(DecisionScope::Credential).set_by(&[Upstream("credential_pool.refused_seconds")]);
+    match proof {
+        RefusalProof::Check => {
+            let figures = compared(figures, 1.0, 1.0, Unit::Failures);
+            (figures, "the upstream refused a check of the gateway".to_owned())
+        }
+        RefusalProof::Requests { clients, paths } => {
+            let detail = format!("the upstream refused requests of {clients} clients over {paths} paths");
+            (compared(figures, number(paths), number(paths), Unit::Requests), detail)
+        }
+    }
+}
+
+fn compared(figures: Figures, measured: f64, threshold: f64, unit: Unit) -> Figures {
+    figures.measured(measured, unit).threshold(threshold, unit)
 }
 
 fn pool(scope: DecisionScope) -> Figures {

@@ -37,8 +37,27 @@ pub(crate) async fn ready(worker: Data<Rc<Worker>>) -> HttpResponse {
     ready_reply(&worker.shared)
 }
 
+/// The probes of the data listener.
+#[derive(Clone, Copy)]
+enum Probe {
+    Live,
+    Ready,
+}
+
 /// The reply to a probe of the data listener; `None` if the request is not a probe.
 pub(crate) fn probe_reply(worker: &Worker, head: Head<'_>) -> Option<HttpResponse> {
+    probe(worker, head).map(|probe| match probe {
+        Probe::Live => live_reply(),
+        Probe::Ready => ready_reply(&worker.shared),
+    })
+}
+
+/// Whether a request on the data listener is a probe.
+pub(crate) fn is_probe(worker: &Worker, head: Head<'_>) -> bool {
+    probe(worker, head).is_some()
+}
+
+fn probe(worker: &Worker, head: Head<'_>) -> Option<Probe> {
     let path = head.uri.path();
     let is_named = path.starts_with("/-/") && matches!(*head.method, Method::GET | Method::HEAD);
     if !is_named && !is_plain_check(head.method, path, head.headers) {
@@ -48,8 +67,8 @@ pub(crate) fn probe_reply(worker: &Worker, head: Head<'_>) -> Option<HttpRespons
     let is_key = named.addressing == Addressing::Virtual && worker.shared.router.route(&named.bucket).is_ok();
     match path {
         _ if is_key => None,
-        LIVE => Some(live_reply()),
-        READY | "/" => Some(ready_reply(&worker.shared)),
+        LIVE => Some(Probe::Live),
+        READY | "/" => Some(Probe::Ready),
         _ => None,
     }
 }

@@ -35,4 +35,4 @@ pub(crate) use response::discard_body::discard_body;
 pub(crate) use response::error_document::error_code;
 pub(crate) use response::proxy_body::ProxyBody;
 pub(crate) use response::rename_plan::rename_plan;
-pub(crate) use rules::rejection::{TimeoutKind, UpstreamRejection};
+pub(crate) use rules::rejection::{ExpiredTimeout, TimeoutKind, UpstreamRejection};

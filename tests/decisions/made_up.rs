@@ -289,6 +289,25 @@ async fn what_depends_on_the_body_is_unknown() {
     assert_eq!(explain(&gateway, &json!({ "url": "/" })).await["outcome"], "unknown");
 }
 
+/// O6, O5: a probe is answered by the gateway; the same path below a bucket is a key
+#[tokio::test]
+async fn a_probe_is_answered() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    for made_up in [
+        json!({ "url": "/-/livez" }),
+        json!({ "url": "/-/readyz", "method": "HEAD" }),
+        json!({ "url": "/", "method": "OPTIONS" }),
+    ] {
+        let explanation = explain(&gateway, &made_up).await;
+        assert_eq!((&explanation["outcome"], &explanation["refusal"]), (&"answered".into(), &Value::Null));
+        assert_eq!(results(&explanation), [("probe".to_owned(), "pass".to_owned())], "{explanation}");
+    }
+    assert_eq!(explain(&gateway, &json!({ "url": "/b/-/livez" })).await["outcome"], "forwarded");
+    let other = explain(&gateway, &json!({ "url": "/-/other" })).await;
+    assert_eq!(other["refusal"]["reason"], "no_such_bucket", "{other}");
+}
+
 /// O6: a malformed body gets a 400 that names the field
 #[tokio::test]
 async fn a_malformed_body_is_refused() {

@@ -2,11 +2,13 @@
 
 mod events;
 mod explain;
+mod failover;
 mod made_up;
 mod made_up_heads;
 mod proxy_status;
 mod queries;
 mod refusals;
+mod timeouts;
 
 use serde_json::Value;
 

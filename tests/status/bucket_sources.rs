@@ -1,6 +1,6 @@
 //! Causes of one bucket: circuits, endpoints, the queue, credentials, limits in shadow mode.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{cause, cause_that_refused, causes, gauge, has_begun, has_ended};
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
@@ -169,4 +169,75 @@ async fn a_shadow_limit_is_a_cause() {
     assert_eq!(shadow["scope"], json!({ "kind": "bucket", "bucket": "b", "name": "bucket" }));
     assert_eq!(shadow["measured"], json!({ "value": 4.0, "unit": "requests" }));
     assert_eq!((&shadow["effect"]["refused"], &shadow["severity"]), (&0.into(), &"degraded".into()));
+}
+
+/// X10, B2: a circuit that is not closed in shadow mode is a cause that has refused none
+#[tokio::test]
+async fn a_shadow_circuit_is_a_cause() {
+    let upstream = Upstream::start(|_| UpstreamReply::status(500));
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.mode", "shadow")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "2")
+        .start()
+        .await;
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
+    }
+    let shadow = has_begun(&gateway, "circuit_shadow", "b").await;
+    assert_eq!(shadow["scope"], json!({ "kind": "bucket", "bucket": "b", "name": "read" }));
+    assert_eq!((&shadow["severity"], &shadow["effect"]["refused"]), (&"degraded".into(), &0.into()));
+    assert_eq!(gauge(&gateway, "circuit_shadow", "b").await, 1.0);
+    assert!(causes(&gateway, "circuit_open").await.is_empty());
+}
+
+/// X10, C3, O4: a credential that a check of the gateway finds refused is a cause with its end, and a decision with what decided
+#[tokio::test]
+async fn a_refused_credential_is_a_cause() {
+    let upstream = Upstream::start(|seen| match seen.headers_named("x-api-key")[..] {
+        [] | ["first-secret"] => UpstreamReply::new(401, "no"),
+        _ => UpstreamReply::ok("x"),
+    });
+    let gateway = Gateway::builder()
+        .http_bucket("b", &upstream)
+        .set("buckets.b.http.credentials.one.header", "x-api-key")
+        .set("buckets.b.http.credentials.one.value", "first-secret")
+        .set("buckets.b.http.credentials.two.header", "x-api-key")
+        .set("buckets.b.http.credentials.two.value", "second-secret")
+        .set("buckets.b.http.credential_check_path", "/me")
+        .start()
+        .await;
+    wait_for("the credential is refused", || async {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "the other one serves");
+        causes(&gateway, "credential_refused").await.pop()
+    })
+    .await;
+    let refused = has_begun(&gateway, "credential_refused", "b").await;
+    assert_eq!(refused["scope"], json!({ "kind": "credential", "bucket": "b", "name": "one" }));
+    assert!(refused["until"].is_string(), "{refused}");
+    let found = gateway.admin("/decisions?reason=credential_refused").await;
+    let found: Value = serde_json::from_slice(&found.body).unwrap();
+    let record = &found["decisions"][0];
+    let figures = (&record["measured"], &record["threshold"], &record["unit"]);
+    assert_eq!(figures, (&1.into(), &1.into(), &"failures".into()), "{record}");
+    assert_eq!(record["detail"], "the upstream refused a check of the gateway");
+    assert_eq!(record["config"]["key"], "buckets.b.http.credential_pool.refused_seconds", "{record}");
+    assert!(!gateway.status().await.to_string().contains("-secret"));
+}
+
+/// X10, P8: a name without an address is a cause with its refusals
+#[tokio::test]
+async fn a_name_without_an_address_is_a_cause() {
+    let gateway = Gateway::builder()
+        .set("buckets.b.auth", "anonymous")
+        .set("buckets.b.s3.endpoints", "http://nowhere.invalid:9000")
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .start()
+        .await;
+    assert_eq!(gateway.get("/b/k").await.reason(), "upstream_dns");
+    let unresolved = has_begun(&gateway, "upstream_unresolved", "b").await;
+    let scope = json!({ "kind": "endpoint", "bucket": "b", "name": "nowhere.invalid:9000" });
+    assert_eq!(unresolved["scope"], scope, "{unresolved}");
+    assert!(unresolved["message"].as_str().unwrap().contains("no address of it is known"), "{unresolved}");
 }

@@ -43,6 +43,36 @@ async fn a_crashed_actor_is_a_cause() {
     has_ended(&gateway, "actor_restarting", "b").await;
 }
 
+/// X10, S4: an actor that is held down and refuses nothing of its own is a cause with its end
+#[tokio::test]
+async fn a_failed_actor_is_a_cause() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).chaos().start().await;
+    hold_down(&gateway, "monitor").await;
+    let failed = has_begun(&gateway, "actor_failed", "process").await;
+    assert_eq!(failed["scope"], json!({ "kind": "actor", "bucket": null, "name": "monitor" }));
+    assert!(failed["until"].is_string(), "{failed}");
+    has_ended(&gateway, "actor_failed", "process").await;
+}
+
+/// X10, S8: an actor with waiting messages and no progress is a cause until it continues
+#[tokio::test]
+async fn a_stalled_actor_is_a_cause() {
+    let upstream = Upstream::ok("x");
+    // Requests on the other threads keep calling it.
+    let gateway = Gateway::builder().bucket("b", &upstream).chaos().set("server.workers", "4").start().await;
+    assert_eq!(gateway.post("/actors/pool:b/stall?ms=4000").await.complete_status(), 202);
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let mut pending = Client::connect(gateway.address()).await;
+        pending.send(client::message("GET", "/b/k", &[], None)).await;
+        waiting.push(pending);
+    }
+    let stalled = has_begun(&gateway, "actor_stalled", "b").await;
+    assert_eq!(stalled["scope"], json!({ "kind": "actor", "bucket": "b", "name": "pool:b" }));
+    has_ended(&gateway, "actor_stalled", "b").await;
+}
+
 /// X10, S7: a full mailbox is a cause with exactly the requests that clients saw refused
 #[tokio::test]
 async fn a_full_mailbox_is_a_cause() {

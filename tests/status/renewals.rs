@@ -11,13 +11,19 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{cause, cause_that_refused, has_begun, has_ended};
-use crate::support::{Gateway, ReplaceableUpstream, Scratch, Upstream, UpstreamReply};
+use crate::support::{Gateway, ReplaceableUpstream, Scratch, Upstream, UpstreamReply, request, wait_for};
 
 /// Writes a self-signed certificate that ends after this time, and its key.
 fn write_certificate(directory: &Path, left: Duration) {
+    write_certificate_of(directory, |params| {
+        params.not_after = OffsetDateTime::from(SystemTime::now() + left);
+    });
+}
+
+fn write_certificate_of(directory: &Path, change: impl FnOnce(&mut CertificateParams)) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["gateway.test".to_owned()]).unwrap();
-    params.not_after = OffsetDateTime::from(SystemTime::now() + left);
+    change(&mut params);
     let certificate = params.self_signed(&key).unwrap();
     for (name, text, mode) in
         [("certificate.pem", certificate.pem(), 0o644), ("key.pem", key.serialize_pem(), 0o600)]
@@ -66,6 +72,31 @@ async fn an_expiring_certificate_is_a_cause() {
     assert_eq!(cause(&gateway, "certificate_expired").await["severity"], "critical");
 }
 
+/// X10, A7: a certificate before its validity is a critical cause with its end, until a valid one is loaded
+#[tokio::test]
+async fn a_certificate_before_its_validity_is_a_cause() {
+    let (upstream, directory) = (Upstream::ok("x"), Scratch::new());
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let begins = OffsetDateTime::from(SystemTime::now() + DAY * 2);
+    write_certificate_of(directory.path(), |params| {
+        (params.not_before, params.not_after) = (begins, begins + DAY * 90);
+    });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.tls.certificate_file", &file("certificate.pem"))
+        .set("server.tls.private_key_file", &file("key.pem"))
+        .set("server.tls.reload_interval", "3600")
+        .start()
+        .await;
+    let early = has_begun(&gateway, "certificate_not_yet_valid", "process").await;
+    assert_eq!(early["scope"], json!({ "kind": "listener", "bucket": null, "name": "data" }));
+    let until = OffsetDateTime::parse(early["until"].as_str().unwrap(), &Rfc3339).unwrap();
+    assert!((until - begins).whole_seconds().abs() <= 1, "{early}");
+    write_certificate(directory.path(), DAY * 90);
+    gateway.send_sighup();
+    has_ended(&gateway, "certificate_not_yet_valid", "process").await;
+}
+
 /// X10, A3: a set of token keys that cannot be fetched is a cause until it is
 #[tokio::test]
 async fn a_failing_key_set_is_a_cause() {
@@ -88,6 +119,43 @@ async fn a_failing_key_set_is_a_cause() {
     source.publish(UpstreamReply::ok(json!({ "keys": [] }).to_string()));
     has_ended(&gateway, "token_keys_missing", "process").await;
     assert_eq!(gateway.status().await["status"], "ok");
+}
+
+/// A token with the key ID `invented`.
+const UNKNOWN_KEY_TOKEN: &str = "Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6ImludmVudGVkIn0.eyJzdWIiOiJ4In0.c2ln";
+
+/// X10, A3: a refresh of the token keys that fails is a cause while the fetched keys verify tokens
+#[tokio::test]
+async fn a_failing_refresh_of_token_keys_is_a_cause() {
+    let upstream = Upstream::ok("x");
+    let keys = || UpstreamReply::ok(json!({ "keys": [] }).to_string());
+    let source = ReplaceableUpstream::start(keys());
+    let url = format!("http://{}/keys", source.address());
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.auth", "jwt")
+        .set("jwt.issuer", "https://issuer.test")
+        .set("jwt.audience", "tidegate")
+        .set("jwt.jwks_url", &url)
+        .start()
+        .await;
+    wait_for("the keys are fetched", || async { (source.server.count() > 0).then_some(()) }).await;
+    source.publish(UpstreamReply::status(500));
+    let token = [("authorization", UNKNOWN_KEY_TOKEN)];
+    let refused = wait_for("an unknown key asks for a refresh", || async {
+        let answer = request(gateway.address(), "GET", "/b/k", &token, None).await;
+        (source.server.count() > 1).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.complete_status(), 401, "{refused:?}");
+    let failing = has_begun(&gateway, "token_keys_refresh", "process").await;
+    assert_eq!(
+        (&failing["severity"], &failing["measured"]["unit"]),
+        (&"degraded".into(), &"failures in a row".into())
+    );
+    assert!(failing["message"].as_str().unwrap().contains(&url), "{failing}");
+    source.publish(keys());
+    has_ended(&gateway, "token_keys_refresh", "process").await;
 }
 
 fn lease(left: Duration) -> UpstreamReply {

@@ -23,6 +23,7 @@ use crate::pool::gate::ticket::{EndpointId, GateShared, Permit};
 use crate::pool::hedge::{AcquireHedge, HedgeRefusal, HedgeStats, ReadKind, UpdateLatencyTails};
 use crate::pool::load_balancer::endpoint::{EndpointFailure, FailureKind, HealthCheckResult};
 use crate::pool::load_balancer::endpoint_stats::{EndpointStatsTable, EndpointView};
+use crate::pool::load_balancer::tier::ServingView;
 use crate::pool::queue::queue_throughput::expected_wait;
 use crate::pool::rejection::PoolRejection;
 use crate::pool::retry_budget::RetryTicket;
@@ -47,6 +48,8 @@ pub struct PoolView {
     pub amplification: f64,
     /// The endpoints, in the order of the configuration.
     pub endpoints: Vec<EndpointView>,
+    /// Those that serve.
+    pub serving: ServingView,
     /// The named credentials, in the order of the configuration.
     pub credentials: Vec<CredentialView>,
 }
@@ -359,6 +362,7 @@ impl PoolHandle {
             waited_total: self.shared.waited(),
             amplification: self.shared.amplification(now),
             endpoints: self.endpoint_stats.views(now),
+            serving: self.endpoint_stats.serving(now),
             credentials: self.credentials.iter().map(|one| one.view(now)).collect(),
         }
     }

@@ -58,6 +58,7 @@ pub use load_balancer::endpoint::{EndpointState, FailureKind};
 pub(crate) use load_balancer::endpoint_stats::EndpointStatsTable;
 pub use load_balancer::endpoint_stats::EndpointView;
 pub(crate) use load_balancer::settings::LoadBalancerSettings;
+pub use load_balancer::tier::{FailoverView, ServingView};
 pub(crate) use metrics::{PoolFamilies, PoolMetrics};
 pub use peek::PeekedPermit;
 pub(crate) use queue::wake_timer::WakeTimer;

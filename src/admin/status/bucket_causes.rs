@@ -44,6 +44,7 @@ impl BucketInput<'_> {
             let finding = Finding::new(CauseCode::UpstreamUnresponsive, Scope::bucket(self.name), message);
             finding.since(late.since).measured(Quantity::count(late.count as u64, "calls"))
         }));
+        causes.extend(self.failover(now));
         causes.extend(self.endpoints(now));
         causes.extend(self.tls_failures.iter().map(|(endpoint, failing)| self.tls(endpoint, failing)));
         let clocks = self.authorities.iter().zip(&self.clocks);
@@ -130,6 +131,38 @@ impl BucketInput<'_> {
         };
         let until = view.open_for.filter(|left| !left.is_zero()).map(|left| now + left);
         Some(Finding { until, ..finding })
+    }
+
+    /// The cause while standby endpoints serve.
+    fn failover(&self, now: Instant) -> Option<Finding> {
+        let serving = &self.pool.serving;
+        // In a panic all endpoints are called.
+        let failover = serving.failover.filter(|_| !serving.is_panicking)?;
+        let pairs = self.authorities.iter().zip(&self.pool.endpoints).enumerate();
+        let standby: Vec<_> = pairs
+            .filter(|(at, (_, view))| {
+                serving.endpoints.contains(at) && view.state == EndpointState::InRotation
+            })
+            .map(|(_, (name, _))| *name)
+            .collect();
+        if standby.is_empty() {
+            return None;
+        }
+        let end = match failover.returns_at {
+            Some(at) => format!("requests return to the primary ones in {} ms", remaining_ms(at, now)),
+            None => {
+                let after = millis(failover.return_after);
+                format!("requests return once enough primary ones have been usable for {after} ms")
+            }
+        };
+        let message =
+            format!("bucket {}: the standby endpoints {} serve; {end}", self.name, standby.join(", "));
+        let percent =
+            |value: usize| Quantity::count(value as u64, "percent of primary endpoints that are usable");
+        let finding = Finding::new(CauseCode::StandbyInUse, Scope::bucket(self.name), message)
+            .measured(percent(failover.usable_percent))
+            .threshold(percent(failover.min_usable_percent));
+        Some(Finding { until: failover.returns_at, ..finding })
     }
 
     /// One cause for each endpoint that is out of rotation, or one for the bucket if all are.

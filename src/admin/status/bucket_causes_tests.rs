@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use rustls::CertificateError;
 use tidegate_actors::{
-    BreakerView, CircuitState, CredentialState, EndpointState, FailureKind, LimitScope, clock,
+    BreakerView, CircuitState, CredentialState, EndpointState, FailoverView, FailureKind, LimitScope,
+    ServingView, clock,
 };
 use tidegate_config::BreakerMode;
 
@@ -89,6 +90,34 @@ fn endpoints_out_of_rotation_are_causes() {
             vec![endpoint(EndpointState::Unhealthy), endpoint(EndpointState::Unhealthy)];
     });
     assert_eq!((cause.code, cause.scope), (CauseCode::EndpointsOut, Scope::bucket("photos")));
+}
+
+/// X10, P5: a failover names the standby endpoints that serve and its end; none is named while all endpoints are called
+#[test]
+fn a_failover_is_a_cause() {
+    let found = |is_panicking, returns_after: Option<Duration>| {
+        after(|input, now| {
+            let failover = FailoverView {
+                usable_percent: 0,
+                min_usable_percent: 50,
+                return_after: Duration::from_secs(10),
+                returns_at: returns_after.map(|after| now + after),
+            };
+            let failover = Some(failover);
+            input.buckets[0].pool.serving = ServingView { endpoints: 1..2, is_panicking, failover };
+        })
+    };
+    for (after, end) in [
+        (Some(Duration::from_secs(3)), "requests return to the primary ones in 3000 ms"),
+        (None, "requests return once enough primary ones have been usable for 10000 ms"),
+    ] {
+        let causes = found(false, after);
+        let [cause] = causes.as_slice() else { panic!("{causes:?}") };
+        assert_eq!((cause.code, cause.until.is_some()), (CauseCode::StandbyInUse, after.is_some()));
+        assert_eq!(cause.message, format!("bucket photos: the standby endpoints b:80 serve; {end}"));
+        assert_eq!(cause.threshold.map(|threshold| threshold.value), Some(50.0));
+    }
+    assert_eq!(found(true, None), []);
 }
 
 /// X10, C4: credentials are named by their configured name; without any, the bucket has a cause of its own

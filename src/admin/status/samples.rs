@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tidegate_actors::{
     ActorStatus, BreakerView, CircuitState, ClassCountsView, ClassCutView, CredentialState, CredentialView,
-    CursorCause, EndpointState, EndpointView, Level, LimitScope, PoolView, SheddingView, clock,
+    CursorCause, EndpointState, EndpointView, Level, LimitScope, PoolView, ServingView, SheddingView, clock,
 };
 use tidegate_config::{ActionMode, BreakerMode, Priority};
 
@@ -19,6 +19,7 @@ pub(super) fn endpoint(state: EndpointState) -> EndpointView {
 }
 
 pub(super) fn pool(endpoints: Vec<EndpointView>, credentials: Vec<CredentialView>) -> PoolView {
+    let serving = ServingView { endpoints: 0..endpoints.len(), is_panicking: false, failover: None };
     PoolView {
         in_flight: 0,
         concurrent_max: 1,
@@ -28,6 +29,7 @@ pub(super) fn pool(endpoints: Vec<EndpointView>, credentials: Vec<CredentialView
         waited_total: 0,
         amplification: 1.0,
         endpoints,
+        serving,
         credentials,
     }
 }

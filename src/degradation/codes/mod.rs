@@ -1,6 +1,7 @@
 //! The codes of all causes, in the order of their weight. `table.rs` has what is known about each.
 
 mod certificates;
+mod failover;
 mod shadow;
 mod table;
 
@@ -114,6 +115,7 @@ codes!(
     QueueOverflow,
     Shedding,
     UpstreamUnresponsive,
+    StandbyInUse,
     EndpointOut,
     UpstreamTls,
     UpstreamClockSkew,

@@ -3,7 +3,7 @@
 
 use super::ScopeKind::{Actor, Bucket, Credential, Endpoint, Listener, Process};
 use super::Severity::{Critical, Degraded};
-use super::{CauseCode, CodeEntry, ScopeKind, certificates, shadow};
+use super::{CauseCode, CodeEntry, ScopeKind, certificates, failover, shadow};
 
 /// The refusals of actors without a reply.
 const OF_ACTORS: &[&str] =
@@ -272,6 +272,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         refusals: &["timeout_first_byte", "timeout_long_operation", "timeout_total"],
         ends_when: "the calls are answered or have timed out",
     },
+    failover::STANDBY_IN_USE,
     CodeEntry {
         name: "endpoint_out",
         severity: Degraded,

@@ -54,7 +54,7 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
              objects; repeat the request"
                 .to_owned(),
         ),
-        UpstreamRejection::Timeout(phase) => timeout(*phase),
+        UpstreamRejection::Timeout(expired) => timeout(expired.kind),
         // The target of the redirect is omitted: it is the upstream's internal name.
         UpstreamRejection::Redirect(status) => ErrorReply::new(
             *status,

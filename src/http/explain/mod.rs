@@ -14,8 +14,8 @@ use std::rc::Rc;
 use actix_web::http::header::{HeaderMap, HeaderValue};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_actors::{
-    BucketId, CircuitCheck, ClientId, IpKey, LimiterRejection, OperationClass, PeekedLimit, PeekedPermit,
-    clock,
+    BucketId, CircuitCheck, ClientId, EndpointState, EndpointView, IpKey, LimiterRejection, OperationClass,
+    PeekedLimit, PeekedPermit, clock,
 };
 use tidegate_config::{Priority, key_name};
 
@@ -25,7 +25,7 @@ use crate::http::authorization::authorize;
 use crate::http::error::GatewayError;
 use crate::http::route::{self, BucketRequest, RequestKind, Route};
 use crate::http::shedding_rejection::CursorScope;
-use crate::http::{cors_preflight, injection, priority, request_validation};
+use crate::http::{cors_preflight, injection, priority, probes, request_validation};
 use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::{Record, RequestInfo};
@@ -67,6 +67,10 @@ async fn steps(
     record: &mut Record,
     explanation: &mut Explanation,
 ) -> Result<(), Stopped> {
+    if probes::is_probe(worker, head) {
+        return explanation
+            .answer("probe", "the request is a probe, which the gateway answers without limits".to_owned());
+    }
     let route = route::route(worker, head, record);
     let class = route.class(head.method);
     explanation.set_bucket(worker, route.bucket());
@@ -355,15 +359,19 @@ async fn explain_upstream(
 /// The endpoints that the load balancer chooses from.
 fn endpoints(bucket: &Bucket) -> String {
     let view = bucket.pool.view(clock::now());
-    let configured = bucket.config.upstream.endpoints.iter().zip(&view.endpoints);
-    let in_rotation: Vec<&str> = configured
-        .filter(|(_, view)| view.state == tidegate_actors::EndpointState::InRotation)
-        .map(|(endpoint, _)| endpoint.authority.as_str())
+    let configured = bucket.config.upstream.endpoints.iter().zip(&view.endpoints).enumerate();
+    let is_in_rotation = |view: &EndpointView| view.state == EndpointState::InRotation;
+    if view.serving.is_panicking || !view.endpoints.iter().any(is_in_rotation) {
+        return "no endpoint is usable, so all are called".to_owned();
+    }
+    let serving: Vec<&str> = configured
+        .filter(|(at, (_, of_endpoint))| view.serving.endpoints.contains(at) && is_in_rotation(of_endpoint))
+        .map(|(_, (endpoint, _))| endpoint.authority.as_str())
         .collect();
-    match in_rotation.as_slice() {
-        [] => "no endpoint is in rotation, so all are called".to_owned(),
-        [one] => format!("the request goes to {one}"),
-        several => format!("the request goes to the cheaper one of two of {}", several.join(", ")),
+    let tier = if view.serving.failover.is_some() { ", because the standby endpoints serve" } else { "" };
+    match serving.as_slice() {
+        [one] => format!("the request goes to {one}{tier}"),
+        several => format!("the request goes to the cheaper one of two of {}{tier}", several.join(", ")),
     }
 }
 

@@ -128,7 +128,7 @@ impl AttemptResult {
             UpstreamRejection::HostNotInCertificate(_) => "upstream_tls_host",
             UpstreamRejection::Reset(_) => "upstream_reset",
             UpstreamRejection::Decode(_) => "decode_failed",
-            UpstreamRejection::Timeout(kind) => kind.reason(),
+            UpstreamRejection::Timeout(expired) => expired.kind.reason(),
             _ => "upstream_failed",
         }
     }

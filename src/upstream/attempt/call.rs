@@ -260,6 +260,7 @@ async fn attempt(
         prepare_call(resources, bucket, outbound, permit, limits, &record.upload_progress)?;
     let response = match map_send_error(
         with_timeouts(call, limits, &context, &bucket.late_calls).await,
+        limits.began,
         &context.upload_progress,
     ) {
         Ok(response) => response,

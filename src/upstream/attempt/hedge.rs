@@ -237,6 +237,7 @@ async fn run_attempt(
 ) -> Result<InspectedResponse, UpstreamRejection> {
     let response = map_send_error(
         with_timeouts(call, limits, &context, &bucket.late_calls).await,
+        limits.began,
         &context.upload_progress,
     )?;
     check_head(response, call_info, context.socket()).await

@@ -25,7 +25,7 @@ use crate::upstream::connect::tls_failure::TlsFailure;
 use crate::upstream::exchange::internal_request::shortage_of;
 use crate::upstream::headers::names::BUCKET_REGION;
 use crate::upstream::response::error_document::ErrorDocumentPrefix;
-use crate::upstream::rules::rejection::TimeoutKind;
+use crate::upstream::rules::rejection::{ExpiredTimeout, TimeoutKind};
 use crate::upstream::rules::store_clock::{ClockOffset, ClockSkew, StoreClock};
 
 /// The error code for a signature with the wrong region (S3 API reference, "Error responses").
@@ -124,14 +124,15 @@ impl InspectedResponse {
 
 /// Maps the result of a send to a response or a rejection. A failure of the upload takes precedence.
 pub(crate) fn map_send_error(
-    sent: Result<Result<ClientResponse, SendRequestError>, TimeoutKind>,
+    sent: Result<Result<ClientResponse, SendRequestError>, ExpiredTimeout>,
+    began: Instant,
     upload_progress: &UploadProgress,
 ) -> Result<ClientResponse, UpstreamRejection> {
     let sent = sent.map_err(UpstreamRejection::Timeout)?;
     sent.map_err(|error| {
         upload_progress
             .take_failure()
-            .unwrap_or_else(|| attribute_reset(classify_send_error(&error), upload_progress))
+            .unwrap_or_else(|| attribute_reset(classify_send_error(&error, began), upload_progress))
     })
 }
 
@@ -139,7 +140,10 @@ pub(crate) fn map_send_error(
 fn attribute_reset(fault: UpstreamRejection, upload_progress: &UploadProgress) -> UpstreamRejection {
     match fault {
         UpstreamRejection::Reset(_) if upload_progress.is_stalled_by_client(clock::now()) => {
-            UpstreamRejection::Timeout(TimeoutKind::Upload)
+            let now = clock::now();
+            let moved = upload_progress.uploading_since(now);
+            let took = moved.map(|moved| now.saturating_duration_since(moved));
+            UpstreamRejection::Timeout(ExpiredTimeout::of(TimeoutKind::Upload, took))
         }
         fault => fault,
     }
@@ -201,12 +205,17 @@ fn shortened(region: &str) -> String {
     region.chars().take(REGION_CHARS_MAX).collect()
 }
 
-fn classify_send_error(error: &SendRequestError) -> UpstreamRejection {
+/// `began`: the start of the attempt.
+fn classify_send_error(error: &SendRequestError, began: Instant) -> UpstreamRejection {
     if let Some(shortage) = shortage_of(error) {
         return UpstreamRejection::Shortage(shortage);
     }
+    let timeout = |kind| {
+        let took = clock::now().saturating_duration_since(began);
+        UpstreamRejection::Timeout(ExpiredTimeout::of(kind, Some(took)))
+    };
     match error {
-        SendRequestError::Connect(ConnectError::Timeout) => UpstreamRejection::Timeout(TimeoutKind::Connect),
+        SendRequestError::Connect(ConnectError::Timeout) => timeout(TimeoutKind::Connect),
         SendRequestError::Connect(ConnectError::Disconnected) => {
             UpstreamRejection::Reset("disconnected".to_owned())
         }
@@ -228,7 +237,7 @@ fn classify_send_error(error: &SendRequestError) -> UpstreamRejection {
             }
         }
         SendRequestError::Response(error) => UpstreamRejection::Decode(error.to_string()),
-        SendRequestError::Timeout => UpstreamRejection::Timeout(TimeoutKind::FirstByte),
+        SendRequestError::Timeout => timeout(TimeoutKind::FirstByte),
         other => UpstreamRejection::Reset(other.to_string()),
     }
 }

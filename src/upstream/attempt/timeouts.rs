@@ -16,7 +16,7 @@ use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::exchange::call_context::{CallContext, CurrentCall};
 use crate::upstream::rules::deadline::Deadline;
 use crate::upstream::rules::late_calls::LateCalls;
-use crate::upstream::rules::rejection::TimeoutKind;
+use crate::upstream::rules::rejection::{ExpiredTimeout, TimeoutKind};
 
 /// How often to check whether the gateway waits for a client that has used up its time.
 const RECHECK_AFTER: Duration = Duration::from_millis(100);
@@ -31,6 +31,15 @@ pub(crate) struct AttemptLimits {
     pub(crate) idle: Duration,
 }
 
+/// The limit that expires next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DueLimit {
+    at: Instant,
+    kind: TimeoutKind,
+    /// The start of its phase.
+    since: Instant,
+}
+
 impl AttemptLimits {
     /// How long the upstream took from the end of the request until now. Zero for a response before the end of the
     /// request body.
@@ -43,9 +52,17 @@ impl AttemptLimits {
     }
 
     /// Whether there is time for the attempt. A request is not sent after its timeout expired in a queue.
-    pub(crate) fn check(&self, progress: &UploadProgress) -> Result<(), TimeoutKind> {
-        let (due, phase) = self.due(progress, self.began);
-        if due <= self.began { Err(phase) } else { Ok(()) }
+    pub(crate) fn check(&self, progress: &UploadProgress) -> Result<(), ExpiredTimeout> {
+        let due = self.due(progress, self.began);
+        if due.at <= self.began { Err(self.expired(due, self.began)) } else { Ok(()) }
+    }
+
+    /// What decided that `due` has expired at `now`.
+    fn expired(&self, due: DueLimit, now: Instant) -> ExpiredTimeout {
+        let DueLimit { at, kind, since } = due;
+        // The limit of a rate grows with the bytes.
+        let limit = (kind != TimeoutKind::BodyRate).then(|| at.saturating_duration_since(since));
+        ExpiredTimeout { kind, took: Some(now.saturating_duration_since(since)), limit }
     }
 
     /// Start of the wait for the response head, and when that wait becomes late: after a quarter of `first_byte`.
@@ -58,26 +75,31 @@ impl AttemptLimits {
         Some((began, began + self.deadline.first_byte / LATE_FRACTION))
     }
 
-    fn due(&self, progress: &UploadProgress, now: Instant) -> (Instant, TimeoutKind) {
+    fn due(&self, progress: &UploadProgress, now: Instant) -> DueLimit {
         if let Some(moved) = progress.uploading_since(now) {
-            let idle = (moved + self.idle, TimeoutKind::Upload);
+            let idle = DueLimit { at: moved + self.idle, kind: TimeoutKind::Upload, since: moved };
             let Some(left) = progress.remaining_wait(now) else { return idle };
             // While the gateway does not wait for the client nothing is due, but the wait may begin at any time.
             let left =
                 if progress.is_awaited() && !progress.is_paused() { left } else { left.max(RECHECK_AFTER) };
-            return if now + left < idle.0 { (now + left, TimeoutKind::BodyRate) } else { idle };
+            let rate = DueLimit { at: now + left, kind: TimeoutKind::BodyRate, since: self.began };
+            return if rate.at < idle.at { rate } else { idle };
         }
         let (ended, paused) = progress.uploaded().unwrap_or((self.began, Duration::ZERO));
-        let Deadline { total, first_byte, is_client_deadline: is_clients, .. } = self.deadline;
+        let Deadline { started, total, first_byte, is_client_deadline: is_clients, .. } = self.deadline;
         let Deadline { is_long_operation, has_long_total, .. } = self.deadline;
-        let (first_byte, total) = (ended.max(self.began) + first_byte, total + paused);
-        match is_clients {
-            _ if first_byte <= total && is_long_operation => (first_byte, TimeoutKind::LongOperation),
-            _ if first_byte <= total => (first_byte, TimeoutKind::FirstByte),
-            true => (total, TimeoutKind::Deadline),
-            false if has_long_total => (total, TimeoutKind::LongOperation),
-            false => (total, TimeoutKind::Total),
+        let sent = ended.max(self.began);
+        let (first_byte, total) = (sent + first_byte, total + paused);
+        if first_byte <= total {
+            let kind = if is_long_operation { TimeoutKind::LongOperation } else { TimeoutKind::FirstByte };
+            return DueLimit { at: first_byte, kind, since: sent };
         }
+        let kind = match is_clients {
+            true => TimeoutKind::Deadline,
+            false if has_long_total => TimeoutKind::LongOperation,
+            false => TimeoutKind::Total,
+        };
+        DueLimit { at: total, kind, since: started + paused }
     }
 }
 
@@ -87,11 +109,11 @@ pub(crate) async fn with_timeouts<F: Future>(
     limits: AttemptLimits,
     context: &Rc<CallContext>,
     late_calls: &LateCalls,
-) -> Result<F::Output, TimeoutKind> {
+) -> Result<F::Output, ExpiredTimeout> {
     let progress = &context.upload_progress;
     let mut call = pin!(call);
     let mut late = None;
-    let due = limits.due(progress, limits.began).0;
+    let due = limits.due(progress, limits.began).at;
     let first = limits.late_after(progress).map_or(due, |(_, late)| late.min(due));
     let first = context.check_hedge_timer(first, limits.began);
     let mut timer = pin!(tokio::time::sleep_until(first.into()));
@@ -102,11 +124,11 @@ pub(crate) async fn with_timeouts<F: Future>(
         }
         while timer.as_mut().poll(cx).is_ready() {
             let now = clock::now();
-            let (due, phase) = limits.due(progress, now);
-            if due <= now {
-                return Poll::Ready(Err(phase));
+            let due = limits.due(progress, now);
+            if due.at <= now {
+                return Poll::Ready(Err(limits.expired(due, now)));
             }
-            let mut next = due;
+            let mut next = due.at;
             if let Some((began, late_at)) = limits.late_after(progress).filter(|_| late.is_none()) {
                 if late_at <= now {
                     late = Some(late_calls.register(began));
@@ -140,29 +162,57 @@ mod tests {
         let deadline = Deadline::of(&HeaderMap::new(), false, &config, t0).unwrap();
         let limits = AttemptLimits { began: t0, deadline, idle: config.idle_timeout };
         let progress = UploadProgress::default();
-        assert_eq!(limits.due(&progress, t0), (t0 + secs(20), TimeoutKind::FirstByte));
+        let due = |limits: &AttemptLimits, progress: &UploadProgress| {
+            let DueLimit { at, kind, .. } = limits.due(progress, t0);
+            (at, kind)
+        };
+        assert_eq!(due(&limits, &progress), (t0 + secs(20), TimeoutKind::FirstByte));
         assert_eq!(limits.upstream_wait(&progress, t0 + secs(3)), secs(3));
         progress.begin(t0);
         progress.record_bytes(1, t0 + secs(100));
-        assert_eq!(limits.due(&progress, t0), (t0 + secs(110), TimeoutKind::Upload));
+        assert_eq!(due(&limits, &progress), (t0 + secs(110), TimeoutKind::Upload));
         assert_eq!(limits.upstream_wait(&progress, t0 + secs(104)), Duration::ZERO);
         progress.finish(t0 + secs(105));
-        assert_eq!(limits.due(&progress, t0), (t0 + secs(125), TimeoutKind::FirstByte));
+        assert_eq!(due(&limits, &progress), (t0 + secs(125), TimeoutKind::FirstByte));
         assert_eq!(limits.upstream_wait(&progress, t0 + secs(107)), secs(2));
         let late = AttemptLimits { deadline: Deadline { total: t0 + secs(15), ..deadline }, ..limits };
-        assert_eq!(late.due(&progress, t0), (t0 + secs(120), TimeoutKind::Total));
+        assert_eq!(due(&late, &progress), (t0 + secs(120), TimeoutKind::Total));
         let client_limited =
             AttemptLimits { deadline: Deadline { is_client_deadline: true, ..late.deadline }, ..limits };
-        assert_eq!(client_limited.due(&progress, t0), (t0 + secs(120), TimeoutKind::Deadline));
+        assert_eq!(due(&client_limited, &progress), (t0 + secs(120), TimeoutKind::Deadline));
         let long = Deadline::of(&HeaderMap::new(), true, &config, t0).unwrap();
         let of_long = |total, deadline| {
             let deadline = Deadline { total: t0 + secs(total), ..deadline };
-            AttemptLimits { deadline, ..limits }.due(&UploadProgress::default(), t0)
+            due(&AttemptLimits { deadline, ..limits }, &UploadProgress::default())
         };
         assert_eq!(of_long(300, long), (t0 + secs(300), TimeoutKind::LongOperation));
         assert_eq!(of_long(299, long), (t0 + secs(299), TimeoutKind::LongOperation));
         let short = Deadline { has_long_total: false, ..long };
         assert_eq!(of_long(30, short), (t0 + secs(30), TimeoutKind::Total));
         assert!(TimeoutKind::Total.is_upstream_failure() && !TimeoutKind::Deadline.is_upstream_failure());
+    }
+
+    /// O4, T2: an expired limit has its own length and the time of its phase, without the transfer of the body
+    #[test]
+    fn an_expired_limit_has_its_length_and_the_time_of_its_phase() {
+        let t0 = clock::now();
+        let expired = |is_long, config: &UpstreamConfig, taken: Duration| {
+            let deadline = Deadline::of(&HeaderMap::new(), is_long, config, t0).unwrap();
+            let limits = AttemptLimits { began: t0 + secs(2), deadline, idle: config.idle_timeout };
+            let progress = UploadProgress::default();
+            progress.begin(t0 + secs(2));
+            progress.finish(t0 + secs(102));
+            let now = t0 + secs(102) + taken;
+            let expired = limits.expired(limits.due(&progress, now), now);
+            (expired.kind, expired.limit, expired.took)
+        };
+        let (some, config) = (|n| Some(secs(n)), UpstreamConfig::default());
+        assert_eq!(expired(false, &config, secs(21)), (TimeoutKind::FirstByte, some(20), some(21)));
+        let short = UpstreamConfig { request_timeout: secs(15), ..config.clone() };
+        assert_eq!(expired(false, &short, secs(13)), (TimeoutKind::Total, some(15), some(15)));
+        let long = UpstreamConfig { long_operation_timeout: some(40), ..short };
+        assert_eq!(expired(true, &long, secs(38)), (TimeoutKind::LongOperation, some(40), some(40)));
+        let below = UpstreamConfig { long_operation_timeout: some(21), ..config };
+        assert_eq!(expired(true, &below, secs(21)), (TimeoutKind::LongOperation, some(21), some(21)));
     }
 }

@@ -28,7 +28,7 @@ use tidegate_s3::upload::pipeline::Pipeline;
 
 use crate::buffers::TransferGate;
 use crate::upstream::body::upload_progress::UploadProgress;
-use crate::upstream::{TimeoutKind, UpstreamRejection};
+use crate::upstream::{ExpiredTimeout, TimeoutKind, UpstreamRejection};
 
 /// Bodies up to this size are read whole if the request may be retried afterwards.
 pub(crate) const REPLAY_BYTES_MAX: u64 = 64 << 10;
@@ -115,7 +115,10 @@ impl BodySource {
             Poll::Pending => {
                 self.progress.begin_wait(clock::now);
                 let cut = self.progress.poll_slow_client_cut(cx);
-                cut.map(|()| Some(Err(UpstreamRejection::Timeout(TimeoutKind::Crowding))))
+                cut.map(|()| {
+                    let expired = ExpiredTimeout::of(TimeoutKind::Crowding, None);
+                    Some(Err(UpstreamRejection::Timeout(expired)))
+                })
             }
             Poll::Ready(Some(Ok(piece))) => {
                 let bytes = self.progress.bytes() + piece.len() as u64;
@@ -145,12 +148,17 @@ impl BodySource {
 
     /// The next piece, within the idle timeout and the minimum body rate.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamRejection> {
-        let (wait_max, phase) = match self.progress.remaining_wait(clock::now()) {
-            Some(left) if left < self.idle_timeout => (left, TimeoutKind::BodyRate),
-            _ => (self.idle_timeout, TimeoutKind::Upload),
+        let began = clock::now();
+        let (wait_max, kind, limit) = match self.progress.remaining_wait(began) {
+            Some(left) if left < self.idle_timeout => (left, TimeoutKind::BodyRate, None),
+            _ => (self.idle_timeout, TimeoutKind::Upload, Some(self.idle_timeout)),
         };
         let next = tokio::time::timeout(wait_max, std::future::poll_fn(|cx| self.poll(cx)));
-        next.await.map_err(|_| UpstreamRejection::Timeout(phase))?.transpose()
+        let expired = |_| {
+            let took = Some(clock::now().saturating_duration_since(began));
+            UpstreamRejection::Timeout(ExpiredTimeout { kind, took, limit })
+        };
+        next.await.map_err(expired)?.transpose()
     }
 
     /// A body that is in memory already.

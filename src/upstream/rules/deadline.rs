@@ -51,6 +51,7 @@ pub(crate) enum DeadlineHeader {
 /// When the response head is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
+    pub(crate) started: Instant,
     /// The end of the total timeout if no body is transferred.
     pub(crate) total: Instant,
     /// Counts from the end of the request body.
@@ -75,6 +76,7 @@ impl Deadline {
         let long = upstream.long_operation_timeout.filter(|_| is_long);
         let whole = upstream.request_timeout.max(long.unwrap_or_default());
         let bucket = Self {
+            started,
             total: started + whole,
             first_byte: long.unwrap_or(upstream.timeout),
             is_client_deadline: false,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_actors::{FailureCause, Outcome};
 
-use crate::upstream::{TimeoutKind, UpstreamRejection};
+use crate::upstream::{ExpiredTimeout, TimeoutKind, UpstreamRejection};
 
 /// A classified attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +59,17 @@ pub(crate) fn classify_rejection(rejection: &UpstreamRejection) -> Classificatio
     let transient = |cause| Classification { outcome: failure(cause), is_transient: true };
     match rejection {
         UpstreamRejection::Connect(_) | UpstreamRejection::NoAddress(_) => transient(FailureCause::Connect),
-        UpstreamRejection::Timeout(TimeoutKind::Connect) => transient(FailureCause::ConnectTimeout),
+        UpstreamRejection::Timeout(ExpiredTimeout { kind: TimeoutKind::Connect, .. }) => {
+            transient(FailureCause::ConnectTimeout)
+        }
         UpstreamRejection::TlsRejected(_) => transient(FailureCause::TlsRejected),
         UpstreamRejection::Reset(_) => transient(FailureCause::Reset),
         UpstreamRejection::Decode(_) => {
             Classification { outcome: failure(FailureCause::Decode), is_transient: false }
         }
-        UpstreamRejection::Timeout(phase) if phase.is_upstream_failure() => transient(FailureCause::Timeout),
+        UpstreamRejection::Timeout(expired) if expired.kind.is_upstream_failure() => {
+            transient(FailureCause::Timeout)
+        }
         // The upstream is alive; the client or the gateway caused these. A shortage is not retried: the next attempt
         // would lack the same resource.
         UpstreamRejection::Redirect(_)

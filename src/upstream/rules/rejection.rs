@@ -1,5 +1,7 @@
 //! Why a call has no response to forward.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use tidegate_actors::{BreakerRejection, PoolRejection};
 use tidegate_s3::upload::UploadFault;
@@ -65,6 +67,22 @@ impl TimeoutKind {
     }
 }
 
+/// A timeout that expired, with the values that decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ExpiredTimeout {
+    pub(crate) kind: TimeoutKind,
+    /// How long the phase took, or the attempt if the phase alone was not timed; none if neither was.
+    pub(crate) took: Option<Duration>,
+    /// The limit that this reached; none if it has no fixed length, or if it is the same for all requests of the bucket.
+    pub(crate) limit: Option<Duration>,
+}
+
+impl ExpiredTimeout {
+    pub(crate) fn of(kind: TimeoutKind, took: Option<Duration>) -> Self {
+        Self { kind, took, limit: None }
+    }
+}
+
 /// Why there is no response to forward.
 #[derive(Debug, Clone)]
 pub(crate) enum UpstreamRejection {
@@ -93,7 +111,7 @@ pub(crate) enum UpstreamRejection {
     /// A redirect of an `s3` bucket: the client would bypass the gateway if it followed.
     Redirect(StatusCode),
     /// A timeout.
-    Timeout(TimeoutKind),
+    Timeout(ExpiredTimeout),
     /// The request body exceeded the limit while it was streamed.
     BodyTooLarge {
         /// The limit in bytes.
@@ -138,7 +156,7 @@ impl UpstreamRejection {
                 | Self::Connect(_)
                 | Self::TlsRejected(_)
                 | Self::HostNotInCertificate(_)
-                | Self::Timeout(TimeoutKind::Connect)
+                | Self::Timeout(ExpiredTimeout { kind: TimeoutKind::Connect, .. })
         )
     }
 }

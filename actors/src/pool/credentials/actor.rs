@@ -91,8 +91,8 @@ impl Pool {
                     warn!(log, "credential throttled"; "bucket" => bucket, "credential" => name(credential),
                         "for_ms" => u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
                 }
-                CredentialEvent::Refused { credential, time } => {
-                    self.events.emit(ActorChange::CredentialRefused { credential, time });
+                CredentialEvent::Refused { credential, proof, time } => {
+                    self.events.emit(ActorChange::CredentialRefused { credential, proof, time });
                     error!(log, "credential refused by the upstream: replace it"; "bucket" => bucket,
                         "credential" => name(credential), "tried_again_in_s" => time.as_secs());
                 }

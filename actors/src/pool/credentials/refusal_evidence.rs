@@ -12,6 +12,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::trip::RefusalProof;
+
 /// Number of different clients that independent evidence needs.
 pub(crate) const CLIENTS_MIN: usize = 2;
 /// Number of different paths that independent evidence needs.
@@ -40,6 +42,10 @@ pub enum CredentialCheckResult {
     /// No answer, or an answer without information about the credential.
     Inconclusive,
 }
+
+/// What independent evidence proves.
+pub(crate) const INDEPENDENT_REQUESTS: RefusalProof =
+    RefusalProof::Requests { clients: CLIENTS_MIN, paths: PATHS_MIN };
 
 /// A set of at most `MAX` fingerprints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,9 +22,12 @@ use tidegate_config::CredentialPoolConfig;
 use crate::pool::credentials::credential::{
     CredentialError, CredentialId, CredentialState, CredentialStats, CredentialTicket, OutOfRotation,
 };
-use crate::pool::credentials::refusal_evidence::{RefusalEvidence, RequestFingerprints};
+use crate::pool::credentials::refusal_evidence::{
+    INDEPENDENT_REQUESTS, RefusalEvidence, RequestFingerprints,
+};
 use crate::pool::credentials::suspects::SuspectCredentials;
 use crate::pool::gate::ticket::GateShared;
+use crate::trip::RefusalProof;
 
 /// Whether a request can use a credential now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +54,7 @@ pub(crate) enum CredentialEvent {
     /// Throttled and out of rotation.
     Throttled { credential: usize, time: Duration },
     /// Refused and out of rotation.
-    Refused { credential: usize, time: Duration },
+    Refused { credential: usize, proof: RefusalProof, time: Duration },
     /// Used again.
     Returned { credential: usize },
 }
@@ -165,7 +168,7 @@ impl CredentialSelector {
     /// Records a check that did not end with acceptance.
     pub(crate) fn record_failed_check(&mut self, credential: CredentialId, is_refused: bool, now: Instant) {
         if is_refused {
-            self.refuse(credential.0, now);
+            self.refuse(credential.0, RefusalProof::Check, now);
             return;
         }
         let accepted = self.stats[credential.0].accepted();
@@ -188,7 +191,7 @@ impl CredentialSelector {
 
     fn refuse_if_evident(&mut self, i: usize, now: Instant) {
         if self.entries[i].refusal_evidence.is_sufficient(self.suspects.is_some()) {
-            self.refuse(i, now);
+            self.refuse(i, INDEPENDENT_REQUESTS, now);
         }
     }
 
@@ -216,13 +219,13 @@ impl CredentialSelector {
         }
     }
 
-    fn refuse(&mut self, i: usize, now: Instant) {
+    fn refuse(&mut self, i: usize, proof: RefusalProof, now: Instant) {
         let was_refused = matches!(self.state(i, now), CredentialState::Refused(_));
         self.entries[i].refusal_evidence = RefusalEvidence::default();
         self.take_out_of_rotation(i, now + self.rules.refused, Some(self.stats[i].accepted()));
         if !was_refused {
             self.stats[i].count_error(true);
-            self.events.push(CredentialEvent::Refused { credential: i, time: self.rules.refused });
+            self.events.push(CredentialEvent::Refused { credential: i, proof, time: self.rules.refused });
         }
     }
 

@@ -6,6 +6,7 @@ use crate::events::ActorChange;
 use crate::pool::actor::Pool;
 use crate::pool::load_balancer::EndpointEvent;
 use crate::pool::load_balancer::endpoint::EjectionAction;
+use crate::pool::load_balancer::tier::TierChange;
 
 impl Pool {
     /// Logs the events of the load balancer and of the credential selector.
@@ -17,7 +18,7 @@ impl Pool {
         for event in events {
             self.events.emit(change(event));
             match event {
-                EndpointEvent::Excluded { endpoint, action, kind, time } => {
+                EndpointEvent::Excluded { endpoint, action, kind, time, failures: _ } => {
                     let how = match action {
                         EjectionAction::BackOff => "endpoint unreachable, backing off",
                         EjectionAction::Eject(_) => "endpoint ejected",
@@ -37,10 +38,10 @@ impl Pool {
                 EndpointEvent::PanicEnded => {
                     info!(log, "an endpoint succeeded again, failed endpoints are ejected again"; "bucket" => bucket)
                 }
-                EndpointEvent::FailedOver => {
+                EndpointEvent::TierChanged(TierChange::FailedOver { .. }) => {
                     warn!(log, "failed over to standby endpoints"; "bucket" => bucket)
                 }
-                EndpointEvent::FailedBack => {
+                EndpointEvent::TierChanged(TierChange::Returned { .. } | TierChange::StandbyFailed) => {
                     info!(log, "failed back from standby endpoints"; "bucket" => bucket)
                 }
             }
@@ -51,20 +52,26 @@ impl Pool {
 /// What the load balancer changed.
 fn change(event: EndpointEvent) -> ActorChange {
     match event {
-        EndpointEvent::Excluded { endpoint, action, kind, time } => ActorChange::EndpointExcluded {
+        EndpointEvent::Excluded { endpoint, action, kind, failures, time } => ActorChange::EndpointExcluded {
             endpoint,
             cause: kind.as_str(),
             ejected_by: match action {
                 EjectionAction::Eject(trip) => Some(trip),
                 EjectionAction::BackOff => None,
             },
+            failures,
             time,
         },
         EndpointEvent::FoundUnhealthy { endpoint } => ActorChange::EndpointUnhealthy { endpoint },
         EndpointEvent::Returned { endpoint } => ActorChange::EndpointReturned { endpoint },
         EndpointEvent::PanicEntered => ActorChange::PanicEntered,
         EndpointEvent::PanicEnded => ActorChange::PanicEnded,
-        EndpointEvent::FailedOver => ActorChange::FailedOver,
-        EndpointEvent::FailedBack => ActorChange::FailedBack,
+        EndpointEvent::TierChanged(TierChange::FailedOver { usable_percent, min_usable_percent }) => {
+            ActorChange::FailedOver { usable_percent, min_usable_percent }
+        }
+        EndpointEvent::TierChanged(TierChange::Returned { usable_for, return_after }) => {
+            ActorChange::FailedBack { usable_for, return_after }
+        }
+        EndpointEvent::TierChanged(TierChange::StandbyFailed) => ActorChange::StandbyFailed,
     }
 }

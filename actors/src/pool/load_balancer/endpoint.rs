@@ -147,6 +147,11 @@ impl Endpoint {
         self.exclusion.is_some_and(|exclusion| matches!(exclusion.action, EjectionAction::Eject(_)))
     }
 
+    /// Failures in a row.
+    pub(crate) fn consecutive_failures(&self) -> u32 {
+        self.consecutive_failures
+    }
+
     /// When the exclusion expires.
     pub(crate) fn excluded_until(&self) -> Option<Instant> {
         self.exclusion.map(|exclusion| exclusion.until)

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::pool::load_balancer::endpoint::EndpointState;
+use crate::pool::load_balancer::tier::{ServingView, Tier, TierRules};
 
 /// Latencies below this count as equal: the difference comes from the gateway's own machine.
 const LATENCY_FLOOR_US: u64 = 10_000;
@@ -31,6 +32,8 @@ pub(crate) struct EndpointStatsTable {
     endpoints: Vec<EndpointStats>,
     /// All endpoints failed, and all are called.
     panicking: AtomicBool,
+    /// The tier that serves, and when it changes; none before the load balancer is built.
+    tier: Mutex<Option<(Tier, TierRules)>>,
 }
 
 /// An endpoint in the status page and in metrics.
@@ -125,7 +128,7 @@ impl EndpointStats {
 impl EndpointStatsTable {
     pub(crate) fn new(endpoints: usize) -> Self {
         let endpoints = std::iter::repeat_with(EndpointStats::new).take(endpoints).collect();
-        Self { endpoints, panicking: AtomicBool::new(false) }
+        Self { endpoints, panicking: AtomicBool::new(false), tier: Mutex::new(None) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -150,6 +153,22 @@ impl EndpointStatsTable {
 
     pub(crate) fn set_panicking(&self, is: bool) {
         self.panicking.store(is, Ordering::Release);
+    }
+
+    pub(crate) fn publish_tier(&self, tier: Tier, rules: TierRules) {
+        *self.tier.lock().unwrap_or_else(PoisonError::into_inner) = Some((tier, rules));
+    }
+
+    /// The endpoints that would serve a request at `now`.
+    pub(crate) fn serving(&self, now: Instant) -> ServingView {
+        let is_panicking = self.is_panicking();
+        let is_usable = |i: usize| {
+            self.endpoints.get(i).is_some_and(|stats| stats.state(now) == EndpointState::InRotation)
+        };
+        match *self.tier.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((tier, rules)) => rules.view(tier, is_panicking, is_usable, now),
+            None => ServingView { endpoints: 0..self.len(), is_panicking, failover: None },
+        }
     }
 
     pub(crate) fn views(&self, now: Instant) -> Vec<EndpointView> {

@@ -15,8 +15,8 @@ mod actor;
 pub(crate) mod endpoint;
 pub(crate) mod endpoint_stats;
 pub(crate) mod settings;
+pub(crate) mod tier;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use crate::pool::load_balancer::endpoint::{
 };
 use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
 use crate::pool::load_balancer::settings::LoadBalancerSettings;
+use crate::pool::load_balancer::tier::{Tier, TierChange, TierRules};
 use crate::seeded_rng::SeededRng;
 
 /// One choice in this many ignores latency.
@@ -34,7 +35,8 @@ const LATENCY_IGNORED_ONE_IN: u64 = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndpointEvent {
     /// An endpoint was excluded.
-    Excluded { endpoint: usize, action: EjectionAction, kind: FailureKind, time: Duration },
+    /// `failures`: those in a row.
+    Excluded { endpoint: usize, action: EjectionAction, kind: FailureKind, failures: u32, time: Duration },
     /// Health checks found an endpoint unhealthy.
     FoundUnhealthy { endpoint: usize },
     /// An endpoint is called again.
@@ -43,10 +45,8 @@ pub(crate) enum EndpointEvent {
     PanicEntered,
     /// A call succeeded in panic mode.
     PanicEnded,
-    /// The standby endpoints serve.
-    FailedOver,
-    /// The other endpoints serve again.
-    FailedBack,
+    /// The standby endpoints serve, or the others again.
+    TierChanged(TierChange),
 }
 
 /// The endpoints of one bucket.
@@ -56,9 +56,8 @@ pub(crate) struct LoadBalancer {
     stats: Arc<EndpointStatsTable>,
     rules: LoadBalancerSettings,
     is_panicking: bool,
-    failed_over: bool,
-    /// Start of the period, during a failover, in which enough primary endpoints are usable.
-    enough_since: Option<Instant>,
+    tier: Tier,
+    tier_rules: TierRules,
     events: Vec<EndpointEvent>,
     rng: SeededRng,
 }
@@ -71,13 +70,15 @@ impl LoadBalancer {
         now: Instant,
     ) -> Self {
         let endpoints = (0..stats.len()).map(|_| Endpoint::new(now)).collect();
+        let (tier, tier_rules) = (Tier::Primary, TierRules::new(&rules, stats.len()));
+        stats.publish_tier(tier, tier_rules);
         Self {
             endpoints,
             stats,
             rules,
             is_panicking: false,
-            failed_over: false,
-            enough_since: None,
+            tier,
+            tier_rules,
             events: Vec::new(),
             rng: SeededRng::new(seed),
         }
@@ -94,10 +95,11 @@ impl LoadBalancer {
             return 0;
         }
         self.return_due(now);
-        let tier = self.serving_tier(now);
+        self.update_tier(now);
+        let tier = self.tier_rules.endpoints(self.tier);
         let others = |i: usize| avoid != Some(i);
         let serves = |this: &Self, i: usize| this.endpoints[i].is_usable() && tier.contains(&i);
-        let is_any_usable = !self.is_panicking && self.usable(0..self.endpoints.len()) > 0;
+        let is_any_usable = !self.is_panicking && self.endpoints.iter().any(Endpoint::is_usable);
         let picked = if is_any_usable {
             self.choose_of_two(|this, i| serves(this, i) && others(i), now)
                 .or_else(|| self.choose_of_two(|this, i| serves(this, i), now))
@@ -164,12 +166,13 @@ impl LoadBalancer {
 
     fn exclude(&mut self, endpoint: usize, action: EjectionAction, kind: FailureKind, now: Instant) {
         let jitter = self.rng.fraction();
+        let failures = self.endpoints[endpoint].consecutive_failures();
         let time = self.endpoints[endpoint].exclude(action, kind, &self.rules, jitter, now);
         if matches!(action, EjectionAction::Eject(_)) {
             self.stats.endpoint(endpoint).count_ejection();
         }
         self.publish(endpoint);
-        self.events.push(EndpointEvent::Excluded { endpoint, action, kind, time });
+        self.events.push(EndpointEvent::Excluded { endpoint, action, kind, failures, time });
     }
 
     /// A call succeeded in panic mode.
@@ -215,6 +218,7 @@ impl LoadBalancer {
     pub(crate) fn publish_all(&self) {
         (0..self.endpoints.len()).for_each(|endpoint| self.publish(endpoint));
         self.stats.set_panicking(self.is_panicking);
+        self.stats.publish_tier(self.tier, self.tier_rules);
     }
 
     fn end_panic(&mut self) {
@@ -247,36 +251,17 @@ impl LoadBalancer {
         self.stats.endpoint(endpoint).publish(self.endpoints[endpoint].state());
     }
 
-    fn usable(&self, range: Range<usize>) -> usize {
-        self.endpoints[range].iter().filter(|endpoint| endpoint.is_usable()).count()
-    }
-
-    /// The endpoints that serve now: primary or standby.
-    fn serving_tier(&mut self, now: Instant) -> Range<usize> {
-        let count = self.endpoints.len();
-        let first = count - self.rules.standby.min(count - 1);
-        if first == count {
-            return 0..count;
+    /// Changes the tier that serves: primary or standby.
+    fn update_tier(&mut self, now: Instant) {
+        if !self.tier_rules.has_standby() {
+            return;
         }
-        let usable = self.usable(0..first);
-        let is_enough = usable * 100 >= self.rules.min_usable_percent * first;
-        let has_usable_standby = self.usable(first..count) > 0;
-        if !self.failed_over {
-            if !is_enough && has_usable_standby {
-                self.failed_over = true;
-                self.enough_since = None;
-                self.events.push(EndpointEvent::FailedOver);
-            }
-        } else {
-            self.enough_since = if is_enough { self.enough_since.or(Some(now)) } else { None };
-            let since = self.enough_since.map(|since| now.saturating_duration_since(since));
-            let is_stable = since.is_some_and(|time| time >= self.rules.return_after);
-            if is_stable || (!has_usable_standby && usable > 0) {
-                self.failed_over = false;
-                self.events.push(EndpointEvent::FailedBack);
-            }
+        let (next, change) = self.tier_rules.next(self.tier, |i| self.endpoints[i].is_usable(), now);
+        if next != self.tier {
+            self.tier = next;
+            self.stats.publish_tier(next, self.tier_rules);
         }
-        if self.failed_over { first..count } else { 0..first }
+        self.events.extend(change.map(EndpointEvent::TierChanged));
     }
 }
 

@@ -200,12 +200,11 @@ fn standby_endpoints_take_over_and_give_back_with_hysteresis() {
     assert_eq!(fixture.shares(100)[..2], [0, 0]);
     fixture.now += SECOND;
     assert_eq!(fixture.shares(100)[2..], [0, 0]);
-    let events: Vec<EndpointEvent> = fixture
-        .events()
-        .into_iter()
-        .filter(|event| matches!(event, EndpointEvent::FailedOver | EndpointEvent::FailedBack))
-        .collect();
-    assert_eq!(events, [EndpointEvent::FailedOver, EndpointEvent::FailedBack]);
+    let events: Vec<EndpointEvent> =
+        fixture.events().into_iter().filter(|event| matches!(event, EndpointEvent::TierChanged(_))).collect();
+    let failed_over = TierChange::FailedOver { usable_percent: 0, min_usable_percent: 1 };
+    let returned = TierChange::Returned { usable_for: 10 * SECOND, return_after: 10 * SECOND };
+    assert_eq!(events, [failed_over, returned].map(EndpointEvent::TierChanged));
 }
 
 /// P5: a minimum share of primary endpoints can be set, and standby endpoints that fail give back at once
@@ -218,6 +217,33 @@ fn standby_endpoints_may_take_over_earlier_and_give_back_when_they_fail() {
     assert_eq!(fixture.shares(100), [0, 0, 0, 100]);
     fixture.eject(3);
     assert_eq!(fixture.shares(100), [0, 0, 100, 0]);
+    let change =
+        fixture.events().into_iter().rev().find(|event| matches!(event, EndpointEvent::TierChanged(_)));
+    assert_eq!(change, Some(EndpointEvent::TierChanged(TierChange::StandbyFailed)));
+}
+
+/// P5, X10: the view has the tier of the next request, before that request too, and the end of a failover once it is known
+#[test]
+fn a_view_has_the_tier_of_the_next_request() {
+    let mut fixture = Fixture::with(3, |rules| rules.standby = 1);
+    let serving = |fixture: &Fixture| fixture.stats.serving(fixture.now);
+    assert_eq!((serving(&fixture).endpoints, serving(&fixture).failover), (0..2, None));
+    fixture.eject(0);
+    assert_eq!(serving(&fixture).failover, None, "half of the primary endpoints suffices");
+    fixture.fail(1, FailureKind::Unreachable);
+    let failover = serving(&fixture).failover.unwrap();
+    assert_eq!((serving(&fixture).endpoints, failover.usable_percent, failover.returns_at), (2..3, 0, None));
+    fixture.load_balancer.pick(None, fixture.now);
+    assert_eq!(serving(&fixture).failover, Some(failover), "the request is served as predicted");
+    fixture.now += 2 * SECOND;
+    let usable = serving(&fixture).failover.unwrap();
+    assert_eq!((usable.usable_percent, usable.returns_at), (50, None), "the next request begins the time");
+    fixture.load_balancer.pick(None, fixture.now);
+    let end = fixture.now + 10 * SECOND;
+    assert_eq!(serving(&fixture).failover.unwrap().returns_at, Some(end));
+    fixture.now = end;
+    assert_eq!((serving(&fixture).endpoints, serving(&fixture).failover), (0..2, None));
+    assert!(fixture.load_balancer.pick(None, fixture.now) < 2);
 }
 
 #[derive(Debug, Clone)]
@@ -268,9 +294,11 @@ proptest! {
                 Op::Succeed(endpoint) => fixture.succeed(endpoint),
                 Op::Check(endpoint, is_good) => fixture.check(endpoint, is_good),
                 Op::Pick(avoid) => {
+                    let serving = fixture.stats.serving(fixture.now).endpoints;
                     let picked = fixture.load_balancer.pick(avoid, fixture.now);
                     let usable = fixture.usable();
                     prop_assert!(fixture.load_balancer.is_panicking || usable.is_empty() || usable.contains(&picked));
+                    prop_assert!(fixture.load_balancer.is_panicking || usable.is_empty() || serving.contains(&picked));
                     let has_choice = fixture.load_balancer.is_panicking || usable.is_empty();
                     prop_assert!(!has_choice || avoid != Some(picked));
                 }

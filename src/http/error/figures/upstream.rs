@@ -1,7 +1,5 @@
 //! The figures of failures of an upstream, and of the client's body on its way there.
 
-use std::time::Duration;
-
 use tidegate_s3::chunked::ChunkFault;
 use tidegate_s3::upload::UploadFault;
 
@@ -12,7 +10,7 @@ use crate::http::error::figure_context::FigureContext;
 use crate::http::error::figures::{auth, breaker, pool, request};
 use crate::http::request_validation::RequestRejection;
 use crate::shortage::Shortage;
-use crate::upstream::{TimeoutKind, UpstreamRejection};
+use crate::upstream::{ExpiredTimeout, TimeoutKind, UpstreamRejection};
 
 pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> Figures {
     let endpoint = Figures::of(DecisionScope::Endpoint);
@@ -34,7 +32,7 @@ pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> F
         | UpstreamRejection::Redirect(_) => endpoint,
         UpstreamRejection::NoCredentials(_) => Figures::of(DecisionScope::Credential),
         UpstreamRejection::WrongRegion(_) => Figures::of(DecisionScope::Bucket).set_by(&[Upstream("region")]),
-        UpstreamRejection::Timeout(kind) => timeout(*kind, context),
+        UpstreamRejection::Timeout(expired) => timeout(*expired, context),
         UpstreamRejection::BodyTooLarge { limit } => {
             request(&RequestRejection::BodyTooLarge { bytes: None, limit: *limit })
         }
@@ -49,35 +47,30 @@ pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> F
     }
 }
 
-/// The threshold of a timeout is its length. How long the phase took is not known: the timer fired.
-fn timeout(kind: TimeoutKind, context: FigureContext<'_>) -> Figures {
+/// The time of the phase, against the limit that it reached.
+fn timeout(expired: ExpiredTimeout, context: FigureContext<'_>) -> Figures {
+    let ExpiredTimeout { kind, took, limit } = expired;
+    let (scope, keys): (_, ThresholdKeys) = match kind {
+        TimeoutKind::Connect => (DecisionScope::Endpoint, &[Upstream("connect_timeout")]),
+        // Without a limit the upstream closed the connection first.
+        TimeoutKind::Upload if limit.is_none() => (DecisionScope::Request, &[]),
+        TimeoutKind::Upload => (DecisionScope::Request, &[Upstream("idle_timeout")]),
+        TimeoutKind::FirstByte => (DecisionScope::Endpoint, &[Upstream("timeout")]),
+        TimeoutKind::LongOperation => (DecisionScope::Endpoint, &[Upstream("long_operation_timeout")]),
+        TimeoutKind::Total => (DecisionScope::Bucket, &[Process("server.request_timeout")]),
+        TimeoutKind::BodyRate => (DecisionScope::Request, &[Process("server.min_body_rate")]),
+        TimeoutKind::Crowding => (DecisionScope::Client, &[]),
+        // The client set the limit.
+        TimeoutKind::Deadline => (DecisionScope::Request, &[]),
+    };
     let upstream = context.bucket.map(|bucket| &bucket.upstream);
-    let (scope, length, keys): (_, Option<Duration>, ThresholdKeys) = match kind {
-        TimeoutKind::Connect => {
-            (DecisionScope::Endpoint, upstream.map(|one| one.connect_timeout), &[Upstream("connect_timeout")])
-        }
-        TimeoutKind::Upload => {
-            (DecisionScope::Request, upstream.map(|one| one.idle_timeout), &[Upstream("idle_timeout")])
-        }
-        TimeoutKind::FirstByte => {
-            (DecisionScope::Endpoint, upstream.map(|one| one.timeout), &[Upstream("timeout")])
-        }
-        TimeoutKind::LongOperation => (
-            DecisionScope::Endpoint,
-            upstream.and_then(|one| one.long_operation_timeout),
-            &[Upstream("long_operation_timeout")],
-        ),
-        TimeoutKind::Total => (
-            DecisionScope::Bucket,
-            upstream.map(|one| one.request_timeout),
-            &[Process("server.request_timeout")],
-        ),
-        TimeoutKind::BodyRate => (DecisionScope::Request, None, &[Process("server.min_body_rate")]),
-        TimeoutKind::Crowding => (DecisionScope::Client, None, &[]),
-        TimeoutKind::Deadline => (DecisionScope::Request, None, &[]),
+    let limit = match kind {
+        TimeoutKind::Connect => upstream.map(|one| one.connect_timeout),
+        _ => limit,
     };
     let figures = Figures::of(scope).set_by(keys);
-    length.map_or(figures, |length| figures.threshold(ms(length), Unit::Milliseconds))
+    let figures = took.map_or(figures, |took| figures.measured(ms(took), Unit::Milliseconds));
+    limit.map_or(figures, |limit| figures.threshold(ms(limit), Unit::Milliseconds))
 }
 
 fn upload(fault: &UploadFault) -> Figures {
