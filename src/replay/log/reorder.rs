@@ -74,7 +74,8 @@ impl ReorderBuffer {
             return false;
         }
         let Some((cell, _)) = self.cells.first_key_value() else { return true };
-        let is_old = ((cell + 1) * CELL_US).saturating_add(WINDOW_US) <= self.written_until_us;
+        let is_old =
+            cell.saturating_add(1).saturating_mul(CELL_US).saturating_add(WINDOW_US) <= self.written_until_us;
         !is_old && self.len < self.len_max
     }
 
@@ -112,7 +113,7 @@ mod tests {
         (RecordedRequest::new(&fields, written, &mut LogNames::default()), written)
     }
 
-    /// Gives all requests in the order in which a reader would.
+    /// Reads the lines as a log, and returns the starts in the order in which the requests leave the buffer.
     fn drain(lines: &[(RecordedRequest, u64)], len_max: usize) -> (Vec<u64>, ReorderBuffer) {
         let mut buffer = ReorderBuffer::new(len_max);
         let mut given = Vec::new();
@@ -149,6 +150,15 @@ mod tests {
         let (given, buffer) = drain(&lines, 1_000);
         assert_eq!((buffer.clock_steps, buffer.late, given.len()), (1, 0, 20));
         assert!(given.is_sorted() && given[19] - given[0] == 18 * second, "{given:?}");
+    }
+
+    /// A clock that steps back again and again reaches the end of time, and nothing overflows.
+    #[test]
+    fn the_end_of_time_fits() {
+        let mut lines = vec![request(u64::MAX - 10, 1)];
+        lines.extend((0..10).map(|at| request(at, 1)));
+        let (given, buffer) = drain(&lines, 1_000);
+        assert_eq!((given.len(), given.last(), buffer.clock_steps), (11, Some(&(u64::MAX - 1)), 1));
     }
 
     proptest! {
