@@ -99,7 +99,7 @@ impl Clients {
     }
 }
 
-/// Most keys, and most subjects, that are told apart.
+/// Most keys, and most subjects, that have numbers of their own.
 pub(crate) const KEYS_MAX: usize = 100_000;
 
 /// The tables of a log.

@@ -144,6 +144,8 @@ impl<'a> FieldCollector<'a> {
     }
 }
 
+/// The end of the year 9999. A later time has no time stamp.
+pub(crate) const TIME_MAX_US: u64 = 253_402_300_799_000_000;
 const YEAR_US: u64 = 365 * 86_400 * 1_000_000;
 
 fn class(word: &str) -> Option<OperationClass> {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::replay::Outcome;
+use crate::replay::log::line::TIME_MAX_US;
 use crate::replay::log::merge::{LineCounts, LogProblem};
 use crate::replay::names::{Clients, LogNames, OTHERS};
 use crate::replay::suggestion::Suggestion;
@@ -223,8 +224,7 @@ fn seconds(micros: u64) -> f64 {
 
 /// A time of the log as a time stamp.
 pub(crate) fn time_text(micros: u64) -> String {
-    // Beyond the year 9999 a time stamp has no text.
-    let micros = micros.min(253_402_300_799_000_000);
+    let micros = micros.min(TIME_MAX_US);
     rfc3339(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(micros))
 }
 
