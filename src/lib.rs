@@ -21,7 +21,6 @@ mod http;
 mod listener;
 #[cfg(feature = "origin")]
 pub mod origin;
-#[allow(dead_code, unused_imports, clippy::type_complexity, reason = "reports use a part of it")]
 mod plots;
 mod pressure;
 pub mod replay;

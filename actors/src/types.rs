@@ -4,6 +4,8 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use tidegate_config::{Costs, Priority, PriorityConfig};
+
 /// A configured bucket, as an index into every per-bucket table. Unknown names in requests cannot grow such a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BucketId(u16);
@@ -127,6 +129,27 @@ impl OperationClass {
             Self::Read => "read",
             Self::Write => "write",
             Self::List => "list",
+        }
+    }
+
+    /// The tokens that a request of this class costs each rate limit.
+    #[inline]
+    pub fn cost(self, costs: &Costs) -> u32 {
+        let cost = match self {
+            Self::Read => costs.read,
+            Self::Write => costs.write,
+            Self::List => costs.list,
+        };
+        cost.get()
+    }
+
+    /// The priority of this class in a bucket's queue.
+    #[inline]
+    pub fn priority(self, priorities: &PriorityConfig) -> Priority {
+        match self {
+            Self::Read => priorities.read,
+            Self::Write => priorities.write,
+            Self::List => priorities.list,
         }
     }
 

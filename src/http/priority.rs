@@ -25,10 +25,5 @@ pub(super) fn of(
 
 /// The priority of an operation in a bucket.
 pub(super) fn of_operation(class: OperationClass, bucket: &Bucket) -> Priority {
-    let of_bucket = &bucket.config.upstream.concurrency.priority;
-    match class {
-        OperationClass::Read => of_bucket.read,
-        OperationClass::Write => of_bucket.write,
-        OperationClass::List => of_bucket.list,
-    }
+    class.priority(&bucket.config.upstream.concurrency.priority)
 }

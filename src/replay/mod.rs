@@ -20,14 +20,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
-use tidegate_actors::replay::{Arrival, CallOutcome, Replay, ReplayCaller, Work};
-use tidegate_actors::{BucketId, IpKey, OperationClass};
+use tidegate_actors::replay::{Arrival, CallOutcome, Refusal, Replay, ReplayCaller, Work};
+use tidegate_actors::{BucketId, IpKey};
 use tidegate_config::{Config, Costs};
 
 use crate::replay::configuration::ConfiguredNames;
 use crate::replay::log::merge::MergedLog;
 use crate::replay::names::{Clients, LoggedClient};
-use crate::replay::request::{RecordedCall, RecordedRequest};
+use crate::replay::request::{RecordedCall, RecordedRequest, RefusalReason};
 use crate::replay::service_times::ServiceTimes;
 use crate::replay::suggestion::{ObservedRequest, Suggester};
 use crate::replay::tally::{RequestTag, Tally};
@@ -82,7 +82,7 @@ fn unusable(counts: &LineCounts, problems: &[LogProblem]) -> String {
         0 => "there are no lines".to_owned(),
         _ => format!(
             "of {lines} lines {malformed} are no lines of tidegate's log, {other_messages} have other messages than `request`, \
-             {incomplete} have no total_us, {too_long} are too long"
+             {incomplete} have no total_us or a time of more than a year, {too_long} are too long"
         ),
     });
     parts.push("give access logs of tidegate (log.access = true)".to_owned());
@@ -128,9 +128,10 @@ impl Model {
         log: &MergedLog,
     ) -> (Option<BucketId>, u32) {
         let bucket = request.bucket.and_then(|bucket| self.names.bucket(bucket, &log.names.buckets));
-        let cost = cost(bucket.map_or(self.costs, |(_, costs)| costs), request.class);
+        let cost = request.class.cost(&bucket.map_or(self.costs, |(_, costs)| costs));
         let bucket = bucket.map(|(bucket, _)| bucket);
         let caller = match request.client {
+            client if client.is_untracked() => ReplayCaller::Untracked,
             LoggedClient::Key(key) => {
                 self.names.key(key, &log.names.keys).map_or(ReplayCaller::Anonymous, ReplayCaller::Key)
             }
@@ -155,15 +156,6 @@ impl Model {
     }
 }
 
-fn cost(costs: Costs, class: OperationClass) -> u32 {
-    let cost = match class {
-        OperationClass::Read => costs.read,
-        OperationClass::Write => costs.write,
-        OperationClass::List => costs.list,
-    };
-    cost.get()
-}
-
 /// Facts about the requests that are the same for all sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RequestFacts {
@@ -177,6 +169,10 @@ pub(crate) struct RequestFacts {
     pub(crate) class_derived: u64,
     /// Refused requests without a known key or subject, which the limits of keys and subjects cannot charge.
     pub(crate) unidentified: u64,
+    /// Requests with keys or subjects beyond the maximum of their table.
+    pub(crate) untracked: u64,
+    /// Requests that the cursors of shedding or a resource level refused.
+    pub(crate) shed: u64,
 }
 
 /// Everything that a report is made of.
@@ -255,7 +251,8 @@ impl Run {
             start_us: request.start_us,
             bucket: request.bucket,
             client,
-            logged: request.refusal,
+            is_refused_by_log: request.refusal.is_some(),
+            lasting_refusal: request.lasting_refusal(),
             is_estimated: request.call == RecordedCall::Prevented,
         };
         self.count(request, tag);
@@ -285,8 +282,7 @@ impl Run {
             }
             RecordedCall::Prevented => {
                 let (service, last) = self.times.draw(request.bucket, request.class);
-                let is_circuit =
-                    matches!(request.refusal, Some(tidegate_actors::replay::Refusal::Circuit(_)));
+                let is_circuit = matches!(request.refusal, Some(RefusalReason::Decided(Refusal::Circuit(_))));
                 let success = CallOutcome { is_success: true, ..CallOutcome::default() };
                 Work::Call { service, outcome: if is_circuit { last } else { success } }
             }
@@ -301,11 +297,13 @@ impl Run {
         facts.class_derived += u64::from(request.is_class_derived);
         facts.unidentified +=
             u64::from(tag.is_estimated && matches!(request.client, LoggedClient::Address(_)));
+        facts.untracked += u64::from(request.client.is_untracked());
+        facts.shed += u64::from(request.is_shed());
         if let Some(reason) = request.reason {
             *self.other_reasons.entry(reason).or_default() += 1;
         }
         match request.refusal {
-            Some(refusal) => self.logged.refuse(tag, refusal),
+            Some(reason) => self.logged.refuse(tag, reason),
             None => self.logged.admit(tag, Duration::from_micros(request.queue_us.unwrap_or_default())),
         }
     }

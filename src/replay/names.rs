@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use ahash::RandomState;
 
-/// The number of all names beyond the maximum of their table.
+use crate::replay::log::line::RequestFields;
+
+/// The number of all names beyond the maximum of their table. No limit of one name applies to it.
 pub(crate) const OTHERS: u32 = u32::MAX;
 
 /// A table of texts.
@@ -58,6 +60,13 @@ pub(crate) enum LoggedClient {
     Unknown,
 }
 
+impl LoggedClient {
+    /// Whether it is one of the keys or subjects beyond the maximum of their table, which share a number.
+    pub(crate) fn is_untracked(self) -> bool {
+        matches!(self, Self::Key(OTHERS) | Self::Subject(OTHERS))
+    }
+}
+
 /// Most clients with figures of their own.
 const CLIENTS_MAX: usize = 10_000;
 
@@ -70,6 +79,9 @@ pub(crate) struct Clients {
 
 impl Clients {
     pub(crate) fn id(&mut self, client: LoggedClient) -> u32 {
+        if client.is_untracked() {
+            return OTHERS;
+        }
         if let Some(id) = self.ids.get(&client) {
             return *id;
         }
@@ -87,6 +99,9 @@ impl Clients {
     }
 }
 
+/// Most keys, and most subjects, that have numbers of their own.
+pub(crate) const KEYS_MAX: usize = 100_000;
+
 /// The tables of a log.
 #[derive(Debug)]
 pub(crate) struct LogNames {
@@ -101,14 +116,25 @@ impl Default for LogNames {
         Self {
             // A configuration has at most this many buckets.
             buckets: Names::new(65_536),
-            reasons: Names::new(1_000),
-            keys: Names::new(100_000),
-            subjects: Names::new(100_000),
+            // The gateway has about 200.
+            reasons: Names::new(256),
+            keys: Names::new(KEYS_MAX),
+            subjects: Names::new(KEYS_MAX),
         }
     }
 }
 
 impl LogNames {
+    /// The client of an access line.
+    pub(crate) fn client_of(&mut self, fields: &RequestFields<'_>) -> LoggedClient {
+        match (&fields.key, &fields.subject, fields.client) {
+            (Some(key), _, _) => LoggedClient::Key(self.keys.id(key)),
+            (None, Some(subject), _) => LoggedClient::Subject(self.subjects.id(subject)),
+            (None, None, Some(address)) => LoggedClient::Address(address),
+            (None, None, None) => LoggedClient::Unknown,
+        }
+    }
+
     /// The name of a client.
     pub(crate) fn client(&self, client: Option<LoggedClient>) -> String {
         match client {
@@ -134,5 +160,6 @@ mod tests {
         let mut clients = Clients::default();
         let ids = (0..20_000_u32).map(|at| clients.id(LoggedClient::Key(at))).collect::<Vec<_>>();
         assert_eq!((ids[9_999], ids[10_000], clients.client(ids[10_000])), (9_999, OTHERS, None));
+        assert_eq!(Clients::default().id(LoggedClient::Subject(OTHERS)), OTHERS);
     }
 }

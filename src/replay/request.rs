@@ -9,6 +9,18 @@ use tidegate_actors::replay::{CallOutcome, Refusal};
 use crate::replay::log::line::RequestFields;
 use crate::replay::names::{LogNames, LoggedClient};
 
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RefusalReason {
+    /// A replay decides it.
+    Decided(Refusal),
+    /// The number of another reason.
+    Other(u32),
+}
+
+/// Refusals because of load that a replay does not decide: the cursors of shedding, and the actions of resource levels.
+const SHED: [&str; 4] = ["exhausted", "shed", "shed_bucket", "shed_upload"];
+
 /// A recorded request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct RecordedRequest {
@@ -20,9 +32,9 @@ pub(crate) struct RecordedRequest {
     pub(crate) class: OperationClass,
     pub(crate) address: Option<IpAddr>,
     pub(crate) client: LoggedClient,
-    /// Why it was refused, if a replay decides that too.
-    pub(crate) refusal: Option<Refusal>,
-    /// Another reason of the gateway.
+    /// Why the gateway refused it.
+    pub(crate) refusal: Option<RefusalReason>,
+    /// The reason of the gateway with which it ends in a replay too, refused or broken.
     pub(crate) reason: Option<u32>,
     pub(crate) call: RecordedCall,
     pub(crate) queue_us: Option<u64>,
@@ -37,7 +49,7 @@ pub(crate) enum RecordedCall {
     None,
     /// It held its permit for this time.
     Made { service_us: u64, outcome: CallOutcome },
-    /// It was refused before a call.
+    /// It was refused before a call, and may make it in a replay.
     Prevented,
 }
 
@@ -53,20 +65,21 @@ impl RecordedRequest {
             .start_us
             .filter(|start| start.abs_diff(by_writing) <= START_TOLERANCE_US)
             .unwrap_or(by_writing);
-        let client = match (&fields.key, &fields.subject, fields.client) {
-            (Some(key), _, _) => LoggedClient::Key(names.keys.id(key)),
-            (None, Some(subject), _) => LoggedClient::Subject(names.subjects.id(subject)),
-            (None, None, Some(address)) => LoggedClient::Address(address),
-            (None, None, None) => LoggedClient::Unknown,
-        };
-        let refusal = fields.reason.as_deref().and_then(Refusal::from_reason);
-        let other_reason = fields.reason.as_deref().filter(|_| refusal.is_none());
+        let client = names.client_of(fields);
+        let decided = fields.reason.as_deref().and_then(Refusal::from_reason);
         let is_called = fields.attempts.is_some_and(|attempts| attempts > 0);
-        let call = match refusal {
+        let other = fields.reason.as_deref().filter(|_| decided.is_none());
+        // A reason with a lower status broke the transfer of an answer.
+        let refused_otherwise = other.filter(|_| !is_called && fields.status >= 400);
+        let is_shed = refused_otherwise.is_some_and(|reason| SHED.contains(&reason));
+        let other = other.map(|reason| names.reasons.id(reason));
+        let call = match decided {
+            _ if is_shed => RecordedCall::Prevented,
             Some(_) if !is_called => RecordedCall::Prevented,
             None if !is_called && fields.queue_us.is_none() => RecordedCall::None,
             _ => {
-                let before = fields.admission_us.unwrap_or_default() + fields.queue_us.unwrap_or_default();
+                let admission_us = fields.admission_us.unwrap_or_default();
+                let before = admission_us.saturating_add(fields.queue_us.unwrap_or_default());
                 RecordedCall::Made { service_us: total_us.saturating_sub(before), outcome: outcome(fields) }
             }
         };
@@ -77,12 +90,24 @@ impl RecordedRequest {
             class: fields.class.unwrap_or_else(|| class_of_method(&fields.method)),
             address: fields.client,
             client,
-            refusal,
-            reason: other_reason.map(|reason| names.reasons.id(reason)),
+            refusal: decided
+                .map(RefusalReason::Decided)
+                .or(other.filter(|_| refused_otherwise.is_some()).map(RefusalReason::Other)),
+            reason: other.filter(|_| !is_shed),
             call,
             queue_us: fields.queue_us,
             is_class_derived: fields.class.is_none(),
         }
+    }
+
+    /// The reason with which a replay refuses the request too, once its limits admit it.
+    pub(crate) fn lasting_refusal(&self) -> Option<u32> {
+        self.reason.filter(|_| self.refusal.is_some())
+    }
+
+    /// Whether the cursors of shedding or a resource level refused it.
+    pub(crate) fn is_shed(&self) -> bool {
+        self.reason.is_none() && matches!(self.refusal, Some(RefusalReason::Other(_)))
     }
 }
 
@@ -190,10 +215,43 @@ mod tests {
         assert!(
             limited.refusal.is_some() && limited.call == RecordedCall::Prevented && limited.reason.is_none()
         );
-        let denied =
-            RequestFields { reason: Some("x_denied".into()), attempts: Some(0), queue_us: None, ..fields() };
+        let denied = RequestFields {
+            reason: Some("x_denied".into()),
+            attempts: Some(0),
+            queue_us: None,
+            status: 403,
+            ..fields()
+        };
+        let broken = recorded(&RequestFields { status: 200, ..denied.clone() });
+        assert!(broken.refusal.is_none() && broken.reason.is_some() && broken.lasting_refusal().is_none());
         let denied = recorded(&denied);
-        assert!(denied.refusal.is_none() && denied.call == RecordedCall::None && denied.reason.is_some());
+        assert_eq!((denied.call, denied.lasting_refusal()), (RecordedCall::None, Some(0)));
+        assert!(denied.refusal == Some(RefusalReason::Other(0)) && !denied.is_shed());
+    }
+
+    /// A request that was shed may make its call in a replay.
+    #[test]
+    fn shed_requests_may_be_admitted() {
+        for reason in SHED {
+            let shed = RequestFields {
+                reason: Some(reason.into()),
+                attempts: Some(0),
+                queue_us: None,
+                status: 503,
+                ..fields()
+            };
+            let shed = recorded(&shed);
+            assert_eq!((shed.call, shed.lasting_refusal()), (RecordedCall::Prevented, None), "{reason}");
+            assert!(shed.refusal == Some(RefusalReason::Other(0)) && shed.is_shed(), "{reason}");
+        }
+    }
+
+    /// Times of any size do not overflow.
+    #[test]
+    fn times_may_be_damaged() {
+        let damaged = RequestFields { admission_us: Some(u64::MAX), ..fields() };
+        let RecordedCall::Made { service_us, .. } = recorded(&damaged).call else { panic!() };
+        assert_eq!(service_us, 0);
     }
 
     /// Attempts prove what the circuit would have seen.

@@ -125,6 +125,7 @@ impl Suggester {
             self.per_ip.charge(IpKey::from(address), cost, now);
         }
         match request.client {
+            client if client.is_untracked() => {}
             LoggedClient::Key(key) => self.per_key.charge(key, cost, now),
             LoggedClient::Subject(subject) => self.per_subject.charge(subject, cost, now),
             LoggedClient::Address(_) | LoggedClient::Unknown => {}
@@ -154,7 +155,7 @@ impl Suggester {
             }
         }
         self.all.observe(self.ends.len());
-        let bucket = request.bucket.filter(|_| service_us.is_some());
+        let bucket = request.bucket.filter(|bucket| service_us.is_some() && *bucket != OTHERS);
         let held = |key| self.in_flight.get(&key).copied().unwrap_or_default();
         if client != OTHERS {
             self.of_clients.observe(held((false, client)));
@@ -222,6 +223,31 @@ fn keys(bucket: Option<u32>, client: u32) -> impl Iterator<Item = (bool, u32)> {
 mod tests {
     use super::*;
     use crate::replay::log::line::RequestFields;
+
+    /// Subjects that share a number are no client with many requests.
+    #[test]
+    fn untracked_subjects_are_left_out() {
+        let mut suggester = Suggester::default();
+        let fields =
+            RequestFields { total_us: Some(1_000_000), attempts: Some(1), ..RequestFields::default() };
+        for at in 0..2_000_u64 {
+            let recorded = RecordedRequest::new(&fields, 2_000_000 + at, &mut LogNames::default());
+            let client = if at % 2 == 0 { LoggedClient::Subject(OTHERS) } else { LoggedClient::Subject(0) };
+            let request = &RecordedRequest { client, ..recorded };
+            let (id, service_us) =
+                (if at % 2 == 0 { OTHERS } else { 0 }, Some(u64::from(at % 2 == 0) * 1_000_000));
+            suggester.observe(&ObservedRequest {
+                request,
+                at_us: at,
+                client: id,
+                cost: 1,
+                service_us,
+                queued: None,
+            });
+        }
+        assert_eq!((suggester.per_subject.keys.len(), suggester.per_subject.charged), (1, 1_000));
+        assert_eq!(suggester.of_clients.0, [1_000]);
+    }
 
     /// A steady load gives a rate just above it and the number of requests that it has in flight.
     #[test]

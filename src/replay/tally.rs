@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate_actors::replay::{CircuitMove, Observer, Refusal};
 
 use crate::replay::names::OTHERS;
+use crate::replay::request::RefusalReason;
 use crate::replay::timeline::Timeline;
 use crate::replay::wait_histogram::WaitHistogram;
 
@@ -20,8 +21,10 @@ pub(crate) struct RequestTag {
     pub(crate) start_us: u64,
     pub(crate) bucket: Option<u32>,
     pub(crate) client: u32,
-    /// What the log did.
-    pub(crate) logged: Option<Refusal>,
+    /// Whether the log refused it.
+    pub(crate) is_refused_by_log: bool,
+    /// The reason with which it is refused once the limits of a replay admit it.
+    pub(crate) lasting_refusal: Option<u32>,
     pub(crate) is_estimated: bool,
 }
 
@@ -31,7 +34,7 @@ pub(crate) struct Counts {
     pub(crate) requests: u64,
     pub(crate) admitted: u64,
     pub(crate) queued: u64,
-    pub(crate) refused: BTreeMap<Refusal, u64>,
+    pub(crate) refused: BTreeMap<RefusalReason, u64>,
     pub(crate) waits: WaitHistogram,
 }
 
@@ -43,9 +46,9 @@ impl Counts {
         self.waits.observe(waited);
     }
 
-    fn refuse(&mut self, refusal: Refusal) {
+    fn refuse(&mut self, reason: RefusalReason) {
         self.requests += 1;
-        *self.refused.entry(refusal).or_default() += 1;
+        *self.refused.entry(reason).or_default() += 1;
     }
 
     pub(crate) fn refused_total(&self) -> u64 {
@@ -106,29 +109,32 @@ impl Tally {
         let interval = self.timeline.at(tag.start_us);
         interval.requests += 1;
         interval.queued += u64::from(waited > LONG_WAIT);
-        self.newly_admitted += u64::from(tag.logged.is_some());
+        self.newly_admitted += u64::from(tag.is_refused_by_log);
     }
 
     /// Counts a refused request.
-    pub(crate) fn refuse(&mut self, tag: RequestTag, refusal: Refusal) {
-        self.all.refuse(refusal);
-        self.buckets.entry(tag.bucket).or_default().refuse(refusal);
+    pub(crate) fn refuse(&mut self, tag: RequestTag, reason: RefusalReason) {
+        self.all.refuse(reason);
+        self.buckets.entry(tag.bucket).or_default().refuse(reason);
         let client = self.client(tag.client);
         *client = (client.0 + 1, client.1 + 1);
         let interval = self.timeline.at(tag.start_us);
         interval.requests += 1;
-        interval.count_refusal(refusal);
-        self.newly_refused += u64::from(tag.logged.is_none());
+        interval.count_refusal(reason);
+        self.newly_refused += u64::from(!tag.is_refused_by_log);
     }
 }
 
 impl Observer<RequestTag> for Tally {
     fn admitted(&mut self, tag: RequestTag, waited: Duration) {
-        self.admit(tag, waited);
+        match tag.lasting_refusal {
+            Some(reason) => self.refuse(tag, RefusalReason::Other(reason)),
+            None => self.admit(tag, waited),
+        }
     }
 
     fn refused(&mut self, tag: RequestTag, refusal: Refusal, _: Duration) {
-        self.refuse(tag, refusal);
+        self.refuse(tag, RefusalReason::Decided(refusal));
     }
 
     fn shadowed(&mut self, _: RequestTag, refusal: Refusal) {

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use tidegate_actors::replay::Refusal;
 
+use crate::replay::request::RefusalReason;
+
 /// Most intervals.
 const INTERVALS_MAX: usize = 240;
 const FIRST_WIDTH_US: u64 = 1_000_000;
@@ -18,10 +20,13 @@ pub(crate) enum RefusalGroup {
     Circuit,
     /// The queue of a bucket.
     Queue,
+    /// What a replay does not decide.
+    Other,
 }
 
 impl RefusalGroup {
-    pub(crate) fn of(refusal: Refusal) -> Self {
+    pub(crate) fn of(reason: RefusalReason) -> Self {
+        let RefusalReason::Decided(refusal) = reason else { return Self::Other };
         match refusal {
             Refusal::Limit(_) => Self::Limit,
             Refusal::InFlight | Refusal::ClientConcurrency => Self::Concurrency,
@@ -48,6 +53,8 @@ pub struct Interval {
     pub circuit: u64,
     /// Those that the queue refused.
     pub shed: u64,
+    /// Those that were refused for a reason that a replay does not decide.
+    pub other: u64,
     /// Those that waited for more than 10 ms.
     pub queued: u64,
 }
@@ -59,20 +66,22 @@ impl Interval {
         self.concurrency += other.concurrency;
         self.circuit += other.circuit;
         self.shed += other.shed;
+        self.other += other.other;
         self.queued += other.queued;
     }
 
     /// All refusals.
     pub fn refused(&self) -> u64 {
-        self.limited + self.concurrency + self.circuit + self.shed
+        self.limited + self.concurrency + self.circuit + self.shed + self.other
     }
 
-    pub(crate) fn count_refusal(&mut self, refusal: Refusal) {
-        let count = match RefusalGroup::of(refusal) {
+    pub(crate) fn count_refusal(&mut self, reason: RefusalReason) {
+        let count = match RefusalGroup::of(reason) {
             RefusalGroup::Limit => &mut self.limited,
             RefusalGroup::Concurrency => &mut self.concurrency,
             RefusalGroup::Circuit => &mut self.circuit,
             RefusalGroup::Queue => &mut self.shed,
+            RefusalGroup::Other => &mut self.other,
         };
         *count += 1;
     }
@@ -120,7 +129,7 @@ impl Timeline {
         self.intervals = pairs.collect();
     }
 
-    /// Gives all the width of the widest and the same number of intervals.
+    /// Widens the intervals to the widest, and appends empty ones until each timeline has as many as the longest.
     pub(crate) fn align(timelines: &mut [&mut Self]) {
         let width = timelines.iter().map(|timeline| timeline.width_us).max().unwrap_or(FIRST_WIDTH_US);
         for timeline in &mut *timelines {

@@ -132,6 +132,27 @@ fn far_times_are_replayed() {
         "{far}"
     );
     assert!(far["timeline"].as_array().unwrap().len() <= 240);
+    // Each step back adds 8,000 years to the times.
+    let steps: Vec<String> = (0..200).map(|at| line(if at % 2 == 0 { 9999 } else { 1971 }, 10)).collect();
+    let html = directory.path().join("report.html");
+    let log = write_log(directory.path(), "steps", &steps);
+    let stepped = report(&new, &["--suggest", "--html", html.to_str().unwrap()], &[&log]);
+    assert_eq!(side(&stepped, "new")["requests"], 200, "{stepped}");
+    assert!(stepped["log"]["counts"]["clock_steps"].as_u64().unwrap() > 50, "{stepped}");
+    assert!(std::fs::read_to_string(&html).unwrap().ends_with("</html>\n"));
+    // A phase of more than a year is damage, whatever the duration is.
+    let phases: Vec<String> = ["admission_us", "queue_us", "first_byte_us"]
+        .map(|phase| {
+            access_line(0, 5, "10.0.0.1", "")
+                .replace(&format!("\"{phase}\":"), &format!("\"{phase}\":1844674407370955161"))
+        })
+        .into_iter()
+        .chain(self::lines(3))
+        .collect();
+    let log = write_log(directory.path(), "phases", &phases);
+    let damaged = report(&new, &[], &[&log]);
+    let counts = &damaged["log"]["counts"];
+    assert_eq!((&counts["incomplete"], &counts["requests"]), (&3.into(), &3.into()), "{damaged}");
 }
 
 /// Names of the log that act on a terminal or a page are shown harmless.

@@ -85,6 +85,65 @@ fn lines_outside_the_time_are_left_out() {
     assert_eq!(report["clients"][0]["client"], "10.0.0.7");
 }
 
+/// O7: the timeline does not depend on the order of the logs
+#[test]
+fn logs_are_read_as_they_were_written() {
+    let directory = Scratch::new();
+    let refused = |at: u64| access_line(at, 0, "10.0.0.7", "\"reason\":\"queue_full\",");
+    let of = |seconds: &[u64]| seconds.iter().map(|at| refused(at * 1_000)).collect::<Vec<_>>();
+    let new = write_log(directory.path(), "log", &of(&[2_000, 2_001, 2_500]));
+    let old = write_log(directory.path(), "log.1", &of(&[0, 1, 2, 200, 201, 900]));
+    let other = write_log(directory.path(), "other", &of(&[3, 202, 2_002]));
+    let times = ["--from", "2026-11-21T07:00:00Z", "--to", "2026-11-21T09:00:00Z", "--json"];
+    let timeline = |logs: &[&std::path::Path]| -> Value {
+        let paths: Vec<&str> = logs.iter().map(|log| log.to_str().unwrap()).collect();
+        let run = incident(&[&times[..], &paths].concat());
+        serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+    };
+    let report = timeline(&[&new, &other, &old]);
+    assert_eq!(report, timeline(&[&old, &other, &new]));
+    let texts: Vec<&str> =
+        report["events"].as_array().unwrap().iter().map(|event| event["text"].as_str().unwrap()).collect();
+    let period =
+        |count: u64, end: &str| format!("queue_full in b: {count} requests until 2026-11-21T07:{end}.000Z");
+    assert_eq!(
+        texts,
+        [period(4, "10:03"), period(3, "13:22"), period(1, "25:00"), period(3, "43:22"), period(1, "51:40")],
+        "{report}"
+    );
+    assert_eq!(
+        (&report["refusals"][0]["peak"], &report["counts"]["lines"]),
+        (&4.into(), &12.into()),
+        "{report}"
+    );
+}
+
+/// O7: warnings displace no cause, no transition and no refusal
+#[test]
+fn warnings_have_a_share_of_the_timeline() {
+    let directory = Scratch::new();
+    let line = |at: u64, level: &str, message: &str| {
+        format!(
+            "{{\"ts\":\"2026-11-21T07:10:{:02}.{:03}Z\",\"level\":\"{level}\",\"msg\":\"{message}\",\"id\":\"{at}\",\"bucket\":\"b\"}}",
+            at / 1_000,
+            at % 1_000
+        )
+    };
+    let mut lines: Vec<String> = (0..11_000).map(|at| line(at, "WARN", "transfer broken")).collect();
+    lines.push(line(11_000, "WARN", "degradation began"));
+    lines.push(line(11_001, "WARN", "circuit opened"));
+    lines.push(line(11_002, "ERRO", "panic"));
+    lines.push(access_line(12_000, 0, "10.0.0.7", "\"reason\":\"queue_full\","));
+    let log = write_log(directory.path(), "log", &lines);
+    let times = ["--from", "2026-11-21T07:00:00Z", "--to", "2026-11-21T09:00:00Z", "--json"];
+    let run = incident(&[&times[..], &[log.to_str().unwrap()]].concat());
+    let report: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+    let kinds: Vec<&str> =
+        report["events"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds[kinds.len() - 4..], ["cause", "transition", "warning", "refusals"], "{kinds:?}");
+    assert_eq!((kinds.len(), &report["warnings_left_out"]), (204, &10_800.into()));
+}
+
 /// Wrong times and logs are named.
 #[test]
 fn wrong_arguments_are_named() {

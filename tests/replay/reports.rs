@@ -80,6 +80,126 @@ fn suggestions_refuse_little() {
     assert!(text.contains(&format!("rate_limit.per_ip.requests_per_second = {rate}")), "{text}");
 }
 
+/// An access line of a request that the gateway refused before a call.
+fn refused_line(start_ms: u64, status: u16, reason: &str) -> String {
+    access_line(start_ms, 1, "10.0.0.1", &format!("\"reason\":\"{reason}\","))
+        .replace("\"attempts\":1,", "\"attempts\":0,")
+        .replace("\"queue_us\":0,", "")
+        .replace("\"status\":200", &format!("\"status\":{status}"))
+}
+
+/// O7: all refusals of the gateway count for the log; the cursors and levels that a replay does not have refuse nothing in it
+#[test]
+fn other_refusals_of_the_log_are_counted() {
+    let directory = Scratch::new();
+    let mut lines = steady()[..10].to_vec();
+    for (at, reason) in ["shed", "shed_bucket", "shed_upload", "exhausted"].iter().enumerate() {
+        lines.extend((0..5).map(|_| refused_line(2_000 + at as u64, 503, reason)));
+    }
+    lines.extend((0..7).map(|_| refused_line(3_000, 403, "signature_mismatch")));
+    // A transfer that its client broke was admitted.
+    lines.push(access_line(4_000, 1, "10.0.0.1", "\"reason\":\"client_gone\","));
+    let log = write_log(directory.path(), "log", &lines);
+    let html = directory.path().join("report.html");
+    let report = report(&configuration(""), &["--html", html.to_str().unwrap()], &[&log]);
+    let (logged, new) = (side(&report, "log"), side(&report, "new"));
+    assert_eq!((&logged["admitted"], &logged["refused"]), (&11.into(), &27.into()), "{report}");
+    for (reason, count) in
+        [("shed", 5), ("shed_bucket", 5), ("shed_upload", 5), ("exhausted", 5), ("signature_mismatch", 7)]
+    {
+        assert_eq!(logged["refused_by_reason"][reason], count, "{report}");
+    }
+    assert_eq!((&new["admitted"], &new["refused"]), (&31.into(), &7.into()), "{report}");
+    assert_eq!((&report["newly_admitted"], &report["newly_refused"]), (&20.into(), &0.into()));
+    assert_eq!(
+        (&report["log"]["estimated"], &report["timeline"][2]["log"]["other"]),
+        (&20.into(), &20.into())
+    );
+    let sentences = report["not_simulated"].to_string();
+    for part in ["shedding.mode", "actions.shed_requests", "shed_upload or exhausted"] {
+        assert!(sentences.contains(part), "{part}: {sentences}");
+    }
+    let page = std::fs::read_to_string(&html).unwrap();
+    assert!(
+        page.contains("signature_mismatch") && page.contains("20 requests were refused by the log"),
+        "{page}"
+    );
+}
+
+/// O7: the text and the page have the same notes
+#[test]
+fn the_text_and_the_page_have_the_same_notes() {
+    let directory = Scratch::new();
+    let mut lines: Vec<String> = (0..5).map(|_| refused_line(0, 503, "shed")).collect();
+    lines.push(refused_line(10, 404, "no_such_bucket"));
+    lines.push("damaged".to_owned());
+    let log = write_log(directory.path(), "log", &lines);
+    let html = directory.path().join("report.html");
+    let new = configuration(
+        "rate_limit.global.requests_per_second = 1\nrate_limit.global.burst = 1\nrate_limit.global.mode = \"shadow\"",
+    );
+    let run = simulate(&new, &["--html", html.to_str().unwrap()], &[&log]);
+    let page = std::fs::read_to_string(&html).unwrap();
+    for note in [
+        "1 lines are cut",
+        "5 requests were refused by the log",
+        "5 of these have no request before them to estimate from: 10 ms are assumed",
+        "1 requests ended with no_such_bucket",
+        "the log refused and new admits: 5",
+        "shadow mode of new would refuse: 5 (rate_limit_global)",
+    ] {
+        assert!(run.stdout.contains(note) && page.contains(note), "{note}: {run:?} {page}");
+    }
+}
+
+/// O7: the limit of requests in flight of one client has its mode
+#[test]
+fn a_limit_of_a_client_has_its_mode() {
+    let directory = Scratch::new();
+    let lines: Vec<String> = (0..5).map(|_| access_line(0, 500, "10.0.0.1", "")).collect();
+    let log = write_log(directory.path(), "log", &lines);
+    for (mode, refused, shadowed) in [("enforce", 3, 0), ("shadow", 0, 3), ("off", 0, 0)] {
+        let new = configuration(&format!(
+            "concurrency.max_per_client = 2\nconcurrency.max_per_client_mode = \"{mode}\""
+        ));
+        let report = report(&new, &[], &[&log]);
+        assert_eq!(side(&report, "new")["refused"], refused, "{mode}: {report}");
+        assert_eq!(
+            report["shadowed"]["client_concurrency"].as_u64().unwrap_or(0),
+            shadowed,
+            "{mode}: {report}"
+        );
+    }
+}
+
+/// O7: subjects beyond the maximum do not share the limit of one subject
+#[test]
+fn untracked_subjects_share_no_limit() {
+    const TRACKED: u64 = 100_000;
+    let directory = Scratch::new();
+    // Each subject sends one request. The log has only the fields that a replay needs, because it is long.
+    let line = |at: u64| {
+        format!(
+            "{{\"ts\":\"2026-11-21T07:10:{:02}.{:03}Z\",\"msg\":\"request\",\"bucket\":\"b\",\"status\":200,\
+             \"subject\":\"s{at}\",\"class\":\"read\",\"attempts\":1,\"total_us\":100}}",
+            at / 10_000,
+            at / 10 % 1_000
+        )
+    };
+    let lines: Vec<String> = (0..TRACKED + 50).map(line).collect();
+    let log = write_log(directory.path(), "log", &lines);
+    let new = configuration(
+        "rate_limit.per_subject.requests_per_second = 0.001\nrate_limit.per_subject.burst = 1\nconcurrency.max_per_client = 1",
+    );
+    let report = report(&new, &[], &[&log]);
+    assert_eq!(side(&report, "new")["refused"], 0, "{report}");
+    assert_eq!(
+        (&report["log"]["untracked"], &side(&report, "new")["admitted"]),
+        (&50.into(), &100_050.into())
+    );
+    assert!(report["not_simulated"].to_string().contains("beyond the first 100,000"), "{report}");
+}
+
 /// O7: buckets and keys that the new configuration does not have are named
 #[test]
 fn missing_buckets_are_named() {

@@ -64,13 +64,7 @@ pub(crate) struct BucketLimits {
 impl Limits {
     fn cost(&self, bucket: Option<BucketId>, class: OperationClass) -> u32 {
         let bucket_limits = bucket.and_then(|bucket| self.buckets.get(bucket.index()));
-        let costs = bucket_limits.map_or(&self.costs, |bucket| &bucket.costs);
-        let cost = match class {
-            OperationClass::Read => costs.read,
-            OperationClass::Write => costs.write,
-            OperationClass::List => costs.list,
-        };
-        cost.get()
+        class.cost(bucket_limits.map_or(&self.costs, |bucket| &bucket.costs))
     }
 }
 

@@ -2,17 +2,27 @@
 
 use std::time::Instant;
 
-use tidegate_config::{Config, Costs, Priority, PriorityConfig, RateLimit};
+use tidegate_config::{ActionMode, Config, Costs, Priority, PriorityConfig, RateLimit};
 
 use crate::client_counts::{ClientCounts, ClientTicket};
 use crate::limiter::{LimitScopes, LimitStatus, LimiterState, PerKeyState, PerSubjectState, SubjectKey};
 use crate::replay::{Arrival, RateScope, Refusal, ReplayCaller};
-use crate::types::{BucketId, ClientId, IpKey, OperationClass};
+use crate::types::{BucketId, ClientId, IpKey};
 
 /// The costs and priorities of one bucket.
 struct BucketSettings {
     costs: Costs,
     priority: PriorityConfig,
+}
+
+/// What the limit of requests in flight of one client decided.
+pub(super) enum ClientAdmission {
+    /// There is no limit.
+    Unlimited,
+    /// The request is counted.
+    Counted(ClientTicket),
+    /// The request is beyond the limit, which is in shadow mode. It is not counted, as if it had been refused.
+    Shadowed,
 }
 
 /// The limits of one configuration.
@@ -21,6 +31,8 @@ pub(super) struct ReplayLimits {
     per_key: PerKeyState,
     per_subject: PerSubjectState,
     clients: Option<ClientCounts>,
+    /// Whether the limit of requests in flight of one client refuses nothing.
+    is_client_shadow: bool,
     buckets: Vec<BucketSettings>,
     /// Costs of requests without a bucket.
     costs: Costs,
@@ -42,11 +54,14 @@ impl ReplayLimits {
             priority: bucket.upstream.concurrency.priority,
         };
         let per_client_max = config.concurrency.max_per_client;
+        let per_client_mode = config.concurrency.max_per_client_mode;
         Self {
             state: LimiterState::new(limits.global, limits.per_ip, &own, clients_max, origin),
             per_key: PerKeyState::new(&key_limits, false, origin),
             per_subject: PerSubjectState::new(limits.per_subject, clients_max, false, origin),
-            clients: (per_client_max > 0).then(|| ClientCounts::new(usize::MAX, per_client_max)),
+            clients: (per_client_max > 0 && per_client_mode != ActionMode::Off)
+                .then(|| ClientCounts::new(usize::MAX, per_client_max)),
+            is_client_shadow: per_client_mode == ActionMode::Shadow,
             buckets: config.buckets.values().map(settings).collect(),
             costs: limits.cost,
             key_priorities,
@@ -56,13 +71,7 @@ impl ReplayLimits {
 
     fn cost(&self, arrival: &Arrival<'_>) -> u32 {
         let bucket = arrival.bucket.and_then(|bucket| self.buckets.get(bucket.index()));
-        let costs = bucket.map_or(&self.costs, |bucket| &bucket.costs);
-        let cost = match arrival.class {
-            OperationClass::Read => costs.read,
-            OperationClass::Write => costs.write,
-            OperationClass::List => costs.list,
-        };
-        cost.get()
+        arrival.class.cost(bucket.map_or(&self.costs, |bucket| &bucket.costs))
     }
 
     /// Charges the limits that the head determines. Returns the shadow limits that would have refused.
@@ -88,7 +97,7 @@ impl ReplayLimits {
     ) -> Result<LimitScopes, Refusal> {
         let cost = self.cost(arrival);
         match arrival.caller {
-            ReplayCaller::Anonymous => Ok(LimitScopes::default()),
+            ReplayCaller::Anonymous | ReplayCaller::Untracked => Ok(LimitScopes::default()),
             ReplayCaller::Key(key) => {
                 let charge = self.per_key.decide(key, cost, now).map_err(refusal)?;
                 self.per_key.apply(key, charge);
@@ -104,29 +113,32 @@ impl ReplayLimits {
     }
 
     /// Counts the request for its client, if clients have a limit of requests in flight.
-    pub(super) fn acquire_client(&mut self, arrival: &Arrival<'_>) -> Result<Option<ClientTicket>, Refusal> {
+    pub(super) fn acquire_client(&mut self, arrival: &Arrival<'_>) -> Result<ClientAdmission, Refusal> {
         let address = |client: IpKey| ClientId::Address(client);
         let client = match arrival.caller {
             ReplayCaller::Anonymous => arrival.client.map(address),
             ReplayCaller::Key(key) => Some(ClientId::Key(key)),
             ReplayCaller::Subject(subject) => Some(ClientId::subject(subject)),
+            ReplayCaller::Untracked => None,
         };
-        let Some((clients, client)) = self.clients.as_mut().zip(client) else { return Ok(None) };
-        clients.decide(client).map_err(|_| Refusal::ClientConcurrency)?;
-        Ok(Some(clients.apply(client)))
+        let Some((clients, client)) = self.clients.as_mut().zip(client) else {
+            return Ok(ClientAdmission::Unlimited);
+        };
+        match clients.decide(client) {
+            Ok(()) => Ok(ClientAdmission::Counted(clients.apply(client))),
+            Err(_) if self.is_client_shadow => Ok(ClientAdmission::Shadowed),
+            Err(_) => Err(Refusal::ClientConcurrency),
+        }
     }
 
     /// The priority of the request in the queue of its bucket.
     pub(super) fn priority(&self, bucket: BucketId, arrival: &Arrival<'_>) -> Priority {
         let of_key = match arrival.caller {
             ReplayCaller::Key(key) => self.key_priorities.get(key.index()).copied().flatten(),
-            ReplayCaller::Anonymous | ReplayCaller::Subject(_) => None,
+            ReplayCaller::Anonymous | ReplayCaller::Subject(_) | ReplayCaller::Untracked => None,
         };
-        let of_bucket = self.buckets.get(bucket.index()).map(|bucket| match arrival.class {
-            OperationClass::Read => bucket.priority.read,
-            OperationClass::Write => bucket.priority.write,
-            OperationClass::List => bucket.priority.list,
-        });
+        let of_bucket =
+            self.buckets.get(bucket.index()).map(|bucket| arrival.class.priority(&bucket.priority));
         of_key.or(of_bucket).unwrap_or(Priority::Normal)
     }
 }

@@ -5,8 +5,9 @@
 //! `src/http/proxy.rs`: slot, limits of the head, limit of the client, limit of its key or subject, circuit, gate, circuit again.
 //!
 //! A request that is granted holds its permit for the time that the caller gives, so the upstream is as fast as it was recorded, whatever
-//! the load. Without an effect here: leases and cached permits of worker threads (the limits are exact), levels of resources, the adaptive
-//! limit, credentials, endpoints, retries, hedges, waits for a circuit, connection probes, and lockouts.
+//! the load. Without an effect here: leases and cached permits of worker threads (the limits are exact), levels of resources with their
+//! actions, cursors of shedding, the adaptive limit, credentials, endpoints, retries, hedges, waits for a circuit, connection probes, and
+//! lockouts.
 
 mod call;
 mod circuits;
@@ -28,7 +29,7 @@ use crate::pool::Permit;
 use crate::replay::call::{Due, DueKind, Flight, Flights};
 use crate::replay::circuits::BucketCircuits;
 use crate::replay::gate::{BucketGate, GateAnswer, GateEvent};
-use crate::replay::limits::ReplayLimits;
+use crate::replay::limits::{ClientAdmission, ReplayLimits};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
 pub use call::{CallOutcome, Work};
@@ -44,6 +45,8 @@ pub enum ReplayCaller<'a> {
     Key(KeyId),
     /// The subject of a token.
     Subject(&'a str),
+    /// A key or subject that cannot be told from others: no limit of a key, a subject or a client applies to it.
+    Untracked,
 }
 
 /// A request.
@@ -190,7 +193,14 @@ impl<T: Copy> Replay<T> {
             }
             Work::Call { service, outcome } => (service, outcome),
         };
-        let client_ticket = self.limits.acquire_client(arrival)?;
+        let client_ticket = match self.limits.acquire_client(arrival)? {
+            ClientAdmission::Unlimited => None,
+            ClientAdmission::Counted(ticket) => Some(ticket),
+            ClientAdmission::Shadowed => {
+                observer.shadowed(request, Refusal::ClientConcurrency);
+                None
+            }
+        };
         let shadowed = self.limits.charge_caller(arrival, now)?;
         report_shadowed(shadowed, request, observer);
         let Some(bucket) = arrival.bucket.filter(|bucket| bucket.index() < self.gates.len()) else {

@@ -116,6 +116,31 @@ fn a_client_has_a_limit_of_requests_in_flight() {
     assert_eq!(counts.refused, [(1, Refusal::ClientConcurrency)]);
 }
 
+/// V10: in shadow mode the limit of a client is reported and refuses nothing, and `off` switches it off
+#[test]
+fn the_limit_of_a_client_has_modes() {
+    let arrivals = || (0..5).map(|_| read(ms(0), ms(10)));
+    for (mode, refused, shadowed) in [("enforce", 3, 0), ("shadow", 0, 3), ("off", 0, 0)] {
+        let config = config(&format!("[concurrency]\nmax_per_client = 2\nmax_per_client_mode = \"{mode}\""));
+        let counts = run(&config, arrivals());
+        assert_eq!((counts.refused.len(), counts.shadowed.len()), (refused, shadowed), "{mode}");
+        assert_eq!(counts.admitted.len(), 5 - refused, "{mode}");
+        assert!(counts.shadowed.iter().all(|refusal| *refusal == Refusal::ClientConcurrency), "{mode}");
+    }
+}
+
+/// A request of a client that cannot be told from others is charged by no limit of a client.
+#[test]
+fn untracked_clients_share_no_limit() {
+    let config = config(
+        "[concurrency]\nmax_per_client = 1\n[rate_limit.per_subject]\nrequests_per_second = 1\nburst = 1\n\
+         [rate_limit.per_key]\nrequests_per_second = 1\nburst = 1",
+    );
+    let of = |caller| (0..5).map(move |_| Arrival { caller, ..read(ms(0), ms(10)) });
+    assert_eq!(run(&config, of(ReplayCaller::Untracked)).admitted.len(), 5);
+    assert_eq!(run(&config, of(ReplayCaller::Subject("s"))).admitted.len(), 1);
+}
+
 /// B1, B2: failures open the circuit of their class, and a trial closes it after the open time
 #[test]
 fn failures_open_a_circuit() {

@@ -64,7 +64,7 @@ impl Series {
         self.peak = self.peak.max(self.recent.iter().map(|(_, count)| count).sum());
         let is_full = self.periods.len() >= PERIODS_MAX;
         match self.periods.last_mut() {
-            // The lines of several logs need not be in order.
+            // The clock of a log may step back.
             Some(last) if is_full || at_us <= last.end_us.saturating_add(PAUSE_US) => {
                 last.count += 1;
                 last.begin_us = last.begin_us.min(at_us);

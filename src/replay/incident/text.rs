@@ -21,6 +21,10 @@ pub fn render(incident: &Incident) -> String {
         (counts.incomplete, "access lines have no total_us and are skipped"),
         (counts.too_long, "lines are longer than 1 MiB and are skipped"),
         (incident.events_left_out, "further events are left out"),
+        (
+            incident.warnings_left_out,
+            "further warnings are left out: a message has at most 200, all have at most 2,000",
+        ),
     ];
     for (count, note) in notes.into_iter().filter(|(count, _)| *count > 0) {
         let _ = writeln!(text, "  {count} {note}");

@@ -132,8 +132,11 @@ impl<'a> FieldCollector<'a> {
         if !self.is_request {
             return Ok(LogLine { written_us, kind: LineKind::Other(self.other) });
         }
-        // A request that lasted longer than a year is damage. A connection that ended before a request has no duration.
-        let is_replayable = self.request.total_us.is_some_and(|total| total <= YEAR_US);
+        // A time of more than a year is damage. A connection that ended before a request has no duration.
+        let Self { request, .. } = &self;
+        let phases = [request.admission_us, request.queue_us, request.first_byte_us];
+        let is_replayable = request.total_us.is_some_and(|total| total <= YEAR_US)
+            && phases.into_iter().flatten().all(|phase| phase <= YEAR_US);
         if !is_replayable && !self.keeps_other_fields {
             return Err(LineError::Incomplete);
         }
@@ -141,6 +144,8 @@ impl<'a> FieldCollector<'a> {
     }
 }
 
+/// The end of the year 9999. A later time has no time stamp.
+pub(crate) const TIME_MAX_US: u64 = 253_402_300_799_000_000;
 const YEAR_US: u64 = 365 * 86_400 * 1_000_000;
 
 fn class(word: &str) -> Option<OperationClass> {

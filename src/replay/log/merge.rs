@@ -32,7 +32,8 @@ pub struct LineCounts {
     pub other_messages: u64,
     /// Lines that are cut, damaged, or of another format.
     pub malformed: u64,
-    /// Access lines without the time that the request took: of connections that ended before a request, or damaged.
+    /// Access lines without the time that the request took, or with a time of more than a year: of connections that ended before a
+    /// request, or damaged.
     pub incomplete: u64,
     /// Lines that are longer than 1 MiB.
     pub too_long: u64,

@@ -1,8 +1,8 @@
 //! Reading recorded logs: files, lines, fields, and the order of requests.
 //!
 //! `source.rs` reads one file, plain or compressed. `json.rs` and `text.rs` parse the two formats of the log. `reorder.rs` puts the
-//! requests of one file in the order of their starts, and `merge.rs` those of several files. Memory is bounded, whatever the size of a
-//! file.
+//! requests of one file in the order of their starts, and `merge.rs` those of several files. `written_order.rs` reads the lines of several
+//! files in the order in which they were written. Memory is bounded, whatever the size of a file.
 
 mod json;
 pub(crate) mod line;
@@ -10,6 +10,7 @@ pub(crate) mod merge;
 pub(crate) mod reorder;
 pub(crate) mod source;
 mod text;
+pub(crate) mod written_order;
 
 use crate::replay::log::line::{LineError, LogLine};
 

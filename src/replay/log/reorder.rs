@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::replay::log::line::TIME_MAX_US;
 use crate::replay::request::RecordedRequest;
 
 /// How long a request waits for earlier ones. Only requests that last longer can be late, unless the buffer is full.
@@ -50,14 +51,14 @@ impl ReorderBuffer {
 
     /// Adds a request with the time at which its line was written.
     pub(crate) fn push(&mut self, mut request: RecordedRequest, written_us: u64) {
-        let mut written_us = written_us.saturating_add(self.shift_us);
+        let mut written_us = written_us.saturating_add(self.shift_us).min(TIME_MAX_US);
         if written_us.saturating_add(CLOCK_STEP_US) < self.written_until_us {
             self.clock_steps += 1;
             self.shift_us = self.shift_us.saturating_add(self.written_until_us - written_us);
             written_us = self.written_until_us;
         }
         self.written_until_us = self.written_until_us.max(written_us);
-        request.start_us = request.start_us.saturating_add(self.shift_us);
+        request.start_us = request.start_us.saturating_add(self.shift_us).min(TIME_MAX_US);
         self.len += 1;
         let cell = request.start_us / CELL_US;
         if cell < self.next_cell {
@@ -74,7 +75,8 @@ impl ReorderBuffer {
             return false;
         }
         let Some((cell, _)) = self.cells.first_key_value() else { return true };
-        let is_old = ((cell + 1) * CELL_US).saturating_add(WINDOW_US) <= self.written_until_us;
+        let is_old =
+            cell.saturating_add(1).saturating_mul(CELL_US).saturating_add(WINDOW_US) <= self.written_until_us;
         !is_old && self.len < self.len_max
     }
 
@@ -112,7 +114,7 @@ mod tests {
         (RecordedRequest::new(&fields, written, &mut LogNames::default()), written)
     }
 
-    /// Gives all requests in the order in which a reader would.
+    /// Reads the lines as a log, and returns the starts in the order in which the requests leave the buffer.
     fn drain(lines: &[(RecordedRequest, u64)], len_max: usize) -> (Vec<u64>, ReorderBuffer) {
         let mut buffer = ReorderBuffer::new(len_max);
         let mut given = Vec::new();
@@ -149,6 +151,15 @@ mod tests {
         let (given, buffer) = drain(&lines, 1_000);
         assert_eq!((buffer.clock_steps, buffer.late, given.len()), (1, 0, 20));
         assert!(given.is_sorted() && given[19] - given[0] == 18 * second, "{given:?}");
+    }
+
+    /// A clock that steps back again and again reaches the end of time, and nothing overflows.
+    #[test]
+    fn the_end_of_time_fits() {
+        let early = (0..10).map(|at| request(at, 1));
+        let lines: Vec<_> = std::iter::once(request(u64::MAX - 10, 1)).chain(early).collect();
+        let (given, buffer) = drain(&lines, 1_000);
+        assert_eq!((given.len(), given.last(), buffer.clock_steps), (11, Some(&TIME_MAX_US), 1));
     }
 
     proptest! {

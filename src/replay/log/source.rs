@@ -167,6 +167,11 @@ impl LineReader {
         }
     }
 
+    /// The line that was read last, if it was no end and not too long.
+    pub(crate) fn line(&self) -> &[u8] {
+        &self.line
+    }
+
     /// Skips the rest of the line.
     fn skip_line(&mut self) {
         loop {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::plots::{escape, figure};
+use crate::replay::report::side::SideTable;
 use crate::replay::report::{Report, SideCounts, plots};
 
 const STYLE: &str = "\
@@ -36,11 +37,7 @@ pub fn render(report: &Report) -> String {
     write_log(&mut page, report);
     page.push_str("<h2>All requests</h2>\n");
     write_sides(&mut page, "What happened to all requests", &report.all);
-    let _ = writeln!(
-        page,
-        "<p>The log admitted and the new configuration refuses {}; the log refused and the new configuration admits {}.</p>",
-        report.newly_refused, report.newly_admitted
-    );
+    write_list(&mut page, &report.changes());
     page.push_str("<h2>Over time</h2>\n");
     write_over_time(&mut page, report);
     page.push_str("<h2>Buckets</h2>\n");
@@ -54,11 +51,9 @@ pub fn render(report: &Report) -> String {
     write_clients(&mut page, report);
     write_circuits(&mut page, report);
     write_suggestions(&mut page, report);
-    page.push_str("<h2>Not simulated</h2>\n<ul>\n");
-    for sentence in &report.not_simulated {
-        let _ = writeln!(page, "<li>{}</li>", escape(sentence));
-    }
-    page.push_str("</ul>\n</main>\n</body>\n</html>\n");
+    page.push_str("<h2>Not simulated</h2>\n");
+    write_list(&mut page, &report.not_simulated);
+    page.push_str("</main>\n</body>\n</html>\n");
     page
 }
 
@@ -88,61 +83,28 @@ fn write_table(
     page.push_str("</tbody></table></div>\n");
 }
 
+fn write_list(page: &mut String, sentences: &[String]) {
+    page.push_str("<ul>\n");
+    for sentence in sentences {
+        let _ = writeln!(page, "<li>{}</li>", escape(sentence));
+    }
+    page.push_str("</ul>\n");
+}
+
 fn write_log(page: &mut String, report: &Report) {
     let log = &report.log;
-    let counts = &log.counts;
-    let _ = writeln!(page, "<p>{} requests from {} to {}.</p>", counts.requests, log.begin, log.end);
-    let numbers = [
-        ("lines", counts.lines),
-        ("lines with other messages", counts.other_messages),
-        ("malformed lines", counts.malformed),
-        ("access lines without total_us", counts.incomplete),
-        ("lines that are too long", counts.too_long),
-        ("requests that came too late", counts.late),
-        ("steps of the clock", counts.clock_steps),
-        ("requests with an estimated service time", log.estimated),
-        ("requests with unknown keys", log.missing_keys),
-    ];
-    let rows = numbers.into_iter().filter(|(_, count)| *count > 0);
-    write_table(
+    let _ = writeln!(
         page,
-        "What was read",
-        &["", "count"],
-        rows.map(|(name, count)| vec![name.to_owned(), count.to_string()]),
+        "<p>{} requests in {} lines from {} to {}.</p>",
+        log.counts.requests, log.counts.lines, log.begin, log.end
     );
-    let listed = |page: &mut String, text: String| {
-        let _ = writeln!(page, "<p>{}</p>", escape(&text));
-    };
-    for problem in &log.problems {
-        listed(page, format!("{}: {}", problem.log, problem.problem));
-    }
-    for (bucket, count) in &log.missing_buckets {
-        listed(page, format!("{count} requests to {bucket}, which the new configuration does not have."));
-    }
-    for (reason, count) in &log.other_reasons {
-        listed(page, format!("{count} requests ended with {reason}, which a replay does not change."));
-    }
+    write_list(page, &log.notes());
 }
 
 fn write_sides(page: &mut String, caption: &str, sides: &[SideCounts]) {
-    let titles: Vec<&str> = std::iter::once("").chain(sides.iter().map(|side| side.side.title())).collect();
-    let mut reasons: Vec<&str> =
-        sides.iter().flat_map(|side| side.refused_by_reason.keys().copied()).collect();
-    reasons.sort_unstable();
-    reasons.dedup();
-    let row = |name: &str, of: &dyn Fn(&SideCounts) -> String| {
-        std::iter::once(name.to_owned()).chain(sides.iter().map(of)).collect::<Vec<_>>()
-    };
-    let mut rows = vec![
-        row("admitted", &|side| side.admitted.to_string()),
-        row("queued for over 10 ms", &|side| side.queued.to_string()),
-        row("wait p99, ms", &|side| format!("{:.1}", side.wait_p99_ms)),
-        row("wait max, ms", &|side| format!("{:.1}", side.wait_max_ms)),
-        row("refused", &|side| side.refused.to_string()),
-    ];
-    for reason in reasons {
-        rows.push(row(reason, &|side| side.refused_by_reason.get(reason).copied().unwrap_or(0).to_string()));
-    }
+    let SideTable { titles, rows } = SideTable::new(sides);
+    let titles: Vec<&str> = std::iter::once("").chain(titles).collect();
+    let rows = rows.into_iter().map(|(title, cells)| std::iter::once(title).chain(cells).collect());
     write_table(page, caption, &titles, rows);
 }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::replay::Outcome;
+use crate::replay::log::line::TIME_MAX_US;
 use crate::replay::log::merge::{LineCounts, LogProblem};
 use crate::replay::names::{Clients, LogNames, OTHERS};
 use crate::replay::suggestion::Suggestion;
@@ -78,6 +79,8 @@ pub struct LogSummary {
     pub class_derived: u64,
     /// Refused requests that name no key or subject.
     pub unidentified: u64,
+    /// Requests with keys or subjects beyond the first 100,000: no limit of a key, a subject or a client charges them.
+    pub untracked: u64,
     /// Requests to buckets that the new configuration does not have.
     pub missing_buckets: BTreeMap<String, u64>,
     /// Requests with keys that the new configuration does not have.
@@ -134,11 +137,12 @@ impl Report {
                 without_observation: facts.without_observation,
                 class_derived: facts.class_derived,
                 unidentified: facts.unidentified,
+                untracked: facts.untracked,
                 missing_buckets: named(&new_names.missing_buckets, |id| names.buckets.name(id)),
                 missing_keys: new_names.missing_keys,
                 other_reasons: named(&other_reasons, |id| names.reasons.name(id)),
             },
-            all: sides.iter().map(|(side, tally)| SideCounts::new(*side, &tally.all)).collect(),
+            all: sides.iter().map(|(side, tally)| SideCounts::new(*side, &tally.all, names)).collect(),
             newly_refused: new.newly_refused,
             newly_admitted: new.newly_admitted,
             shadowed: new.shadowed.iter().map(|(refusal, count)| (refusal.reason(), *count)).collect(),
@@ -155,6 +159,64 @@ impl Report {
     }
 }
 
+impl LogSummary {
+    /// What was read besides ordinary requests, one sentence each. They contain names of the log, which are not escaped.
+    fn notes(&self) -> Vec<String> {
+        let counts = &self.counts;
+        let numbers = [
+            (counts.other_messages, "lines have other messages and are skipped"),
+            (counts.malformed, "lines are cut, damaged or of another format and are skipped"),
+            (
+                counts.incomplete,
+                "access lines have no total_us (connections without a request), or a time of more than a year, and are skipped",
+            ),
+            (counts.too_long, "lines are longer than 1 MiB and are skipped"),
+            (counts.late, "requests came too late in the log and are replayed later than they began"),
+            (counts.clock_steps, "steps of the log's clock backwards are left out"),
+            (self.estimated, "requests were refused by the log: their service time is estimated"),
+            (
+                self.without_observation,
+                "of these have no request before them to estimate from: 10 ms are assumed",
+            ),
+            (self.missing_keys, "requests have keys that the new configuration does not have"),
+            (
+                self.untracked,
+                "requests have keys or subjects beyond the first 100,000: no limit of a key, a subject or a client charges them",
+            ),
+        ];
+        let numbers = numbers.into_iter().filter(|(count, _)| *count > 0);
+        let problems = self.problems.iter().map(|problem| format!("{}: {}", problem.log, problem.problem));
+        let missing = self.missing_buckets.iter().map(|(bucket, count)| {
+            format!("{count} requests to {bucket}, which the new configuration does not have")
+        });
+        let reasons = self.other_reasons.iter().map(|(reason, count)| {
+            format!("{count} requests ended with {reason}, which a replay does not change")
+        });
+        numbers
+            .map(|(count, note)| format!("{count} {note}"))
+            .chain(problems)
+            .chain(missing)
+            .chain(reasons)
+            .collect()
+    }
+}
+
+impl Report {
+    /// What the new configuration changes, one sentence each.
+    fn changes(&self) -> Vec<String> {
+        let mut changes = vec![format!(
+            "the log admitted and new refuses: {}; the log refused and new admits: {}",
+            self.newly_refused, self.newly_admitted
+        )];
+        changes.extend(
+            self.shadowed
+                .iter()
+                .map(|(reason, count)| format!("shadow mode of new would refuse: {count} ({reason})")),
+        );
+        changes
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a width in seconds")]
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
@@ -162,8 +224,7 @@ fn seconds(micros: u64) -> f64 {
 
 /// A time of the log as a time stamp.
 pub(crate) fn time_text(micros: u64) -> String {
-    // Beyond the year 9999 a time stamp has no text.
-    let micros = micros.min(253_402_300_799_000_000);
+    let micros = micros.min(TIME_MAX_US);
     rfc3339(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(micros))
 }
 

@@ -1,6 +1,6 @@
 //! What the models leave out, as sentences of the report. A sentence about a feature appears only if the configuration uses it.
 
-use tidegate_config::{Config, UpstreamConfig};
+use tidegate_config::{ActionMode, Config, UpstreamConfig};
 
 use crate::replay::RequestFacts;
 
@@ -10,7 +10,9 @@ pub(super) fn list(config: &Config, facts: &RequestFacts) -> Vec<String> {
         "Service times are those of the log, whatever the load: a store that becomes faster or slower under another load is not modelled."
             .to_owned(),
         "Clients do not react: a request that is refused is not sent again, and one that is admitted is sent once.".to_owned(),
-        "Levels of resources (memory, CPU, descriptors), crashes and restarts are not simulated.".to_owned(),
+        "Levels of resources (memory, CPU, descriptors) with their actions (actions.shed_requests, actions.shed_uploads and the others), \
+         crashes and restarts are not simulated."
+            .to_owned(),
         "Attempts, retries and hedges are those of the log; retry budgets do not apply.".to_owned(),
         "Limits start with their whole burst at the first request of the log, circuits start closed, and queues start empty."
             .to_owned(),
@@ -18,7 +20,25 @@ pub(super) fn list(config: &Config, facts: &RequestFacts) -> Vec<String> {
     ];
     let any =
         |uses: fn(&UpstreamConfig) -> bool| config.buckets.values().any(|bucket| uses(&bucket.upstream));
+    let sheds_queue = |upstream: &UpstreamConfig| {
+        upstream.concurrency.max_queued > 0 && upstream.concurrency.shedding.mode != ActionMode::Off
+    };
     let optional = [
+        (
+            config.shedding.mode != ActionMode::Off || any(sheds_queue),
+            "The cursors of shedding (shedding.mode, buckets.NAME.KIND.concurrency.shedding.mode) are not simulated: new refuses nothing \
+             because of them.",
+        ),
+        (
+            facts.shed > 0,
+            "Requests that the log refused with shed, shed_bucket, shed_upload or exhausted are admitted, unless a limit of new refuses \
+             them.",
+        ),
+        (
+            facts.untracked > 0,
+            "Keys and subjects beyond the first 100,000 are not told apart: no limit of a key, a subject or a client charges their \
+             requests.",
+        ),
         (
             any(|upstream| upstream.concurrency.adaptive.enabled),
             "concurrency.adaptive is not simulated: the gate has max_concurrent permits.",

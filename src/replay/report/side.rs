@@ -8,6 +8,7 @@ use tidegate_actors::replay::CircuitMove;
 use crate::replay::configuration::ConfiguredNames;
 use crate::replay::names::LogNames;
 use crate::replay::report::time_text;
+use crate::replay::request::RefusalReason;
 use crate::replay::tally::{Counts, Tally};
 
 /// Who decided.
@@ -40,14 +41,14 @@ pub struct SideCounts {
     pub side: Side,
     /// Requests.
     pub requests: u64,
-    /// Requests that no simulated limit refused.
+    /// Requests that were not refused.
     pub admitted: u64,
     /// Admitted requests that waited for more than 10 ms.
     pub queued: u64,
     /// Refused requests.
     pub refused: u64,
     /// Refused requests by reason.
-    pub refused_by_reason: BTreeMap<&'static str, u64>,
+    pub refused_by_reason: BTreeMap<String, u64>,
     /// The wait that 99 % of the admitted requests do not exceed, in ms.
     pub wait_p99_ms: f64,
     /// The longest wait of an admitted request, in ms.
@@ -55,21 +56,50 @@ pub struct SideCounts {
 }
 
 impl SideCounts {
-    pub(super) fn new(side: Side, counts: &Counts) -> Self {
+    pub(super) fn new(side: Side, counts: &Counts, names: &LogNames) -> Self {
+        let name = |reason: &RefusalReason| match reason {
+            RefusalReason::Decided(refusal) => refusal.reason().to_owned(),
+            RefusalReason::Other(reason) => names.reasons.name(*reason).to_owned(),
+        };
         Self {
             side,
             requests: counts.requests,
             admitted: counts.admitted,
             queued: counts.queued,
             refused: counts.refused_total(),
-            refused_by_reason: counts
-                .refused
-                .iter()
-                .map(|(refusal, count)| (refusal.reason(), *count))
-                .collect(),
+            refused_by_reason: counts.refused.iter().map(|(reason, count)| (name(reason), *count)).collect(),
             wait_p99_ms: counts.waits.quantile(990).as_secs_f64() * 1e3,
             wait_max_ms: counts.waits.max().as_secs_f64() * 1e3,
         }
+    }
+}
+
+/// The figures of several sides as a table.
+pub(super) struct SideTable {
+    /// The titles of the columns with figures.
+    pub(super) titles: Vec<&'static str>,
+    /// The title and the figures of each row.
+    pub(super) rows: Vec<(String, Vec<String>)>,
+}
+
+impl SideTable {
+    pub(super) fn new(sides: &[SideCounts]) -> Self {
+        let row = |title: &str, of: &dyn Fn(&SideCounts) -> String| {
+            (title.to_owned(), sides.iter().map(of).collect::<Vec<_>>())
+        };
+        let mut rows = vec![
+            row("admitted", &|side| side.admitted.to_string()),
+            row("queued for over 10 ms", &|side| side.queued.to_string()),
+            row("wait p99, ms", &|side| format!("{:.1}", side.wait_p99_ms)),
+            row("wait max, ms", &|side| format!("{:.1}", side.wait_max_ms)),
+            row("refused", &|side| side.refused.to_string()),
+        ];
+        let reasons: BTreeSet<&String> =
+            sides.iter().flat_map(|side| side.refused_by_reason.keys()).collect();
+        rows.extend(reasons.into_iter().map(|reason| {
+            row(reason, &|side| side.refused_by_reason.get(reason).copied().unwrap_or(0).to_string())
+        }));
+        Self { titles: sides.iter().map(|side| side.side.title()).collect(), rows }
     }
 }
 
@@ -91,7 +121,7 @@ impl BucketSides {
             bucket: id.map(|id| names.buckets.name(id).to_owned()),
             sides: sides
                 .iter()
-                .map(|(side, tally)| SideCounts::new(*side, tally.buckets.get(&id).unwrap_or(&none)))
+                .map(|(side, tally)| SideCounts::new(*side, tally.buckets.get(&id).unwrap_or(&none), names))
                 .collect(),
         };
         ids.into_iter().map(of_bucket).collect()

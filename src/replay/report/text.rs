@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::replay::report::side::SideTable;
 use crate::replay::report::{Report, SideCounts, TimelineRow};
 use crate::replay::suggestion::Suggestion;
 use crate::telemetry::escape::escape_controls;
@@ -17,13 +18,8 @@ pub fn render(report: &Report) -> String {
     write_log(&mut text, report);
     text.push_str("\nall requests\n");
     write_sides(&mut text, &report.all);
-    let _ = writeln!(
-        text,
-        "  the log admitted and new refuses: {}; the log refused and new admits: {}",
-        report.newly_refused, report.newly_admitted
-    );
-    for (reason, count) in &report.shadowed {
-        let _ = writeln!(text, "  shadow mode of new would refuse: {count} ({reason})");
+    for change in report.changes() {
+        let _ = writeln!(text, "  {change}");
     }
     if report.buckets.len() > 1 {
         for bucket in &report.buckets {
@@ -58,67 +54,23 @@ fn write_log(text: &mut String, report: &Report) {
         "log from {} to {}: {} requests in {} lines",
         log.begin, log.end, counts.requests, counts.lines
     );
-    let notes = [
-        (counts.other_messages, "lines have other messages and are skipped"),
-        (counts.malformed, "lines are cut, damaged or of another format and are skipped"),
-        (
-            counts.incomplete,
-            "access lines have no total_us (connections without a request, or damage) and are skipped",
-        ),
-        (counts.too_long, "lines are longer than 1 MiB and are skipped"),
-        (counts.late, "requests came too late in the log and are replayed later than they began"),
-        (counts.clock_steps, "steps of the log's clock backwards are left out"),
-        (log.estimated, "requests were refused by the log: their service time is estimated"),
-        (log.without_observation, "of these have no request before them to estimate from: 10 ms are assumed"),
-        (log.missing_keys, "requests have keys that the new configuration does not have"),
-    ];
-    for (count, note) in notes.into_iter().filter(|(count, _)| *count > 0) {
-        let _ = writeln!(text, "  {count} {note}");
-    }
-    for problem in &log.problems {
-        let _ = writeln!(text, "  {}: {}", escape_controls(&problem.log), problem.problem);
-    }
-    for (bucket, count) in &log.missing_buckets {
-        let _ = writeln!(
-            text,
-            "  {count} requests to {}, which the new configuration does not have",
-            escape_controls(bucket)
-        );
-    }
-    for (reason, count) in &log.other_reasons {
-        let _ = writeln!(
-            text,
-            "  {count} requests ended with {}, which a replay does not change",
-            escape_controls(reason)
-        );
+    for note in log.notes() {
+        let _ = writeln!(text, "  {}", escape_controls(&note));
     }
 }
 
 fn write_sides(text: &mut String, sides: &[SideCounts]) {
-    let mut reasons: Vec<&str> =
-        sides.iter().flat_map(|side| side.refused_by_reason.keys().copied()).collect();
-    reasons.sort_unstable();
-    reasons.dedup();
-    let row = |text: &mut String, name: &str, cells: Vec<String>| {
-        let _ = write!(text, "  {name:<28}");
-        cells.iter().for_each(|cell| {
+    let SideTable { titles, rows } = SideTable::new(sides);
+    let row = |text: &mut String, title: &str, cells: &mut dyn Iterator<Item = &str>| {
+        let _ = write!(text, "  {title:<28}");
+        for cell in cells {
             let _ = write!(text, "{cell:>16}");
-        });
+        }
         text.push('\n');
     };
-    let cells = |of: &dyn Fn(&SideCounts) -> String| sides.iter().map(of).collect::<Vec<_>>();
-    row(text, "", cells(&|side| side.side.title().to_owned()));
-    row(text, "admitted", cells(&|side| side.admitted.to_string()));
-    row(text, "queued for over 10 ms", cells(&|side| side.queued.to_string()));
-    row(text, "wait p99, ms", cells(&|side| format!("{:.1}", side.wait_p99_ms)));
-    row(text, "wait max, ms", cells(&|side| format!("{:.1}", side.wait_max_ms)));
-    row(text, "refused", cells(&|side| side.refused.to_string()));
-    for reason in reasons {
-        row(
-            text,
-            reason,
-            cells(&|side| side.refused_by_reason.get(reason).copied().unwrap_or(0).to_string()),
-        );
+    row(text, "", &mut titles.iter().copied());
+    for (title, cells) in &rows {
+        row(text, &escape_controls(title), &mut cells.iter().map(String::as_str));
     }
 }
 

@@ -21,7 +21,7 @@ use tidegate_actors::{
     Action, Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey,
     OperationClass, clock,
 };
-use tidegate_config::{Costs, Kind, Priority};
+use tidegate_config::{Kind, Priority};
 use tidegate_s3::addressing::NamedResource;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -262,7 +262,7 @@ impl Record {
             "attempts_detail" => &self.attempt_notes,
             "attempts" => self.attempts,
             "priority" => self.priority.map(Priority::as_str),
-            "cost" => self.class.map(|class| cost(&costs, class)),
+            "cost" => self.class.map(|class| class.cost(&costs)),
             "class" => self.class.map(OperationClass::as_str),
             "sent_bytes" => self.sent_bytes,
             "received_bytes" => self.upload_progress.bytes(),
@@ -342,16 +342,6 @@ impl slog::Value for IpField {
         }
         serializer.emit_str(key, &text)
     }
-}
-
-/// The tokens that a request of this class costs each rate limit.
-fn cost(costs: &Costs, class: OperationClass) -> u32 {
-    let cost = match class {
-        OperationClass::Read => costs.read,
-        OperationClass::Write => costs.write,
-        OperationClass::List => costs.list,
-    };
-    cost.get()
 }
 
 fn micros(duration: Duration) -> u64 {
