@@ -46,6 +46,9 @@ class Checking(proxies.Haproxy):
 
     def becomes(self, *wanted):
         deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (self.directory / "admin.sock").exists():
+            assert time.monotonic() < deadline, "HAProxy does not open its socket"
+            time.sleep(0.05)
         while (found := self.check_status()) != wanted:
             assert time.monotonic() < deadline, f"HAProxy finds the gateway {found} and not {wanted}"
             time.sleep(0.05)

@@ -28,7 +28,8 @@ async fn a_timeout_names_the_limit_that_applied() {
     let copy = [("x-amz-copy-source", "/b/j")];
     let of_quick = [("x-amz-copy-source", "/quick/j")];
     let deadline = [("x-request-timeout", "0.2")];
-    let cases: [(&str, &str, &[(&str, &str)], &str, u32, Option<&str>); 6] = [
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u32, Option<&'a str>);
+    let cases: [Case<'_>; 6] = [
         ("GET", "/b/k", &[], "timeout_first_byte", 300, Some("buckets.b.s3.timeout")),
         ("PUT", "/b/k", &copy, "timeout_long_operation", 600, Some("buckets.b.s3.long_operation_timeout")),
         ("GET", "/quick/k", &[], "timeout_total", 800, Some("server.request_timeout")),

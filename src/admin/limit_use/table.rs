@@ -197,6 +197,14 @@ fn of_process(config: &Config) -> Vec<LimitEntry> {
             Advice::Cache,
         ),
     ];
+    entries.extend(optional_of_process(config));
+    entries
+}
+
+/// The limits of the process that a configuration can switch off.
+fn optional_of_process(config: &Config) -> Vec<LimitEntry> {
+    use HitSource::Reasons;
+    let mut entries = Vec::new();
     if config.admin.max_stream_clients > 0 {
         entries.push(entry(
             "admin.max_stream_clients",
@@ -216,10 +224,11 @@ fn of_process(config: &Config) -> Vec<LimitEntry> {
             Advice::Wait,
         ));
     }
-    if clients.max_per_client > 0 {
+    let per_client = config.concurrency.max_per_client;
+    if per_client > 0 {
         entries.push(entry(
             "concurrency.max_per_client",
-            requests(clients.max_per_client),
+            (per_client as f64, "requests"),
             PeakSource::OneClient,
             Reasons(&["client_concurrency"]),
             Advice::Count,

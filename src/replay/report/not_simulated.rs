@@ -4,20 +4,20 @@ use tidegate_config::{ActionMode, Config, UpstreamConfig};
 
 use crate::replay::RequestFacts;
 
+/// The sentences for every configuration.
+const ALWAYS: [&str; 6] = [
+    "Service times are those of the log, whatever the load: a store that becomes faster or slower under another load is not modelled.",
+    "Clients do not react: a request that is refused is not sent again, and one that is admitted is sent once.",
+    "Levels of resources (memory, CPU, descriptors) with their actions (actions.shed_requests, actions.shed_uploads and the others), \
+     crashes and restarts are not simulated.",
+    "Attempts, retries and hedges are those of the log; retry budgets do not apply.",
+    "Limits start with their whole burst at the first request of the log, circuits start closed, and queues start empty.",
+    "Leases of tokens and permits cached by worker threads are left out: limits are exact.",
+];
+
 /// The sentences for this configuration and these requests.
 pub(super) fn list(config: &Config, facts: &RequestFacts) -> Vec<String> {
-    let mut sentences = vec![
-        "Service times are those of the log, whatever the load: a store that becomes faster or slower under another load is not modelled."
-            .to_owned(),
-        "Clients do not react: a request that is refused is not sent again, and one that is admitted is sent once.".to_owned(),
-        "Levels of resources (memory, CPU, descriptors) with their actions (actions.shed_requests, actions.shed_uploads and the others), \
-         crashes and restarts are not simulated."
-            .to_owned(),
-        "Attempts, retries and hedges are those of the log; retry budgets do not apply.".to_owned(),
-        "Limits start with their whole burst at the first request of the log, circuits start closed, and queues start empty."
-            .to_owned(),
-        "Leases of tokens and permits cached by worker threads are left out: limits are exact.".to_owned(),
-    ];
+    let mut sentences: Vec<String> = ALWAYS.iter().map(|&sentence| sentence.to_owned()).collect();
     let any =
         |uses: fn(&UpstreamConfig) -> bool| config.buckets.values().any(|bucket| uses(&bucket.upstream));
     let sheds_queue = |upstream: &UpstreamConfig| {

@@ -103,8 +103,7 @@ pub(crate) async fn call(
         {
             (retry, keeps_endpoint) = (Some((Duration::ZERO, Some(ticket))), true);
         } else if may_retry(resources, bucket, &outbound, &last, record) {
-            let acquired = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline));
-            retry = Box::pin(acquired).await;
+            retry = acquire_retry(bucket, &mut outbound, &mut permit, (&last, record, deadline)).await;
         }
         if let Some((pause, _)) = retry {
             record.record_retry(bucket, last.failure_reason(), last.status(), pause);
