@@ -54,9 +54,9 @@ impl Response {
         }
     }
 
-    /// Reads the body without a deadline, until it is silent for this time.
-    pub(crate) fn without_deadline(mut self, silence_max: Duration) -> Self {
-        self.from.get_mut().set_limit(TimeLimit::Silence(silence_max));
+    /// Reads the body without a deadline, until no byte comes for this time.
+    pub(crate) fn without_deadline(mut self, idle_max: Duration) -> Self {
+        self.from.get_mut().set_limit(TimeLimit::Idle(idle_max));
         self
     }
 

@@ -12,7 +12,7 @@ pub(super) enum TimeLimit {
     /// Everything ends at a time.
     Deadline { at: Instant, whole: Duration },
     /// The longest time without a byte.
-    Silence(Duration),
+    Idle(Duration),
 }
 
 impl TimeLimit {
@@ -24,7 +24,7 @@ impl TimeLimit {
     /// The time that the next read or write may take, which is more than zero.
     pub(super) fn left(self, now: Instant) -> io::Result<Duration> {
         match self {
-            Self::Silence(longest) => Ok(longest),
+            Self::Idle(longest) => Ok(longest),
             Self::Deadline { at, .. } => {
                 let left = at.saturating_duration_since(now);
                 if left.is_zero() { Err(self.error()) } else { Ok(left) }
@@ -35,7 +35,7 @@ impl TimeLimit {
     fn error(self) -> io::Error {
         let message = match self {
             Self::Deadline { whole, .. } => format!("no complete response within {} s", whole.as_secs_f64()),
-            Self::Silence(longest) => format!("no event and no heartbeat for {} s", longest.as_secs_f64()),
+            Self::Idle(longest) => format!("no event and no heartbeat for {} s", longest.as_secs_f64()),
         };
         io::Error::new(ErrorKind::TimedOut, message)
     }
@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    /// X7: a deadline ends, however often a byte comes; a silence begins anew with each byte
+    /// X7: a deadline ends, however often a byte comes; an idle limit begins anew with each byte
     #[test]
     fn only_a_deadline_ends_in_spite_of_bytes() {
         let (start, ms) = (clock::now(), Duration::from_millis);
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(deadline.left(start + ms(60)).unwrap(), ms(40));
         let ended = deadline.left(start + ms(100)).unwrap_err();
         assert_eq!(ended.to_string(), "no complete response within 0.1 s");
-        assert_eq!(TimeLimit::Silence(ms(100)).left(start + ms(500)).unwrap(), ms(100));
+        assert_eq!(TimeLimit::Idle(ms(100)).left(start + ms(500)).unwrap(), ms(100));
     }
 
     /// X7: an end that sends nothing is an error with the limit
@@ -101,7 +101,7 @@ mod tests {
                 TimeLimit::deadline(Duration::from_millis(50), clock::now()),
                 "no complete response within 0.05 s",
             ),
-            (TimeLimit::Silence(Duration::from_millis(50)), "no event and no heartbeat for 0.05 s"),
+            (TimeLimit::Idle(Duration::from_millis(50)), "no event and no heartbeat for 0.05 s"),
         ] {
             let mut stream = TimedStream { stream: TcpStream::connect(address).unwrap(), limit };
             let error = stream.read(&mut [0; 8]).unwrap_err();

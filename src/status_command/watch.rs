@@ -11,7 +11,7 @@ use super::{OverallStatus, STATUS_DOCUMENT, Screen, text};
 use crate::admin_client::{AdminTarget, ReplyError};
 
 /// The longest time without a byte: heartbeats come every 15 s.
-const STREAM_SILENCE_MAX: Duration = Duration::from_secs(45);
+const STREAM_IDLE_MAX: Duration = Duration::from_secs(45);
 /// The pause before the next attempt to connect.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Cursor to the first cell; what is left below the text is erased after it (ECMA-48).
@@ -80,7 +80,7 @@ fn follow(
     let last_id = watched.last_id.clone();
     let headers: Vec<(&str, &str)> = last_id.iter().map(|id| ("last-event-id", id.as_str())).collect();
     let response = target.accepted(target.get(path, &headers)?)?;
-    let mut response = response.without_deadline(STREAM_SILENCE_MAX);
+    let mut response = response.without_deadline(STREAM_IDLE_MAX);
     let mut buffer = EventBuffer::default();
     while let Some(piece) = response.next_piece().map_err(|source| target.broken(source))? {
         for event in buffer.add(&piece).map_err(|source| target.broken(source))? {

@@ -1,6 +1,7 @@
 //! The JSON Schema of the status document and the OpenAPI document of the admin listener.
 //!
-//! `schema.rs` compares documents with the OpenAPI document. `tests/clients/test_status_document.py` validates live documents with a validator of JSON Schema.
+//! `schema.rs` compares documents with the OpenAPI document. `tests/clients/test_status_document.py` validates live documents
+//! with a validator of JSON Schema.
 
 use std::collections::BTreeSet;
 

@@ -2,7 +2,7 @@
 
 use tidegate_config::{ActionMode, BucketConfig, Kind, Overload, UpstreamConfig};
 
-use super::table::{Advice, HitSource, LimitEntry, PeakSource, entry, hits_only, millis, seconds};
+use super::limit_entry::{Advice, HitSource, LimitEntry, PeakSource, entry, hits_only, millis, seconds};
 
 /// The keys below `s3` or `http`.
 fn of_upstream(upstream: &UpstreamConfig) -> Vec<LimitEntry> {

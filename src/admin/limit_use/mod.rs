@@ -1,10 +1,11 @@
 //! How near each limit was to acting in the last hour: hits, peak use, and a suggested value (G2).
 //!
-//! `table.rs` and `bucket_table.rs` have the limits, `readings.rs` reads their counters once a second, `suggestion.rs` derives values. Peaks
-//! are kept where a counter changes anyway, so that a request costs no more than a comparison. The minutes are in fixed memory: 488 bytes
-//! for each limit, of at most [`table::BUCKETS_MAX`] buckets.
+//! `limit_entry.rs` is a limit, `table.rs` and `bucket_table.rs` have all, `readings.rs` reads their counters once a second,
+//! `suggestion.rs` derives values. Peaks are kept where a counter changes anyway, so that a request costs no more than a
+//! comparison. The minutes are in fixed memory: 488 bytes for each limit, of at most [`table::BUCKETS_MAX`] buckets.
 
 mod bucket_table;
+mod limit_entry;
 mod readings;
 mod suggestion;
 mod table;
@@ -21,9 +22,9 @@ use crate::admin::error_tally::ErrorTally;
 use crate::server::connection_reserve::ConnectionReserve;
 use crate::worker::Shared;
 
+use limit_entry::LimitEntry;
 use readings::{LimitReader, LimitReading};
 use suggestion::Suggestion;
-use table::LimitEntry;
 
 /// The complete minutes that are kept.
 const MINUTES_MAX: u64 = 60;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tidegate_actors::{Level, MonitorPeaks, MonitorView, PoolHandle, SessionsReport};
 
-use super::table::{HitSource, LimitEntry, PeakSource};
+use super::limit_entry::{HitSource, LimitEntry, PeakSource};
 use crate::admin::error_tally::ErrorTally;
 use crate::server::connection_reserve::ConnectionReserve;
 use crate::worker::Shared;

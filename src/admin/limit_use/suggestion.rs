@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::table::{Advice, LimitEntry};
+use super::limit_entry::{Advice, LimitEntry};
 
 /// Complete minutes without which nothing is suggested.
 const MINUTES_MIN: u64 = 10;
@@ -71,7 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::admin::limit_use::table::{HitSource, PeakSource};
+    use crate::admin::limit_use::limit_entry::{HitSource, PeakSource};
 
     fn entry(limit: f64, advice: Advice) -> LimitEntry {
         LimitEntry {

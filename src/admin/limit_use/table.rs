@@ -1,115 +1,18 @@
 //! The limits of a configuration: key, value, what is counted, what is advised.
 
-use std::time::Duration;
-
 use tidegate_actors::Level;
 use tidegate_config::{ActionMode, Config, MonitorConfig, RateLimit};
 
 use super::bucket_table::of_bucket;
+use super::limit_entry::{Advice, HitSource, LimitEntry, PeakSource, entry, hits_only, millis, seconds};
 
 /// Buckets with tracked limits.
 pub(super) const BUCKETS_MAX: usize = 64;
 
-/// Where the peak use comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PeakSource {
-    /// Only hits are counted.
-    Unknown,
-    InFlight,
-    /// Requests in flight of one client.
-    OneClient,
-    /// Upstream calls of a bucket.
-    Calls,
-    /// The queue of a bucket.
-    Queue,
-    GlobalBurst,
-    IpBurst,
-    BucketBurst,
-    AdminConnections,
-    AdminStreams,
-    /// The measured wait that moves a cursor, of the bucket or of the process, in ms.
-    Wait,
-    /// The highest pressure among the sensors that can cause this level.
-    Pressure(Level),
-    SessionEntries,
-}
-
-/// Where the hits come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HitSource {
-    /// Refusals and cut transfers with these reasons.
-    Reasons(&'static [&'static str]),
-    /// Requests of the bucket that waited in its queue.
-    Waits,
-    /// How often a level began.
-    LevelBegins(Level),
-    /// Connections beyond the maximum.
-    AdminConnections,
-    /// Event streams beyond the maximum.
-    AdminStreams,
-    SessionEvictions,
-    /// Retries that the budget of the bucket did not allow.
-    Retries,
-}
-
-/// What a limit that acts calls for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Advice {
-    Count,
-    Burst,
-    Cache,
-    Time,
-    /// A wait that refuses requests.
-    Wait,
-    /// A limit of retries.
-    Retries,
-    Size,
-    Level,
-}
-
-impl Advice {
-    /// Whether a lower value is suggested if the limit is far above its peak.
-    pub(super) fn is_lowered(self) -> bool {
-        matches!(self, Self::Count | Self::Burst | Self::Cache)
-    }
-}
-
-/// One limit.
-#[derive(Debug, Clone)]
-pub(super) struct LimitEntry {
-    pub(super) key: String,
-    /// The index of its bucket; none for a limit of the process.
-    pub(super) bucket: Option<usize>,
-    pub(super) limit: f64,
-    /// The least value that is suggested.
-    pub(super) min: f64,
-    pub(super) unit: &'static str,
-    pub(super) peak: PeakSource,
-    pub(super) hits: HitSource,
-    pub(super) advice: Advice,
-}
-
-impl LimitEntry {
-    /// What one hit is, in the plural.
-    pub(super) fn hit(&self) -> &'static str {
-        match self.hits {
-            HitSource::Reasons(_) => match self.advice {
-                Advice::Time => "requests that ran into it",
-                _ => "requests refused",
-            },
-            HitSource::Waits => "requests that waited",
-            HitSource::LevelBegins(_) => "begins of the level",
-            HitSource::AdminConnections => "connections beyond the maximum",
-            HitSource::AdminStreams => "event streams beyond the maximum",
-            HitSource::Retries => "retries not allowed",
-            HitSource::SessionEvictions => "evicted entries",
-        }
-    }
-}
-
 /// The limits of the process, and those of the first buckets.
 pub(super) fn entries(config: &Config) -> Vec<LimitEntry> {
     let mut entries = of_process(config);
+    entries.extend(of_clients(config));
     entries.extend(of_levels(&config.monitor));
     entries.extend(of_rate_limits(config));
     for (at, (name, bucket)) in config.buckets.iter().enumerate().take(BUCKETS_MAX) {
@@ -118,32 +21,12 @@ pub(super) fn entries(config: &Config) -> Vec<LimitEntry> {
     entries
 }
 
-pub(super) fn entry(
-    key: &str,
-    (limit, unit): (f64, &'static str),
-    peak: PeakSource,
-    hits: HitSource,
-    advice: Advice,
-) -> LimitEntry {
-    LimitEntry { key: key.to_owned(), bucket: None, limit, min: 1.0, unit, peak, hits, advice }
-}
-
-/// A limit without a known peak.
-pub(super) fn hits_only(
-    key: &str,
-    limit: (f64, &'static str),
-    reasons: &'static [&'static str],
-    advice: Advice,
-) -> LimitEntry {
-    entry(key, limit, PeakSource::Unknown, HitSource::Reasons(reasons), advice)
-}
-
 fn of_process(config: &Config) -> Vec<LimitEntry> {
     use HitSource::Reasons;
     let (server, clients) = (&config.server, &config.concurrency);
     let limits = &server.limits;
     let requests = |count: usize| (count as f64, "requests");
-    let mut entries = vec![
+    vec![
         entry(
             "server.max_concurrent_requests",
             requests(server.max_concurrent_requests.get()),
@@ -182,6 +65,15 @@ fn of_process(config: &Config) -> Vec<LimitEntry> {
             &["too_many_headers"],
             Advice::Size,
         ),
+    ]
+}
+
+/// The limits of the admin listener, of clients, of sessions and of shedding.
+fn of_clients(config: &Config) -> Vec<LimitEntry> {
+    use HitSource::Reasons;
+    let clients = &config.concurrency;
+    let requests = |count: usize| (count as f64, "requests");
+    let mut entries = vec![
         entry(
             "admin.max_connections",
             (config.admin.max_connections.get() as f64, "connections"),
@@ -270,14 +162,6 @@ fn of_rate_limits(config: &Config) -> Vec<LimitEntry> {
     all.into_iter().filter_map(burst).collect()
 }
 
-pub(super) fn millis(time: Duration) -> (f64, &'static str) {
-    (time.as_secs_f64() * 1e3, "ms")
-}
-
-pub(super) fn seconds(time: Duration) -> (f64, &'static str) {
-    (time.as_secs_f64(), "s")
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -323,7 +207,7 @@ http.endpoints = ["http://127.0.0.1:1"]
         assert_eq!((distinct.len(), entries.len()), (entries.len(), 42));
     }
 
-    /// G2: a refusal counts for the limit whose key decided, and for no other
+    /// G2: a refusal counts for the limit that decided, and for no other
     #[test]
     fn a_reason_counts_for_one_limit() {
         let config = tidegate_config::load(Sources::default().text("t.toml", CONFIG)).unwrap();
