@@ -86,8 +86,8 @@ const LEDGER: [(&str, State); 132] = [
     (
         "X10",
         Later(
-            "four codes have no black-box test (shortages of ports and memory, unknown sensors, stale DNS answers); circuits share the \
-             counts of their bucket",
+            "five codes have no black-box test (shortages of ports and memory, `actor_failed`, unknown sensors, stale DNS answers); \
+             circuits share the counts of their bucket",
         ),
     ),
     (

@@ -4,6 +4,9 @@ use super::assert_recorded;
 use crate::support::unreachable::UnresponsiveAddress;
 use crate::support::{Gateway, Upstream, UpstreamReply, request};
 
+/// Method, target, headers, and the reason, limit in milliseconds and key of the record.
+type TimedOut<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u32, Option<&'a str>);
+
 /// O4, T2: the record of a timeout has the time that was measured, and names the limit that applied to this operation
 #[tokio::test]
 async fn a_timeout_names_the_limit_that_applied() {
@@ -28,8 +31,7 @@ async fn a_timeout_names_the_limit_that_applied() {
     let copy = [("x-amz-copy-source", "/b/j")];
     let of_quick = [("x-amz-copy-source", "/quick/j")];
     let deadline = [("x-request-timeout", "0.2")];
-    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u32, Option<&'a str>);
-    let cases: [Case<'_>; 6] = [
+    let cases: [TimedOut<'_>; 6] = [
         ("GET", "/b/k", &[], "timeout_first_byte", 300, Some("buckets.b.s3.timeout")),
         ("PUT", "/b/k", &copy, "timeout_long_operation", 600, Some("buckets.b.s3.long_operation_timeout")),
         ("GET", "/quick/k", &[], "timeout_total", 800, Some("server.request_timeout")),

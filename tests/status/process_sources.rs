@@ -43,18 +43,6 @@ async fn a_crashed_actor_is_a_cause() {
     has_ended(&gateway, "actor_restarting", "b").await;
 }
 
-/// X10, S4: an actor that is held down and refuses nothing of its own is a cause with its end
-#[tokio::test]
-async fn a_failed_actor_is_a_cause() {
-    let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder().bucket("b", &upstream).chaos().start().await;
-    hold_down(&gateway, "monitor").await;
-    let failed = has_begun(&gateway, "actor_failed", "process").await;
-    assert_eq!(failed["scope"], json!({ "kind": "actor", "bucket": null, "name": "monitor" }));
-    assert!(failed["until"].is_string(), "{failed}");
-    has_ended(&gateway, "actor_failed", "process").await;
-}
-
 /// X10, S8: an actor with waiting messages and no progress is a cause until it continues
 #[tokio::test]
 async fn a_stalled_actor_is_a_cause() {
