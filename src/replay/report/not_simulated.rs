@@ -20,12 +20,9 @@ pub(super) fn list(config: &Config, facts: &RequestFacts) -> Vec<String> {
     let mut sentences: Vec<String> = ALWAYS.iter().map(|&sentence| sentence.to_owned()).collect();
     let any =
         |uses: fn(&UpstreamConfig) -> bool| config.buckets.values().any(|bucket| uses(&bucket.upstream));
-    let sheds_queue = |upstream: &UpstreamConfig| {
-        upstream.concurrency.max_queued > 0 && upstream.concurrency.shedding.mode != ActionMode::Off
-    };
     let optional = [
         (
-            config.shedding.mode != ActionMode::Off || any(sheds_queue),
+            config.shedding.mode != ActionMode::Off || any(has_queue_cursor),
             "The cursors of shedding (shedding.mode, buckets.NAME.KIND.concurrency.shedding.mode) are not simulated: new refuses nothing \
              because of them.",
         ),
@@ -77,4 +74,8 @@ pub(super) fn list(config: &Config, facts: &RequestFacts) -> Vec<String> {
     ];
     sentences.extend(optional.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text.to_owned()));
     sentences
+}
+
+fn has_queue_cursor(upstream: &UpstreamConfig) -> bool {
+    upstream.concurrency.max_queued > 0 && upstream.concurrency.shedding.mode != ActionMode::Off
 }
