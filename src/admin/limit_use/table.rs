@@ -70,9 +70,6 @@ fn of_process(config: &Config) -> Vec<LimitEntry> {
 
 /// The limits of the admin listener, of clients, of sessions and of shedding.
 fn of_clients(config: &Config) -> Vec<LimitEntry> {
-    use HitSource::Reasons;
-    let clients = &config.concurrency;
-    let requests = |count: usize| (count as f64, "requests");
     let mut entries = vec![
         entry(
             "admin.max_connections",
@@ -89,12 +86,12 @@ fn of_clients(config: &Config) -> Vec<LimitEntry> {
             Advice::Cache,
         ),
     ];
-    entries.extend(optional_of_process(config));
+    entries.extend(optional_of_clients(config));
     entries
 }
 
-/// The limits of the process that a configuration can switch off.
-fn optional_of_process(config: &Config) -> Vec<LimitEntry> {
+/// Those that a configuration can switch off.
+fn optional_of_clients(config: &Config) -> Vec<LimitEntry> {
     use HitSource::Reasons;
     let mut entries = Vec::new();
     if config.admin.max_stream_clients > 0 {
