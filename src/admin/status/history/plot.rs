@@ -128,9 +128,9 @@ mod tests {
     #[test]
     fn other_series_are_refused() {
         let fault = |names: &[&str]| history().plot("x", names).err().map(|fault| fault.to_string());
-        let unknown = "there is no series named `sensor.x`; /status/history has all names";
+        let unknown = "`sensor.x`, which is not a series; /status/history has all names";
         assert_eq!(fault(&["sensor.x"]).as_deref(), Some(unknown));
-        let units = "the series have different units: `%` and `ms`";
+        let units = "a list of series with different units: `%` and `ms`";
         assert_eq!(fault(&["sensor.memory", "bucket.a.p50"]).as_deref(), Some(units));
         assert_eq!(fault(&["bucket.a.p50"; 5]), Some(PlotFault::TooMany.to_string()));
     }
