@@ -2,7 +2,7 @@
 
 use crate::monitor::level::{Level, LevelThresholds};
 
-/// A measured resource. The order is that of [`Sensor::ALL`].
+/// A measured resource. The order is that of the readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sensor {
     /// This process's own share of the memory limit.
