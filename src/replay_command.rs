@@ -60,6 +60,8 @@ pub(crate) enum ReplayCommandError {
     NoBuckets,
     #[error("--from is after --to")]
     TimeOrder,
+    #[error("{} is a log of this replay, or the other report; choose another path", .0.display())]
+    Overwrite(PathBuf),
     #[error("{} cannot be written: {source}; choose another path", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -68,7 +70,7 @@ impl ReplayCommandError {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Replay(ReplayError::NothingUsable { .. }) => 1,
-            Self::Replay(ReplayError::Open(_)) | Self::NoBuckets | Self::TimeOrder => 2,
+            Self::Replay(ReplayError::Open(_)) | Self::NoBuckets | Self::TimeOrder | Self::Overwrite(_) => 2,
             Self::Old(_) => 78,
             Self::Write { .. } => 73,
         }
@@ -87,6 +89,7 @@ pub(crate) fn simulate(
     if new.buckets.is_empty() {
         return Err(ReplayCommandError::NoBuckets);
     }
+    check_outputs(choice)?;
     let sources = |file: &PathBuf| Sources::default().environment(tidegate_config::environment()).file(file);
     let old = choice.against.as_ref().map(|file| tidegate_config::load(sources(file)));
     let old = old.transpose().map_err(ReplayCommandError::Old)?;
@@ -104,6 +107,25 @@ pub(crate) fn simulate(
             Ok(replay::text::render(&report))
         }
         None => Ok(replay::text::render(&report)),
+    }
+}
+
+/// Refuses a report that would replace a log of the replay or the other report.
+fn check_outputs(choice: &SimulateChoice) -> Result<(), ReplayCommandError> {
+    let is_same = |one: &Path, other: &Path| match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        // At least one does not exist yet.
+        _ => one == other,
+    };
+    let json = choice.json.iter().filter(|path| path.as_os_str() != "-");
+    for output in choice.html.iter().chain(json.clone()) {
+        if choice.logs.iter().any(|log| is_same(log, output)) {
+            return Err(ReplayCommandError::Overwrite(output.clone()));
+        }
+    }
+    match (&choice.html, json.last()) {
+        (Some(html), Some(json)) if is_same(html, json) => Err(ReplayCommandError::Overwrite(json.clone())),
+        _ => Ok(()),
     }
 }
 

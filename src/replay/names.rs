@@ -1,7 +1,9 @@
-//! Names of a log as numbers: buckets, reasons, keys, subjects and clients. Each table has a maximum; further names share one number.
+//! Names of a log as numbers: buckets, reasons, keys, subjects and clients. Each table has a maximum of names and of bytes in a name;
+//! further and longer names share one number.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use ahash::RandomState;
 
@@ -10,11 +12,14 @@ use crate::replay::log::line::RequestFields;
 /// The number of all names beyond the maximum of their table. No limit of one name applies to it.
 pub(crate) const OTHERS: u32 = u32::MAX;
 
+/// The longest name with a number of its own, in bytes. A line may have a megabyte.
+const NAME_BYTES_MAX: usize = 1024;
+
 /// A table of texts.
 #[derive(Debug)]
 pub(crate) struct Names {
-    ids: HashMap<Box<str>, u32, RandomState>,
-    names: Vec<Box<str>>,
+    ids: HashMap<Rc<str>, u32, RandomState>,
+    names: Vec<Rc<str>>,
     max: usize,
 }
 
@@ -28,12 +33,13 @@ impl Names {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        if self.names.len() >= self.max {
+        if self.names.len() >= self.max || name.len() > NAME_BYTES_MAX {
             return OTHERS;
         }
         let id = u32::try_from(self.names.len()).unwrap_or(OTHERS);
-        self.names.push(name.into());
-        self.ids.insert(name.into(), id);
+        let name: Rc<str> = name.into();
+        self.names.push(Rc::clone(&name));
+        self.ids.insert(name, id);
         id
     }
 
@@ -157,6 +163,8 @@ mod tests {
         let mut names = Names::new(2);
         assert_eq!([names.id("a"), names.id("b"), names.id("c"), names.id("a")], [0, 1, OTHERS, 0]);
         assert_eq!((names.name(1), names.name(OTHERS), names.len()), ("b", "(others)", 2));
+        let (mut names, long) = (Names::new(2), "n".repeat(NAME_BYTES_MAX + 1));
+        assert_eq!([names.id(&long), names.id(&long[1..]), names.id(&long)], [OTHERS, 0, OTHERS]);
         let mut clients = Clients::default();
         let ids = (0..20_000_u32).map(|at| clients.id(LoggedClient::Key(at))).collect::<Vec<_>>();
         assert_eq!((ids[9_999], ids[10_000], clients.client(ids[10_000])), (9_999, OTHERS, None));

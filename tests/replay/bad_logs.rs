@@ -61,6 +61,12 @@ fn wrong_arguments_are_named() {
         (simulate("[log]\nformat = \"x\"\n", &[], &[&log]), 78, "log.format"),
         (simulate(&new, &["--against", bad.to_str().unwrap()], &[&log]), 78, "log.format"),
         (simulate(&new, &["--html", "/nonexistent/x.html"], &[&log]), 73, "cannot be written"),
+        (simulate(&new, &["--html", log.to_str().unwrap()], &[&log]), 2, "is a log of this replay"),
+        (
+            simulate(&new, &["--json", "/tmp/../tmp/r", "--html", "/tmp/../tmp/r"], &[&log]),
+            2,
+            "the other report",
+        ),
     ] {
         assert_eq!(run.code, Some(code), "{run:?}");
         let named =

@@ -32,6 +32,8 @@ async fn a_stopped_store_is_a_cause_with_its_refusals() {
     assert_eq!(open["scope"], json!({ "kind": "bucket", "bucket": "b", "name": "read" }));
     assert!(open["until"].as_str().unwrap() > open["since"].as_str().unwrap(), "{open}");
     assert_eq!(open["threshold"], json!({ "value": 3.0, "unit": "failures in a row" }));
+    let message = open["message"].as_str().unwrap();
+    assert!(message.starts_with("circuit read of bucket b is open because connections failed"), "{message}");
     assert_eq!(gateway.status().await["status"], "critical");
 
     upstream.start_again().await;

@@ -30,6 +30,20 @@ impl FailureCause {
         matches!(self, Self::Connect | Self::ConnectTimeout)
     }
 
+    /// What happened, for a sentence that continues after "because".
+    pub fn clause(self) -> String {
+        match self {
+            Self::Status(status) => format!("the upstream answered {status}"),
+            Self::Connect => "connections failed".to_owned(),
+            Self::ConnectTimeout => "connections were not made in time".to_owned(),
+            Self::TlsRejected => "TLS handshakes failed".to_owned(),
+            Self::Timeout => "the upstream did not answer in time".to_owned(),
+            Self::Reset => "connections broke".to_owned(),
+            Self::Decode => "answers were not valid HTTP".to_owned(),
+            Self::Slow => "answers were slow".to_owned(),
+        }
+    }
+
     /// The value in reasons and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use tidegate_actors::{
-    BreakerView, CircuitState, CredentialState, CredentialView, EndpointState, EndpointView, FailureKind,
-    Trip,
+    BreakerView, CircuitState, CredentialState, CredentialView, EndpointState, EndpointView, FailureCause,
+    FailureKind, Trip,
 };
 use tidegate_config::BreakerMode;
 
@@ -114,15 +114,15 @@ impl BucketInput<'_> {
             // The actor changes the state to half-open only with the next request.
             CircuitState::Open | CircuitState::HalfOpen => CauseCode::CircuitHalfOpen,
         };
-        let cause = view.cause.map_or_else(|| "failures".to_owned(), |cause| cause.to_string());
-        let next = match view.open_for {
-            Some(Duration::ZERO) => "; the next request is a trial".to_owned(),
-            Some(left) => format!("; trials in {} ms", millis(left)),
-            None => String::new(),
+        let why = view.cause.map_or_else(|| "calls failed".to_owned(), FailureCause::clause);
+        let state = match (view.state, view.open_for) {
+            (CircuitState::HalfOpen, _) => format!("is half-open: trials decide; it opened because {why}"),
+            (_, Some(Duration::ZERO)) => format!("opened because {why}; the next request is a trial"),
+            (_, Some(left)) => format!("is open because {why}; trials in {} ms", millis(left)),
+            (_, None) => format!("is open because {why}"),
         };
-        let (class, state) = (view.class, view.state.as_str());
-        let message = format!("circuit {class} of bucket {} is {state} after {cause}{next}", self.name);
-        let finding = Finding::new(code, self.scope(ScopeKind::Bucket, class), message);
+        let message = format!("circuit {} of bucket {} {state}", view.class, self.name);
+        let finding = Finding::new(code, self.scope(ScopeKind::Bucket, view.class), message);
         let finding = match view.trip {
             Some(Trip { rule, measured, threshold }) => finding
                 .measured(Quantity::count(measured.into(), rule.unit()))
