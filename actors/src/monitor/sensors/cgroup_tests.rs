@@ -1,9 +1,7 @@
 //! Cgroup files of real systems, and changes at run time in a directory of such files.
 
-use std::fs;
-use std::path::PathBuf;
-
 use super::*;
+use crate::monitor::sensors::test_directory::TestDirectory;
 
 /// A cgroup of version 1, Linux 6.18: 40 MiB of file pages of which 1 MiB is shared memory.
 const V1_STAT: &str = "cache 0\nrss 0\nshmem 0\nhierarchical_memory_limit 134217728\nhierarchical_memsw_limit 134217728\n\
@@ -19,32 +17,10 @@ const V2_STAT_OLD: &str = "anon 52428800\nfile 41943040\nkernel_stack 131072\npa
 const MIB: u64 = 1 << 20;
 const HOST: u64 = 8 << 30;
 
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str, files: &[(&str, &str)]) -> Self {
-        let path = std::env::temp_dir().join(format!("tidegate-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        let directory = Self(path);
-        files.iter().for_each(|(file, text)| directory.write(file, text));
-        directory
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        fs::write(self.0.join(file), text).unwrap();
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// X1: version 1: usage less file pages, which are all pages of files but `shmem`
 #[test]
 fn version_1_counts_without_file_pages() {
-    let directory = Directory::new(
+    let directory = TestDirectory::new(
         "v1",
         &[
             ("memory.limit_in_bytes", "134217728\n"),
@@ -66,7 +42,7 @@ fn version_1_reads_the_limit_of_hidden_ancestors() {
         ("memory.usage_in_bytes", "104857600\n"),
         ("memory.stat", V1_STAT),
     ];
-    let directory = Directory::new("v1-hidden", &files);
+    let directory = TestDirectory::new("v1-hidden", &files);
     let read = |is_top: bool| CgroupLevel::new(CgroupVersion::V1, &directory.0, is_top).read(HOST).unwrap();
     let expected = CgroupMemory { used_bytes: 61 * MIB, limit_bytes: 128 * MIB, kernel_bytes: 0 };
     assert_eq!(read(true), Some(expected));
@@ -79,7 +55,7 @@ fn version_2_counts_without_file_pages_and_reclaimable_slab() {
     for (name, stat, kernel_bytes) in
         [("v2", V2_STAT, 7 * MIB), ("v2-old", V2_STAT_OLD, 3 * MIB + 131_072 + MIB + 4096)]
     {
-        let directory = Directory::new(
+        let directory = TestDirectory::new(
             name,
             &[
                 ("memory.max", "134217728\n"),
@@ -97,7 +73,7 @@ fn version_2_counts_without_file_pages_and_reclaimable_slab() {
 /// X1: limits change at run time, and `memory.high` below `memory.max` is the limit
 #[test]
 fn a_changed_limit_is_noticed() {
-    let directory = Directory::new(
+    let directory = TestDirectory::new(
         "v2-changed",
         &[
             ("memory.max", "max\n"),
@@ -121,7 +97,7 @@ fn a_changed_limit_is_noticed() {
 /// X4: files that are not as expected make the sensor unknown, a level without the controller has no limit
 #[test]
 fn a_broken_file_is_an_error_and_a_missing_one_is_no_limit() {
-    let directory = Directory::new("v2-broken", &[]);
+    let directory = TestDirectory::new("v2-broken", &[]);
     let mut level = CgroupLevel::new(CgroupVersion::V2, &directory.0, false);
     assert_eq!(level.read(HOST).unwrap(), None);
     directory.write("memory.max", "many\n");

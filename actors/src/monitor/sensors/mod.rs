@@ -16,6 +16,8 @@ mod portable;
 mod ports;
 mod process;
 mod socket_memory;
+#[cfg(test)]
+mod test_directory;
 mod throttling;
 
 use std::sync::Arc;

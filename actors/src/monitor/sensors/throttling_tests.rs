@@ -1,44 +1,20 @@
 //! Quotas of both versions, and the smoothed share over scripted and random counters.
 
-use std::fs;
-use std::path::PathBuf;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
 use crate::monitor::reading::Reading;
+use crate::monitor::sensors::test_directory::TestDirectory;
 
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str, files: &[(&str, &str)]) -> Self {
-        let path = std::env::temp_dir().join(format!("tidegate-quota-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        let directory = Self(path);
-        files.iter().for_each(|(file, text)| directory.write(file, text));
-        directory
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        fs::write(self.0.join(file), text).unwrap();
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn throttling(version: CgroupVersion, directories: &[&Directory]) -> Throttling {
+fn throttling(version: CgroupVersion, directories: &[&TestDirectory]) -> Throttling {
     let mut sensor = unread(version, directories);
     sensor.find_quotas().unwrap();
     sensor.processors = 1;
     sensor
 }
 
-fn unread(version: CgroupVersion, directories: &[&Directory]) -> Throttling {
+fn unread(version: CgroupVersion, directories: &[&TestDirectory]) -> Throttling {
     let levels = directories.iter().map(|directory| QuotaLevel::new(version, &directory.0)).collect();
     Throttling { levels, processors: 1 }
 }
@@ -66,7 +42,7 @@ fn the_share_of_version_2_is_smoothed() {
             "usage_usec 9\nuser_usec 5\nsystem_usec 4\nnr_periods 7\nnr_throttled 3\nthrottled_usec {usec}\nnr_bursts 0\n"
         )
     };
-    let directory = Directory::new("v2", &[("cpu.max", "50000 100000\n"), ("cpu.stat", &stat(0))]);
+    let directory = TestDirectory::new("quota-v2", &[("cpu.max", "50000 100000\n"), ("cpu.stat", &stat(0))]);
     let found = after_three_seconds(throttling(CgroupVersion::V2, &[&directory]), |n| {
         directory.write("cpu.stat", &stat(n * 90_000));
     });
@@ -80,7 +56,8 @@ fn the_share_of_version_2_is_smoothed() {
 #[test]
 fn the_share_of_version_1_is_smoothed() {
     let stat = |ns: u64| format!("nr_periods 7\nnr_throttled 3\nthrottled_time {ns}\n");
-    let directory = Directory::new("v1", &[("cpu.cfs_quota_us", "50000\n"), ("cpu.stat", &stat(0))]);
+    let directory =
+        TestDirectory::new("quota-v1", &[("cpu.cfs_quota_us", "50000\n"), ("cpu.stat", &stat(0))]);
     let found = after_three_seconds(throttling(CgroupVersion::V1, &[&directory]), |n| {
         directory.write("cpu.stat", &stat(n * 50_000_000));
     });
@@ -97,7 +74,8 @@ fn no_quota_is_no_fault() {
         ("none-v1", CgroupVersion::V1, "cpu.cfs_quota_us", "-1\n"),
         ("absent", CgroupVersion::V2, "other", ""),
     ] {
-        let directory = Directory::new(name, &[(file, text), ("cpu.stat", "throttled_usec 5\n")]);
+        let directory =
+            TestDirectory::new(&format!("quota-{name}"), &[(file, text), ("cpu.stat", "throttled_usec 5\n")]);
         let found = throttling(version, &[&directory]).read(clock::now()).unwrap();
         assert!(matches!(found.reading, Reading::Absent(_)), "{name}: {found:?}");
     }
@@ -111,8 +89,8 @@ fn no_quota_is_no_fault() {
 #[test]
 fn the_level_that_throttles_most_counts() {
     let files = |usec: &'static str| [("cpu.max", "10000 100000\n"), ("cpu.stat", usec)];
-    let own = Directory::new("own", &files("throttled_usec 0\n"));
-    let outer = Directory::new("outer", &files("throttled_usec 0\n"));
+    let own = TestDirectory::new("quota-own", &files("throttled_usec 0\n"));
+    let outer = TestDirectory::new("quota-outer", &files("throttled_usec 0\n"));
     let found = after_three_seconds(throttling(CgroupVersion::V2, &[&own, &outer]), |n| {
         outer.write("cpu.stat", &format!("throttled_usec {}\n", n * 100_000));
     });
@@ -124,7 +102,7 @@ fn the_level_that_throttles_most_counts() {
 #[test]
 fn malformed_files_are_unknown() {
     let read = |max: &str, stat: &str| {
-        let directory = Directory::new("malformed", &[("cpu.max", max), ("cpu.stat", stat)]);
+        let directory = TestDirectory::new("quota-malformed", &[("cpu.max", max), ("cpu.stat", stat)]);
         let mut sensor = unread(CgroupVersion::V2, &[&directory]);
         sensor.find_quotas()?;
         sensor.read(clock::now())
