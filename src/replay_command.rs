@@ -117,13 +117,13 @@ fn check_outputs(choice: &SimulateChoice) -> Result<(), ReplayCommandError> {
         // At least one does not exist yet.
         _ => one == other,
     };
-    let json = choice.json.iter().filter(|path| path.as_os_str() != "-");
-    for output in choice.html.iter().chain(json.clone()) {
+    let json = choice.json.as_ref().filter(|path| path.as_os_str() != "-");
+    for output in choice.html.iter().chain(json) {
         if choice.logs.iter().any(|log| is_same(log, output)) {
             return Err(ReplayCommandError::Overwrite(output.clone()));
         }
     }
-    match (&choice.html, json.last()) {
+    match (&choice.html, json) {
         (Some(html), Some(json)) if is_same(html, json) => Err(ReplayCommandError::Overwrite(json.clone())),
         _ => Ok(()),
     }
