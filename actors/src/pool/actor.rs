@@ -15,7 +15,7 @@ use crate::pool::decision::{AcquireDecision, AcquireRefusal, NoCredential, WaitR
 use crate::pool::gate::ticket::{EndpointId, EndpointTicket, Permit};
 use crate::pool::load_balancer::endpoint::{EndpointFailure, HealthCheckResult};
 use crate::pool::queue::wake_timer::WakeTimer;
-use crate::pool::queue_cursor::{QueueCursor, QueueReading};
+use crate::pool::queue_cursor::QueueCursor;
 use crate::pool::retry_budget::{RetryTicket, RetryWindow};
 use crate::pool::state::{PoolState, Waiter};
 
@@ -218,12 +218,7 @@ impl Pool {
 
     /// Moves the bucket's cursor if its period is over. Requests that wait, and a cursor above 0, need a wake-up then.
     fn update_cursor(&mut self, now: Instant) {
-        if self.cursor.is_idle() && self.state.is_queue_empty() {
-            return;
-        }
-        let state = &self.state;
-        let read = || QueueReading { oldest: state.oldest_waiting(), expected: state.expected_wait(now) };
-        if let Some(due) = self.cursor.update(read, now) {
+        if let Some(due) = self.state.update_cursor(&mut self.cursor, now) {
             self.wake_timer.schedule(due, now);
         }
     }

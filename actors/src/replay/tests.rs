@@ -14,9 +14,15 @@ struct Counts {
     refused: Vec<(usize, Refusal)>,
     shadowed: Vec<Refusal>,
     moves: Vec<(&'static str, &'static str)>,
+    /// The longest queue.
+    longest: usize,
 }
 
 impl Observer<usize> for Counts {
+    fn queued(&mut self, _: usize, waiting: usize) {
+        self.longest = self.longest.max(waiting);
+    }
+
     fn admitted(&mut self, request: usize, waited: Duration) {
         self.admitted.push((request, waited));
     }

@@ -78,12 +78,17 @@ pub(crate) struct ClientTable {
 
 impl Default for ClientTable {
     fn default() -> Self {
-        let slots = (0..SLOTS).map(|_| Slot::default()).collect();
-        Self { slots, total: AtomicU64::new(0), hasher: ahash::RandomState::new() }
+        Self::new(ahash::RandomState::new())
     }
 }
 
 impl ClientTable {
+    /// An empty table with this hash of clients.
+    pub(crate) fn new(hasher: ahash::RandomState) -> Self {
+        let slots = (0..SLOTS).map(|_| Slot::default()).collect();
+        Self { slots, total: AtomicU64::new(0), hasher }
+    }
+
     /// Adds a cost in tokens to a client.
     pub(crate) fn charge(&self, client: ClientId, class: Priority, tokens: f64) {
         let (position, cost) = (order::position(class), to_thousandths(tokens));

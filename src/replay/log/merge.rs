@@ -4,15 +4,16 @@
 //! the logs of several gateways mix as they were written. All logs share one bound of memory.
 
 use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::replay::log::line::{LineError, LineKind, LogLine};
-use crate::replay::log::parse_line;
+use crate::replay::log::line::{LineError, LineKind};
+use crate::replay::log::lines::read_lines;
 use crate::replay::log::reorder::ReorderBuffer;
-use crate::replay::log::source::{LineReader, NextLine, OpenError};
+use crate::replay::log::source::{LineReader, OpenError};
 use crate::replay::names::LogNames;
 use crate::replay::request::RecordedRequest;
 
@@ -45,7 +46,7 @@ pub struct LineCounts {
 
 impl LineCounts {
     /// Counts a line that cannot be used.
-    pub(crate) fn count_error(&mut self, error: LineError) {
+    pub(super) fn count_error(&mut self, error: LineError) {
         match error {
             LineError::Malformed => self.malformed += 1,
             LineError::Incomplete => self.incomplete += 1,
@@ -100,29 +101,16 @@ struct LogStream {
 impl LogStream {
     /// Reads lines until the next request is known, or the log ends.
     fn fill(&mut self, names: &mut LogNames, counts: &mut LineCounts) {
-        while !self.is_ended && self.buffer.needs_line() {
-            let line = match self.reader.next_line() {
-                NextLine::End => {
-                    self.is_ended = true;
-                    return;
-                }
-                NextLine::TooLong => {
-                    counts.lines += 1;
-                    counts.too_long += 1;
-                    continue;
-                }
-                NextLine::Line(line) => line,
-            };
-            counts.lines += 1;
-            match parse_line(line, false) {
-                Ok(LogLine { written_us, kind: LineKind::Request(fields) }) => {
-                    counts.requests += 1;
-                    self.buffer.push(RecordedRequest::new(&fields, written_us, names), written_us);
-                }
-                Ok(LogLine { kind: LineKind::Other(_), .. }) => counts.other_messages += 1,
-                Err(error) => counts.count_error(error),
-            }
+        if self.is_ended || !self.buffer.needs_line() {
+            return;
         }
+        let buffer = &mut self.buffer;
+        self.is_ended = read_lines(&mut self.reader, false, counts, |line| {
+            if let LineKind::Request(fields) = &line.kind {
+                buffer.push(RecordedRequest::new(fields, line.written_us, names), line.written_us);
+            }
+            if buffer.needs_line() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
     }
 }
 
