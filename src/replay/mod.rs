@@ -35,7 +35,8 @@ use crate::replay::service_times::ServiceTimes;
 use crate::replay::suggestion::{ObservedRequest, Suggester};
 use crate::replay::tally::{RequestTag, Tally};
 
-pub use log::merge::{LineCounts, LogProblem};
+pub use log::counts::LineCounts;
+pub use log::merge::LogProblem;
 pub use log::source::OpenError;
 pub use report::{Report, html, text};
 pub use suggestion::Suggestion;

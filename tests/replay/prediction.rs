@@ -1,8 +1,8 @@
 //! A prediction from a log equals what really happens with the other configuration.
 //!
 //! Clients send at fixed times, whatever the answers are (open loop). On a busy machine the requests of two runs arrive with other delays,
-//! and a limit decides by the time of the arrival. So a prediction has the requests of the first run with their service times, and the
-//! arrivals of the second run.
+//! and a limit decides by the time of the arrival. So a prediction has the requests of the first run with the conditions of the second
+//! one: its arrivals, and the service times of the calls that it made. The other calls have the service times of the first run.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -66,16 +66,26 @@ fn by_request(lines: &[String]) -> BTreeMap<String, Value> {
     requests.map(|line| (line["path"].as_str().unwrap().to_owned(), line)).collect()
 }
 
-/// The requests of a log with the arrivals of another one.
-fn with_arrivals(requests: &[String], arrivals: &[String]) -> Vec<String> {
-    let arrivals = by_request(arrivals);
+/// The time for which a request held its permit, if it made its call.
+fn service_us(line: &Value) -> Option<u64> {
+    let time = |name: &str| line[name].as_u64();
+    let is_called = time("attempts").is_some_and(|attempts| attempts > 0);
+    is_called.then(|| time("total_us").unwrap() - time("admission_us").unwrap() - time("queue_us").unwrap())
+}
+
+/// The requests of a log with the conditions of another one.
+fn with_conditions(requests: &[String], conditions: &[String]) -> Vec<String> {
+    let conditions = by_request(conditions);
     let mut moved: Vec<(u64, String)> = by_request(requests)
         .into_iter()
         .map(|(path, mut line)| {
-            let start = arrivals[&path]["start_us"].as_u64().unwrap();
-            let end = start + line["total_us"].as_u64().unwrap();
+            let other = &conditions[&path];
+            let start = other["start_us"].as_u64().unwrap();
+            let service = service_us(other).or(service_us(&line)).unwrap();
+            let end = start + service;
             let written = OffsetDateTime::from_unix_timestamp_nanos(i128::from(end) * 1_000).unwrap();
-            line["start_us"] = start.into();
+            (line["admission_us"], line["queue_us"]) = (0.into(), 0.into());
+            (line["start_us"], line["total_us"]) = (start.into(), service.into());
             line["ts"] = written.format(&Rfc3339).unwrap().into();
             (end, line.to_string())
         })
@@ -136,7 +146,7 @@ async fn rate_limits_refuse_as_predicted() {
     for (new, reason) in [(per_ip, "rate_limit_ip"), (of_bucket, "rate_limit_bucket")] {
         let (real, limited) = run(in_front_of(&upstream, &new), &load).await;
         assert!(real[reason] > 50 && real.len() == 2, "{real:?}");
-        let log = write_log(directory.path(), "log", &with_arrivals(&lines, &limited));
+        let log = write_log(directory.path(), "log", &with_conditions(&lines, &limited));
         let predicted = report(&file(&new), &[], &[&log]);
         assert_eq!(side(&predicted, "log")["admitted"], 285);
         assert_eq!(predicted["log"]["estimated"], 0);
@@ -171,7 +181,7 @@ async fn a_gate_queues_and_refuses_as_predicted() {
     let directory = Scratch::new();
     let (real, queued) = run(in_front_of(&upstream, &new), &load).await;
     assert!(real["queue_full"] > 40 && real[""] >= 20, "{real:?}");
-    let log = write_log(directory.path(), "log", &with_arrivals(&lines, &queued));
+    let log = write_log(directory.path(), "log", &with_conditions(&lines, &queued));
     let predicted = report(&file(&new), &[], &[&log]);
     assert_predicted(side(&predicted, "new"), &real, load.len());
     let queued = by_request(&queued);
@@ -201,7 +211,7 @@ async fn circuits_and_slots_refuse_as_predicted() {
     {
         let (real, refused) = run(in_front_of(&upstream, new), &load).await;
         assert!(real[reason] >= least, "{real:?}");
-        let log = write_log(directory.path(), "log", &with_arrivals(&lines, &refused));
+        let log = write_log(directory.path(), "log", &with_conditions(&lines, &refused));
         let predicted = report(&file(new), &[], &[&log]);
         assert_predicted(side(&predicted, "new"), &real, load.len());
         let opened = u64::from(reason == "breaker_open");
@@ -221,7 +231,7 @@ fn is_light(row: &Value) -> bool {
 /// O7, X11: the cursor of a bucket refuses as many requests as predicted, of the clients that were predicted
 #[tokio::test]
 async fn a_cursor_refuses_as_predicted() {
-    let upstream = Upstream::start(|_| UpstreamReply::ok("x").delayed(Duration::from_millis(150)));
+    let upstream = Upstream::start(|_| UpstreamReply::ok("x").delayed(Duration::from_millis(400)));
     // 7 s with 75 requests per second at 40 that the gate admits: three heavy clients and five light ones.
     let heavy = (2..5).map(|client| (client, 20));
     let light = (LIGHT..LIGHT + 5).map(|client| (client, 3));
@@ -236,7 +246,7 @@ async fn a_cursor_refuses_as_predicted() {
     assert_eq!(recorded, Answers::from([(String::new(), load.len() as u64)]));
     let new = [
         off[0],
-        ("buckets.b.s3.concurrency.max_concurrent", "6"),
+        ("buckets.b.s3.concurrency.max_concurrent", "16"),
         ("buckets.b.s3.concurrency.max_queued", "200"),
         ("buckets.b.s3.concurrency.queue_timeout_ms", "5000"),
         ("buckets.b.s3.concurrency.shedding.target_wait_ms", "200"),
@@ -244,7 +254,7 @@ async fn a_cursor_refuses_as_predicted() {
     let (real, shed) = run(in_front_of(&upstream, &new), &load).await;
     assert!(real["shed_bucket"] > 100, "{real:?}");
     let directory = Scratch::new();
-    let log = write_log(directory.path(), "log", &with_arrivals(&lines, &shed));
+    let log = write_log(directory.path(), "log", &with_conditions(&lines, &shed));
     let predicted = report(&file(&new), &[], &[&log]);
     assert_predicted(side(&predicted, "new"), &real, load.len());
     let rows = predicted["clients"].as_array().unwrap().iter();

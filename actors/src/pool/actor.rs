@@ -218,7 +218,12 @@ impl Pool {
 
     /// Moves the bucket's cursor if its period is over. Requests that wait, and a cursor above 0, need a wake-up then.
     fn update_cursor(&mut self, now: Instant) {
-        if let Some(due) = self.state.update_cursor(&mut self.cursor, now) {
+        if self.cursor.is_idle() && self.state.is_queue_empty() {
+            return;
+        }
+        let state = &self.state;
+        let read = || state.queue_reading(now);
+        if let Some(due) = self.cursor.update(read, now) {
             self.wake_timer.schedule(due, now);
         }
     }

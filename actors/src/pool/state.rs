@@ -19,7 +19,7 @@ use crate::pool::load_balancer::LoadBalancer;
 use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
 use crate::pool::queue::queue_throughput::{QueueThroughput, expected_wait};
 use crate::pool::queue::wait_queue::WaitQueue;
-use crate::pool::queue_cursor::{QueueCursor, QueueReading};
+use crate::pool::queue_cursor::QueueReading;
 use crate::pool::retry_budget::{RetryBudget, RetryTicket, RetryWindow};
 
 /// A request in the queue.
@@ -176,22 +176,18 @@ impl<W: Waiter> PoolState<W> {
         }
     }
 
-    /// Moves the bucket's cursor if its period is over. Returns the time of the next update, unless nothing waits and the cursor is 0.
-    pub(crate) fn update_cursor(&self, cursor: &mut QueueCursor, now: Instant) -> Option<Instant> {
-        if cursor.is_idle() && self.wait_queue.is_empty() {
-            return None;
-        }
-        let read =
-            || QueueReading { oldest: self.wait_queue.oldest_live(), expected: self.expected_wait(now) };
-        cursor.update(read, now)
+    /// Whether no request waits, cancelled ones included.
+    pub(crate) fn is_queue_empty(&self) -> bool {
+        self.wait_queue.is_empty()
     }
 
-    /// Expected wait of a new request; none while the throughput is unknown.
-    fn expected_wait(&self, now: Instant) -> Option<Duration> {
-        match self.wait_queue.len() {
+    /// The queue for its cursor.
+    pub(crate) fn queue_reading(&self, now: Instant) -> QueueReading {
+        let expected = match self.wait_queue.len() {
             0 => Some(Duration::ZERO),
             ahead => self.throughput.grant_interval(now).map(|pace| expected_wait(pace, ahead)),
-        }
+        };
+        QueueReading { oldest: self.wait_queue.oldest_live(), expected }
     }
 
     /// Queues a waiter. The gate may have room since `decide`, so the queue is served at once.

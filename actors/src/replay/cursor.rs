@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tidegate_config::{ConcurrencyConfig, Priority};
 
 use crate::pool::{PoolState, QueueCursor, Waiter};
+use crate::replay::{Arrival, ReplayCaller};
 use crate::shedding::{Shedder, SheddingDecision};
-use crate::types::ClientId;
 
 /// What the cursor decides about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +33,20 @@ impl BucketCursor {
     }
 
     /// Charges a request to its client, as the gateway does after authentication.
-    pub(super) fn charge(&self, client: Option<ClientId>, class: Priority, cost: u32) {
+    pub(super) fn charge(&self, arrival: &Arrival<'_>, class: Priority, cost: u32) {
         if self.shedder.is_tracking()
-            && let Some(client) = client
+            && let Some(client) = arrival.client_id()
         {
             self.shedder.charge(client, class, f64::from(cost));
         }
     }
 
-    /// Decides about a request before the queue.
-    pub(super) fn decide(&self, client: Option<ClientId>, class: Priority, now: Instant) -> CursorAnswer {
-        match self.shedder.decide(client, class, now) {
+    /// Decides about a request before the queue. Untracked clients cannot be told apart, and none of them is refused.
+    pub(super) fn decide(&self, arrival: &Arrival<'_>, class: Priority, now: Instant) -> CursorAnswer {
+        if !self.shedder.is_active() || arrival.caller == ReplayCaller::Untracked {
+            return CursorAnswer::Admitted;
+        }
+        match self.shedder.decide(arrival.client_id(), class, now) {
             SheddingDecision::Admit { .. } => CursorAnswer::Admitted,
             SheddingDecision::Shadow(_) => CursorAnswer::Shadowed,
             SheddingDecision::Refuse(_) => CursorAnswer::Refused,
@@ -57,7 +60,10 @@ impl BucketCursor {
 
     /// Moves the cursor if its period is over. Returns the time of the next update if it is not scheduled yet.
     pub(super) fn update<W: Waiter>(&mut self, queue: &PoolState<W>, now: Instant) -> Option<Instant> {
-        let due = queue.update_cursor(&mut self.cursor, now);
+        let due = match self.cursor.is_idle() && queue.is_queue_empty() {
+            true => None,
+            false => self.cursor.update(|| queue.queue_reading(now), now),
+        };
         let is_new = due != self.scheduled;
         self.scheduled = due;
         due.filter(|_| is_new)

@@ -181,7 +181,7 @@ impl BucketGate {
     }
 
     /// Serves the queue, as the pool does at each update of the cursor.
-    pub(super) fn serve(&mut self, now: Instant) {
+    pub(super) fn serve_queue(&mut self, now: Instant) {
         self.state.on_wake(now);
     }
 

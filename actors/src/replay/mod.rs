@@ -173,7 +173,7 @@ impl<T: Copy> Replay<T> {
                 DueKind::QueueTimeout { wait } => self.time_out(due.flight, wait, observer),
                 DueKind::Cursor { bucket } => {
                     let now = self.instant();
-                    self.gates[bucket.index()].serve(now);
+                    self.gates[bucket.index()].serve_queue(now);
                     self.handle_events(bucket, observer);
                 }
             }
@@ -250,15 +250,12 @@ impl<T: Copy> Replay<T> {
         let now = self.instant();
         let priority = self.limits.priority(bucket, arrival);
         let gate = &mut self.gates[bucket.index()];
-        gate.cursor.charge(arrival.client_id(), priority, self.limits.cost(arrival));
+        gate.cursor.charge(arrival, priority, self.limits.cost(arrival));
         self.circuits[bucket.index()].check(arrival.class, now).map_err(Refusal::Circuit)?;
-        // No cursor can tell untracked clients apart.
-        if arrival.caller != ReplayCaller::Untracked {
-            match gate.cursor.decide(arrival.client_id(), priority, now) {
-                CursorAnswer::Admitted => {}
-                CursorAnswer::Shadowed => observer.shadowed(request, Refusal::ShedBucket),
-                CursorAnswer::Refused => return Err(Refusal::ShedBucket),
-            }
+        match gate.cursor.decide(arrival, priority, now) {
+            CursorAnswer::Admitted => {}
+            CursorAnswer::Shadowed => observer.shadowed(request, Refusal::ShedBucket),
+            CursorAnswer::Refused => return Err(Refusal::ShedBucket),
         }
         let deadline = now + gate.request_timeout();
         self.last_wait += 1;

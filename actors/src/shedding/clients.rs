@@ -78,17 +78,12 @@ pub(crate) struct ClientTable {
 
 impl Default for ClientTable {
     fn default() -> Self {
-        Self::new(ahash::RandomState::new())
+        let slots = (0..SLOTS).map(|_| Slot::default()).collect();
+        Self { slots, total: AtomicU64::new(0), hasher: ahash::RandomState::new() }
     }
 }
 
 impl ClientTable {
-    /// An empty table with this hash of clients.
-    pub(crate) fn new(hasher: ahash::RandomState) -> Self {
-        let slots = (0..SLOTS).map(|_| Slot::default()).collect();
-        Self { slots, total: AtomicU64::new(0), hasher }
-    }
-
     /// Adds a cost in tokens to a client.
     pub(crate) fn charge(&self, client: ClientId, class: Priority, tokens: f64) {
         let (position, cost) = (order::position(class), to_thousandths(tokens));
@@ -176,6 +171,11 @@ impl ClientTable {
             per_second: cost as f64 / TOKEN / DECAY_SECONDS,
         };
         clients.into_iter().map(cost).collect()
+    }
+
+    /// With this hash of clients. The table must be empty.
+    pub(crate) fn with_hasher(self, hasher: ahash::RandomState) -> Self {
+        Self { hasher, ..self }
     }
 
     /// The hash of a client in a period, in 0.0..1.0.

@@ -197,7 +197,7 @@ impl Shedder {
     }
 
     pub(super) fn clients(&self) -> &ClientTable {
-        self.clients.get_or_init(|| ClientTable::new(self.hasher.clone()))
+        self.clients.get_or_init(|| ClientTable::default().with_hasher(self.hasher.clone()))
     }
 
     /// The table, if a request has been charged.

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use crate::replay::log::counts::LineCounts;
 use crate::replay::log::line::{LineKind, LogLine};
-use crate::replay::log::merge::LineCounts;
 use crate::replay::log::parse_line;
 use crate::replay::log::source::{LineReader, NextLine};
 

@@ -5,6 +5,7 @@
 //! requests of one file in the order of their starts, and `merge.rs` those of several files. `written_order.rs` reads the lines of several
 //! files in the order in which they were written. Memory is bounded, whatever the size of a file.
 
+pub(crate) mod counts;
 mod json;
 pub(crate) mod line;
 mod lines;

@@ -5,9 +5,9 @@
 
 use std::ops::ControlFlow;
 
+use crate::replay::log::counts::LineCounts;
 use crate::replay::log::line::LogLine;
 use crate::replay::log::lines::read_lines;
-use crate::replay::log::merge::LineCounts;
 use crate::replay::log::parse_line;
 use crate::replay::log::source::LineReader;
 

@@ -18,7 +18,7 @@ pub(super) fn over_time(report: &Report) -> Vec<Plot> {
         unit: Unit::Count("requests".to_owned()),
         end,
         interval: width,
-        span: width.saturating_mul(count.max(1)),
+        span: width.saturating_mul(count.saturating_sub(1).max(1)),
         time_labels: TimeLabels::Clock,
         lines,
         thresholds: Vec::new(),
