@@ -201,8 +201,12 @@ pub(crate) fn simulate(choice: &SimulateChoice, config: &Config) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the timeline of an incident.
-pub(crate) fn print_incident(choice: &IncidentChoice) -> Result<ExitCode, ExitError> {
+/// Prints the timeline of an incident. The options of the configuration have no effect on it.
+pub(crate) fn print_incident(arguments: &Arguments, choice: &IncidentChoice) -> Result<ExitCode, ExitError> {
+    let unused = [(arguments.config.is_some(), "--config"), (arguments.strict, "--strict")];
+    if let Some((_, option)) = unused.into_iter().find(|(is_given, _)| *is_given) {
+        return Err(ReplayCommandError::NoConfiguration(option).into());
+    }
     write_text(&mut io::stdout(), &replay_command::incident(choice)?)?;
     Ok(ExitCode::SUCCESS)
 }

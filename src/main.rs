@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
     if let Some(CliCommand::Incident(choice)) = &arguments.command {
-        return cli::print_incident(choice);
+        return cli::print_incident(&arguments, choice);
     }
     let environment = match arguments.command {
         None => relaunch::prepare_environment(arguments.secrets_on_stdin)?,

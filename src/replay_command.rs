@@ -8,6 +8,7 @@ use clap::Args;
 use thiserror::Error;
 use tidegate::replay::incident::{self, IncidentRequest};
 use tidegate::replay::{self, Progress, ReplayError, SimulateRequest};
+use tidegate::telemetry::escape_json_document;
 use tidegate_config::{Config, Problems, Sources};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -60,6 +61,8 @@ pub(crate) enum ReplayCommandError {
     NoBuckets,
     #[error("--from is after --to")]
     TimeOrder,
+    #[error("incident reads no configuration; leave out {0}")]
+    NoConfiguration(&'static str),
     #[error("{} is a log of this replay, or the other report; choose another path", .0.display())]
     Overwrite(PathBuf),
     #[error("{} cannot be written: {source}; choose another path", path.display())]
@@ -70,7 +73,8 @@ impl ReplayCommandError {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Replay(ReplayError::NothingUsable { .. }) => 1,
-            Self::Replay(ReplayError::Open(_)) | Self::NoBuckets | Self::TimeOrder | Self::Overwrite(_) => 2,
+            Self::Replay(ReplayError::Open(_)) | Self::NoBuckets => 2,
+            Self::TimeOrder | Self::NoConfiguration(_) | Self::Overwrite(_) => 2,
             Self::Old(_) => 78,
             Self::Write { .. } => 73,
         }
@@ -141,7 +145,9 @@ pub(crate) fn incident(choice: &IncidentChoice) -> Result<String, ReplayCommandE
 
 fn to_json(report: &impl serde::Serialize) -> String {
     // The reports have only maps with text keys, which cannot fail.
-    let mut json = serde_json::to_string_pretty(report).unwrap_or_default();
+    let json = serde_json::to_string_pretty(report).unwrap_or_default();
+    // A terminal may show it.
+    let mut json = escape_json_document(&json).into_owned();
     json.push('\n');
     json
 }

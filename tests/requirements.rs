@@ -23,7 +23,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 46;
+const LATER: usize = 45;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -183,7 +183,7 @@ const LEDGER: [(&str, State); 132] = [
     ),
     ("O5", Met),
     ("O6", Met),
-    ("O7", Later("cursors are not simulated")),
+    ("O7", Met),
     ("O8", Later("not begun")),
     ("O9", Later("not begun")),
     ("O10", Met),

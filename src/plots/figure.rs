@@ -53,7 +53,8 @@ fn table(plot: &Plot) -> String {
     html += "</tr></thead>\n<tbody>\n";
     let in_span = (plot.span.as_secs_f64() / plot.interval.as_secs_f64().max(1e-3)).round();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
-    let in_row = ((in_span as usize).div_ceil(ROWS)).max(1);
+    let in_span = lines().map(|line| line.values.len()).fold(in_span as usize, usize::max);
+    let in_row = in_span.div_ceil(ROWS).max(1);
     for row in 0..ROWS {
         let summaries: Vec<_> = lines().map(|line| Summary::of(newest(&line.values, row, in_row))).collect();
         if summaries.iter().all(Option::is_none) {

@@ -7,7 +7,9 @@
 mod configuration;
 pub mod incident;
 mod log;
+mod model;
 mod names;
+mod queue_depths;
 mod report;
 mod request;
 mod service_times;
@@ -20,19 +22,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
-use tidegate_actors::replay::{Arrival, CallOutcome, Refusal, Replay, ReplayCaller, Work};
-use tidegate_actors::{BucketId, IpKey};
-use tidegate_config::{Config, Costs};
+use tidegate_actors::replay::{CallOutcome, Refusal, Work};
+use tidegate_config::Config;
 
 use crate::replay::configuration::ConfiguredNames;
 use crate::replay::log::merge::MergedLog;
+use crate::replay::model::Model;
 use crate::replay::names::{Clients, LoggedClient};
+use crate::replay::queue_depths::QueueDepths;
 use crate::replay::request::{RecordedCall, RecordedRequest, RefusalReason};
 use crate::replay::service_times::ServiceTimes;
 use crate::replay::suggestion::{ObservedRequest, Suggester};
 use crate::replay::tally::{RequestTag, Tally};
 
-pub use log::merge::{LineCounts, LogProblem};
+pub use log::counts::LineCounts;
+pub use log::merge::LogProblem;
 pub use log::source::OpenError;
 pub use report::{Report, html, text};
 pub use suggestion::Suggestion;
@@ -100,62 +104,6 @@ pub struct Progress {
     pub requests: u64,
 }
 
-/// A configuration with its model.
-struct Model {
-    names: ConfiguredNames,
-    replay: Replay<RequestTag>,
-    tally: Tally,
-    /// Costs of requests without a bucket.
-    costs: Costs,
-}
-
-impl Model {
-    fn new(config: &Config, seed: u64, begin_us: u64) -> Self {
-        Self {
-            names: ConfiguredNames::new(config),
-            replay: Replay::new(config, seed),
-            tally: Tally::new(begin_us),
-            costs: config.rate_limit.cost,
-        }
-    }
-
-    /// Decides on a request. Returns its bucket and cost in this configuration.
-    fn arrive(
-        &mut self,
-        request: &RecordedRequest,
-        (at, work): (Duration, Work),
-        tag: RequestTag,
-        log: &MergedLog,
-    ) -> (Option<BucketId>, u32) {
-        let bucket = request.bucket.and_then(|bucket| self.names.bucket(bucket, &log.names.buckets));
-        let cost = request.class.cost(&bucket.map_or(self.costs, |(_, costs)| costs));
-        let bucket = bucket.map(|(bucket, _)| bucket);
-        let caller = match request.client {
-            client if client.is_untracked() => ReplayCaller::Untracked,
-            LoggedClient::Key(key) => {
-                self.names.key(key, &log.names.keys).map_or(ReplayCaller::Anonymous, ReplayCaller::Key)
-            }
-            LoggedClient::Subject(subject) => ReplayCaller::Subject(log.names.subjects.name(subject)),
-            LoggedClient::Address(_) | LoggedClient::Unknown => ReplayCaller::Anonymous,
-        };
-        let arrival = Arrival {
-            at,
-            bucket,
-            class: request.class,
-            client: request.address.map(IpKey::from),
-            caller,
-            // A bucket that the configuration does not have gets a local reply.
-            work: if request.bucket.is_some() && bucket.is_none() {
-                Work::Local { took: Duration::ZERO }
-            } else {
-                work
-            },
-        };
-        self.replay.arrive(arrival, tag, &mut self.tally);
-        (bucket, cost)
-    }
-}
-
 /// Facts about the requests that are the same for all sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RequestFacts {
@@ -171,7 +119,7 @@ pub(crate) struct RequestFacts {
     pub(crate) unidentified: u64,
     /// Requests with keys or subjects beyond the maximum of their table.
     pub(crate) untracked: u64,
-    /// Requests that the cursors of shedding or a resource level refused.
+    /// Requests that the process's cursor or a resource level refused.
     pub(crate) shed: u64,
 }
 
@@ -221,9 +169,9 @@ struct Run {
     times: ServiceTimes,
     clients: Clients,
     logged: Tally,
-    old: Option<Model>,
-    new: Model,
-    suggester: Option<Suggester>,
+    old: Option<Model<Tally>>,
+    new: Model<Tally>,
+    suggester: Option<(Suggester, QueueDepths)>,
     facts: RequestFacts,
     other_reasons: std::collections::BTreeMap<u32, u64>,
 }
@@ -236,9 +184,11 @@ impl Run {
             times: ServiceTimes::new(request.seed),
             clients: Clients::default(),
             logged: Tally::new(begin_us),
-            old: request.old.map(|old| Model::new(old, request.seed, begin_us)),
-            new: Model::new(request.new, request.seed, begin_us),
-            suggester: request.suggests.then(Suggester::default),
+            old: request.old.map(|old| Model::new(old, request.seed, Tally::new(begin_us))),
+            new: Model::new(request.new, request.seed, Tally::new(begin_us)),
+            suggester: request
+                .suggests
+                .then(|| (Suggester::default(), QueueDepths::new(request.new, request.seed))),
             facts: RequestFacts { begin_us, end_us: begin_us, ..RequestFacts::default() },
             other_reasons: std::collections::BTreeMap::new(),
         }
@@ -262,13 +212,13 @@ impl Run {
             old.arrive(request, (at, work), tag, log);
         }
         let (bucket, cost) = self.new.arrive(request, (at, work), tag, log);
-        if let Some(suggester) = &mut self.suggester {
+        if let Some((suggester, depths)) = &mut self.suggester {
             let service_us = match work {
                 Work::Call { service, .. } => Some(u64::try_from(service.as_micros()).unwrap_or(u64::MAX)),
                 Work::Local { .. } => None,
             };
-            let queued = bucket.map(|bucket| self.new.replay.occupancy(bucket).1);
-            suggester.observe(&ObservedRequest { request, at_us, client, cost, service_us, queued });
+            let depth = bucket.map(|_| depths.of(request, (at, work), tag, log));
+            suggester.observe(&ObservedRequest { request, at_us, client, cost, service_us, depth });
         }
     }
 
@@ -310,16 +260,21 @@ impl Run {
 
     fn finish(self, request: &SimulateRequest<'_>, log: &MergedLog) -> Report {
         let Self { mut logged, old, new, suggester, facts, other_reasons, clients, times, .. } = self;
-        let end = |mut model: Model| {
-            model.replay.finish(&mut model.tally);
-            (model.tally, model.names)
+        let end = |mut model: Model<Tally>| {
+            model.replay.finish(&mut model.observer);
+            (model.observer, model.names)
         };
         let (mut old, mut new) = (old.map(end), end(new));
         let mut timelines = vec![&mut logged.timeline, &mut new.0.timeline];
         timelines.extend(old.as_mut().map(|(tally, _)| &mut tally.timeline));
         timeline::Timeline::align(&mut timelines);
         let facts = RequestFacts { without_observation: times.unknown, ..facts };
-        let suggestions = suggester.map(|suggester| suggester.finish(&log.names));
+        let kind = |name: &str| {
+            let configs = [Some(request.new), request.old];
+            let mut buckets = configs.into_iter().flatten().filter_map(|config| config.buckets.get(name));
+            buckets.next().map(|bucket| bucket.kind.as_str())
+        };
+        let suggestions = suggester.map(|(suggester, _)| suggester.finish(&log.names, kind));
         let clients = &clients;
         Report::new(Outcome { request, log, facts, other_reasons, clients, logged, old, new, suggestions })
     }

@@ -18,8 +18,8 @@ pub(crate) enum RefusalReason {
     Other(u32),
 }
 
-/// Refusals because of load that a replay does not decide: the cursors of shedding, and the actions of resource levels.
-const SHED: [&str; 4] = ["exhausted", "shed", "shed_bucket", "shed_upload"];
+/// Refusals because of load that a replay does not decide: the process's cursor, and the actions of resource levels.
+const SHED: [&str; 3] = ["exhausted", "shed", "shed_upload"];
 
 /// A recorded request.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -105,7 +105,7 @@ impl RecordedRequest {
         self.reason.filter(|_| self.refusal.is_some())
     }
 
-    /// Whether the cursors of shedding or a resource level refused it.
+    /// Whether the process's cursor or a resource level refused it.
     pub(crate) fn is_shed(&self) -> bool {
         self.reason.is_none() && matches!(self.refusal, Some(RefusalReason::Other(_)))
     }

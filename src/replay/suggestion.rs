@@ -1,8 +1,8 @@
 //! The tightest limits that would have refused at most 0.1 % of the requests of a log (`--suggest`).
 //!
 //! Each limit is found by itself: several together refuse at most the sum. Rates come from a ladder of rates that are all replayed
-//! (`RateLadder`); bounds on requests in flight come from what each request found at its arrival. A bound refuses fewer requests than
-//! counted here, because a refused request occupies nothing.
+//! (`RateLadder`); bounds on requests in flight come from what each request found at its arrival, and those on queues from a replay
+//! without such a bound (`QueueDepths`). A bound refuses fewer requests than counted here, because a refused request occupies nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -19,7 +19,7 @@ const REFUSED_ONE_IN: u64 = 1_000;
 /// Clients of one limit that are followed. Each needs about 1.3 KiB.
 const KEYS_MAX: usize = 20_000;
 /// The largest bound that is distinguished.
-const OCCUPANCY_MAX: usize = 100_000;
+pub(crate) const OCCUPANCY_MAX: usize = 100_000;
 
 /// A suggested value of a configuration key.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -111,13 +111,13 @@ pub(crate) struct ObservedRequest<'a> {
     pub(crate) cost: u32,
     /// The time for which it holds a permit; none if it needs none.
     pub(crate) service_us: Option<u64>,
-    /// Waiters in its bucket's queue after its arrival, with the new configuration.
-    pub(crate) queued: Option<usize>,
+    /// The length of its bucket's queue with it, in a queue without a bound; 0 if it did not wait. None without a bucket.
+    pub(crate) depth: Option<usize>,
 }
 
 impl Suggester {
     pub(crate) fn observe(&mut self, observed: &ObservedRequest<'_>) {
-        let ObservedRequest { request, at_us, client, cost, service_us, queued } = *observed;
+        let ObservedRequest { request, at_us, client, cost, service_us, depth } = *observed;
         let now = at_us.saturating_mul(1_000);
         self.requests += 1;
         self.global.charge((), cost, now);
@@ -132,8 +132,8 @@ impl Suggester {
         }
         if let Some(bucket) = request.bucket.filter(|bucket| *bucket != OTHERS) {
             self.buckets.entry(bucket).or_default().charge((), cost, now);
-            if let Some(queued) = queued {
-                self.queues.entry(bucket).or_default().observe(queued);
+            if let Some(depth) = depth {
+                self.queues.entry(bucket).or_default().observe(depth);
             }
         }
         self.observe_occupancy(request, client, service_us);
@@ -170,8 +170,12 @@ impl Suggester {
         }
     }
 
-    /// The suggestions, by configuration key.
-    pub(crate) fn finish(&self, names: &LogNames) -> Vec<Suggestion> {
+    /// The suggestions, by configuration key. `kind` gives the kind of a bucket, if it is known.
+    pub(crate) fn finish(
+        &self,
+        names: &LogNames,
+        kind: impl Fn(&str) -> Option<&'static str>,
+    ) -> Vec<Suggestion> {
         let refused_max = self.requests / REFUSED_ONE_IN;
         let mut suggestions = Vec::new();
         let rate = |key: String, ladder: &RateLadder, charged: u64| {
@@ -199,13 +203,14 @@ impl Suggester {
         suggestions.push(bound("server.max_concurrent_requests".to_owned(), &self.all));
         suggestions.push(bound("concurrency.max_per_client".to_owned(), &self.of_clients));
         let of_bucket = |bucket: u32, name: &str| {
-            format!("buckets.{}.KIND.concurrency.{name}", names.buckets.name(bucket))
+            let bucket = names.buckets.name(bucket);
+            format!("buckets.{bucket}.{}.concurrency.{name}", kind(bucket).unwrap_or("KIND"))
         };
         for (bucket, occupancies) in &self.of_buckets {
             suggestions.push(bound(of_bucket(*bucket, "max_concurrent"), occupancies));
         }
         for (bucket, occupancies) in &self.queues {
-            // A request was counted with itself, so this is the length that it needs.
+            // The requests of one length or more are refused by a bound below it.
             let Suggestion { key, value, burst, refused } =
                 bound(of_bucket(*bucket, "max_queued"), occupancies);
             suggestions.push(Suggestion { key, value: (value - 1.0).max(0.0), burst, refused });
@@ -242,7 +247,7 @@ mod tests {
                 client: id,
                 cost: 1,
                 service_us,
-                queued: None,
+                depth: None,
             });
         }
         assert_eq!((suggester.per_subject.keys.len(), suggester.per_subject.charged), (1, 1_000));
@@ -270,20 +275,21 @@ mod tests {
                 client,
                 cost: 1,
                 service_us: Some(95_000),
-                queued: Some(0),
+                depth: Some(usize::from(at % 2_000 == 0)),
             });
         }
-        let suggestions = suggester.finish(&names);
+        let suggestions = suggester.finish(&names, |bucket| (bucket == "b").then_some("s3"));
         let value = |key: &str| {
             let found = suggestions.iter().find(|suggestion| suggestion.key == key);
             found.unwrap_or_else(|| panic!("{key}: {suggestions:?}")).value
         };
         assert!((99.0..=110.0).contains(&value("rate_limit.global.requests_per_second")));
         assert!((24.0..=27.0).contains(&value("rate_limit.per_ip.requests_per_second")));
-        assert_eq!(value("buckets.b.KIND.concurrency.max_concurrent"), 10.0);
+        assert_eq!(value("buckets.b.s3.concurrency.max_concurrent"), 10.0);
         assert_eq!(value("server.max_concurrent_requests"), 10.0);
         assert_eq!(value("concurrency.max_per_client"), 3.0);
-        assert_eq!(value("buckets.b.KIND.concurrency.max_queued"), 0.0);
+        // 10 of 20,000 requests waited.
+        assert_eq!(value("buckets.b.s3.concurrency.max_queued"), 0.0);
         assert!(!suggestions.iter().any(|suggestion| suggestion.key.contains("per_key")));
     }
 }

@@ -126,6 +126,8 @@ impl Tally {
 }
 
 impl Observer<RequestTag> for Tally {
+    fn queued(&mut self, _: RequestTag, _: usize) {}
+
     fn admitted(&mut self, tag: RequestTag, waited: Duration) {
         match tag.lasting_refusal {
             Some(reason) => self.refuse(tag, RefusalReason::Other(reason)),

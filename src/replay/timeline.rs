@@ -20,6 +20,8 @@ pub(crate) enum RefusalGroup {
     Circuit,
     /// The queue of a bucket.
     Queue,
+    /// The cursor of a bucket.
+    Shed,
     /// What a replay does not decide.
     Other,
 }
@@ -36,6 +38,7 @@ impl RefusalGroup {
             | Refusal::QueueDisplaced
             | Refusal::QueueOverload
             | Refusal::QueueTimeout => Self::Queue,
+            Refusal::ShedBucket => Self::Shed,
         }
     }
 }
@@ -52,6 +55,8 @@ pub struct Interval {
     /// Those that a circuit refused.
     pub circuit: u64,
     /// Those that the queue refused.
+    pub queue: u64,
+    /// Those that the cursor of a bucket refused.
     pub shed: u64,
     /// Those that were refused for a reason that a replay does not decide.
     pub other: u64,
@@ -65,6 +70,7 @@ impl Interval {
         self.limited += other.limited;
         self.concurrency += other.concurrency;
         self.circuit += other.circuit;
+        self.queue += other.queue;
         self.shed += other.shed;
         self.other += other.other;
         self.queued += other.queued;
@@ -72,7 +78,7 @@ impl Interval {
 
     /// All refusals.
     pub fn refused(&self) -> u64 {
-        self.limited + self.concurrency + self.circuit + self.shed + self.other
+        self.limited + self.concurrency + self.circuit + self.queue + self.shed + self.other
     }
 
     pub(crate) fn count_refusal(&mut self, reason: RefusalReason) {
@@ -80,7 +86,8 @@ impl Interval {
             RefusalGroup::Limit => &mut self.limited,
             RefusalGroup::Concurrency => &mut self.concurrency,
             RefusalGroup::Circuit => &mut self.circuit,
-            RefusalGroup::Queue => &mut self.shed,
+            RefusalGroup::Queue => &mut self.queue,
+            RefusalGroup::Shed => &mut self.shed,
             RefusalGroup::Other => &mut self.other,
         };
         *count += 1;

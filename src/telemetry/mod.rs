@@ -15,7 +15,7 @@ mod timestamp;
 
 use std::time::Duration;
 
-pub use escape::escape_controls;
+pub use escape::{escape_controls, escape_json_document};
 pub(crate) use timestamp::rfc3339;
 
 /// Whole milliseconds, for log fields and the status document.

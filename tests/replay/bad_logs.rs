@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::{access_line, configuration, report, side, simulate, write_log};
-use crate::support::Scratch;
+use crate::support::{Gateway, Scratch};
 
 fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -165,17 +165,27 @@ fn far_times_are_replayed() {
 #[test]
 fn hostile_names_are_escaped() {
     let directory = Scratch::new();
-    let hostile = access_line(0, 5, "10.0.0.1", "\"subject\":\"<script>alert(1)</script>\\u001b[2J\",");
+    // ESC, the one-byte CSI, DEL, and a right-to-left override.
+    let subject = "\"subject\":\"<script>alert(1)</script>\\u001b[2J\\u009b2J\u{7f}\u{202e}x\",";
+    let hostile = access_line(0, 5, "10.0.0.1", subject);
+    let is_hostile = |text: &str| text.contains(['\u{1b}', '\u{9b}', '\u{7f}', '\u{202e}']);
     let log = write_log(directory.path(), "log", &[hostile]);
     let html = directory.path().join("report.html");
     let run = simulate(&configuration(""), &["--html", html.to_str().unwrap()], &[&log]);
     assert_eq!(run.code, Some(0), "{run:?}");
-    assert!(run.stdout.contains("alert(1)") && !run.stdout.contains('\u{1b}'), "{run:?}");
+    assert!(run.stdout.contains("alert(1)") && !is_hostile(&run.stdout), "{run:?}");
     let page = std::fs::read_to_string(&html).unwrap();
-    assert!(
-        page.contains("&lt;script&gt;") && !page.contains("<script") && !page.contains('\u{1b}'),
-        "{page}"
-    );
+    assert!(page.contains("&lt;script&gt;") && !page.contains("<script") && !is_hostile(&page), "{page}");
+    assert!(page.contains("\\u001b[2J\\u009b2J\\u007f\\u202ex"), "{page}");
+    // The JSON means the same text.
+    let run = simulate(&configuration(""), &["--json", "-"], &[&log]);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let client = report["clients"][0]["client"].as_str().unwrap();
+    assert!(!is_hostile(&run.stdout) && client.ends_with("\u{1b}[2J\u{9b}2J\u{7f}\u{202e}x"), "{run:?}");
+    let times = ["incident", "--json", "--from", "2026-01-01T00:00:00Z", "--to", "2027-01-01T00:00:00Z"];
+    let builder = times.iter().fold(Gateway::builder(), |builder, argument| builder.argument(argument));
+    let run = builder.argument(log.to_str().unwrap()).run();
+    assert!(!is_hostile(&run.stdout) && run.stdout.contains("\\u202ex"), "{run:?}");
 }
 
 /// A log is read from stdin, and a log that is given twice counts twice.

@@ -40,9 +40,8 @@ async fn a_timeline_tells_what_happened() {
     let text = incident(&[&times[..], &[path]].concat());
     assert_eq!(text.code, Some(0), "{text:?}");
     for part in [
-        "transition circuit opened: ",
-        "cause      degradation began: ",
-        "circuit_open",
+        "transition circuit opened: bucket b, class ",
+        "cause      degradation began: code circuit_open, severity ",
         "refusals   breaker_open in b: ",
         "127.0.0.1",
     ] {
@@ -157,6 +156,12 @@ fn wrong_arguments_are_named() {
         (vec!["--from", early, "--to", late, "/nonexistent"], 2, "cannot open"),
         (vec!["--from", early, "--to", late], 2, "<LOG>"),
         (vec!["--from", early, "--to", late, path], 1, "1 are no lines of tidegate's log"),
+        (
+            vec!["--from", early, "--to", late, "-c", path, path],
+            2,
+            "incident reads no configuration; leave out --config",
+        ),
+        (vec!["--from", early, "--to", late, "--strict", path], 2, "leave out --strict"),
     ] {
         let run = incident(&arguments);
         assert_eq!(run.code, Some(code), "{run:?}");

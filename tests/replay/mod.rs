@@ -2,6 +2,8 @@
 
 mod bad_logs;
 mod incident;
+mod json_fields;
+mod memory;
 mod prediction;
 mod reports;
 

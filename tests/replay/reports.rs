@@ -69,7 +69,7 @@ fn suggestions_refuse_little() {
         found.unwrap_or_else(|| panic!("{key}: {suggestions:?}"))["value"].as_f64().unwrap()
     };
     let [rate, concurrent] =
-        [value("rate_limit.per_ip.requests_per_second"), value("buckets.b.KIND.concurrency.max_concurrent")];
+        [value("rate_limit.per_ip.requests_per_second"), value("buckets.b.s3.concurrency.max_concurrent")];
     assert!((9.0..=11.0).contains(&rate) && (1.0..=2.0).contains(&concurrent), "{rate} {concurrent}");
     let new = configuration(&format!(
         "rate_limit.per_ip.requests_per_second = {rate}\nbuckets.b.s3.concurrency.max_concurrent = {concurrent}"
@@ -80,6 +80,75 @@ fn suggestions_refuse_little() {
     assert!(text.contains(&format!("rate_limit.per_ip.requests_per_second = {rate}")), "{text}");
 }
 
+/// O7: the suggested length of a queue is what a queue without a bound would have needed
+#[test]
+fn a_suggested_queue_has_the_length_that_was_needed() {
+    let directory = Scratch::new();
+    // 40 times 20 requests at once: 2 get permits.
+    let lines: Vec<String> = (0..800).map(|at| access_line(at / 20 * 1_500, 50, "10.0.0.1", "")).collect();
+    let log = write_log(directory.path(), "log", &lines);
+    let new = |queued: u64| {
+        configuration(&format!(
+            "buckets.b.s3.concurrency.max_concurrent = 2\nbuckets.b.s3.concurrency.max_queued = {queued}"
+        ))
+    };
+    for queued in [0, 3, 100] {
+        let report = report(&new(queued), &["--suggest"], &[&log]);
+        let suggestions = report["suggestions"].as_array().unwrap();
+        let of_queue = |one: &&serde_json::Value| one["key"] == "buckets.b.s3.concurrency.max_queued";
+        let suggestion = suggestions.iter().find(of_queue).unwrap();
+        assert_eq!(
+            (&suggestion["value"], &suggestion["refused"]),
+            (&18.0.into(), &0.into()),
+            "{suggestions:?}"
+        );
+    }
+    for (queued, refused) in [(18, 0), (17, 40)] {
+        assert_eq!(side(&report(&new(queued), &[], &[&log]), "new")["refused"], refused);
+    }
+}
+
+/// O7, X11: the cursor of a bucket refuses, by bucket, client, reason and over time; it has its modes; equal runs are equal
+#[test]
+fn the_cursor_of_a_bucket_is_replayed() {
+    let directory = Scratch::new();
+    // 100 requests per second for 20 s at 40 that the gate admits. The first client sends 60 of them, in the lowest class.
+    let line = |at: u64| match at % 10 {
+        0..6 => {
+            access_line(at * 10, 100, "10.0.0.1", "").replace("\"class\":\"read\"", "\"class\":\"write\"")
+        }
+        client => access_line(at * 10, 100, &format!("10.0.1.{client}"), ""),
+    };
+    let lines: Vec<String> = (0..2_000).map(line).collect();
+    let log = write_log(directory.path(), "log", &lines);
+    let run = |mode: &str| {
+        let keys = format!(
+            "max_concurrent = 4\nmax_queued = 500\nqueue_timeout_ms = 4000\npriority.write = \"low\"\n\
+             shedding.mode = \"{mode}\"\nshedding.target_wait_ms = 100\n"
+        );
+        let keys: String = keys.lines().map(|key| format!("buckets.b.s3.concurrency.{key}\n")).collect();
+        report(&configuration(&keys), &[], &[&log])
+    };
+    let enforced = run("enforce");
+    let refused = side(&enforced, "new")["refused_by_reason"]["shed_bucket"].as_u64().unwrap();
+    assert!((900..1_300).contains(&refused), "{enforced}");
+    assert_eq!(enforced["buckets"][0]["sides"][1]["refused_by_reason"]["shed_bucket"], refused);
+    let clients = enforced["clients"].as_array().unwrap();
+    assert_eq!(clients[0]["client"], "10.0.0.1", "{enforced}");
+    let of_lowest = clients[0]["refused_by_new"].as_u64().unwrap();
+    assert!(of_lowest * 10 > refused * 9, "{clients:?}");
+    let rows = enforced["timeline"].as_array().unwrap();
+    let over_time: u64 = rows.iter().map(|row| row["new"]["shed"].as_u64().unwrap()).sum();
+    assert!(over_time == refused && rows[0]["new"]["shed"].as_u64().unwrap() < 60, "{enforced}");
+    assert_eq!(run("enforce"), enforced);
+    let shadowed = run("shadow");
+    assert!(side(&shadowed, "new")["refused_by_reason"].get("shed_bucket").is_none(), "{shadowed}");
+    assert!(shadowed["shadowed"]["shed_bucket"].as_u64().unwrap() > 500, "{shadowed}");
+    let off = run("off");
+    assert!(off["shadowed"].get("shed_bucket").is_none(), "{off}");
+    assert_eq!(side(&off, "new")["refused_by_reason"], side(&shadowed, "new")["refused_by_reason"]);
+}
+
 /// An access line of a request that the gateway refused before a call.
 fn refused_line(start_ms: u64, status: u16, reason: &str) -> String {
     access_line(start_ms, 1, "10.0.0.1", &format!("\"reason\":\"{reason}\","))
@@ -88,7 +157,7 @@ fn refused_line(start_ms: u64, status: u16, reason: &str) -> String {
         .replace("\"status\":200", &format!("\"status\":{status}"))
 }
 
-/// O7: all refusals of the gateway count for the log; the cursors and levels that a replay does not have refuse nothing in it
+/// O7: all refusals of the gateway count for the log; the process's cursor and the levels, which a replay does not have, refuse nothing
 #[test]
 fn other_refusals_of_the_log_are_counted() {
     let directory = Scratch::new();
@@ -113,8 +182,9 @@ fn other_refusals_of_the_log_are_counted() {
     assert_eq!((&report["newly_admitted"], &report["newly_refused"]), (&20.into(), &0.into()));
     assert_eq!(
         (&report["log"]["estimated"], &report["timeline"][2]["log"]["other"]),
-        (&20.into(), &20.into())
+        (&20.into(), &15.into())
     );
+    assert_eq!(report["timeline"][2]["log"]["shed"], 5, "{report}");
     let sentences = report["not_simulated"].to_string();
     for part in ["shedding.mode", "actions.shed_requests", "shed_upload or exhausted"] {
         assert!(sentences.contains(part), "{part}: {sentences}");

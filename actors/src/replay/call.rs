@@ -112,12 +112,15 @@ pub(super) enum DueKind {
     End,
     /// The end of a wait in the queue.
     QueueTimeout { wait: u64 },
+    /// An update of a bucket's cursor.
+    Cursor { bucket: BucketId },
 }
 
-/// Something that happens to a request at a time.
+/// Something that happens at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) at: Duration,
+    /// The request in progress; 0 for a cursor.
     pub(super) flight: u32,
     pub(super) kind: DueKind,
 }

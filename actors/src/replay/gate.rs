@@ -14,11 +14,21 @@ use crate::pool::{
     Permit, PoolBounds, PoolState, RetryBudget, WaitRejection, WaitRejectionCause, Waiter,
 };
 use crate::replay::Refusal;
+use crate::replay::cursor::BucketCursor;
 
 /// What the queue decided about a waiter.
 pub(super) enum GateEvent {
     Granted { flight: u32, permit: Permit },
     Rejected { flight: u32, refusal: Refusal },
+}
+
+impl GateEvent {
+    /// The request that waited.
+    pub(super) fn flight(&self) -> u32 {
+        match self {
+            Self::Granted { flight, .. } | Self::Rejected { flight, .. } => *flight,
+        }
+    }
 }
 
 /// The answer to a request for a permit.
@@ -72,8 +82,11 @@ impl Waiter for ReplayWaiter {
     }
 }
 
-/// The gate of one bucket. It has one endpoint and no named credentials.
+/// The gate of one bucket, and the cursor of its queue. It has one endpoint and no named credentials.
 pub(super) struct BucketGate {
+    pub(super) cursor: BucketCursor,
+    /// Requests in the queue, without cancelled ones.
+    waiting: usize,
     state: PoolState<ReplayWaiter>,
     shared: Arc<GateShared>,
     bounds: PoolBounds,
@@ -86,7 +99,7 @@ pub(super) struct BucketGate {
 }
 
 impl BucketGate {
-    pub(super) fn new(upstream: &UpstreamConfig, origin: Instant) -> Self {
+    pub(super) fn new(upstream: &UpstreamConfig, seed: u64, origin: Instant) -> Self {
         let is_woken = Arc::new(AtomicBool::new(false));
         let woken = Arc::clone(&is_woken);
         let shared = Arc::new(GateShared::new(move || woken.store(true, Ordering::Relaxed)));
@@ -96,6 +109,8 @@ impl BucketGate {
         let load_balancer = LoadBalancer::new(Arc::clone(&stats), rules, 0, origin);
         let budget = RetryBudget::new(upstream.retry.budget, origin);
         Self {
+            cursor: BucketCursor::new(&upstream.concurrency, seed, origin),
+            waiting: 0,
             state: PoolState::new(Arc::clone(&shared), bounds, stats, load_balancer, budget),
             shared,
             bounds,
@@ -108,7 +123,7 @@ impl BucketGate {
 
     /// Permits in use and waiters.
     pub(super) fn occupancy(&self) -> (usize, usize) {
-        (self.shared.gate.live(), self.shared.gate.waiting())
+        (self.shared.gate.live(), self.waiting)
     }
 
     /// Total time of a request.
@@ -139,6 +154,7 @@ impl BucketGate {
                 let is_cancelled = Rc::new(Cell::new(false));
                 self.waits.insert(wait, Rc::clone(&is_cancelled));
                 let waiter = ReplayWaiter { flight, is_cancelled, events: Rc::clone(&self.events) };
+                self.waiting += 1;
                 self.state.enqueue(waiter, priority, now);
                 GateAnswer::Queued
             }
@@ -153,9 +169,20 @@ impl BucketGate {
 
     /// Ends a wait.
     pub(super) fn cancel(&mut self, wait: u64) {
+        self.waiting = self.waiting.saturating_sub(1);
         if let Some(is_cancelled) = self.waits.remove(&wait) {
             is_cancelled.set(true);
         }
+    }
+
+    /// Moves the cursor if its period is over. Returns the time of the next update if it is not scheduled yet.
+    pub(super) fn update_cursor(&mut self, now: Instant) -> Option<Instant> {
+        self.cursor.update(&self.state, now)
+    }
+
+    /// Serves the queue, as the pool does at each update of the cursor.
+    pub(super) fn serve_queue(&mut self, now: Instant) {
+        self.state.on_wake(now);
     }
 
     /// Serves the queue if a permit was released while requests waited.
@@ -167,7 +194,10 @@ impl BucketGate {
 
     /// Moves the decisions about waiters into `events`.
     pub(super) fn take_events(&mut self, events: &mut Vec<GateEvent>) {
-        events.append(&mut self.events.borrow_mut());
+        let mut decided = self.events.borrow_mut();
+        self.waiting = self.waiting.saturating_sub(decided.len());
+        events.append(&mut decided);
+        drop(decided);
         if self.waits.len() > 2 * self.bounds.queued_max.max(64) {
             // The queue has dropped its half of the flag of each wait that is over.
             self.waits.retain(|_, is_cancelled| Rc::strong_count(is_cancelled) > 1);

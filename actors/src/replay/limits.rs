@@ -7,7 +7,7 @@ use tidegate_config::{ActionMode, Config, Costs, Priority, PriorityConfig, RateL
 use crate::client_counts::{ClientCounts, ClientTicket};
 use crate::limiter::{LimitScopes, LimitStatus, LimiterState, PerKeyState, PerSubjectState, SubjectKey};
 use crate::replay::{Arrival, RateScope, Refusal, ReplayCaller};
-use crate::types::{BucketId, ClientId, IpKey};
+use crate::types::BucketId;
 
 /// The costs and priorities of one bucket.
 struct BucketSettings {
@@ -69,7 +69,8 @@ impl ReplayLimits {
         }
     }
 
-    fn cost(&self, arrival: &Arrival<'_>) -> u32 {
+    /// What the request costs the limits.
+    pub(super) fn cost(&self, arrival: &Arrival<'_>) -> u32 {
         let bucket = arrival.bucket.and_then(|bucket| self.buckets.get(bucket.index()));
         arrival.class.cost(bucket.map_or(&self.costs, |bucket| &bucket.costs))
     }
@@ -114,14 +115,7 @@ impl ReplayLimits {
 
     /// Counts the request for its client, if clients have a limit of requests in flight.
     pub(super) fn acquire_client(&mut self, arrival: &Arrival<'_>) -> Result<ClientAdmission, Refusal> {
-        let address = |client: IpKey| ClientId::Address(client);
-        let client = match arrival.caller {
-            ReplayCaller::Anonymous => arrival.client.map(address),
-            ReplayCaller::Key(key) => Some(ClientId::Key(key)),
-            ReplayCaller::Subject(subject) => Some(ClientId::subject(subject)),
-            ReplayCaller::Untracked => None,
-        };
-        let Some((clients, client)) = self.clients.as_mut().zip(client) else {
+        let Some((clients, client)) = self.clients.as_mut().zip(arrival.client_id()) else {
             return Ok(ClientAdmission::Unlimited);
         };
         match clients.decide(client) {

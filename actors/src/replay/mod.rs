@@ -2,15 +2,17 @@
 //!
 //! The code of the actors runs without actors: the limits, the count per client, the circuits, and the gates with their queues. A caller
 //! gives requests in the order of their starts and gets each decision through an [`Observer`]. The steps have the order of
-//! `src/http/proxy.rs`: slot, limits of the head, limit of the client, limit of its key or subject, circuit, gate, circuit again.
+//! `src/http/proxy.rs`: slot, limits of the head, limit of the client, limit of its key or subject, circuit, the bucket's cursor, gate,
+//! circuit again.
 //!
 //! A request that is granted holds its permit for the time that the caller gives, so the upstream is as fast as it was recorded, whatever
 //! the load. Without an effect here: leases and cached permits of worker threads (the limits are exact), levels of resources with their
-//! actions, cursors of shedding, the adaptive limit, credentials, endpoints, retries, hedges, waits for a circuit, connection probes, and
+//! actions, the process's cursor, the adaptive limit, credentials, endpoints, retries, hedges, waits for a circuit, connection probes, and
 //! lockouts.
 
 mod call;
 mod circuits;
+mod cursor;
 mod gate;
 mod limits;
 mod refusal;
@@ -22,15 +24,17 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::Config;
 
+use crate::client_counts::ClientTicket;
 use crate::clock;
 use crate::count::BoundedCount;
 use crate::limiter::LimitScopes;
 use crate::pool::Permit;
 use crate::replay::call::{Due, DueKind, Flight, Flights};
 use crate::replay::circuits::BucketCircuits;
+use crate::replay::cursor::CursorAnswer;
 use crate::replay::gate::{BucketGate, GateAnswer, GateEvent};
 use crate::replay::limits::{ClientAdmission, ReplayLimits};
-use crate::types::{BucketId, IpKey, KeyId, OperationClass};
+use crate::types::{BucketId, ClientId, IpKey, KeyId, OperationClass};
 
 pub use call::{CallOutcome, Work};
 pub use circuits::CircuitRefusalKind;
@@ -66,6 +70,18 @@ pub struct Arrival<'a> {
     pub work: Work,
 }
 
+impl Arrival<'_> {
+    /// Its client as limits and cursors tell clients apart.
+    fn client_id(&self) -> Option<ClientId> {
+        match self.caller {
+            ReplayCaller::Anonymous => self.client.map(ClientId::Address),
+            ReplayCaller::Key(key) => Some(ClientId::Key(key)),
+            ReplayCaller::Subject(subject) => Some(ClientId::subject(subject)),
+            ReplayCaller::Untracked => None,
+        }
+    }
+}
+
 /// A change of a circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitMove {
@@ -81,11 +97,13 @@ pub struct CircuitMove {
 
 /// Receives the decisions of a replay. `T` is what the caller gave with the request.
 pub trait Observer<T> {
+    /// The request waits in the queue of its bucket, which has `waiting` requests with it.
+    fn queued(&mut self, request: T, waiting: usize);
     /// The request is admitted. `waited` is its time in the queue of its bucket.
     fn admitted(&mut self, request: T, waited: Duration);
     /// The request is refused at `at`.
     fn refused(&mut self, request: T, refusal: Refusal, at: Duration);
-    /// Limits or a circuit in shadow mode would have refused the request.
+    /// Limits, a circuit or a cursor in shadow mode would have refused the request.
     fn shadowed(&mut self, request: T, refusal: Refusal);
     /// A circuit changed.
     fn circuit(&mut self, change: CircuitMove);
@@ -120,7 +138,10 @@ impl<T: Copy> Replay<T> {
                 .zip(seed..)
                 .map(|(bucket, seed)| BucketCircuits::new(&bucket.upstream.circuit_breaker, seed))
                 .collect(),
-            gates: buckets().map(|bucket| BucketGate::new(&bucket.upstream, origin)).collect(),
+            gates: buckets()
+                .zip(seed..)
+                .map(|(bucket, seed)| BucketGate::new(&bucket.upstream, seed, origin))
+                .collect(),
             flights: Flights::default(),
             due: BinaryHeap::new(),
             events: Vec::new(),
@@ -128,7 +149,7 @@ impl<T: Copy> Replay<T> {
         }
     }
 
-    /// Permits in use and waiters of a bucket.
+    /// Permits in use, and requests in the queue, of a bucket.
     pub fn occupancy(&self, bucket: BucketId) -> (usize, usize) {
         self.gates.get(bucket.index()).map_or((0, 0), BucketGate::occupancy)
     }
@@ -150,6 +171,11 @@ impl<T: Copy> Replay<T> {
             match due.kind {
                 DueKind::End => self.end(due.flight, observer),
                 DueKind::QueueTimeout { wait } => self.time_out(due.flight, wait, observer),
+                DueKind::Cursor { bucket } => {
+                    let now = self.instant();
+                    self.gates[bucket.index()].serve_queue(now);
+                    self.handle_events(bucket, observer);
+                }
             }
         }
         self.now = self.now.max(until);
@@ -209,9 +235,28 @@ impl<T: Copy> Replay<T> {
             observer.admitted(request, Duration::ZERO);
             return Ok(());
         };
-        self.circuits[bucket.index()].check(arrival.class, now).map_err(Refusal::Circuit)?;
+        self.enter(bucket, arrival, request, (service, outcome, client_ticket), observer)
+    }
+
+    /// The steps of a bucket: circuit, cursor, gate. An error releases the slot.
+    fn enter(
+        &mut self,
+        bucket: BucketId,
+        arrival: &Arrival<'_>,
+        request: T,
+        (service, outcome, client_ticket): (Duration, CallOutcome, Option<ClientTicket>),
+        observer: &mut impl Observer<T>,
+    ) -> Result<(), Refusal> {
+        let now = self.instant();
         let priority = self.limits.priority(bucket, arrival);
         let gate = &mut self.gates[bucket.index()];
+        gate.cursor.charge(arrival, priority, self.limits.cost(arrival));
+        self.circuits[bucket.index()].check(arrival.class, now).map_err(Refusal::Circuit)?;
+        match gate.cursor.decide(arrival, priority, now) {
+            CursorAnswer::Admitted => {}
+            CursorAnswer::Shadowed => observer.shadowed(request, Refusal::ShedBucket),
+            CursorAnswer::Refused => return Err(Refusal::ShedBucket),
+        }
         let deadline = now + gate.request_timeout();
         self.last_wait += 1;
         let wait = self.last_wait;
@@ -235,6 +280,7 @@ impl<T: Copy> Replay<T> {
                 }
             }
             GateAnswer::Queued => {
+                observer.queued(request, self.gates[bucket.index()].occupancy().1);
                 let at = self.now + self.gates[bucket.index()].wait_max(deadline, now);
                 self.due.push(Due { at, flight, kind: DueKind::QueueTimeout { wait } });
             }
@@ -293,9 +339,11 @@ impl<T: Copy> Replay<T> {
         let Some(flight) = self.flights.get_mut(id).filter(|flight| flight.wait == Some(wait)) else {
             return;
         };
-        let (request, bucket) = (flight.request, flight.bucket);
+        let (request, bucket, arrived) = (flight.request, flight.bucket, flight.arrived);
         if let Some(bucket) = bucket {
-            self.gates[bucket.index()].cancel(wait);
+            let gate = &mut self.gates[bucket.index()];
+            gate.cancel(wait);
+            gate.cursor.record_wait(self.now.saturating_sub(arrived));
         }
         self.flights.remove(id);
         self.slots.release();
@@ -308,10 +356,11 @@ impl<T: Copy> Replay<T> {
         loop {
             self.gates[bucket.index()].take_events(&mut self.events);
             if self.events.is_empty() {
-                return;
+                break;
             }
             let mut events = std::mem::take(&mut self.events);
             for event in events.drain(..) {
+                self.record_wait(bucket, event.flight());
                 let (flight, refused) = match event {
                     GateEvent::Granted { flight, permit } => {
                         (flight, self.start(flight, permit, observer).err())
@@ -327,6 +376,18 @@ impl<T: Copy> Replay<T> {
             }
             self.events = events;
             self.gates[bucket.index()].wake(now);
+        }
+        if let Some(due) = self.gates[bucket.index()].update_cursor(now) {
+            let at = due.saturating_duration_since(self.origin);
+            self.due.push(Due { at, flight: 0, kind: DueKind::Cursor { bucket } });
+        }
+    }
+
+    /// The wait of a request that leaves the queue.
+    fn record_wait(&mut self, bucket: BucketId, flight: u32) {
+        if let Some(flight) = self.flights.get_mut(flight) {
+            let waited = self.now.saturating_sub(flight.arrived);
+            self.gates[bucket.index()].cursor.record_wait(waited);
         }
     }
 }

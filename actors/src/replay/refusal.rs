@@ -24,6 +24,8 @@ pub enum Refusal {
     QueueTimeout,
     /// The circuit.
     Circuit(CircuitRefusalKind),
+    /// The cursor of the bucket.
+    ShedBucket,
 }
 
 /// The rate limits that a replay has.
@@ -56,7 +58,7 @@ impl RateScope {
 
 impl Refusal {
     /// All refusals of a replay, in the order of the steps.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::InFlight,
         Self::Limit(RateScope::Global),
         Self::Limit(RateScope::Ip),
@@ -67,6 +69,7 @@ impl Refusal {
         Self::Circuit(CircuitRefusalKind::Open),
         Self::Circuit(CircuitRefusalKind::HalfOpen),
         Self::Circuit(CircuitRefusalKind::Forced),
+        Self::ShedBucket,
         Self::QueueFull,
         Self::QueueTooLong,
         Self::QueueDisplaced,
@@ -92,6 +95,7 @@ impl Refusal {
             Self::Circuit(CircuitRefusalKind::Open) => "breaker_open",
             Self::Circuit(CircuitRefusalKind::HalfOpen) => "breaker_half_open",
             Self::Circuit(CircuitRefusalKind::Forced) => "breaker_forced_open",
+            Self::ShedBucket => "shed_bucket",
         }
     }
 

@@ -14,9 +14,15 @@ struct Counts {
     refused: Vec<(usize, Refusal)>,
     shadowed: Vec<Refusal>,
     moves: Vec<(&'static str, &'static str)>,
+    /// The longest queue.
+    longest: usize,
 }
 
 impl Observer<usize> for Counts {
+    fn queued(&mut self, _: usize, waiting: usize) {
+        self.longest = self.longest.max(waiting);
+    }
+
     fn admitted(&mut self, request: usize, waited: Duration) {
         self.admitted.push((request, waited));
     }
@@ -129,6 +135,39 @@ fn the_limit_of_a_client_has_modes() {
     }
 }
 
+/// X11: while the queue is slow the cursor refuses the lowest class, and an hour later nothing; in shadow mode it refuses nothing
+#[test]
+fn a_cursor_refuses_the_lowest_class() {
+    let arrivals = || {
+        // 100 per second at 50 that the gate admits; each fifth is of the higher class.
+        let of = |at: u64, client| Arrival {
+            class: if client == 1 { OperationClass::Read } else { OperationClass::Write },
+            client: Some(IpKey::V4(client)),
+            ..read(ms(at), ms(20))
+        };
+        (0..1_000).map(move |at| of(at * 10, if at % 5 == 0 { 1 } else { 2 })).chain([of(3_600_000, 2)])
+    };
+    for mode in ["enforce", "shadow", "off"] {
+        let config = config(&format!(
+            "[buckets.b.s3.concurrency]\nmax_concurrent = 1\nmax_queued = 1000\nqueue_timeout_ms = 3000\npriority.write = \"low\"\n\
+             shedding.mode = \"{mode}\"\nshedding.target_wait_ms = 100"
+        ));
+        let counts = run(&config, arrivals());
+        let shed: Vec<usize> =
+            counts.refused.iter().filter(|(_, why)| *why == Refusal::ShedBucket).map(|one| one.0).collect();
+        let shadowed = counts.shadowed.iter().filter(|why| **why == Refusal::ShedBucket).count();
+        match mode {
+            "enforce" => {
+                assert!((350..=550).contains(&shed.len()) && shadowed == 0, "{}", shed.len());
+                assert!(shed.iter().all(|number| number % 5 != 0 && *number < 1_000), "{shed:?}");
+                assert_eq!(counts.refused, run(&config, arrivals()).refused);
+            }
+            "shadow" => assert!(shed.is_empty() && shadowed > 300, "{shadowed}"),
+            _ => assert!(shed.is_empty() && shadowed == 0, "{shadowed}"),
+        }
+    }
+}
+
 /// A request of a client that cannot be told from others is charged by no limit of a client.
 #[test]
 fn untracked_clients_share_no_limit() {
@@ -172,9 +211,10 @@ proptest! {
         steps in prop::collection::vec((0u64..30, 0u64..200, 0u8..3, any::<bool>()), 1..300),
         width in 1usize..4, queued in 0usize..5, codel in any::<bool>(),
     ) {
+        let shedding = if queued > 0 { "shedding.target_wait_ms = 10\n" } else { "" };
         let overload = if codel && queued > 0 { "overload = \"codel\"\n" } else { "" };
         let config = config(&format!(
-            "[buckets.b.s3.concurrency]\n{overload}max_concurrent = {width}\nmax_queued = {queued}\nqueue_timeout_ms = 120\n\
+            "[buckets.b.s3.concurrency]\n{overload}max_concurrent = {width}\nmax_queued = {queued}\nqueue_timeout_ms = 120\n{shedding}\
              [buckets.b.s3.circuit_breaker]\ntimeout_seconds = 0.2"
         ));
         let (mut replay, mut counts) = (Replay::new(&config, 7), Counts::default());

@@ -173,6 +173,11 @@ impl ClientTable {
         clients.into_iter().map(cost).collect()
     }
 
+    /// With this hash of clients. The table must be empty.
+    pub(crate) fn with_hasher(self, hasher: ahash::RandomState) -> Self {
+        Self { hasher, ..self }
+    }
+
     /// The hash of a client in a period, in 0.0..1.0.
     pub(crate) fn period_hash(&self, client: ClientId, period: u64) -> f64 {
         let hash = self.hasher.hash_one((client, period));

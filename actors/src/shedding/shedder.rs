@@ -68,6 +68,7 @@ pub struct Shedder {
     pub(super) published: PublishedCursor,
     /// Created with the first charge.
     clients: OnceLock<ClientTable>,
+    hasher: ahash::RandomState,
     is_tracking: AtomicBool,
     draws: AtomicU32,
     refused: [AtomicU64; CLASSES],
@@ -104,6 +105,7 @@ impl Shedder {
             created: now,
             published: PublishedCursor::default(),
             clients: OnceLock::new(),
+            hasher: ahash::RandomState::new(),
             is_tracking: AtomicBool::new(is_tracking && mode != ActionMode::Off),
             draws: AtomicU32::new(0),
             refused: Default::default(),
@@ -111,6 +113,11 @@ impl Shedder {
             wait: PublishedWait::new(now),
             queue_waits: SharedTotals::default(),
         }
+    }
+
+    /// With a hash of clients that does not differ between processes, for replays.
+    pub(crate) fn with_hash_seed(self, seed: u64) -> Self {
+        Self { hasher: ahash::RandomState::with_seeds(seed, 2, 3, 4), ..self }
     }
 
     /// Whether the cursor is above 0. One relaxed load.
@@ -190,7 +197,7 @@ impl Shedder {
     }
 
     pub(super) fn clients(&self) -> &ClientTable {
-        self.clients.get_or_init(ClientTable::default)
+        self.clients.get_or_init(|| ClientTable::default().with_hasher(self.hasher.clone()))
     }
 
     /// The table, if a request has been charged.

@@ -15,6 +15,25 @@ const EVENTS_MAX: usize = 10_000;
 const WARNINGS_MAX: usize = 2_000;
 /// Most warnings with the same message.
 const WARNINGS_OF_MESSAGE_MAX: usize = 200;
+/// The fields that an event begins with, and those that it ends with, in this order. The others are between them, by name.
+const FIRST_FIELDS: [&str; 15] = [
+    "code",
+    "severity",
+    "scope",
+    "bucket",
+    "endpoint",
+    "credential",
+    "name",
+    "actor",
+    "listener",
+    "class",
+    "id",
+    "from",
+    "to",
+    "cause",
+    "reason",
+];
+const LAST_FIELDS: [&str; 5] = ["detail", "error", "panic", "stack", "hint"];
 /// The longest text of an event.
 const TEXT_MAX: usize = 2_000;
 
@@ -140,10 +159,10 @@ fn event_kind(fields: &OtherFields<'_>) -> Option<EventKind> {
 /// The message with its fields.
 fn event_text(fields: &OtherFields<'_>) -> String {
     let mut text = fields.message.clone().into_owned();
-    for (at, (key, value)) in fields.fields.iter().enumerate() {
-        if value.is_empty() {
-            continue;
-        }
+    // The order of a log depends on the code that wrote the line.
+    let mut known: Vec<_> = fields.fields.iter().filter(|(_, value)| !value.is_empty()).collect();
+    known.sort_by_key(|(key, _)| field_position(key));
+    for (at, (key, value)) in known.into_iter().enumerate() {
         text.push_str(if at == 0 { ": " } else { ", " });
         text.push_str(key);
         text.push(' ');
@@ -158,6 +177,16 @@ fn event_text(fields: &OtherFields<'_>) -> String {
         text.shrink_to_fit();
     }
     text
+}
+
+/// Where a field is in the text of an event.
+fn field_position(key: &str) -> (usize, usize, &str) {
+    let of = |list: &[&str]| list.iter().position(|one| *one == key);
+    match (of(&FIRST_FIELDS), of(&LAST_FIELDS)) {
+        (Some(at), _) => (0, at, key),
+        (None, None) => (1, 0, key),
+        (None, Some(at)) => (2, at, key),
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +216,19 @@ mod tests {
             assert_eq!(event_kind(&other(level, message)), kind, "{message}");
         }
         assert_eq!(event_text(&other("INFO", "circuit closed")), "circuit closed: bucket b");
+    }
+
+    /// The text has the fields in one order, whatever the order of the log is.
+    #[test]
+    fn fields_have_one_order() {
+        let fields = ["stale", "refused", "hint", "detail", "bucket", "code", "empty"];
+        let line = |order: &mut dyn Iterator<Item = &'static str>| OtherFields {
+            fields: order.map(|key| (key.into(), if key == "empty" { "" } else { "x" }.into())).collect(),
+            ..other("WARN", "degradation ended")
+        };
+        let text = event_text(&line(&mut fields.into_iter()));
+        assert_eq!(text, "degradation ended: code x, bucket x, refused x, stale x, detail x, hint x");
+        assert_eq!(event_text(&line(&mut fields.into_iter().rev())), text);
     }
 
     /// A frequent warning displaces no other warning, and warnings displace no other event.

@@ -1,7 +1,7 @@
 //! Reads a line of JSON as the log writes it: one flat object without white space.
 //!
 //! The scanner looks at each byte once and copies nothing. It gives up on anything else that is JSON (white space, nested values, escaped
-//! keys, numbers with a sign or decimals), and `serde_json` reads the line.
+//! keys, numbers with a sign or decimals, fields before the message), and `serde_json` reads the line.
 
 use std::borrow::Cow;
 
@@ -28,6 +28,10 @@ fn scan<'a>(line: &'a [u8], fields: &mut FieldCollector<'a>) -> Result<(), NotPl
     loop {
         let end = memchr2(b'"', b'\\', rest).ok_or(NotPlain)?;
         let key = std::str::from_utf8(&rest[..end]).map_err(|_| NotPlain)?;
+        // The message decides what a field means.
+        if fields.other.message.is_empty() && !matches!(key, "ts" | "level" | "msg") {
+            return Err(NotPlain);
+        }
         rest = rest[end..].strip_prefix(b"\":").ok_or(NotPlain)?;
         rest = match rest.first() {
             Some(b'"') => {
@@ -149,6 +153,8 @@ mod tests {
         assert_eq!(scanned, parse_any(LINE.as_bytes(), false).unwrap());
         let spaced = LINE.replace("\":", "\" : ");
         assert_eq!(parse(spaced.as_bytes(), false).unwrap(), scanned);
+        let sorted: Value = serde_json::from_str(LINE).unwrap();
+        assert_eq!(parse(sorted.to_string().as_bytes(), false).unwrap(), scanned);
         let fields = request(LINE);
         assert_eq!((fields.status, fields.total_us, fields.queue_us), (200, Some(1025), Some(90)));
         assert_eq!(fields.client, Some("10.0.0.1".parse().unwrap()));

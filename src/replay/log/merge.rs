@@ -4,15 +4,17 @@
 //! the logs of several gateways mix as they were written. All logs share one bound of memory.
 
 use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::replay::log::line::{LineError, LineKind, LogLine};
-use crate::replay::log::parse_line;
+use crate::replay::log::counts::LineCounts;
+use crate::replay::log::line::LineKind;
+use crate::replay::log::lines::read_lines;
 use crate::replay::log::reorder::ReorderBuffer;
-use crate::replay::log::source::{LineReader, NextLine, OpenError};
+use crate::replay::log::source::{LineReader, OpenError};
 use crate::replay::names::LogNames;
 use crate::replay::request::RecordedRequest;
 
@@ -20,38 +22,6 @@ use crate::replay::request::RecordedRequest;
 const LOGS_MAX: usize = 512;
 /// Requests that wait for their turn in all logs together.
 const BUFFERED_MAX: usize = 262_144;
-
-/// What was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct LineCounts {
-    /// All lines.
-    pub lines: u64,
-    /// Access lines that are used.
-    pub requests: u64,
-    /// Lines with other messages.
-    pub other_messages: u64,
-    /// Lines that are cut, damaged, or of another format.
-    pub malformed: u64,
-    /// Access lines without the time that the request took, or with a time of more than a year: of connections that ended before a
-    /// request, or damaged.
-    pub incomplete: u64,
-    /// Lines that are longer than 1 MiB.
-    pub too_long: u64,
-    /// Requests that came after later ones had been replayed.
-    pub late: u64,
-    /// Steps of a log's clock backwards.
-    pub clock_steps: u64,
-}
-
-impl LineCounts {
-    /// Counts a line that cannot be used.
-    pub(crate) fn count_error(&mut self, error: LineError) {
-        match error {
-            LineError::Malformed => self.malformed += 1,
-            LineError::Incomplete => self.incomplete += 1,
-        }
-    }
-}
 
 /// A log that could not be read to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -100,29 +70,16 @@ struct LogStream {
 impl LogStream {
     /// Reads lines until the next request is known, or the log ends.
     fn fill(&mut self, names: &mut LogNames, counts: &mut LineCounts) {
-        while !self.is_ended && self.buffer.needs_line() {
-            let line = match self.reader.next_line() {
-                NextLine::End => {
-                    self.is_ended = true;
-                    return;
-                }
-                NextLine::TooLong => {
-                    counts.lines += 1;
-                    counts.too_long += 1;
-                    continue;
-                }
-                NextLine::Line(line) => line,
-            };
-            counts.lines += 1;
-            match parse_line(line, false) {
-                Ok(LogLine { written_us, kind: LineKind::Request(fields) }) => {
-                    counts.requests += 1;
-                    self.buffer.push(RecordedRequest::new(&fields, written_us, names), written_us);
-                }
-                Ok(LogLine { kind: LineKind::Other(_), .. }) => counts.other_messages += 1,
-                Err(error) => counts.count_error(error),
-            }
+        if self.is_ended || !self.buffer.needs_line() {
+            return;
         }
+        let buffer = &mut self.buffer;
+        self.is_ended = read_lines(&mut self.reader, false, counts, |line| {
+            if let LineKind::Request(fields) = &line.kind {
+                buffer.push(RecordedRequest::new(fields, line.written_us, names), line.written_us);
+            }
+            if buffer.needs_line() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
     }
 }
 

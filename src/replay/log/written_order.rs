@@ -3,10 +3,13 @@
 //! The next line comes from the log with the earliest one. A log is read on while its lines are not later than the next line of the
 //! others, so rotated files are read one after the other, and only a line that waits for others is parsed a second time.
 
-use crate::replay::log::line::{LineKind, LogLine};
-use crate::replay::log::merge::LineCounts;
+use std::ops::ControlFlow;
+
+use crate::replay::log::counts::LineCounts;
+use crate::replay::log::line::LogLine;
+use crate::replay::log::lines::read_lines;
 use crate::replay::log::parse_line;
-use crate::replay::log::source::{LineReader, NextLine};
+use crate::replay::log::source::LineReader;
 
 /// Gives all lines to `add`, and returns their counts.
 pub(crate) fn read_in_written_order(
@@ -37,29 +40,14 @@ fn read_on(
     counts: &mut LineCounts,
     add: &mut dyn FnMut(&LogLine<'_>),
 ) -> Option<u64> {
-    loop {
-        let line = match reader.next_line() {
-            NextLine::End => return None,
-            NextLine::TooLong => {
-                counts.lines += 1;
-                counts.too_long += 1;
-                continue;
-            }
-            NextLine::Line(line) => line,
-        };
-        counts.lines += 1;
-        match parse_line(line, true) {
-            Ok(line) => {
-                match line.kind {
-                    LineKind::Request(_) => counts.requests += 1,
-                    LineKind::Other(_) => counts.other_messages += 1,
-                }
-                if until.is_none_or(|until| line.written_us > until) {
-                    return Some(line.written_us);
-                }
-                add(&line);
-            }
-            Err(error) => counts.count_error(error),
+    let mut later = None;
+    read_lines(reader, true, counts, |line| {
+        if until.is_none_or(|until| line.written_us > until) {
+            later = Some(line.written_us);
+            return ControlFlow::Break(());
         }
-    }
+        add(line);
+        ControlFlow::Continue(())
+    });
+    later
 }

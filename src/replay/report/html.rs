@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::plots::{escape, figure};
+use crate::plots::{self as page_text, figure};
 use crate::replay::report::side::SideTable;
 use crate::replay::report::{Report, SideCounts, plots};
+use crate::telemetry::escape_controls;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
@@ -55,6 +56,11 @@ pub fn render(report: &Report) -> String {
     write_list(&mut page, &report.not_simulated);
     page.push_str("</main>\n</body>\n</html>\n");
     page
+}
+
+/// A text for the page. Characters that would reorder the text around them are shown as escapes.
+fn escape(text: &str) -> String {
+    page_text::escape(&escape_controls(text))
 }
 
 /// A table; the first column of each row is its title.

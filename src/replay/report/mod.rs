@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::replay::Outcome;
+use crate::replay::log::counts::LineCounts;
 use crate::replay::log::line::TIME_MAX_US;
-use crate::replay::log::merge::{LineCounts, LogProblem};
+use crate::replay::log::merge::LogProblem;
 use crate::replay::names::{Clients, LogNames, OTHERS};
 use crate::replay::suggestion::Suggestion;
 use crate::replay::tally::Tally;

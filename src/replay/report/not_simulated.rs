@@ -11,7 +11,8 @@ const ALWAYS: [&str; 6] = [
     "Levels of resources (memory, CPU, descriptors) with their actions (actions.shed_requests, actions.shed_uploads and the others), \
      crashes and restarts are not simulated.",
     "Attempts, retries and hedges are those of the log; retry budgets do not apply.",
-    "Limits start with their whole burst at the first request of the log, circuits start closed, and queues start empty.",
+    "Limits start with their whole burst at the first request of the log, circuits start closed, queues start empty, and cursors start \
+     at 0.",
     "Leases of tokens and permits cached by worker threads are left out: limits are exact.",
 ];
 
@@ -22,19 +23,23 @@ pub(super) fn list(config: &Config, facts: &RequestFacts) -> Vec<String> {
         |uses: fn(&UpstreamConfig) -> bool| config.buckets.values().any(|bucket| uses(&bucket.upstream));
     let optional = [
         (
-            config.shedding.mode != ActionMode::Off || any(has_queue_cursor),
-            "The cursors of shedding (shedding.mode, buckets.NAME.KIND.concurrency.shedding.mode) are not simulated: new refuses nothing \
-             because of them.",
+            config.shedding.mode != ActionMode::Off,
+            "The process's cursor (shedding.mode) is not simulated: event-loop lag and the pressure on resources move it, which no log \
+             has. new refuses nothing because of it.",
+        ),
+        (
+            any(has_queue_cursor),
+            "A cursor of a bucket cuts clients of equal weight by a hash that differs in each process: the number of the refused \
+             requests is predicted, not which of these clients they belong to.",
         ),
         (
             facts.shed > 0,
-            "Requests that the log refused with shed, shed_bucket, shed_upload or exhausted are admitted, unless a limit of new refuses \
-             them.",
+            "Requests that the log refused with shed, shed_upload or exhausted are admitted, unless new refuses them for another reason.",
         ),
         (
             facts.untracked > 0,
             "Keys and subjects beyond the first 100,000 are not told apart: no limit of a key, a subject or a client charges their \
-             requests.",
+             requests, and no cursor refuses them.",
         ),
         (
             any(|upstream| upstream.concurrency.adaptive.enabled),

@@ -18,7 +18,7 @@ pub(super) fn over_time(report: &Report) -> Vec<Plot> {
         unit: Unit::Count("requests".to_owned()),
         end,
         interval: width,
-        span: width.saturating_mul(count.max(1)),
+        span: width.saturating_mul(count.saturating_sub(1).max(1)),
         time_labels: TimeLabels::Clock,
         lines,
         thresholds: Vec::new(),
@@ -26,12 +26,12 @@ pub(super) fn over_time(report: &Report) -> Vec<Plot> {
     let requests = vec![
         Line { label: "all".to_owned(), values: values(report, |row| Some(row.log.requests)) },
         Line {
-            label: "new admits".to_owned(),
+            label: "admitted".to_owned(),
             values: values(report, |row| Some(row.new.requests.saturating_sub(row.new.refused()))),
         },
     ];
     vec![
-        plot("requests", "Requests", requests),
+        plot("requests", "Requests, and those that new admits", requests),
         plot("refused", "Refused requests", sides(report, Interval::refused)),
         plot("queued", "Requests that waited for more than 10 ms", sides(report, |interval| interval.queued)),
     ]

@@ -33,7 +33,14 @@ pub fn render(report: &Report) -> String {
     if !report.circuits.is_empty() {
         let _ = writeln!(text, "\ncircuits with new: {} changes", report.circuits_total);
         for change in report.circuits.iter().take(CIRCUITS_SHOWN) {
-            let _ = writeln!(text, "  {} {} {}: {}", change.at, change.bucket, change.class, change.state);
+            let _ = writeln!(
+                text,
+                "  {} {} {}: {}",
+                change.at,
+                escape_controls(&change.bucket),
+                change.class,
+                change.state
+            );
         }
     }
     if let Some(suggestions) = &report.suggestions {
