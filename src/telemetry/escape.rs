@@ -39,6 +39,17 @@ pub fn escape_controls(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// The same for a whole JSON document. Its line ends separate its lines; all other such characters are in its texts.
+pub fn escape_json_document(json: &str) -> Cow<'_, str> {
+    let must_escape = |c| c != '\n' && is_escaped(c);
+    if !json.contains(must_escape) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 8);
+    json.chars().for_each(|c| if must_escape(c) { push_escaped(c, &mut escaped) } else { escaped.push(c) });
+    Cow::Owned(escaped)
+}
+
 /// A value of the terminal format: in quotes if it contains a separator or a character to escape.
 pub(crate) fn quote_if_needed(text: &str) -> Cow<'_, str> {
     // Fast path: nearly all texts are plain ASCII, which needs no decoding.
