@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tidegate::config_document;
-use tidegate::telemetry::escape_controls;
+use tidegate::telemetry::{counted, escape_controls, escape_json_document};
 use tidegate_config::{Config, EffectiveConfig, EffectiveKey};
 
 use crate::admin_client::{AdminTarget, ReplyError};
@@ -44,7 +44,7 @@ pub(crate) fn running(config: &Config, choice: &ConfigChoice) -> Result<Option<V
     let Some(url) = &choice.running else { return Ok(None) };
     let url = Some(url.as_str()).filter(|url| !url.is_empty());
     let target = AdminTarget::new(url, config)?;
-    let document = target.get_document("/config", CONFIG_DOCUMENT)?;
+    let document = target.get_document("/config", CONFIG_DOCUMENT)?.value;
     match document["keys"].is_array() {
         true => Ok(Some(document)),
         false => Err(target.no_document(CONFIG_DOCUMENT)),
@@ -59,9 +59,10 @@ pub(crate) fn render(
 ) -> Result<String, UnknownKey> {
     let keys = effective.select(&choice.prefixes).map_err(UnknownKey)?;
     let notes = |key: &EffectiveKey| running.map_or_else(Vec::new, |running| notes(key, running));
+    let json = |document: Value| escape_json_document(&format!("{document:#}\n")).into_owned();
     Ok(match (choice.json, running) {
-        (true, Some(running)) => format!("{:#}\n", chosen(running, &choice.prefixes)),
-        (true, None) => format!("{:#}\n", config_document(keys)),
+        (true, Some(running)) => json(chosen(running, &choice.prefixes)),
+        (true, None) => json(config_document(keys)),
         (false, _) => EffectiveConfig::text(&keys, choice.origin, notes),
     })
 }
@@ -93,7 +94,8 @@ fn notes(key: &EffectiveKey, running: &Value) -> Vec<String> {
             hour["peak"].as_f64().map(|peak| format!(", peak {peak} of {limit} {}", text(&hour["unit"])));
         let minutes = hour["minutes"].as_u64().unwrap_or_default();
         let peak = peak.unwrap_or_default();
-        notes.push(format!("in the last {minutes} minutes: {hits} {}{peak}", text(&hour["hit"])));
+        let (minutes, hits) = (counted(minutes, "minutes"), counted(hits, &text(&hour["hit"])));
+        notes.push(format!("in the last {minutes}: {hits}{peak}"));
     }
     if hour["suggestion"].is_object() {
         notes.push(format!("suggestion: {}", text(&hour["suggestion"]["reason"])));

@@ -30,8 +30,8 @@ impl TripRule {
     pub fn unit(self) -> &'static str {
         match self {
             Self::ConsecutiveFailures => "failures in a row",
-            Self::FailureRate => "percent of failed calls",
-            Self::SlowCallRate => "percent of slow calls",
+            Self::FailureRate => "% of failed calls",
+            Self::SlowCallRate => "% of slow calls",
             Self::Trial => "failed trials",
         }
     }

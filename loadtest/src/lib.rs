@@ -4,9 +4,9 @@
 //! the statistics against the ranges of the scenario. It uses HTTP and `/proc` and links no crate of the gateway, so that it measures the
 //! program that users run.
 //!
-//! There are five threads: load, upstreams, readings, hostile clients, and the log reader of a gateway in a container. Only the first
-//! affects a measured latency. Connections, requests in flight, readings and the run itself are bounded. There is no load from several
-//! machines, no HTTP/2 except floods, and no tuning of the host.
+//! There are six threads: load, upstreams, readings, hostile clients, watchers of the status, and the log reader of a gateway in a
+//! container. Only the first affects a measured latency. Connections, requests in flight, readings and the run itself are bounded. There is
+//! no load from several machines, no HTTP/2 except floods, and no tuning of the host.
 
 mod bench_config;
 mod certificate;
@@ -44,6 +44,7 @@ mod step;
 mod storm;
 mod upstream;
 mod usage;
+mod watchers;
 
 pub use cli::main;
 

@@ -75,6 +75,18 @@ fn load_rows(step: &Step, statistics: &Statistics) -> Vec<Vec<String>> {
         );
         vec![step.name.clone(), words]
     }));
+    rows.extend(step.watchers.iter().map(|group| {
+        let of = |name: &str| cell(statistics, &format!("{}.watchers.{}.{name}", step.name, group.name));
+        let words = format!(
+            "watchers {}: opened {}, not opened {}, dropped {}, samples of each at least {}",
+            group.name,
+            of("opened"),
+            of("not_opened"),
+            of("dropped"),
+            of("samples_min")
+        );
+        vec![step.name.clone(), words]
+    }));
     rows
 }
 

@@ -28,6 +28,7 @@ use crate::scenario::{Action, Event, LoadSpec, Scenario, Step};
 use crate::statistics::Statistics;
 use crate::storm::{self, StormReport};
 use crate::upstream::{Upstream, Upstreams};
+use crate::watchers::Watchers;
 use crate::{clock, pattern, usage};
 
 /// The parts of a run that all steps share. The gateway ends before its upstreams.
@@ -74,6 +75,7 @@ impl TestBed {
         for spec in &step.loads {
             loads.push((spec.after_seconds, self.load(spec, step.seconds)?));
         }
+        let watchers = Watchers::start(&step.watchers, self.gateway.admin)?;
         let hostile = HostileClients::start(&step.hostile, self.target()?)?;
         let window = usage::CpuWindow::begin(usage::tree(std::process::id()));
         let mark = StepMark { step: step.name.clone(), round, with_status: step.sample_status };
@@ -107,6 +109,9 @@ impl TestBed {
         into.set(format!("{}.gateway_cores", step.name), used / seconds.max(1e-3));
         if let Some(hostile) = hostile {
             self.broken.borrow_mut().extend(hostile.finish(&step.name, into)?);
+        }
+        if let Some(watchers) = watchers {
+            watchers.finish(&step.name, into)?;
         }
         self.record_broken(step, &tallies);
         self.record_refusals(step, &tallies);

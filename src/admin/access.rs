@@ -30,6 +30,7 @@ use super::authentication::{Authenticator, TokenRejection};
 use super::pending_logins::PendingLogins;
 use super::rejection::{AdminRejection, close_after};
 use super::role::AdminRole;
+use super::session::{Session, StreamSession};
 use crate::http::probes::{LIVE, READY, is_plain_check};
 use crate::http::request_id;
 use crate::worker::Worker;
@@ -61,7 +62,8 @@ pub(crate) struct AdminConnection {
 enum Admitted {
     /// It needed no proof of its client, and may have none: a probe, or a document of the page.
     Public,
-    Request,
+    /// A cookie is the proof of its client if it has a session.
+    Request { session: Option<Session> },
 }
 
 /// Who asks for the page.
@@ -132,7 +134,7 @@ impl AdminAccess {
         }
         if path == SESSION && head.method == Method::POST {
             // Its handler reads the token, which may be in the body.
-            return Ok(Admitted::Request);
+            return Ok(Admitted::Request { session: None });
         }
         let client = head.peer_addr.map(|address| address.ip());
         let identity = self.authenticator.identify(&head.headers, connection.has_certificate, (client, now));
@@ -141,10 +143,11 @@ impl AdminAccess {
             return Ok(Admitted::Public);
         }
         let identity = identity?;
+        let session = identity.session;
         if is_read {
-            return Ok(Admitted::Request);
+            return Ok(Admitted::Request { session });
         }
-        if identity.session.is_some() && !head.headers.contains_key(ORIGIN) {
+        if session.is_some() && !head.headers.contains_key(ORIGIN) {
             return Err(AdminRejection::NoOrigin.into());
         }
         let is_logout = path == SESSION && head.method == Method::DELETE;
@@ -152,7 +155,7 @@ impl AdminAccess {
         if identity.role == AdminRole::Reader && !is_logout && path != EXPLAIN {
             return Err(AdminRejection::ReadOnly.into());
         }
-        Ok(Admitted::Request)
+        Ok(Admitted::Request { session })
     }
 
     /// Who asks for the page, in a request that may reach its handler.
@@ -211,6 +214,10 @@ pub(crate) async fn guard(
     let is_stranger = matches!(admitted, Ok(Admitted::Public))
         && access.authenticator.has_tokens()
         && !connection.has_certificate;
+    if let Ok(Admitted::Request { session: Some(session) }) = admitted {
+        let expires = access.authenticator.sessions.expiry(&session);
+        request.extensions_mut().insert(StreamSession { session, expires });
+    }
     let mut response = match admitted {
         Ok(_) => next.call(request).await?.map_into_boxed_body(),
         Err(rejected) => {

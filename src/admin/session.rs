@@ -36,6 +36,13 @@ pub(super) struct Session {
     number: u64,
 }
 
+/// The session of an open event stream, which ends with it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamSession {
+    pub(super) session: Session,
+    pub(super) expires: Instant,
+}
+
 /// The sessions of this process.
 pub(super) struct Sessions {
     key: hmac::Key,
@@ -96,6 +103,16 @@ impl Sessions {
         values.find_map(|value| self.verify(value, now)).map(Some).ok_or(())
     }
 
+    /// Whether a session has neither expired nor ended.
+    pub(super) fn is_valid(&self, session: &Session, now: Instant) -> bool {
+        session.end > self.seconds(now) && !self.ended(session.role).borrow().contains(session)
+    }
+
+    /// The time at which a session expires.
+    pub(super) fn expiry(&self, session: &Session) -> Instant {
+        self.epoch + Duration::from_secs(session.end)
+    }
+
     /// Ends a session.
     pub(super) fn end(&self, session: Session, now: Instant) {
         self.ended(session.role).borrow_mut().add(session, self.issued.get(), self.seconds(now));
@@ -116,9 +133,7 @@ impl Sessions {
         let role = if claim[0] == 1 { AdminRole::Operator } else { AdminRole::Reader };
         let number = |range: std::ops::Range<usize>| claim[range].try_into().map(u64::from_be_bytes).ok();
         let session = Session { role, end: number(1..9)?, number: number(9..17)? };
-        let is_valid =
-            session.end > self.seconds(now) && !self.ended(session.role).borrow().contains(&session);
-        is_valid.then_some(session)
+        self.is_valid(&session, now).then_some(session)
     }
 
     fn encode(&self, session: Session) -> String {

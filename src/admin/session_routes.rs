@@ -17,6 +17,7 @@ use super::access::AdminAccess;
 use super::rejection::AdminRejection;
 use super::role::AdminRole;
 use super::session;
+use super::status::stream::StatusFeed;
 use crate::http::error::{AdminStatus, session_reply};
 use crate::http::request_id;
 use crate::worker::Worker;
@@ -49,11 +50,17 @@ pub(super) async fn login(
     }
 }
 
-/// `DELETE /session`. A client without a cookie has nothing to end.
-pub(super) async fn logout(request: HttpRequest, access: Data<Rc<AdminAccess>>) -> HttpResponse {
-    let sessions = &access.authenticator.sessions;
-    if let Ok(Some(session)) = sessions.of_request(request.headers(), clock::now()) {
-        sessions.end(session, clock::now());
+/// `DELETE /session`: ends the session and its event streams. A client without a cookie has nothing to end.
+pub(super) async fn logout(
+    request: HttpRequest,
+    access: Data<Rc<AdminAccess>>,
+    feed: Data<Rc<StatusFeed>>,
+) -> HttpResponse {
+    let (sessions, now) = (&access.authenticator.sessions, clock::now());
+    if let Ok(Some(session)) = sessions.of_request(request.headers(), now) {
+        sessions.end(session, now);
+        // If the list of ended sessions was full, other sessions have ended too.
+        feed.end_streams(|session| !sessions.is_valid(session, now));
     }
     session_reply(AdminStatus::NoContent, session::removal(access.is_tls))
 }

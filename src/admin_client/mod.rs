@@ -29,6 +29,17 @@ const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// The longest time for the connection, the request and the whole response. Of an event stream it is the time for the head.
 const RESPONSE_TIME: Duration = Duration::from_secs(10);
 
+/// What helps a client without the right token.
+const TOKEN_HINT: &str = "; the token is that of the configuration: name the file of the gateway with --config FILE, or set \
+                          TIDEGATE_ADMIN__TOKEN (or TIDEGATE_ADMIN__READ_TOKEN)";
+
+/// A JSON document.
+pub(crate) struct ReceivedDocument {
+    /// As it was received, with its members in their order.
+    pub(crate) text: String,
+    pub(crate) value: Value,
+}
+
 /// Why a request has no response.
 #[derive(Debug, Error)]
 pub(crate) enum ClientError {
@@ -74,10 +85,16 @@ impl AdminTarget {
     }
 
     /// The JSON document at a path. `document` is its name in an error.
-    pub(crate) fn get_document(&self, path: &str, document: &'static str) -> Result<Value, ReplyError> {
+    pub(crate) fn get_document(
+        &self,
+        path: &str,
+        document: &'static str,
+    ) -> Result<ReceivedDocument, ReplyError> {
         let response = self.accepted(self.get(path, &[])?)?;
         let body = response.body().map_err(|source| self.broken(source))?;
-        serde_json::from_slice(&body).map_err(|_| self.no_document(document))
+        let text = String::from_utf8(body).map_err(|_| self.no_document(document))?;
+        let value = serde_json::from_str(&text).map_err(|_| self.no_document(document))?;
+        Ok(ReceivedDocument { text, value })
     }
 
     /// The response, or the message of its refusal.
@@ -93,7 +110,8 @@ impl AdminTarget {
             (Some(code), Some(message)) => format!("{}: {}", escape_controls(code), escape_controls(message)),
             _ => "it has no error document; is it the admin listener of a tidegate?".to_owned(),
         };
-        Err(ReplyError::Refused { host: self.host.clone(), status, detail })
+        let hint = if matches!(status, 401 | 403) { TOKEN_HINT } else { "" };
+        Err(ReplyError::Refused { host: self.host.clone(), status, detail, hint })
     }
 
     pub(crate) fn no_document(&self, document: &'static str) -> ReplyError {

@@ -13,8 +13,8 @@ pub(crate) enum ReplyError {
     Target(#[from] InvalidTarget),
     #[error("the running gateway cannot be asked: {0}")]
     Client(#[from] ClientError),
-    #[error("{host} refused the request with {status}: {detail}")]
-    Refused { host: String, status: u16, detail: String },
+    #[error("{host} refused the request with {status}: {detail}{hint}")]
+    Refused { host: String, status: u16, detail: String, hint: &'static str },
     #[error("{host} sent no {document}; is it the admin listener of a tidegate?")]
     NoDocument { host: String, document: &'static str },
     #[error("the connection to {host} broke: {source}")]

@@ -155,7 +155,9 @@ fn refusal(proof: RefusalProof) -> (Figures, String) {
             (figures, "the upstream refused a check of the gateway".to_owned())
         }
         RefusalProof::Requests { clients, paths } => {
-            let detail = format!("the upstream refused requests of {clients} clients over {paths} paths");
+            let detail = format!(
+                "the upstream refused requests; different clients: {clients}, different paths: {paths}"
+            );
             (compared(figures, number(paths), number(paths), Unit::Requests), detail)
         }
     }

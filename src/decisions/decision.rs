@@ -107,7 +107,7 @@ impl Unit {
             Self::Headers => "headers",
             Self::Bytes => "bytes",
             Self::Milliseconds => "ms",
-            Self::Percent => "percent",
+            Self::Percent => "%",
             Self::Attempts => "attempts",
             Self::Failures => "failures",
             Self::Messages => "messages",

@@ -95,31 +95,49 @@ fn an_image_is_themed_and_described() {
     assert!(!image.contains("style="), "a strict content security policy forbids style attributes");
 }
 
-/// X7: a value that was not measured is a gap, and more values do not make the image longer
+/// X7: a value that was not measured is a gap, which a thin line may bridge, and more values do not make the image longer
 #[test]
 fn a_gap_divides_the_line() {
-    let lines_of = |values| {
-        let image = svg(&plot(values)).unwrap();
-        let lines = elements(&image);
-        let lines = lines.iter().filter(|of| attribute(of, "class") == Some("plot-line-0")).count();
-        (lines, image.len())
+    // The widths of the lines.
+    let widths_of = |values| {
+        let lines = elements(&svg(&plot(values)).unwrap());
+        let lines = lines.iter().filter(|of| attribute(of, "class") == Some("plot-line-0"));
+        lines.map(|of| attribute(of, "stroke-width").unwrap().to_owned()).collect::<Vec<_>>()
     };
+    let lines_of = |values: Vec<_>| (widths_of(values.clone()).len(), svg(&plot(values)).unwrap().len());
     let values = |count: u32| (0..count).map(|at| Some(f64::from(at % 7))).collect::<Vec<_>>();
     assert_eq!(lines_of(values(600)).0, 1);
     let mut with_gap = values(600);
     with_gap[300..310].fill(None);
-    assert_eq!(lines_of(with_gap).0, 2);
+    assert_eq!(widths_of(with_gap.clone()), ["3", "3", "1"]);
+    with_gap[310..330].fill(None);
+    assert_eq!(widths_of(with_gap), ["3", "3"], "a long gap is not bridged");
     let mut one_value = vec![None; 600];
     assert_eq!(lines_of(one_value.clone()).0, 0);
     one_value[300] = Some(1.0);
     let image = svg(&plot(one_value)).unwrap();
     let line = elements(&image).into_iter().find(|of| attribute(of, "class") == Some("plot-line-0")).unwrap();
-    let points: Vec<&str> = attribute(&line, "points").unwrap().split_whitespace().collect();
-    assert!(points.len() == 2 && points[0] != points[1], "a single value is a short line: {points:?}");
+    assert_eq!((line.0.as_str(), attribute(&line, "r")), ("circle", Some("4")), "a single value is a point");
     assert_eq!(lines_of(Vec::new()).0, 0);
     assert!(lines_of(values(1_000_000)).1 < 2 * lines_of(values(600)).1);
     let nothing = vec![Some(f64::NAN), Some(f64::INFINITY), Some(-1.0)];
     assert_eq!(lines_of(nothing).0, 1, "only finite values are drawn");
+}
+
+/// X7: labels have the room that they need, and a short plot has marks with seconds
+#[test]
+fn labels_fit() {
+    let line = |label: &str| Line { label: label.to_owned(), values: vec![Some(1.0); 60] };
+    let of = |labels: [&str; 2]| Plot { lines: labels.map(line).to_vec(), ..plot(Vec::new()) };
+    let image = svg(&of(["event loop lag", "mailbox wait"])).unwrap();
+    let labels: Vec<_> = elements(&image).into_iter().filter(|of| of.2.trim() == "event loop lag").collect();
+    assert_eq!(labels.len(), 1, "{image}");
+    let left: u32 = attribute(&labels[0], "x").unwrap().parse().unwrap();
+    assert!(left + 14 * 12 < 880, "it ends before the edge: {left}");
+    assert!(svg(&of(["a label of many characters", "b"])).unwrap().contains("a label of many…"));
+    let span = Duration::from_secs(60);
+    let short = Plot { span, time_labels: TimeLabels::Clock, ..plot(vec![Some(1.0); 60]) };
+    assert!(svg(&short).unwrap().contains("11:59:45"));
 }
 
 /// X7, C4: texts and IDs cannot end an element or an attribute

@@ -17,13 +17,24 @@ const SIZE: (u32, u32) = (880, 300);
 const FONT_SIZE: f64 = 29.0;
 /// The least distance of two labels at the right edge.
 const LABEL_DISTANCE: i32 = 27;
-const LABEL_CHARS_MAX: usize = 10;
-const LEFT: u32 = 104;
-const RIGHT: u32 = 138;
+const LABEL_CHARS_MAX: usize = 16;
+/// The characters of a text are on average narrower than this: the backend draws a font of [`FONT_SIZE`] at 0.8 of it.
+const CHAR_WIDTH: u32 = 13;
+/// The distance of a label from its line or mark.
+const LABEL_GAP: u32 = 8;
+/// The least width of the labels of the vertical axis, and of those at the right edge: most plots have the same.
+const LEFT_MIN: u32 = 104;
+const RIGHT_MIN: u32 = 138;
 const BELOW: u32 = 40;
 const ABOVE: u32 = 16;
 /// The most points of a line: more than one for each pixel is not visible.
 const POINTS_MAX: usize = 700;
+/// The radius of a value between two gaps, which is no line.
+const POINT_RADIUS: u32 = 4;
+/// A longer gap, in values, is not bridged by a thin line.
+const BRIDGED_MAX: f64 = 30.0;
+
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>;
 
 /// A plot could not be drawn.
 #[derive(Debug, Error)]
@@ -66,11 +77,13 @@ fn draw(plot: &Plot, drawn: &mut String) -> Result<(), String> {
     let marks = plot.unit.marks(highest.max(whole));
     let top = marks.last().copied().unwrap_or(1.0);
     let span = plot.span.as_secs_f64().max(1.0);
+    let right = label_width(right_labels(plot)).max(RIGHT_MIN);
+    let left = label_width(marks.iter().map(|mark| plot.unit.format(*mark))).max(LEFT_MIN);
     let mut chart = ChartBuilder::on(&root)
         .margin_top(ABOVE)
-        .margin_right(RIGHT)
+        .margin_right(right)
         .x_label_area_size(BELOW)
-        .y_label_area_size(LEFT)
+        .y_label_area_size(left)
         .build_cartesian_2d(
             Axis { range: -span..0.0, marks: time_marks(plot) },
             Axis { range: 0.0..top, marks },
@@ -101,24 +114,57 @@ fn draw(plot: &Plot, drawn: &mut String) -> Result<(), String> {
     }
     for (number, line) in plot.lines.iter().take(LINES_MAX).enumerate() {
         let role = Role::Line(number);
-        for points in segments(plot, line, span) {
-            if plot.lines.len() == 1 {
-                let area = AreaSeries::new(points.clone(), 0.0, Role::Area.color());
-                chart.draw_series(area).map_err(|error| error.to_string())?;
-            }
-            let path = PathElement::new(points, role.color().stroke_width(3));
-            chart.draw_series([path]).map_err(|error| error.to_string())?;
-        }
+        draw_line(&mut chart, plot, line, role)?;
         let last = line.values.iter().rev().flatten().next().filter(|_| !line.label.is_empty());
         let label = last.map(|last| (chart.backend_coord(&(0.0, *last)).1, short_label(&line.label), role));
         labels.extend(label);
     }
     for (height, label, role) in spread(labels) {
-        let position = (i32::try_from(SIZE.0 - RIGHT).unwrap_or(0) + 8, height);
+        let position = (i32::try_from(SIZE.0 - right + LABEL_GAP).unwrap_or(0), height);
         let style = text(role).pos(Pos::new(HPos::Left, VPos::Center));
         root.draw(&Text::new(label, position, style)).map_err(|error| error.to_string())?;
     }
     root.present().map_err(|error| error.to_string())
+}
+
+/// The parts of a line, values between two gaps, and thin lines over short gaps.
+fn draw_line(chart: &mut Chart<'_, '_>, plot: &Plot, line: &Line, role: Role) -> Result<(), String> {
+    let segments = segments(plot, line, plot.span.as_secs_f64().max(1.0));
+    for points in &segments {
+        if let [point] = points[..] {
+            let point = Circle::new(point, POINT_RADIUS, role.color().filled());
+            chart.draw_series([point]).map_err(|error| error.to_string())?;
+            continue;
+        }
+        if plot.lines.len() == 1 {
+            let area = AreaSeries::new(points.clone(), 0.0, Role::Area.color());
+            chart.draw_series(area).map_err(|error| error.to_string())?;
+        }
+        let path = PathElement::new(points.clone(), role.color().stroke_width(3));
+        chart.draw_series([path]).map_err(|error| error.to_string())?;
+    }
+    let bridges = segments.windows(2).filter_map(|pair| bridge(plot, &pair[0], &pair[1]));
+    let bridges = bridges.map(|ends| PathElement::new(ends, role.color().stroke_width(1)));
+    chart.draw_series(bridges).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// The labels at the right edge.
+fn right_labels(plot: &Plot) -> impl Iterator<Item = String> {
+    let thresholds = plot.thresholds.iter().map(|threshold| threshold.kind.as_str().to_owned());
+    thresholds.chain(plot.lines.iter().take(LINES_MAX).map(|line| short_label(&line.label)))
+}
+
+/// The width of the widest label, with its distance from what it names.
+fn label_width(labels: impl Iterator<Item = String>) -> u32 {
+    let longest = labels.map(|label| label.chars().count()).max().unwrap_or_default();
+    LABEL_GAP + CHAR_WIDTH * u32::try_from(longest).unwrap_or_default()
+}
+
+/// The ends of the thin line over the gap between two parts of a line; none for a long gap.
+fn bridge(plot: &Plot, before: &[(f64, f64)], after: &[(f64, f64)]) -> Option<[(f64, f64); 2]> {
+    let (from, to) = (*before.last()?, *after.first()?);
+    (to.0 - from.0 <= BRIDGED_MAX * plot.interval.as_secs_f64()).then_some([from, to])
 }
 
 /// The begin of a label, as much as fits the right edge.
@@ -166,7 +212,8 @@ fn time_label(plot: &Plot, at: f64) -> String {
         TimeLabels::Ago => format!("\u{2212}{}", scale::length(before)),
         TimeLabels::Clock => {
             let time = plot.end.checked_sub(before).map(rfc3339).unwrap_or_default();
-            time.get(11..16).unwrap_or_default().to_owned()
+            let has_seconds = scale::time_step(plot.span) < Duration::from_secs(60);
+            time.get(11..if has_seconds { 19 } else { 16 }).unwrap_or_default().to_owned()
         }
     }
 }
@@ -188,11 +235,5 @@ fn segments(plot: &Plot, line: &Line, span: f64) -> Vec<Vec<(f64, f64)>> {
         }
     }
     segments.retain(|segment| !segment.is_empty());
-    for segment in &mut segments {
-        // A line of one point has no length: a value between two gaps would not be visible.
-        if let [(at, value)] = segment[..] {
-            *segment = vec![(at - interval / 2.0, value), ((at + interval / 2.0).min(0.0), value)];
-        }
-    }
     segments
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
+use tidegate::telemetry::escape_json_document;
 use tidegate_config::Config;
 
 use crate::admin_client::{AdminTarget, ReplyError};
@@ -75,6 +76,12 @@ impl OverallStatus {
     }
 }
 
+/// Received JSON as it came, without a character that could control a terminal.
+fn printable_json(json: &str) -> String {
+    // Tabs and carriage returns separate tokens: in its texts JSON has escapes for them.
+    escape_json_document(&json.replace(['\t', '\r'], " ")).into_owned()
+}
+
 /// Asks and shows.
 pub(crate) fn run(
     config: &Config,
@@ -86,15 +93,30 @@ pub(crate) fn run(
         return watch::watch(&target, choice.json, screen);
     }
     let document = target.get_document("/status", STATUS_DOCUMENT)?;
-    let status = OverallStatus::of(&document).ok_or_else(|| target.no_document(STATUS_DOCUMENT))?;
+    let status = OverallStatus::of(&document.value).ok_or_else(|| target.no_document(STATUS_DOCUMENT))?;
     let shown = match choice.json {
-        true => screen.print(&format!("{document}\n")),
+        true => screen.print(&format!("{}\n", printable_json(document.text.trim_end()))),
         false => {
-            let lines = text::lines(&document, target.host(), Duration::ZERO);
+            let lines = text::lines(&document.value, target.host(), Duration::ZERO);
             screen.print(&text::joined(&lines, screen.is_terminal))
         }
     };
     // A closed pipe is no error, and the status is known.
     let _ = shown;
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// X7, O2: the order of the members stays, and no character controls a terminal
+    #[test]
+    fn json_is_printed_as_it_came() {
+        let received = "{\"z\":\"a\u{9b}2J\u{202e}\u{7f}é\",\r\n\t\"a\": 1}";
+        let printed = printable_json(received);
+        assert_eq!(printed, "{\"z\":\"a\\u009b2J\\u202e\\u007fé\", \n \"a\": 1}");
+        let value = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+        assert_eq!(value(&printed), value(received));
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tidegate::telemetry::escape_controls;
+use tidegate::telemetry::{counted, escape_controls};
 
 /// The most lines.
 const LINES_MAX: usize = 20;
@@ -19,19 +19,19 @@ pub(super) fn lines(document: &Value, host: &str, age: Duration) -> Vec<String> 
     let mut lines = vec![
         format!("{}: {}", text(&document["status"]).to_uppercase(), text(&document["summary"])),
         format!(
-            "tidegate {} at {}, up {}, level {}, {} requests in flight",
+            "tidegate {} at {}, up {}, level {}, {} in flight",
             text(&document["version"]),
             escape_controls(host),
             duration(millis(&document["uptime_ms"]) + age),
             text(&document["level"]),
-            number(&document["requests_in_flight"]),
+            count(&document["requests_in_flight"], "requests"),
         ),
     ];
     for cause in causes.iter().take(CAUSES_MAX) {
         lines.extend(cause_lines(cause, age));
     }
     if causes.len() > CAUSES_MAX {
-        lines.push(format!("  … and {} more causes", causes.len() - CAUSES_MAX));
+        lines.push(format!("  … and {}", counted((causes.len() - CAUSES_MAX) as u64, "more causes")));
     }
     lines.extend(document["resources"].as_object().map(resources));
     if let Some(buckets) = document["buckets"].as_object() {
@@ -45,7 +45,7 @@ pub(super) fn event_line(event: &Value) -> String {
     let cause = &event["cause"];
     let change = match event["change"].as_str() {
         Some("ended") => format!("ended after {}", duration(millis(&event["lasted_ms"]))),
-        Some("passed") => format!("passed {} times", number(&event["count"])),
+        Some("passed") => format!("passed {}", count(&event["count"], "times")),
         _ => text(&event["change"]),
     };
     let (at, code) = (text(&event["at"]), text(&cause["code"]));
@@ -126,7 +126,7 @@ fn bucket_lines(buckets: &Map<String, Value>, lines_max: usize) -> Vec<String> {
     };
     let mut lines: Vec<String> = buckets.iter().take(shown).map(line).collect();
     if shown < buckets.len() && lines_max > 0 {
-        lines.push(format!("… and {} more buckets", buckets.len() - shown));
+        lines.push(format!("… and {}", counted((buckets.len() - shown) as u64, "more buckets")));
     }
     lines
 }
@@ -151,6 +151,10 @@ fn text(value: &Value) -> String {
 
 fn number(value: &Value) -> String {
     value.as_u64().map_or_else(|| "?".to_owned(), |number| number.to_string())
+}
+
+fn count(value: &Value, unit: &str) -> String {
+    value.as_u64().map_or_else(|| format!("? {unit}"), |number| counted(number, unit))
 }
 
 fn millis(value: &Value) -> Duration {

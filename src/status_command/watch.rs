@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidegate_actors::clock;
 
 use super::events::{EventBuffer, ReceivedEvent};
-use super::{OverallStatus, STATUS_DOCUMENT, Screen, text};
+use super::{OverallStatus, STATUS_DOCUMENT, Screen, printable_json, text};
 use crate::admin_client::{AdminTarget, ReplyError};
 
 /// The longest time without a byte: heartbeats come every 15 s.
@@ -92,8 +92,7 @@ fn follow(
                 return Err(target.no_document(STATUS_DOCUMENT));
             }
             let shown = match is_json {
-                true => screen
-                    .print(&format!("{}\n", json!({ "event": event.kind, "id": event.id, "data": data }))),
+                true => screen.print(&json_line(&event)),
                 false => watched.show(&event, &data, target.host(), screen),
             };
             if shown.is_err() {
@@ -102,6 +101,12 @@ fn follow(
         }
     }
     Ok(FollowEnd::Stream)
+}
+
+/// An event as a line of JSON, with the data as they came.
+fn json_line(event: &ReceivedEvent) -> String {
+    let (kind, id) = (json!(event.kind), json!(event.id));
+    printable_json(&format!("{{\"event\":{kind},\"id\":{id},\"data\":{}}}", event.data)) + "\n"
 }
 
 impl Watched {
@@ -177,6 +182,15 @@ mod tests {
 
     fn event(kind: &str, id: &str) -> ReceivedEvent {
         ReceivedEvent { id: Some(id.to_owned()), kind: kind.to_owned(), data: String::new() }
+    }
+
+    /// X7: a line of JSON has the data of the event in their order
+    #[test]
+    fn an_event_is_a_line_of_json() {
+        let data = "{\"b\":\"\u{85}\",\"a\":1}".to_owned();
+        let event = ReceivedEvent { data, ..event(CHANGE, "7") };
+        let expected = "{\"event\":\"change\",\"id\":\"7\",\"data\":{\"b\":\"\\u0085\",\"a\":1}}\n";
+        assert_eq!(json_line(&event), expected);
     }
 
     /// X7: changes and samples bring the snapshot up to date

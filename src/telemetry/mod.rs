@@ -9,6 +9,7 @@ pub(crate) mod json;
 pub mod log;
 pub(crate) mod metrics;
 pub mod panics;
+mod quantity;
 pub(crate) mod redact;
 mod terminal;
 mod timestamp;
@@ -16,6 +17,7 @@ mod timestamp;
 use std::time::Duration;
 
 pub use escape::{escape_controls, escape_json_document};
+pub use quantity::{counted, unit_of};
 pub(crate) use timestamp::rfc3339;
 
 /// Whole milliseconds, for log fields and the status document.

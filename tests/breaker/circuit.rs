@@ -102,7 +102,7 @@ async fn half_of_the_calls_failing_opens_the_circuit() {
         let found: Value = serde_json::from_slice(&answer.body).unwrap();
         let decision = &found["decisions"][0];
         let figures = (&decision["measured"], &decision["threshold"], &decision["unit"]);
-        assert_eq!(figures, (&json!(52), &json!(50), &json!("percent")), "{found}");
+        assert_eq!(figures, (&json!(52), &json!(50), &json!("%")), "{found}");
         assert_eq!(
             decision["config"]["key"], "buckets.b.s3.circuit_breaker.failure_rate_threshold",
             "{found}"
@@ -110,7 +110,7 @@ async fn half_of_the_calls_failing_opens_the_circuit() {
     }
     let status = gateway.status().await;
     let cause = status["causes"].as_array().unwrap().iter().find(|cause| cause["code"] == "circuit_open");
-    let threshold = json!({ "value": 50.0, "unit": "percent of failed calls" });
+    let threshold = json!({ "value": 50.0, "unit": "% of failed calls" });
     assert_eq!(cause.unwrap()["threshold"], threshold, "{status}");
 }
 

@@ -101,12 +101,26 @@ test("X7, X10: an opened circuit and its cause appear, with a link to the page o
     await cause.getByText("2 failures in a row, threshold 2 failures in a row").waitFor();
     await cause.getByText(/1 refused/).waitFor();
     await visit.shows("#bucket-list article[aria-label='Bucket photos'] .state[data-state='open']", "open");
+    await visit.shows("#bucket-list article[aria-label='Bucket photos'] .state[data-state='failing']", "failing");
     await visit.picture("circuit-open");
     await cause.getByRole("link").click();
     await visit.page.waitForURL("**/docs/causes.md#circuit_open");
     assert.match(await visit.text("#circuit_open"), /Severity\s+critical/);
     assert.deepEqual(await visit.findings(), []);
   }));
+
+test("X10: sentences name one thing in the singular, keys as code, and messages as the API has them", () =>
+  visiting(async (visit, gateway) => {
+    await gateway.get("/photos/broken");
+    await until("the circuit refuses", async () => (await gateway.get("/photos/anything")).status === 503);
+    const circuit = visit.page.locator(".cause").filter({ hasText: "circuit_open" });
+    await circuit.getByText("1 failure in a row, threshold 1 failure in a row").waitFor();
+    const chaos = visit.page.locator(".cause").filter({ hasText: "admin.chaos is on" });
+    assert.equal(await chaos.locator("h3").evaluate((title) => title.innerText), "admin.chaos is on; turn it off in production");
+    await chaos.locator("dd code").getByText("admin.chaos").waitFor();
+    await visit.shows("#configuration-table", "circuit_breaker.failure_threshold");
+    assert.ok(!(await visit.text("main")).includes("`"), "no mark of code is shown");
+  }, { settings: { "buckets.photos.s3.circuit_breaker.failure_threshold": 1, "admin.chaos": true } }));
 
 test("O4: a decision is found by its request ID, with the story of the request", () =>
   visiting(async (visit, gateway) => {
@@ -118,7 +132,8 @@ test("O4: a decision is found by its request ID, with the story of the request",
     const rows = visit.page.locator("#decision-table tbody tr");
     assert.equal(await rows.count(), 1);
     assert.match(await rows.innerText(), /refusal\s+breaker_open\s+503\s+night-refused\s+photos\s+127\.0\.0\.1/);
-    await visit.shows("#story li", "the gateway refused the request of bucket `photos` with status 503 for the reason `breaker_open`");
+    await visit.shows("#story li", "the gateway refused the request of bucket photos with status 503 for the reason breaker_open");
+    assert.equal(await visit.page.locator("#story li code").filter({ hasText: "breaker_open" }).count() > 0, true);
     await visit.picture("decision");
     await visit.page.getByLabel("Request ID").fill("no-such-request");
     await visit.page.keyboard.press("Enter");
@@ -227,7 +242,7 @@ test("O10: axe-core finds nothing serious in light, dark and on a phone, and not
 test("X7: sensors are plotted against their thresholds, latency of each bucket beside it, as tables too", () =>
   visiting(async (visit, gateway) => {
     for (const number of [1, 2, 3]) assert.equal((await gateway.get(`/slow/${number}`)).status, 200);
-    const plot = visit.page.locator("#plots figure").filter({ hasText: "In flight, percent" });
+    const plot = visit.page.locator("#plots figure").filter({ hasText: "In flight, %" });
     await plot.locator("svg[role='img']").first().waitFor();
     assert.match(await plot.locator("svg desc").first().textContent(), /Threshold critical: 90 %/);
     assert.ok(await plot.locator("polyline.plot-critical").count() === 1);

@@ -29,7 +29,7 @@ async fn a_repeated_request_has_a_story() {
     for part in [
         "failed with status 503",
         "`upstream_status`",
-        "attempts, threshold 3 attempts",
+        "measured 1 attempt, threshold 3 attempts",
         "`buckets.b.s3.retry.max_attempts`",
     ] {
         assert!(sentences[0].contains(part), "{part}: {}", sentences[0]);
@@ -66,7 +66,7 @@ async fn a_refusal_has_a_story() {
     for part in [
         "refused the request of bucket `b` with status 429",
         "`rate_limit_bucket`",
-        "measured 0 tokens, threshold 1 tokens",
+        "measured 0 tokens, threshold 1 token;",
         "`buckets.b.rate_limit.burst` (TIDEGATE_BUCKETS__B__RATE_LIMIT__BURST)",
         "actor `limiter`",
     ] {

@@ -53,7 +53,7 @@ async fn a_failover_is_a_cause_and_is_explained() {
     assert_figures(&unreachable, 1, "failures", "buckets.b.s3.outlier_ejection.base_seconds");
     let over = decision(&gateway, "reason=failed_over").await;
     assert_eq!(over["measured"], 0, "{over}");
-    assert_figures(&over, 1, "percent", "buckets.b.s3.failover.min_usable_percent");
+    assert_figures(&over, 1, "%", "buckets.b.s3.failover.min_usable_percent");
 
     primary.start_again().await;
     let returning = wait_for("the return has a time", || async {

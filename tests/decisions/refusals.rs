@@ -358,6 +358,6 @@ async fn an_exhausted_gateway_is_explained() {
     .await;
     let record = assert_recorded(&gateway, &gateway.get("/b/k").await).await;
     assert_eq!((&record["reason"], &record["threshold"]), (&"exhausted".into(), &50.into()), "{record}");
-    assert!(record["measured"].as_f64() >= Some(50.0) && record["unit"] == "percent", "{record}");
+    assert!(record["measured"].as_f64() >= Some(50.0) && record["unit"] == "%", "{record}");
     assert_eq!(record["config"]["key"], "monitor.exhausted", "{record}");
 }

@@ -34,7 +34,10 @@ async fn a_stopped_store_is_a_cause_with_its_refusals() {
     assert_eq!(open["threshold"], json!({ "value": 3.0, "unit": "failures in a row" }));
     let message = open["message"].as_str().unwrap();
     assert!(message.starts_with("circuit read of bucket b is open because connections failed"), "{message}");
-    assert_eq!(gateway.status().await["status"], "critical");
+    let status = gateway.status().await;
+    assert_eq!(status["status"], "critical");
+    let state = |status: &Value| status["buckets"]["b"]["pool"]["endpoints"][0]["state"].clone();
+    assert_eq!(state(&status), "failing", "the only endpoint stays in rotation, and does not serve");
 
     upstream.start_again().await;
     cause(&gateway, "circuit_half_open").await;
@@ -45,6 +48,7 @@ async fn a_stopped_store_is_a_cause_with_its_refusals() {
         (gateway.status().await["status"] == "ok").then_some(())
     })
     .await;
+    assert_eq!(state(&gateway.status().await), "in_rotation");
 }
 
 /// X10, P5: a bucket of which all endpoints fail their health checks is unusable; the cause ends with the first good check

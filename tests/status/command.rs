@@ -51,6 +51,10 @@ async fn the_exit_code_is_the_verdict() {
     assert_eq!(text.stdout.lines().count(), 20, "{}", text.stdout);
 
     let json = run(Gateway::builder(), &["--json", &url(&critical)]).await;
+    assert!(
+        json.stdout.starts_with("{\"status\":\"critical\",\"summary\":\""),
+        "the order is that of the document"
+    );
     let document: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!((json.code, document["causes"].as_array().unwrap().len()), (Some(2), 30));
 }
@@ -69,6 +73,7 @@ async fn no_verdict_is_exit_code_3() {
             format!("no connection to {}", nobody.address),
         ),
         (Gateway::builder(), url(&gateway), "401: token_required: ".to_owned()),
+        (Gateway::builder(), url(&gateway), "--config FILE, or set TIDEGATE_ADMIN__TOKEN".to_owned()),
         (wrong(), url(&gateway), "401: token_wrong: ".to_owned()),
         (Gateway::builder(), format!("http://{}", upstream.address()), "sent no status document".to_owned()),
         (Gateway::builder(), format!("https://{}", upstream.address()), "did not answer".to_owned()),
@@ -86,6 +91,16 @@ async fn no_verdict_is_exit_code_3() {
     let unknown = run(Gateway::builder(), &[]).await;
     assert_eq!(unknown.code, Some(3));
     assert!(unknown.stderr.contains("admin.port is 0"), "{}", unknown.stderr);
+}
+
+/// X7, O2: no text of the other end controls the terminal, and the JSON stays the same
+#[tokio::test]
+async fn received_json_is_escaped() {
+    let hostile = "{\"status\":\"ok\",\"z\":\"\u{9b}2J\u{202e}\u{7f}\",\"a\":1}";
+    let upstream = Upstream::start(move |_| UpstreamReply::ok(hostile));
+    let ended = run(Gateway::builder(), &["--json", &format!("http://{}", upstream.address())]).await;
+    let expected = "{\"status\":\"ok\",\"z\":\"\\u009b2J\\u202e\\u007f\",\"a\":1}\n";
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), expected), "{}", ended.stderr);
 }
 
 /// Answers every connection with this head, and then with a byte every 500 ms until the client leaves.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::event_stream::EventStream;
-use crate::support::{Client, Gateway, Upstream, client, request, wait_for};
+use crate::support::{Client, Gateway, Upstream, WAIT_MAX, client, request, wait_for};
 
 const STREAM: &str = "/status/stream";
 const CHANGES: &str = "/status/stream?samples=false";
@@ -129,6 +129,44 @@ async fn a_stream_needs_a_token() {
     let cookie = login.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
     let mut stream = EventStream::open(&gateway, STREAM, &[("cookie", &cookie)]).await;
     assert_eq!(stream.next().await.kind, "snapshot");
+}
+
+/// O5, C4: a logout ends the event streams of its session at once, and no other stream
+#[tokio::test]
+async fn a_logout_ends_the_streams_of_its_session() {
+    const READER: &str = "reader-0123456789abcdef0123456789ab";
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("admin.read_token", READER).start().await;
+    let (admin, bearer) = (gateway.admin_address(), format!("Bearer {READER}"));
+    let mut cookies = Vec::new();
+    for _ in 0..2 {
+        let login = request(admin, "POST", "/session", &[("authorization", &bearer)], None).await;
+        cookies.push(login.header("set-cookie").unwrap().split(';').next().unwrap().to_owned());
+    }
+    let mut by_token = EventStream::open(&gateway, STREAM, &[("authorization", &bearer)]).await;
+    let mut other = EventStream::open(&gateway, STREAM, &[("cookie", &cookies[1])]).await;
+    let mut ended = Vec::new();
+    for target in [STREAM, CHANGES] {
+        ended.push(EventStream::open(&gateway, target, &[("cookie", &cookies[0])]).await);
+    }
+    for stream in ended.iter_mut().chain([&mut by_token, &mut other]) {
+        assert_eq!(stream.next().await.kind, "snapshot");
+    }
+    // The origin is that of `Host`, which `admin.hosts` has.
+    let headers = [("cookie", cookies[0].as_str()), ("origin", "http://gateway.test")];
+    let logout = request(admin, "DELETE", "/session", &headers, None).await;
+    assert_eq!(logout.complete_status(), 204, "{}", logout.text());
+    for mut stream in ended {
+        // A sample may have been sent before the logout.
+        let rest = async { while stream.try_next().await.is_some() {} };
+        tokio::time::timeout(WAIT_MAX, rest).await.expect("the stream ends");
+    }
+    for stream in [&mut by_token, &mut other] {
+        assert_eq!(stream.next_of("sample").await.kind, "sample");
+    }
+    let client = Client::connect(admin).await;
+    let again = EventStream::try_open(client, STREAM, &[("cookie", &cookies[0])]).await;
+    assert_eq!(again.err().map(|refused| refused.complete_status()), Some(401));
 }
 
 /// X7: a malformed query is refused and names the parameter; other methods are not accepted

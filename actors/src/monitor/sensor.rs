@@ -68,7 +68,7 @@ impl Sensor {
             Self::Descriptors => "descriptors",
             Self::InFlight => "requests",
             Self::EphemeralPorts => "ports",
-            Self::Cpu | Self::CpuThrottled => "percent",
+            Self::Cpu | Self::CpuThrottled => "%",
             Self::MailboxDepth => "messages",
         }
     }

@@ -21,6 +21,7 @@ use crate::schedule::{Phase, Schedule};
 use crate::size::Bytes;
 use crate::storm::StormSpec;
 use crate::upstream::Behaviour;
+use crate::watchers::WatcherSpec;
 
 /// Minimum length of a scaled step: rates of shorter ones are not meaningful.
 const SECONDS_MIN: f64 = 1.0;
@@ -143,6 +144,9 @@ pub(crate) struct Step {
     /// Hostile clients during the step.
     #[serde(default)]
     pub(crate) hostile: Vec<HostileSpec>,
+    /// Watchers of the status stream during the step.
+    #[serde(default)]
+    pub(crate) watchers: Vec<WatcherSpec>,
 }
 
 fn one_second() -> f64 {

@@ -23,10 +23,16 @@ pub(super) fn find_inconsistency(scenario: &Scenario) -> Option<String> {
     }
     let in_loads = scenario.steps.iter().find_map(in_loads);
     let in_hostile = || scenario.steps.iter().find_map(|step| in_hostile(step, scenario.tls));
+    let in_watchers = || scenario.steps.iter().find_map(in_watchers);
     let in_buckets = || scenario.steps.iter().find_map(|step| unknown_bucket(step, &buckets));
     let in_events = || scenario.steps.iter().find_map(|step| in_events(step, scenario.container.is_some()));
     let in_ranges = || scenario.expectations.iter().find_map(|expectation| in_range(expectation, &steps));
-    in_loads.or_else(in_hostile).or_else(in_buckets).or_else(in_events).or_else(in_ranges)
+    in_loads
+        .or_else(in_hostile)
+        .or_else(in_watchers)
+        .or_else(in_buckets)
+        .or_else(in_events)
+        .or_else(in_ranges)
 }
 
 fn in_loads(step: &Step) -> Option<String> {
@@ -96,6 +102,15 @@ fn in_hostile(step: &Step, tls: bool) -> Option<String> {
     })
 }
 
+fn in_watchers(step: &Step) -> Option<String> {
+    let names: BTreeSet<_> = step.watchers.iter().map(|group| &group.name).collect();
+    if names.len() < step.watchers.len() {
+        return Some("two groups of watchers of one step have the same name".to_owned());
+    }
+    let empty = step.watchers.iter().find(|group| group.count == 0);
+    empty.map(|group| format!("group of watchers {} has no connections", group.name))
+}
+
 /// The name of a header that would break the request head.
 fn broken_header(headers: &BTreeMap<String, String>) -> Option<&str> {
     let is_broken = |text: &String| text.is_empty() || text.contains(char::is_control);
@@ -139,6 +154,8 @@ mod tests {
     const HOSTILE: &str = "[[step.hostile]]\nname = 'h'\nbucket = 'a'\nclients = 1\n\
         attack = { kind = 'http2_ping', per_second = 1 }\n";
 
+    const WATCHERS: &str = "[[step.watchers]]\nname = 'w'\ncount = 1\n";
+
     #[test]
     fn inconsistencies_are_found_before_any_load() {
         let cases = [
@@ -159,6 +176,12 @@ mod tests {
                 &format!("{}[[expect]]", HOSTILE.replace("clients = 1", "clients = 0")),
                 "no connections",
             ),
+            (
+                "[[expect]]",
+                &format!("{}[[expect]]", WATCHERS.replace("count = 1", "count = 0")),
+                "no connections",
+            ),
+            ("[[expect]]", &format!("{WATCHERS}{WATCHERS}[[expect]]"), "groups of watchers"),
             ("bucket = 'a'\naction = 'kill'", "action = 'kill'", "event kill needs a bucket"),
             ("action = 'kill'", "action = 'fill_log_disk'", "must not have a bucket"),
             ("bucket = 'a'\naction = 'kill'", "action = 'empty_log_disk'", "needs a `[container]`"),

@@ -10,7 +10,7 @@ use crate::decisions::decision::{
     DecisionFacts, DecisionKind, EntryFacts, Figures, RequestEnd, RingEntry, Unit,
 };
 use crate::decisions::query::RequestEntries;
-use crate::telemetry::rfc3339;
+use crate::telemetry::{rfc3339, unit_of};
 
 /// The story of a request with these entries.
 pub(super) fn document(decisions: &Decisions, request_id: &str, found: &RequestEntries) -> Value {
@@ -83,13 +83,13 @@ fn what(decisions: &Decisions, facts: &DecisionFacts) -> Option<String> {
 }
 
 fn figures(figures: &Figures) -> Option<String> {
-    let unit = figures.unit.map_or("", Unit::as_str);
+    let quantity = |value: f64| format!("{value} {}", unit_of(value, figures.unit.map_or("", Unit::as_str)));
     match (figures.measured, figures.threshold) {
         (Some(measured), Some(threshold)) => {
-            Some(format!("measured {measured} {unit}, threshold {threshold} {unit}"))
+            Some(format!("measured {}, threshold {}", quantity(measured), quantity(threshold)))
         }
-        (Some(measured), None) => Some(format!("measured {measured} {unit}")),
-        (None, Some(threshold)) => Some(format!("threshold {threshold} {unit}")),
+        (Some(measured), None) => Some(format!("measured {}", quantity(measured))),
+        (None, Some(threshold)) => Some(format!("threshold {}", quantity(threshold))),
         (None, None) => None,
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::limit_entry::{Advice, LimitEntry};
+use crate::telemetry::counted;
 
 /// Complete minutes without which nothing is suggested.
 const MINUTES_MIN: u64 = 10;
@@ -62,7 +63,7 @@ fn after_hits(entry: &LimitEntry, hits: u64, minutes: u64) -> Suggestion {
             "give the process more of the resource, or lower server.max_concurrent_requests".to_owned(),
         ),
     };
-    let reason = format!("{hits} {hit} at {limit} in the last {minutes} minutes: {advice}");
+    let reason = format!("{} at {limit} in the last {minutes} minutes: {advice}", counted(hits, hit));
     Suggestion { value, reason }
 }
 

@@ -42,10 +42,43 @@ fn section(html: &mut String, entry: &CodeEntry) {
     html.push_str("</dl>\n</section>\n");
 }
 
-/// The text with the parts between backquotes as code.
+/// The text with the parts between backquotes as code, and without the targets of its links: they are pages of the repository.
 fn with_code(text: &str) -> String {
+    let text = unlinked(text);
     let part = |(at, part): (usize, &str)| {
         if at % 2 == 1 { format!("<code>{}</code>", escape(part)) } else { escape(part) }
     };
     text.split('`').enumerate().map(part).collect()
+}
+
+fn unlinked(text: &str) -> String {
+    let (mut rest, mut plain) = (text, String::new());
+    while let Some((before, name, after)) = first_link(rest) {
+        plain += before;
+        plain += name;
+        rest = after;
+    }
+    plain + rest
+}
+
+/// The text before the first link, its name, and the text after it.
+fn first_link(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = text.split_once('[')?;
+    let (name, rest) = rest.split_once("](")?;
+    let (_, after) = rest.split_once(')')?;
+    Some((before, name, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// X7: the page has no markup of the documents in its texts
+    #[test]
+    fn texts_have_no_markup() {
+        let text = "the [actions](status.md#actions) of `warning` & `critical`";
+        assert_eq!(with_code(text), "the actions of <code>warning</code> &amp; <code>critical</code>");
+        let html = page();
+        assert!(!html.contains('`') && !html.contains("]("), "{html}");
+    }
 }

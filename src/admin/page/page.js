@@ -69,6 +69,20 @@ const facts = (...pairs) => element("dl", null, pairs.filter(([, fact]) => fact 
 const words = (name) => String(name).replaceAll("_", " ");
 const number = (value) => (Number.isInteger(value) ? String(value) : String(Math.round(value * 100) / 100));
 
+// The unit of a value: that of one thing is the singular. Abbreviations and shares do not change.
+const unit_of = (value, unit) => (value !== 1 || unit.startsWith("%") ? unit
+  : unit.replace(/(?<=^| )[a-z]+[a-rt-z]s(?= |$)/, (noun) => noun.replace(/ies$/, "y").replace(/s$/, "")));
+const counted = (value, unit) => `${number(value)} ${unit_of(value, unit)}`;
+
+// The text with the parts between backquotes as code.
+function rich(text) {
+  const parts = String(text ?? "").split("`");
+  return parts.length % 2 === 0 ? [String(text)] : parts.map((part, at) => (at % 2 === 1 ? element("code", null, part) : part));
+}
+
+// The text without the targets of its links.
+const unlinked = (text) => String(text).replace(/\[([^\]]*)\]\([^)]*\)/g, "$1");
+
 function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let at = 0;
@@ -89,7 +103,7 @@ const milliseconds = (ms) => (ms === null || ms === undefined ? "–" : duration
 function quantity(of) {
   if (!of || of.value === null || of.value === undefined) return null;
   if (of.unit === "bytes") return bytes(of.value);
-  return of.unit === "ms" ? duration(of.value) : `${number(of.value)} ${of.unit === "percent" ? "%" : of.unit ?? ""}`.trim();
+  return of.unit === "ms" ? duration(of.value) : counted(of.value, of.unit ?? "").trim();
 }
 
 function plain(value) {
@@ -112,7 +126,7 @@ const COLORS = { ok: "2f7d4f", degraded: "b27a00", critical: "b31d2c", unknown: 
 function verdict(status, summary, codes) {
   $("verdict").dataset.status = status;
   show("verdict-word", element("span", { class: "sign", "aria-hidden": true }, SIGNS[status] || "?"), TITLES[status] || words(status));
-  show("summary", document.createTextNode(summary));
+  show("summary", rich(summary));
   document.title = status === "ok" ? "tidegate" : `${TITLES[status]}: tidegate`;
   const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><circle cx="4" cy="4" r="4" fill="#${COLORS[status]}"/></svg>`;
   const href = `data:image/svg+xml,${encodeURIComponent(icon)}`;
@@ -127,11 +141,11 @@ function cause(of) {
   const touched = [refused && `${refused} refused`, slowed && `${slowed} slowed`, stale && `${stale} answered stale`].filter(Boolean).join(", ");
   const [measured, threshold] = [quantity(of.measured), quantity(of.threshold)];
   return element("li", { class: "cause", "data-severity": of.severity },
-    element("h3", null, of.message),
+    element("h3", null, rich(of.message)),
     element("p", { class: "meta" }, state(of.severity), element("code", null, of.code), ` ${scope(of.scope)}, for ${duration(of.since_ms)} since `, time(of.since)),
     facts(["Measured", measured && `${measured}${threshold ? `, threshold ${threshold}` : ""}`],
-      ["Effect", `${of.effect.text}${touched ? `: ${touched}` : ""}`],
-      ["Ends", of.until ? ["at ", time(of.until), `, or when ${of.ends_when}`] : `when ${of.ends_when}`]),
+      ["Effect", [...rich(unlinked(of.effect.text)), touched ? `: ${touched}` : ""]],
+      ["Ends", [...(of.until ? ["at ", time(of.until), ", or when "] : ["when "]), ...rich(of.ends_when)]]),
     element("p", null, element("a", { href: `/${String(of.docs)}` }, `About ${of.code}`)));
 }
 
@@ -144,14 +158,14 @@ function level(status) {
 // Those in force first.
 function actions(list) {
   const rows = [...list].sort((one, other) => other.in_force - one.in_force).map((of) => [
-    [words(of.name), element("small", null, of.sentence)], state(of.in_force ? "in force" : "not in force"), state(of.on_level), of.mode,
-    of.since ? ["since ", time(of.since), `: ${number(of.touched_in_force)} ${of.unit}`] : "–", `${number(of.touched)} ${of.unit}`]);
+    [words(of.name), element("small", null, rich(of.sentence))], state(of.in_force ? "in force" : "not in force"), state(of.on_level), of.mode,
+    of.since ? ["since ", time(of.since), `: ${counted(of.touched_in_force, of.unit)}`] : "–", counted(of.touched, of.unit)]);
   return list.length === 0 ? null : table("Actions of the levels", ["Action", "State", "From level", "Mode", "Touched now", "Since the start"], rows);
 }
 
 function cursors(shedding) {
   if (!shedding || !shedding.process) return null;
-  const row = (name, of) => [[name, element("small", null, of.sentence)], number(of.cursor), milliseconds(of.wait_ms), milliseconds(of.target_ms), of.mode, of.refused, of.shadowed];
+  const row = (name, of) => [[name, element("small", null, rich(of.sentence))], number(of.cursor), milliseconds(of.wait_ms), milliseconds(of.target_ms), of.mode, of.refused, of.shadowed];
   const rows = [row("process", shedding.process), ...Object.entries(shedding.buckets).map(([name, of]) => row(`bucket ${name}`, of))];
   return table("Shedding", ["Cursor of", "Cursor", "Wait", "Target", "Mode", "Refused", "Would refuse"], rows);
 }
@@ -218,7 +232,7 @@ function render(status) {
   const actors = Object.entries(status.actors).map(([name, of]) => [name, state(of.state), of.generation, of.restarts, `${of.mailbox_depth} of ${of.mailbox_capacity}`, of.handled, of.poisoned]);
   show("actor-table", table("Actors", ["Actor", "State", "Generation", "Restarts", "Mailbox", "Handled", "Poisoned"], actors));
   show("client-table", clients(status));
-  const changes = status.events.slice(-ROWS_MAX).reverse().map((of) => [time(of.at), state(of.change), of.cause.code, scope(of.cause.scope), of.cause.message, of.lasted_ms === undefined ? "–" : duration(of.lasted_ms)]);
+  const changes = status.events.slice(-ROWS_MAX).reverse().map((of) => [time(of.at), state(of.change), of.cause.code, scope(of.cause.scope), rich(of.cause.message), of.lasted_ms === undefined ? "–" : duration(of.lasted_ms)]);
   show("change-table", table("Causes that began and ended, the newest first", ["Time", "Change", "Cause", "Scope", "Message", "Lasted"], changes));
 }
 
@@ -319,7 +333,7 @@ async function decisions() {
     show("decision-table", table(caption, ["Time", "Kind", "Reason", "Status", "Request ID", "Bucket", "Client", "Measured", "Set by"], rows));
     show("search-error");
   } catch (error) {
-    show("search-error", document.createTextNode(error.message));
+    show("search-error", rich(error.message));
   }
 }
 
@@ -328,9 +342,9 @@ async function story() {
   if (!id) return show("story");
   try {
     const found = await json(`/explain?${new URLSearchParams({ request_id: id })}`);
-    show("story", element("ol", { class: "story", "aria-label": `What happened to request ${found.request_id}` }, found.sentences.map((each) => element("li", null, each))));
+    show("story", element("ol", { class: "story", "aria-label": `What happened to request ${found.request_id}` }, found.sentences.map((each) => element("li", null, rich(each)))));
   } catch (error) {
-    show("story", element("p", { class: "none" }, error.message));
+    show("story", element("p", { class: "none" }, rich(error.message)));
   }
 }
 
@@ -341,9 +355,9 @@ function configuration() {
   const origin = (of) => [of.origin.kind, of.origin.name, of.origin.line && `line ${of.origin.line}`].filter(Boolean).join(", ");
   const value = (of) => (of.value === null ? "–" : of.unit === "bytes" && typeof of.value === "number" ? bytes(of.value) : `${plain(of.value)}${of.unit ? ` ${of.unit}` : ""}`);
   const found = keys.filter((of) => (!$("filter-set").checked || !of.is_default) && `${of.key} ${value(of)} ${origin(of)}`.toLowerCase().includes(wanted));
-  const hour = ({ peak, limit, unit, hits, hit, suggestion }) => [`${peak === null ? "" : `peak ${number(peak)} of `}${plain(limit)} ${unit ?? ""}, ${hits} ${hit}`,
-    suggestion && element("small", null, `Suggested: ${plain(suggestion.value)}. ${suggestion.reason}`)];
-  const rows = found.map((of) => [[of.key, element("small", null, of.about)], value(of), origin(of), of.range, of.last_hour ? hour(of.last_hour) : "–"]);
+  const hour = ({ peak, limit, unit, hits, hit, suggestion }) => [`${peak === null ? "" : `peak ${number(peak)} of `}${plain(limit)} ${unit_of(limit, unit ?? "")}, ${counted(hits, hit)}`,
+    suggestion && element("small", null, `Suggested: ${plain(suggestion.value)}. `, rich(suggestion.reason))];
+  const rows = found.map((of) => [[of.key, element("small", null, rich(of.about))], value(of), origin(of), of.range, of.last_hour ? hour(of.last_hour) : "–"]);
   show("configuration-table", table(`Effective configuration, ${rows.length} of ${keys.length} keys`, ["Key", "Value", "Origin", "Accepted", "Last hour"], rows));
 }
 
@@ -356,7 +370,7 @@ function start_login() {
     try {
       const answer = await api("/session", { method: "POST", body: new URLSearchParams({ token: $("token").value.trim() }), redirect: "manual" });
       if (answer.type === "opaqueredirect") return location.replace("/");
-      show("login-error", document.createTextNode((await answer.json()).error.message));
+      show("login-error", rich((await answer.json()).error.message));
     } catch (error) {
       show("login-error", document.createTextNode(`The gateway does not answer: ${error.message}`));
     }

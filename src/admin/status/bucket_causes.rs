@@ -15,7 +15,7 @@ use crate::degradation::counts::EffectCounts;
 use crate::degradation::episodes::CounterReading;
 use crate::degradation::finding::{Finding, Quantity, Scope};
 use crate::degradation::tracker::Occurrences;
-use crate::telemetry::millis;
+use crate::telemetry::{counted, millis};
 use crate::upstream::connect::dns_cache::FailingLookup;
 use crate::upstream::connect::tls::FailingTls;
 use crate::upstream::credentials::RenewalView;
@@ -37,10 +37,8 @@ impl BucketInput<'_> {
             }
         }
         causes.extend(self.late.map(|late| {
-            let message = format!(
-                "bucket {}: {} calls wait unusually long for the response head",
-                self.name, late.count
-            );
+            let calls = counted(late.count as u64, "calls");
+            let message = format!("bucket {}: {calls} without a response head for unusually long", self.name);
             let finding = Finding::new(CauseCode::UpstreamUnresponsive, Scope::bucket(self.name), message);
             finding.since(late.since).measured(Quantity::count(late.count as u64, "calls"))
         }));
@@ -166,8 +164,7 @@ impl BucketInput<'_> {
         };
         let message =
             format!("bucket {}: the standby endpoints {} serve; {end}", self.name, standby.join(", "));
-        let percent =
-            |value: usize| Quantity::count(value as u64, "percent of primary endpoints that are usable");
+        let percent = |value: usize| Quantity::count(value as u64, "% of primary endpoints that are usable");
         let finding = Finding::new(CauseCode::StandbyInUse, Scope::bucket(self.name), message)
             .measured(percent(failover.usable_percent))
             .threshold(percent(failover.min_usable_percent));

@@ -19,12 +19,14 @@ use crate::degradation::finding::{Finding, Quantity, Scope};
 use crate::degradation::published::Sample;
 use crate::shortage::Shortage;
 use crate::telemetry::log::CurrentFault;
-use crate::telemetry::millis;
+use crate::telemetry::{counted, millis};
 use crate::upstream::rules::refresh_health::FailingRefresh;
 
 /// A certificate that ends sooner is a cause.
 const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * DAY);
 const DAY: u64 = 24 * 3600;
+/// The unit of failed renewals.
+const FAILURES: &str = "failures in a row";
 
 /// All causes and the counters from which further ones are derived.
 pub(super) fn sample(input: &StatusInput<'_>, counts: EffectCounts) -> Sample {
@@ -140,8 +142,9 @@ fn shadow_action(view: &ActionView) -> Option<Finding> {
     let ActionEntry { name, unit, .. } = view.action.entry();
     let touched = view.touched_in_force.unwrap_or_default();
     let message = format!(
-        "the action {name} is in shadow mode: its level {} is reached, and it would have touched {touched} {unit}",
-        view.rule.on_level.as_str()
+        "the action {name} is in shadow mode: its level {} is reached, and it would have touched {}",
+        view.rule.on_level.as_str(),
+        counted(touched, unit)
     );
     let scope = Scope::of(ScopeKind::Process, *name);
     let finding = Finding::new(CauseCode::ActionShadow, scope, message);
@@ -172,7 +175,7 @@ fn shortage(&(shortage, began): &(Shortage, Instant)) -> Finding {
 fn log(fault: &CurrentFault, lost: u64) -> Finding {
     let scope = Scope::of(ScopeKind::Log, fault.cause.as_str());
     let remedy = fault.cause.remedy();
-    let message = format!("{}; {lost} lines lost since the start; {remedy}", fault.detail);
+    let message = format!("{}; {} lost since the start; {remedy}", fault.detail, counted(lost, "lines"));
     let measured = Quantity::count(lost, "lines");
     Finding::new(CauseCode::Log, scope, message).since(fault.since).measured(measured)
 }
@@ -229,14 +232,13 @@ fn token_keys(input: &TokenKeysInput, now: Instant) -> Option<Finding> {
 /// The error, the number of failures, and the time of the next attempt.
 pub(super) fn refresh_error(failing: &FailingRefresh, now: Instant) -> String {
     let next = failing.retry_at.map(|at| format!(", tried again in {} ms", remaining_ms(at, now)));
-    let failures = if failing.failures == 1 { "failure" } else { "failures" };
-    let count = failing.failures;
-    format!("{} ({count} {failures} in a row{})", failing.error, next.unwrap_or_default())
+    let failures = counted(failing.failures.into(), FAILURES);
+    format!("{} ({failures}{})", failing.error, next.unwrap_or_default())
 }
 
 /// Adds the start and the figures of a failing renewal. `until` is unknown: the next attempt may fail too.
 pub(super) fn with_refresh(finding: Finding, failing: &FailingRefresh) -> Finding {
-    finding.since(failing.since).measured(Quantity::count(failing.failures.into(), "failures in a row"))
+    finding.since(failing.since).measured(Quantity::count(failing.failures.into(), FAILURES))
 }
 
 fn actor_cause(actor: &ActorInput<'_>, limiter_refuses: bool, now: Instant) -> Option<Finding> {

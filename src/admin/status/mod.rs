@@ -23,10 +23,11 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
-    ActorStats, ActorStatus, BreakerView, CredentialState, CredentialView, EndpointState, EndpointView,
-    FailureKind, LimitCause, LimitSource, LimitView, LimiterReport, MemoryUse, MonitorView, Reading,
-    ResourceView, SessionsReport,
+    ActorStats, ActorStatus, BreakerView, CircuitState, CredentialState, CredentialView, EndpointState,
+    EndpointView, FailureKind, LimitCause, LimitSource, LimitView, LimiterReport, MemoryUse, MonitorView,
+    Reading, ResourceView, SessionsReport,
 };
+use tidegate_config::BreakerMode;
 
 use crate::degradation::cause::{Cause, CauseEvent};
 use crate::degradation::codes::Severity;
@@ -185,13 +186,17 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
     circuits.insert("mode".to_owned(), breaker.mode().as_str().into());
     circuits.extend(breaker.views(now).map(|view| (view.class.to_owned(), circuit(&view))));
     let pool = bucket.pool.view(now);
+    let is_tripped = matches!(breaker.mode(), BreakerMode::On | BreakerMode::Shadow)
+        && breaker.views(now).any(|view| view.state != CircuitState::Closed);
+    // No other endpoint is left, so none leaves the rotation.
+    let is_failing = pool.serving.is_panicking || pool.endpoints.len() == 1 && is_tripped;
     let endpoints: Vec<Value> = bucket
         .config
         .upstream
         .endpoints
         .iter()
         .zip(&pool.endpoints)
-        .map(|(endpoint, view)| endpoint_json(&endpoint.authority, view, now))
+        .map(|(endpoint, view)| endpoint_json(&endpoint.authority, view, is_failing, now))
         .collect();
     json!({
         "kind": bucket.config.kind.as_str(),
@@ -241,9 +246,11 @@ fn circuit(view: &BreakerView) -> Value {
     })
 }
 
-fn endpoint_json(authority: &str, view: &EndpointView, now: Instant) -> Value {
+/// `is_failing`: the endpoint fails, and is in rotation only because no other is left.
+fn endpoint_json(authority: &str, view: &EndpointView, is_failing: bool, now: Instant) -> Value {
     let left = |until: Instant| Some(millis(until.saturating_duration_since(now)));
     let (state, cause, out_for_ms) = match view.state {
+        EndpointState::InRotation if is_failing => ("failing", None, None),
         EndpointState::InRotation => ("in_rotation", None, None),
         EndpointState::BackingOff(until) => ("resting", Some(FailureKind::Unreachable), left(until)),
         EndpointState::Ejected(until, kind) => ("ejected", Some(kind), left(until)),

@@ -76,7 +76,7 @@ pub(crate) async fn image(
 fn of_process(history: &History) -> Result<Vec<Plot>, PlotFault> {
     let sensors = history.sensors().map(|name| {
         let sensor = name.trim_start_matches("sensor.");
-        history.plot(&format!("{}, percent of its limit", title(sensor)), &[name])
+        history.plot(&format!("{}, % of its limit", title(sensor)), &[name])
     });
     // Before the first sample there are no series.
     if history.names().next().is_none() {

@@ -232,13 +232,15 @@ fn monitor(rejection: &MonitorRejection) -> ErrorReply {
             StatusCode::TOO_MANY_REQUESTS,
             "SlowDown",
             "client_concurrency",
-            format!("this client has {in_flight} requests in flight, the limit for one client is {limit}"),
+            format!(
+                "the limit for the requests in flight of one client is {limit}, and this client has {in_flight}"
+            ),
         )
         .with_retry_after(Duration::from_secs(1)),
         MonitorRejection::FormsFull { pending, limit, is_clients } => {
             let message = match is_clients {
                 true => format!(
-                    "the fields of {pending} forms of this client are being read, the limit is {limit}"
+                    "the gateway reads the fields of at most {limit} forms of one client at a time, and {pending} of this one"
                 ),
                 false => "the gateway has reached its limit of forms that are being read".to_owned(),
             };

@@ -8,6 +8,8 @@ use thiserror::Error;
 use super::{History, POINT_EVERY, POINTS_MAX, Series};
 use crate::plots::{LINES_MAX, Line, Plot, Threshold, ThresholdKind, TimeLabels, Unit};
 
+const POINTS_OF_MINUTE: usize = 60;
+
 /// Series that no plot can show.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(in crate::admin::status) enum PlotFault {
@@ -42,11 +44,16 @@ impl History {
             unit: Unit::named(unit),
             end: self.end.unwrap_or(SystemTime::UNIX_EPOCH),
             interval: POINT_EVERY,
-            span: POINT_EVERY * u32::try_from(POINTS_MAX).unwrap_or(u32::MAX),
+            span: POINT_EVERY * u32::try_from(self.points_shown()).unwrap_or(u32::MAX),
             time_labels: TimeLabels::Ago,
             lines: series.iter().map(|each| each.line(&series)).collect(),
             thresholds: if let [only] = series.as_slice() { only.thresholds() } else { Vec::new() },
         })
+    }
+
+    /// The points of the time axis: whole minutes, so that the points of a short history fill a part of it that can be read.
+    fn points_shown(&self) -> usize {
+        self.length.next_multiple_of(POINTS_OF_MINUTE).clamp(POINTS_OF_MINUTE, POINTS_MAX)
     }
 
     /// The names of the series of the sensors.
@@ -122,6 +129,19 @@ mod tests {
         let of_two: Vec<_> =
             labels(&["bucket.a.p99", "bucket.b.p99"]).into_iter().map(|(label, _)| label).collect();
         assert_eq!(of_two, ["bucket.a.p99", "bucket.b.p99"]);
+    }
+
+    /// X7: the time axis grows by minutes with the history, up to ten
+    #[test]
+    fn the_axis_follows_the_history() {
+        let mut history = history();
+        let spans = [(0, 60), (59, 120), (400, 480), (1000, 600)].map(|(missed, seconds)| {
+            if missed > 0 {
+                history.push(&[1.0; 4], missed, SystemTime::UNIX_EPOCH);
+            }
+            (history.plot("x", &["sensor.memory"]).unwrap().span.as_secs(), seconds)
+        });
+        assert!(spans.iter().all(|(span, expected)| span == expected), "{spans:?}");
     }
 
     /// X7, E1: unknown series, and series that share no axis, are named

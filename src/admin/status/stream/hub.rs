@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::encode::{self, EventKind};
 use super::watcher::Watcher;
+use crate::admin::session::{Session, StreamSession};
 use crate::buffers::send_progress::SendProgress;
 
 /// The changes that are kept.
@@ -38,13 +39,12 @@ impl KeptChanges {
         }
     }
 
-    /// The changes after an event, in one piece; none if they are not all kept.
-    fn after(&self, id: u64) -> Option<Bytes> {
+    /// The changes after an event, which share their bytes with this list; none if they are not all kept.
+    fn after(&self, id: u64) -> Option<VecDeque<Bytes>> {
         if id < self.complete_after {
             return None;
         }
-        let missed = self.changes.iter().filter(|(change, _)| *change > id).map(|(_, event)| &event[..]);
-        Some(missed.collect::<Vec<_>>().concat().into())
+        Some(self.changes.iter().filter(|(change, _)| *change > id).map(|(_, event)| event.clone()).collect())
     }
 }
 
@@ -69,12 +69,12 @@ impl EventHub {
     pub(super) fn add_watcher(
         &mut self,
         last_id: Option<u64>,
-        has_samples: bool,
+        (has_samples, session): (bool, Option<StreamSession>),
         progress: Option<Rc<SendProgress>>,
         now: Instant,
     ) -> Rc<Watcher> {
         let missed = last_id.filter(|id| *id <= self.last_id).and_then(|id| self.kept.after(id));
-        let watcher = Watcher::new(missed, has_samples, progress, now);
+        let watcher = Watcher::new(missed, (has_samples, session), progress, now);
         self.watchers.push(Rc::downgrade(&watcher));
         watcher
     }
@@ -110,6 +110,16 @@ impl EventHub {
     pub(super) fn tend_watchers(&mut self, now: Instant) {
         self.for_each(|watcher| {
             watcher.tend(now);
+            true
+        });
+    }
+
+    /// Ends the streams of these sessions.
+    pub(super) fn end_streams(&mut self, has_ended: impl Fn(&Session) -> bool) {
+        self.for_each(|watcher| {
+            if watcher.session.is_some_and(|of| has_ended(&of.session)) {
+                watcher.end();
+            }
             true
         });
     }
@@ -151,7 +161,7 @@ mod tests {
     }
 
     fn resumes(hub: &mut EventHub, id: u64) -> bool {
-        !hub.add_watcher(Some(id), true, None, clock::now()).awaits_snapshot()
+        !hub.add_watcher(Some(id), (true, None), None, clock::now()).awaits_snapshot()
     }
 
     /// X7: a watcher resumes where it stopped; an ID of another process or of the future gets a snapshot
@@ -163,16 +173,16 @@ mod tests {
         }
         assert!(resumes(&mut hub, START) && resumes(&mut hub, START + 5));
         assert!(!resumes(&mut hub, START - 1) && !resumes(&mut hub, START + 6));
-        assert!(hub.add_watcher(None, true, None, clock::now()).awaits_snapshot());
+        assert!(hub.add_watcher(None, (true, None), None, clock::now()).awaits_snapshot());
         let missed = hub.kept.after(START + 3).unwrap();
-        let text = String::from_utf8(missed.to_vec()).unwrap();
-        let expected = format!(
-            "id: {}\nevent: change\ndata: 3\n\nid: {}\nevent: change\ndata: 4\n\n",
-            START + 4,
-            START + 5
-        );
-        assert_eq!(text, expected);
-        assert_eq!(hub.kept.after(START + 5).unwrap(), "");
+        let event = |id, data| format!("id: {id}\nevent: change\ndata: {data}\n\n");
+        assert_eq!(missed, [event(START + 4, 3), event(START + 5, 4)]);
+        let is_shared = missed
+            .iter()
+            .zip(hub.kept.changes.range(3..))
+            .all(|(sent, (_, kept))| sent.as_ptr() == kept.as_ptr());
+        assert!(is_shared, "nothing is copied for a watcher");
+        assert_eq!(hub.kept.after(START + 5).unwrap().len(), 0);
     }
 
     /// X7: kept changes are bounded in number and bytes, and an ID from before them gets a snapshot
@@ -197,9 +207,9 @@ mod tests {
     #[test]
     fn slow_watchers_are_dropped() {
         let (mut hub, now) = (hub(), clock::now());
-        let slow = hub.add_watcher(Some(START), true, None, now);
-        let quiet = hub.add_watcher(Some(START), false, None, now);
-        drop(hub.add_watcher(Some(START), true, None, now));
+        let slow = hub.add_watcher(Some(START), (true, None), None, now);
+        let quiet = hub.add_watcher(Some(START), (false, None), None, now);
+        drop(hub.add_watcher(Some(START), (true, None), None, now));
         for sample in 0..100 {
             hub.send_sample(&sample, now);
         }

@@ -30,6 +30,7 @@ use crate::admin::decisions::parameters::{InvalidParameter, Parameters, invalid}
 use crate::admin::error_tally::ErrorTally;
 use crate::admin::limit_use::{LastHour, LimitUse};
 use crate::admin::rejection::{AdminRejection, close_after};
+use crate::admin::session::{Session, StreamSession};
 use crate::buffers::send_progress::SendProgress;
 use crate::degradation::published::CauseList;
 use crate::http::error::{encoded_json_reply, event_stream_reply};
@@ -176,6 +177,11 @@ impl StatusFeed {
         self.limits.borrow().last_hour(key)
     }
 
+    /// Ends the streams of these sessions at once.
+    pub(in crate::admin) fn end_streams(&self, has_ended: impl Fn(&Session) -> bool) {
+        self.hub.borrow_mut().end_streams(has_ended);
+    }
+
     fn log_dropped(&self) {
         let dropped = self.hub.borrow_mut().take_dropped();
         if dropped > 0 {
@@ -236,8 +242,9 @@ pub(crate) async fn events(request: HttpRequest, feed: Data<Rc<StatusFeed>>) -> 
     if let Some(max) = ticket.and_then(|ticket| ticket.become_stream().err()) {
         return AdminRejection::TooManyWatchers(max).reply(&request_id::of(request.headers()));
     }
+    let session = request.extensions().get::<StreamSession>().copied();
     let last_id = request.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.trim().parse().ok());
-    let watcher = feed.hub.borrow_mut().add_watcher(last_id, has_samples, progress, clock::now());
+    let watcher = feed.hub.borrow_mut().add_watcher(last_id, (has_samples, session), progress, clock::now());
     if watcher.awaits_snapshot() {
         feed.snapshot_wanted.notify_one();
     }

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
+use crate::admin::session::StreamSession;
 use crate::buffers::send_progress::{CutReason, SendProgress};
 
-/// The most events that wait for one watcher.
+/// The most events that wait for one watcher, besides the changes that it missed before it resumed.
 const EVENTS_MAX: usize = 32;
 /// A watcher without an event for so long gets a comment, so that proxies do not close its connection.
 const HEARTBEAT_AFTER: Duration = Duration::from_secs(15);
@@ -33,7 +34,7 @@ enum WatcherState {
     /// Other events would be useless before its snapshot.
     AwaitsSnapshot,
     Following,
-    /// The stream ends after the events that wait.
+    /// The stream ends.
     Ending,
     /// Its client is too slow.
     Cut,
@@ -41,11 +42,16 @@ enum WatcherState {
 
 /// A watcher.
 pub(super) struct Watcher {
+    /// The pause before a reconnect, and the changes that the watcher resumes with. They are sent before all events.
+    missed: RefCell<VecDeque<Bytes>>,
     events: RefCell<VecDeque<Bytes>>,
     state: Cell<WatcherState>,
     waker: RefCell<Option<Waker>>,
     pub(super) has_samples: bool,
+    /// The session of its client, if a cookie was the proof.
+    pub(super) session: Option<StreamSession>,
     last_event: Cell<Instant>,
+    /// The end of its life, or of its session.
     ends: Instant,
     /// Cuts the connection.
     progress: Option<Rc<SendProgress>>,
@@ -54,20 +60,24 @@ pub(super) struct Watcher {
 impl Watcher {
     /// A new watcher. `missed`: the changes since the event that it resumes from; none if it needs a snapshot.
     pub(super) fn new(
-        missed: Option<Bytes>,
-        has_samples: bool,
+        missed: Option<VecDeque<Bytes>>,
+        (has_samples, session): (bool, Option<StreamSession>),
         progress: Option<Rc<SendProgress>>,
         now: Instant,
     ) -> Rc<Self> {
         let state = if missed.is_some() { WatcherState::Following } else { WatcherState::AwaitsSnapshot };
-        let events = [Some(Bytes::from_static(RETRY)), missed].into_iter().flatten();
+        let mut missed = missed.unwrap_or_default();
+        missed.push_front(Bytes::from_static(RETRY));
+        let life_end = now + STREAM_TIME;
         Rc::new(Self {
-            events: RefCell::new(events.filter(|event| !event.is_empty()).collect()),
+            missed: RefCell::new(missed),
+            events: RefCell::default(),
             state: Cell::new(state),
             waker: RefCell::default(),
             has_samples,
+            session,
             last_event: Cell::new(now),
-            ends: now + STREAM_TIME,
+            ends: session.map_or(life_end, |session| session.expires.min(life_end)),
             progress,
         })
     }
@@ -91,7 +101,7 @@ impl Watcher {
             return true;
         }
         self.state.set(WatcherState::Cut);
-        self.events.take();
+        self.discard();
         if let Some(progress) = &self.progress {
             progress.cut(CutReason::Slow);
         }
@@ -99,15 +109,21 @@ impl Watcher {
         false
     }
 
-    /// Sends a heartbeat if one is due; ends a stream that is too old.
-    pub(super) fn tend(&self, now: Instant) {
-        if self.state.get() != WatcherState::Following {
-            return;
-        }
-        if now >= self.ends {
+    /// Ends the stream at once: what waits is not sent.
+    pub(super) fn end(&self) {
+        if matches!(self.state.get(), WatcherState::AwaitsSnapshot | WatcherState::Following) {
             self.state.set(WatcherState::Ending);
+            self.discard();
             self.wake();
-        } else if now.saturating_duration_since(self.last_event.get()) >= HEARTBEAT_AFTER
+        }
+    }
+
+    /// Sends a heartbeat if one is due; ends a stream that is too old, or that has outlived its session.
+    pub(super) fn tend(&self, now: Instant) {
+        if now >= self.ends {
+            self.end();
+        } else if self.state.get() == WatcherState::Following
+            && now.saturating_duration_since(self.last_event.get()) >= HEARTBEAT_AFTER
             && self.events.borrow().is_empty()
         {
             self.push(&Bytes::from_static(HEARTBEAT), now);
@@ -118,6 +134,11 @@ impl Watcher {
         self.last_event.set(now);
         self.events.borrow_mut().push_back(event.clone());
         self.wake();
+    }
+
+    fn discard(&self) {
+        self.missed.take();
+        self.events.take();
     }
 
     fn wake(&self) {
@@ -145,7 +166,8 @@ impl MessageBody for EventBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
         let watcher = &self.0;
-        if let Some(event) = watcher.events.borrow_mut().pop_front() {
+        let missed = watcher.missed.borrow_mut().pop_front();
+        if let Some(event) = missed.or_else(|| watcher.events.borrow_mut().pop_front()) {
             return Poll::Ready(Some(Ok(event)));
         }
         match watcher.state.get() {
@@ -160,10 +182,13 @@ impl MessageBody for EventBody {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::{COOKIE, HeaderMap, HeaderValue};
     use futures_util::FutureExt as _;
     use tidegate_actors::clock;
 
     use super::*;
+    use crate::admin::role::AdminRole;
+    use crate::admin::session::Sessions;
 
     fn received(body: &mut EventBody) -> Vec<Bytes> {
         let mut events = Vec::new();
@@ -188,7 +213,7 @@ mod tests {
     #[test]
     fn the_snapshot_is_first() {
         let now = clock::now();
-        let watcher = Watcher::new(None, true, None, now);
+        let watcher = Watcher::new(None, (true, None), None, now);
         let mut body = EventBody::new(Rc::clone(&watcher));
         assert!(watcher.send(&event("early"), now));
         assert_eq!(received(&mut body), [Bytes::from_static(RETRY)]);
@@ -202,10 +227,10 @@ mod tests {
     #[test]
     fn a_full_queue_cuts_its_watcher() {
         let now = clock::now();
-        let watcher = Watcher::new(Some(Bytes::new()), true, None, now);
+        let watcher = Watcher::new(Some(VecDeque::new()), (true, None), None, now);
         let sent = (0..).take_while(|_| watcher.send(&event("x"), now)).count();
-        assert_eq!(sent, EVENTS_MAX - 1, "the first entry is the pause before a reconnect");
-        assert_eq!(watcher.events.borrow().len(), 0);
+        assert_eq!(sent, EVENTS_MAX);
+        assert_eq!((watcher.missed.borrow().len(), watcher.events.borrow().len()), (0, 0));
         let mut body = EventBody::new(Rc::clone(&watcher));
         assert!(has_ended(&mut body));
         assert!(watcher.send(&event("x"), now), "it is cut once");
@@ -216,7 +241,7 @@ mod tests {
     fn quiet_streams_have_heartbeats_and_old_ones_end() {
         let start = clock::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let watcher = Watcher::new(Some(Bytes::new()), false, None, start);
+        let watcher = Watcher::new(Some(VecDeque::new()), (false, None), None, start);
         let mut body = EventBody::new(Rc::clone(&watcher));
         received(&mut body);
         watcher.tend(at(14));
@@ -228,5 +253,42 @@ mod tests {
         assert_eq!(received(&mut body), [Bytes::from_static(HEARTBEAT)]);
         watcher.tend(at(3600));
         assert!(has_ended(&mut body));
+    }
+
+    /// X7: missed changes come first and do not count as events that wait
+    #[test]
+    fn missed_changes_are_first() {
+        let now = clock::now();
+        let missed: VecDeque<Bytes> = std::iter::repeat_n(event("missed"), 2 * EVENTS_MAX).collect();
+        let watcher = Watcher::new(Some(missed), (true, None), None, now);
+        assert!(watcher.send(&event("later"), now));
+        let received = received(&mut EventBody::new(watcher));
+        assert_eq!(received.len(), 2 * EVENTS_MAX + 2);
+        assert_eq!((&received[0][..], &received[1][..]), (RETRY, &b"missed"[..]));
+        assert_eq!(received.last().map(|last| &last[..]), Some(&b"later"[..]));
+    }
+
+    /// O5, C4: a stream ends with its session, also before its snapshot, and what waits is not sent
+    #[test]
+    fn a_stream_ends_with_its_session() {
+        let start = clock::now();
+        let sessions = Sessions::new(start).unwrap();
+        let cookie = sessions.issue(AdminRole::Reader, start, false);
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::from_str(cookie.split(';').next().unwrap()).unwrap());
+        let session = sessions.of_request(&headers, start).unwrap().unwrap();
+        let expires = sessions.expiry(&session);
+        assert!(sessions.is_valid(&session, start) && !sessions.is_valid(&session, expires));
+        let opened = expires - Duration::from_secs(10);
+        for missed in [None, Some(VecDeque::new())] {
+            let of_session = (true, Some(StreamSession { session, expires }));
+            let watcher = Watcher::new(missed, of_session, None, opened);
+            let mut body = EventBody::new(Rc::clone(&watcher));
+            watcher.tend(expires - Duration::from_secs(1));
+            assert_eq!(received(&mut body), [Bytes::from_static(RETRY)]);
+            watcher.send(&event("waits"), opened);
+            watcher.tend(expires);
+            assert!(has_ended(&mut body), "nothing is sent after the end");
+        }
     }
 }
