@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use rustix::process::Signal;
 
 use super::{circuit_state, kept};
+use crate::status::{has_begun, has_ended};
 use crate::support::client::{Client, message};
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, get, wait_for};
@@ -194,12 +195,8 @@ async fn clients_beyond_the_budget_wait() {
         clients.push(client);
     }
     wait_for("requests are in flight", || async { (upstream.in_flight() >= 10).then_some(()) }).await;
-    let is_waiting =
-        |cause: &&serde_json::Value| cause["code"] == "connections_wait" && cause["scope"]["name"] == "data";
-    wait_for("the status names the connections that wait", || async {
-        gateway.status().await["causes"].as_array().unwrap().iter().find(is_waiting).map(|_| ())
-    })
-    .await;
+    let waiting = has_begun(&gateway, "connections_wait", "process").await;
+    assert_eq!(waiting["scope"]["name"], "data", "{waiting}");
     let failures = || gateway.metric("accept_failures_total{cause=\"out_of_descriptors\"}");
     let (before, failed) = (cpu_ticks(&gateway), failures().await);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -212,6 +209,8 @@ async fn clients_beyond_the_budget_wait() {
         assert_eq!(client.response("GET").await.complete_status(), 200);
     }
     assert_eq!(circuit_state(&gateway).await, "closed");
+    drop(clients);
+    has_ended(&gateway, "connections_wait", "process").await;
 }
 
 /// CPU time of the process, in ticks of 10 ms.

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::{REPEAT_WINDOW, download, holding};
 use crate::https::{Http2, Identity};
+use crate::status::has_begun;
 use crate::support::client::message;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Upstream, wait_for};
@@ -100,6 +101,8 @@ async fn a_second_signal_ends_the_delay() {
     let mut gateway = delayed(&upstream, "600").start().await;
     gateway.send_sigterm();
     turns_unready(&gateway).await;
+    let draining = has_begun(&gateway, "draining", "process").await;
+    assert!(draining["message"].as_str().unwrap().contains("because of a signal"), "{draining}");
     sleep(REPEAT_WINDOW * 2).await;
     gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
