@@ -39,7 +39,7 @@ async fn turns_unready(gateway: &Gateway) {
 #[tokio::test]
 async fn during_the_delay_new_connections_are_served() {
     let upstream = Upstream::ok("x");
-    let mut gateway = delayed(&upstream, "2").start().await;
+    let mut gateway = delayed(&upstream, "6").start().await;
     let mut kept = Client::connect(gateway.address()).await;
     kept.send(message("GET", "/b/k", &[], None)).await;
     let answer = kept.response("GET").await;
@@ -59,7 +59,7 @@ async fn during_the_delay_new_connections_are_served() {
     wait_for("connections are refused", || async { is_refused(&gateway).await.then_some(()) }).await;
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
     assert_eq!(upstream.count(), 3);
-    gateway.wait_for_log_line("draining", |line| line["delay_ms"] == 2000).await;
+    gateway.wait_for_log_line("draining", |line| line["delay_ms"] == 6000).await;
 }
 
 /// G4: during the delay an HTTP/2 connection gets GOAWAY and finishes its requests; a new one has its first request
@@ -67,7 +67,7 @@ async fn during_the_delay_new_connections_are_served() {
 #[tokio::test]
 async fn during_the_delay_http_2_clients_get_goaway() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let mut gateway = identity.gateway_before(&upstream).set("server.drain_delay", "2").start().await;
+    let mut gateway = identity.gateway_before(&upstream).set("server.drain_delay", "6").start().await;
     let old = identity.http2(&gateway).await;
     assert_eq!(old.get("/b/k").await.complete_status(), 200);
     gateway.send_sigterm();
@@ -131,8 +131,8 @@ async fn the_admin_listener_answers_until_the_end() {
 #[tokio::test]
 async fn a_backlog_is_served() {
     let upstream = Upstream::ok("x");
-    // All send requests at once, and the bucket's gate must not refuse any.
-    let builder = Gateway::builder().bucket("b", &upstream);
+    // All send requests at once. Neither the bucket's gate nor the cursor of a slow process must refuse any.
+    let builder = Gateway::builder().bucket("b", &upstream).set("shedding.target_wait_ms", "60000");
     let builder = builder.set("buckets.b.s3.concurrency.max_queued", "1000");
     let mut gateway = builder.set("buckets.b.s3.concurrency.queue_timeout_ms", "20000").start().await;
     gateway.signal(Signal::STOP);
