@@ -73,7 +73,8 @@ impl Shortage {
         }
     }
 
-    fn hint(self) -> &'static str {
+    /// What the operator can do about it.
+    pub(crate) fn hint(self) -> &'static str {
         match self {
             Self::Descriptors => {
                 "raise the limit of open files (ulimit -n, LimitNOFILE=) or lower max_concurrent and max_idle"
@@ -87,9 +88,14 @@ impl Shortage {
         }
     }
 
-    /// The current shortages, and the start of each.
-    pub(crate) fn present() -> impl Iterator<Item = (Self, Instant)> {
-        Self::ALL.into_iter().filter_map(|shortage| Some((shortage, shortage.counts().began()?)))
+    /// The current shortages.
+    pub(crate) fn present() -> impl Iterator<Item = PresentShortage> {
+        Self::ALL.into_iter().filter_map(|shortage| {
+            let counts = shortage.counts();
+            let (since, before) = counts.episode()?;
+            let failed = counts.failed.load(Ordering::Relaxed).saturating_sub(before);
+            Some(PresentShortage { shortage, since, failed })
+        })
     }
 
     fn counts(self) -> &'static ShortageCounts {
@@ -110,29 +116,48 @@ fn has_local_address(address: SocketAddr) -> bool {
 }
 
 static COUNTS: [ShortageCounts; 3] =
-    [const { ShortageCounts { failed: AtomicU64::new(0), began: Mutex::new(None) } }; 3];
+    [const { ShortageCounts { failed: AtomicU64::new(0), episode: Mutex::new(None) } }; 3];
+
+/// A shortage that is present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PresentShortage {
+    pub(crate) shortage: Shortage,
+    /// The start of its episode.
+    pub(crate) since: Instant,
+    /// The operations that failed because of it since then.
+    pub(crate) failed: u64,
+}
 
 /// The counts of one shortage.
 struct ShortageCounts {
     /// The operations that failed because of it since the start of the process.
     failed: AtomicU64,
-    /// The start of the current episode.
-    began: Mutex<Option<Instant>>,
+    /// The start of the current episode, and `failed` before it.
+    episode: Mutex<Option<(Instant, u64)>>,
 }
 
 impl ShortageCounts {
-    fn began(&self) -> Option<Instant> {
-        *self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    fn episode(&self) -> Option<(Instant, u64)> {
+        *self.episode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_began(&self, began: Option<Instant>) {
-        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    /// Begins an episode, unless one is running. `before` is the number of failures before it.
+    fn begin(&self, before: u64) {
+        let mut episode = self.episode.lock().unwrap_or_else(PoisonError::into_inner);
+        episode.get_or_insert_with(|| (clock::now(), before));
+    }
+
+    fn end(&self) {
+        *self.episode.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// Counts an operation that failed because of a shortage.
+/// Counts an operation that failed because of a shortage. The first one begins the episode, before its request is refused: so the
+/// refusal counts for the cause.
 pub(crate) fn record_shortage(shortage: Shortage) {
-    shortage.counts().failed.fetch_add(1, Ordering::Relaxed);
+    let counts = shortage.counts();
+    let before = counts.failed.fetch_add(1, Ordering::Relaxed);
+    counts.begin(before);
 }
 
 /// Counts a failed operation if its error is a shortage.
@@ -201,14 +226,16 @@ pub(crate) async fn log_episodes(log: Logger) {
         for (shortage, tracker) in &mut trackers {
             let counts = shortage.counts();
             let Some(change) = tracker.sample(counts.failed.load(Ordering::Relaxed), now) else { continue };
-            counts.set_began(tracker.episode.map(|episode| episode.began));
             match change {
                 EpisodeChange::Began => {
+                    // The failure may have come while the last episode ended.
+                    counts.begin(tracker.last_failed.saturating_sub(1));
                     warn!(log, "a resource of the gateway is exhausted; calls that need it are refused with 503";
                         "cause" => shortage.as_str(), "error" => shortage.to_string(),
                         "descriptor_limit" => descriptors::limit(), "hint" => shortage.hint());
                 }
                 EpisodeChange::Ended { failed, lasted } => {
+                    counts.end();
                     info!(log, "the exhausted resource of the gateway is available again"; "cause" => shortage.as_str(),
                         "failed" => failed, "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
                 }

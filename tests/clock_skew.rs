@@ -9,6 +9,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::status::{has_begun, has_ended};
 use crate::support::gateway::Builder;
 use crate::support::{
     Gateway, SeenRequest, Upstream, UpstreamReply, head, put, random_bytes, request, wait_for,
@@ -194,7 +195,8 @@ async fn the_offset_is_dropped_when_the_clocks_agree() {
     let (upstream, clock) = store(HOUR);
     let gateway = gateway_before(&upstream).start().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
-    assert!(cause(&gateway).await.is_some());
+    let skew = has_begun(&gateway, "upstream_clock_skew", "b").await;
+    assert_eq!(skew["scope"]["name"], upstream.address().to_string(), "{skew}");
     clock.store(0, Ordering::SeqCst);
     assert_eq!(
         (gateway.get("/b/k").await.complete_status(), upstream.count()),
@@ -202,6 +204,7 @@ async fn the_offset_is_dropped_when_the_clocks_agree() {
         "the old offset is refused"
     );
     assert_eq!(cause(&gateway).await, None);
+    assert_eq!(has_ended(&gateway, "upstream_clock_skew", "b").await["refused"], 0);
     assert_eq!((gateway.get("/b/k").await.complete_status(), upstream.count()), (200, 5));
     gateway.wait_for_log_line("requests are signed with the gateway's own time again", |_| true).await;
 

@@ -28,7 +28,7 @@ fn switchable(reply: UpstreamReply) -> (Upstream, Arc<AtomicBool>) {
 
 fn bucket_of(upstreams: &[&Upstream]) -> Builder {
     let addresses: Vec<_> = upstreams.iter().map(|upstream| upstream.address()).collect();
-    Gateway::builder().bucket_at("b", &addresses).set("buckets.b.s3.timeout", "0.3")
+    Gateway::builder().bucket_at("b", &addresses).set("buckets.b.s3.timeout", "1")
 }
 
 /// Many requests from several clients at once; the answers, or none for a connection that ended without one.

@@ -24,8 +24,8 @@ use crate::events::{ActorEventSink, ActorEvents};
 use crate::intensity::Intensity;
 use crate::launches::{Launch, Launches};
 use crate::limiter::{
-    AuthFailuresState, AuthLockout, BucketLimits, Limiter, LimiterHandle, LimiterMetrics, LimiterState,
-    Limits, PerKeyState, PerSubjectState,
+    AuthFailuresState, AuthLockout, BucketLimits, Limiter, LimiterHandle, LimiterMetrics, LimiterPeaks,
+    LimiterState, Limits, PerKeyState, PerSubjectState,
 };
 use crate::mailbox::{Mailbox, SupervisedActor};
 use crate::metrics::ActorFamilies;
@@ -229,6 +229,9 @@ fn limiter(spawner: &Spawner<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
         costs: bucket.costs,
     };
     let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
+    let per_key = PerKeyState::new(&key_limits, sends_headers, now);
+    let per_subject = PerSubjectState::new(rate_limit.per_subject, clients_max, sends_headers, now);
+    let failures = AuthFailuresState::new(rate_limit.failed_auth, clients_max, now);
     let shared = Limits {
         buckets: buckets.values().map(bucket_limits).collect(),
         costs: rate_limit.cost,
@@ -240,13 +243,10 @@ fn limiter(spawner: &Spawner<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -
         auth_lockout: Arc::clone(&auth_lockout),
         on_failure: rate_limit.on_failure,
         metrics: Arc::clone(metrics),
-        peaks: Arc::clone(state.peaks()),
+        peaks: LimiterPeaks::of(&state, (&per_key, &per_subject), &failures),
         hasher: ahash::RandomState::new(),
     };
     let handle = LimiterHandle::new(channel.mailbox.clone(), Arc::new(shared));
-    let per_key = PerKeyState::new(&key_limits, sends_headers, now);
-    let per_subject = PerSubjectState::new(rate_limit.per_subject, clients_max, sends_headers, now);
-    let failures = AuthFailuresState::new(rate_limit.failed_auth, clients_max, now);
     let limiter = Limiter::new(
         state.with_headers(sends_headers),
         (per_key, per_subject),

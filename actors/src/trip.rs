@@ -14,7 +14,8 @@ pub enum TripRule {
 }
 
 impl TripRule {
-    const ALL: [Self; 4] = [Self::ConsecutiveFailures, Self::FailureRate, Self::SlowCallRate, Self::Trial];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::ConsecutiveFailures, Self::FailureRate, Self::SlowCallRate, Self::Trial];
 
     /// The word in the status document.
     pub fn as_str(self) -> &'static str {
@@ -57,6 +58,11 @@ pub enum EjectionRule {
     FailureRate,
     /// The first call after a return failed.
     Probation,
+}
+
+impl EjectionRule {
+    /// Number of rules.
+    pub(crate) const COUNT: usize = 3;
 }
 
 /// Why an endpoint was ejected.

@@ -56,12 +56,12 @@ async fn all_classes_may_share_one_circuit() {
 /// B1: a slow-call rate of half opens the circuit, though all calls succeed
 #[tokio::test]
 async fn a_slow_call_rate_of_half_opens_the_circuit() {
-    let slow = Duration::from_millis(60);
+    let slow = Duration::from_millis(600);
     let upstream = Upstream::start(move |seen| {
         if seen.number % 2 == 0 { UpstreamReply::ok("x") } else { UpstreamReply::ok("x").delayed(slow) }
     });
     let gateway =
-        start(&upstream, &[("slow_call_duration_ms", "50"), ("minimum_calls", "6"), ("window_calls", "6")])
+        start(&upstream, &[("slow_call_duration_ms", "500"), ("minimum_calls", "6"), ("window_calls", "6")])
             .await;
     for call in 1..=7 {
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "call {call}");
@@ -76,11 +76,11 @@ async fn a_slow_call_rate_of_half_opens_the_circuit() {
 /// B1: the transfer time of a body does not make a call slow, in either direction
 #[tokio::test]
 async fn a_long_body_is_not_a_slow_call() {
-    let pause = Duration::from_millis(300);
+    let pause = Duration::from_millis(1200);
     let upstream = Upstream::start(move |_| UpstreamReply::ok("begin").then_body_after(pause, "end"));
     let gateway = start(
         &upstream,
-        &[("slow_call_duration_ms", "250"), ("minimum_calls", "1"), ("slow_call_rate_threshold", "1")],
+        &[("slow_call_duration_ms", "1000"), ("minimum_calls", "1"), ("slow_call_rate_threshold", "1")],
     )
     .await;
     for _ in 0..2 {

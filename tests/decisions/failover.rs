@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::decision;
 use super::made_up::explain;
+use crate::status::{has_begun, has_ended};
 use crate::support::{Gateway, Upstream, wait_for};
 
 async fn cause(gateway: &Gateway) -> Option<Value> {
@@ -41,7 +42,7 @@ async fn a_failover_is_a_cause_and_is_explained() {
     assert_eq!(endpoint_sentence(&gateway).await, format!("the request goes to {first}"));
     primary.stop().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "the standby endpoint serves");
-    let began = wait_for("the failover is a cause", || cause(&gateway)).await;
+    let began = has_begun(&gateway, "standby_in_use", "b").await;
     assert_eq!(began["scope"], json!({ "kind": "bucket", "bucket": "b", "name": null }));
     assert_eq!((&began["severity"], &began["threshold"]["value"]), (&"degraded".into(), &1.0.into()));
     assert!(began["message"].as_str().unwrap().contains(&format!("endpoints {second} serve")), "{began}");
@@ -63,7 +64,7 @@ async fn a_failover_is_a_cause_and_is_explained() {
     .await;
     assert_eq!(returning["since"], began["since"], "{returning}");
     assert_eq!(endpoint_sentence(&gateway).await, to_standby, "until then the standby endpoint serves");
-    wait_for("the cause ends", || async { cause(&gateway).await.is_none().then_some(()) }).await;
+    has_ended(&gateway, "standby_in_use", "b").await;
     assert_eq!(endpoint_sentence(&gateway).await, format!("the request goes to {first}"));
     let before = primary.count();
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);

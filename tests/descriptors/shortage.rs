@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::circuit_state;
+use crate::status::{has_begun, has_ended};
 use crate::support::client::{Client, message};
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, UpstreamReply, wait_for};
@@ -58,16 +61,18 @@ async fn lack_of_descriptors_is_not_counted_against_the_store() {
     assert_eq!(gateway.metric("s3_retry_attempts_total{bucket=\"b\"}").await, 0.0);
     let begun = "a resource of the gateway is exhausted; calls that need it are refused with 503";
     gateway.wait_for_log_line(begun, |line| line["cause"] == "out_of_descriptors").await;
-    let status = gateway.status().await;
-    let causes = status["causes"].as_array().unwrap();
-    let cause = causes.iter().find(|cause| cause["code"] == "out_of_descriptors").unwrap();
-    assert!(cause["since_ms"].is_u64() && status["status"] == "critical", "{status}");
+    let cause = has_begun(&gateway, "out_of_descriptors", "process").await;
+    assert_eq!(cause["measured"], json!({ "value": REQUESTS as f64, "unit": "failed calls" }), "{cause}");
+    let message = cause["message"].as_str().unwrap();
+    assert!(message.contains("no descriptor left") && message.contains("ulimit -n"), "{cause}");
+    assert_eq!(gateway.status().await["status"], "critical");
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(
         gateway.log_lines().iter().filter(|line| line["msg"] == begun).count(),
         1,
         "one line for all of them"
     );
+    assert_eq!(has_ended(&gateway, "out_of_descriptors", "process").await["refused"], REQUESTS);
 }
 
 /// X9: a resolver without descriptors returns "unknown name", which is still reported as the gateway's shortage

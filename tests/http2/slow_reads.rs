@@ -106,10 +106,10 @@ async fn a_client_that_reads_nothing_is_cut() {
 async fn steady_and_waiting_clients_are_not_cut() {
     let identity = Identity::new();
     let upstream = Upstream::start(|seen| match seen.target.as_str() {
-        "/b/events" => UpstreamReply::ok("begin").then_body_after(Duration::from_secs(2), "end"),
+        "/b/events" => UpstreamReply::ok("begin").then_body_after(Duration::from_secs(3), "end"),
         _ => UpstreamReply::ok(random_bytes(200_000)),
     });
-    let gateway = identity.gateway_before(&upstream).set("server.write_stall_timeout", "0.6").start().await;
+    let gateway = identity.gateway_before(&upstream).set("server.write_stall_timeout", "2").start().await;
     let waiting = identity.http2(&gateway).await;
     let steadily = async {
         let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;
@@ -118,7 +118,7 @@ async fn steady_and_waiting_clients_are_not_cut() {
         raw.send(&frame(WINDOW_UPDATE, 0, 0, &[0, 3, 0, 0])).await;
         for _ in 0..20 {
             raw.send(&frame(WINDOW_UPDATE, 0, 1, &10_000_u32.to_be_bytes())).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(150)).await;
         }
         raw.wait("the answer's end", |frame| {
             (frame.kind == DATA && frame.flags & END_STREAM != 0).then_some(())

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{MODES, Pressure, action, assert_touched, causes, decision, reaches};
+use crate::status::{has_begun, has_ended};
 use crate::support::client::put;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Response, Upstream, UpstreamReply, client, request, wait_for};
@@ -93,13 +94,15 @@ async fn uploads_in_shadow_mode_are_served_and_counted() {
         let record = decision(&gateway, id(&served), "shadow").await;
         assert_eq!((&record["reason"], &record["shadow"]), (&"shed_upload".into(), &true.into()), "{record}");
         assert_eq!((&record["status"], &record["threshold"]), (&503.into(), &90.into()), "{record}");
-        let cause = causes(&gateway, "action_shadow").await.pop().unwrap();
+        let cause = has_begun(&gateway, "action_shadow", "process").await;
         assert_eq!(
             (&cause["scope"]["name"], &cause["severity"]),
             (&"shed_uploads".into(), &"degraded".into())
         );
         assert_eq!(cause["measured"]["value"], 1.0, "{cause}");
         assert_eq!(gateway.errors("b").await, 0.0);
+        pressure.release(&gateway).await;
+        has_ended(&gateway, "action_shadow", "process").await;
     }
 }
 
@@ -204,11 +207,13 @@ async fn the_limit_of_a_client_has_modes() {
             let record = decision(&gateway, id(&served), "shadow").await;
             assert_eq!((&record["measured"], &record["threshold"]), (&1.into(), &1.into()), "{record}");
             assert_eq!(record["config"]["key"], "concurrency.max_per_client", "{record}");
-            let cause =
-                wait_for("the cause", || async { causes(&gateway, "client_limit_shadow").await.pop() }).await;
+            let cause = has_begun(&gateway, "client_limit_shadow", "process").await;
             assert_eq!(cause["threshold"]["value"], 1.0, "{cause}");
         }
         pressure.latch.open_for_all();
         assert_eq!(first.response("GET").await.complete_status(), 200);
+        if is_shadow {
+            has_ended(&gateway, "client_limit_shadow", "process").await;
+        }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::{REPEAT_WINDOW, download, holding};
 use crate::https::{Http2, Identity};
+use crate::status::has_begun;
 use crate::support::client::message;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Upstream, wait_for};
@@ -38,7 +39,7 @@ async fn turns_unready(gateway: &Gateway) {
 #[tokio::test]
 async fn during_the_delay_new_connections_are_served() {
     let upstream = Upstream::ok("x");
-    let mut gateway = delayed(&upstream, "2").start().await;
+    let mut gateway = delayed(&upstream, "6").start().await;
     let mut kept = Client::connect(gateway.address()).await;
     kept.send(message("GET", "/b/k", &[], None)).await;
     let answer = kept.response("GET").await;
@@ -58,7 +59,7 @@ async fn during_the_delay_new_connections_are_served() {
     wait_for("connections are refused", || async { is_refused(&gateway).await.then_some(()) }).await;
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
     assert_eq!(upstream.count(), 3);
-    gateway.wait_for_log_line("draining", |line| line["delay_ms"] == 2000).await;
+    gateway.wait_for_log_line("draining", |line| line["delay_ms"] == 6000).await;
 }
 
 /// G4: during the delay an HTTP/2 connection gets GOAWAY and finishes its requests; a new one has its first request
@@ -66,7 +67,7 @@ async fn during_the_delay_new_connections_are_served() {
 #[tokio::test]
 async fn during_the_delay_http_2_clients_get_goaway() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let mut gateway = identity.gateway_before(&upstream).set("server.drain_delay", "2").start().await;
+    let mut gateway = identity.gateway_before(&upstream).set("server.drain_delay", "6").start().await;
     let old = identity.http2(&gateway).await;
     assert_eq!(old.get("/b/k").await.complete_status(), 200);
     gateway.send_sigterm();
@@ -100,6 +101,8 @@ async fn a_second_signal_ends_the_delay() {
     let mut gateway = delayed(&upstream, "600").start().await;
     gateway.send_sigterm();
     turns_unready(&gateway).await;
+    let draining = has_begun(&gateway, "draining", "process").await;
+    assert!(draining["message"].as_str().unwrap().contains("because of a signal"), "{draining}");
     sleep(REPEAT_WINDOW * 2).await;
     gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(1));
@@ -128,8 +131,8 @@ async fn the_admin_listener_answers_until_the_end() {
 #[tokio::test]
 async fn a_backlog_is_served() {
     let upstream = Upstream::ok("x");
-    // All send requests at once, and the bucket's gate must not refuse any.
-    let builder = Gateway::builder().bucket("b", &upstream);
+    // All send requests at once. Neither the bucket's gate nor the cursor of a slow process must refuse any.
+    let builder = Gateway::builder().bucket("b", &upstream).set("shedding.target_wait_ms", "60000");
     let builder = builder.set("buckets.b.s3.concurrency.max_queued", "1000");
     let mut gateway = builder.set("buckets.b.s3.concurrency.queue_timeout_ms", "20000").start().await;
     gateway.signal(Signal::STOP);

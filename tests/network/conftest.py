@@ -108,13 +108,14 @@ class Gateway(servers.Gateway):
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts gateways, which are stopped with a drain when the test ends."""
+    """Starts gateways, which are stopped with a drain when the test ends. A launcher starts the binary; variables are those of its
+    environment."""
     started = []
 
-    def start(*sections):
+    def start(*sections, launcher=(), **variables):
         directory = tmp_path / f"gateway-{len(started)}"
         directory.mkdir()
-        gateway = Gateway(directory, "".join(sections))
+        gateway = Gateway(directory, "".join(sections), launcher, **variables)
         started.append(gateway)
         return gateway
 

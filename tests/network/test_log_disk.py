@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from causes import has_begun, has_ended
 from conftest import Client, Gateway, bucket, eventually
 
 DISK_BYTES = 256 << 10
@@ -23,9 +24,6 @@ class FileGateway(Gateway):
             for line in self.log.read_bytes().splitlines(keepends=True):
                 if line.endswith(b"\n"):
                     yield json.loads(line)
-
-    def log_cause(self):
-        return next((cause for cause in self.status()["causes"] if cause["code"] == "log"), None)
 
     def disk(self):
         return self.status()["resources"]["log_disk"]
@@ -77,13 +75,12 @@ def test_a_full_disk_is_counted_and_reported(tmp_path, disk, upstream):
             before = gateway.lost()
             requests(gateway, 40)
             eventually("the lines are counted as lost", lambda: gateway.lost() > before)
-            eventually("the cause is named", lambda: gateway.log_cause() is not None)
-            cause = gateway.log_cause()
+            cause = has_begun(gateway, "log", is_logged=False)
             assert cause["scope"]["name"] == "disk_full" and "No space left" in cause["message"], cause
             assert gateway.status()["status"] == "degraded"
             filler.unlink()
             requests(gateway, 5)
-            eventually("the cause ends", lambda: gateway.log_cause() is None)
+            has_ended(gateway, "log", is_logged=False)
             eventually("the loss is logged", lambda: len(notices(gateway)) >= round)
         assert gateway.status()["status"] == "ok"
         eventually("every request is logged or lost", lambda: gateway.logged() + gateway.lost() >= 3 + 2 * 45)

@@ -1,13 +1,15 @@
-"""The gateway runs out of local ports: its own shortage, which is not counted against the store."""
+"""The gateway runs out of local ports or of memory for sockets: its own shortage, which is not counted against the store."""
 
 import json
 import pathlib
 import socket
+import sys
 import threading
 from urllib.parse import urlsplit
 
 import pytest
 
+from causes import has_begun, has_ended
 from conftest import Client, ask, bucket, eventually
 
 PORT_RANGE = pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -42,8 +44,8 @@ class OwnPortClient(Client):
 
 
 def test_out_of_ports_is_not_the_stores_fault(start, upstream, few_ports):
-    """X9: with more concurrent requests than local ports the excess gets 503 out_of_ports, and the circuit stays
-    closed."""
+    """X9, X10: with more concurrent requests than local ports the excess gets 503 out_of_ports, and the circuit stays
+    closed. The shortage is a cause with its refusals, and ends ten seconds after the last failed call."""
     is_over = threading.Event()
 
     def held(exchange):
@@ -65,6 +67,9 @@ def test_out_of_ports_is_not_the_stores_fault(start, upstream, few_ports):
         answer = client.answer()
         assert (answer.status, answer.reason) == (503, "out_of_ports"), answer
         assert int(answer.headers["retry-after"]) >= 1
+    cause = has_begun(gateway, "out_of_ports")
+    assert cause["measured"] == {"value": 12, "unit": "failed calls"}, cause
+    assert "no local port left" in cause["message"] and "ip_local_port_range" in cause["message"], cause
     circuit = status_over_own_port(gateway)["buckets"]["b"]["breaker"]["read"]
     assert circuit["state"] == "closed" and circuit["consecutive_failures"] == 0, circuit
     is_over.set()
@@ -76,6 +81,31 @@ def test_out_of_ports_is_not_the_stores_fault(start, upstream, few_ports):
     PORT_RANGE.write_text("32768 60999")
     assert gateway.metric('own_shortages_total{cause="out_of_ports"}') == 12
     assert gateway.metric('s3_retry_attempts_total{bucket="b"}') == 0
+    assert has_ended(gateway, "out_of_ports")["cause"]["effect"]["refused"] == 12
+
+
+def test_out_of_memory_is_not_the_stores_fault(start, upstream):
+    """X9, X10: without kernel memory for a socket requests get 503 out_of_memory, and the circuit stays closed; other upstreams
+    are called. The shortage is a cause with its refusals, and ends ten seconds after the last failed call."""
+    starved = bucket("b", upstream.port).replace("127.0.0.1", "[::1]")
+    launcher = [sys.executable, pathlib.Path(__file__).with_name("errno_launcher.py")]
+    gateway = start(starved, bucket("c", upstream.port), launcher=launcher)
+    for _ in range(8):
+        answer = ask(gateway, "/b/k")
+        assert (answer.status, answer.reason) == (503, "out_of_memory"), answer
+        assert int(answer.headers["retry-after"]) >= 1
+    assert ask(gateway, "/c/k").status == 200
+    cause = has_begun(gateway, "out_of_memory")
+    assert cause["measured"] == {"value": 8, "unit": "failed calls"}, cause
+    assert cause["threshold"] == {"value": 1, "unit": "failed calls"}, cause
+    assert "no memory left" in cause["message"] and "raise the memory limit" in cause["message"], cause
+    status = gateway.status()
+    assert status["status"] == "critical"
+    circuit = status["buckets"]["b"]["breaker"]["read"]
+    assert circuit["state"] == "closed" and circuit["consecutive_failures"] == 0, circuit
+    assert gateway.metric('own_shortages_total{cause="out_of_memory"}') == 8
+    assert has_ended(gateway, "out_of_memory")["cause"]["effect"]["refused"] == 8
+    assert gateway.status()["status"] == "ok"
 
 
 def status_over_own_port(gateway):

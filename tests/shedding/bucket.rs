@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Flood, cursor, secret, shedding, until_calm};
+use crate::status::{has_begun, has_ended};
 use crate::support::{Gateway, Upstream, UpstreamReply, request, wait_for};
 
 const SLOW: Duration = Duration::from_millis(20);
@@ -54,12 +55,7 @@ async fn a_refusal_is_explained() {
     let gateway = shedding(&upstream).start().await;
     let flood = Flood::start(&gateway, "nightly", "/b/nightly", 30);
     flood.until_shed(5).await;
-    let cause = wait_for("the cause", || async {
-        let status = gateway.status().await;
-        let causes = status["causes"].as_array().unwrap();
-        causes.iter().find(|one| one["code"] == "shedding").cloned()
-    })
-    .await;
+    let cause = has_begun(&gateway, "shedding", "b").await;
     assert_eq!(cause["scope"]["bucket"], "b", "{cause}");
     assert_eq!(cause["threshold"]["value"].as_f64(), Some(20.0), "{cause}");
     assert!(cause["effect"]["refused"].as_u64().unwrap() > 0, "{cause}");
@@ -91,6 +87,8 @@ async fn a_refusal_is_explained() {
     let detail = decision["detail"].as_str().unwrap();
     assert!(detail.starts_with("cursor ") && detail.contains("client key nightly"), "{detail}");
     assert_eq!(decision["config"]["key"], "buckets.b.s3.concurrency.shedding.target_wait_ms", "{decision}");
+    let ended = has_ended(&gateway, "shedding", "b").await;
+    assert!(ended["refused"].as_u64() >= cause["effect"]["refused"].as_u64(), "{ended}");
 }
 
 /// X11: a bucket that hangs moves its own cursor; no request of another bucket is refused

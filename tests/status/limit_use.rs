@@ -156,6 +156,90 @@ async fn hits_count_for_the_limit_that_decided() {
     .await;
 }
 
+/// G2: thresholds of circuits and ejections have the failures in a row, and what they caused
+#[tokio::test]
+async fn failures_are_tracked_against_their_thresholds() {
+    let (good, bad) = (Upstream::ok("x"), Upstream::start(|_| UpstreamReply::status(500)));
+    let gateway = Gateway::builder()
+        .bucket("b", &bad)
+        .bucket_at("pair", &[good.address(), bad.address()])
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "4")
+        .set("buckets.pair.s3.outlier_ejection.consecutive_failures", "3")
+        .start()
+        .await;
+    let threshold = "buckets.b.s3.circuit_breaker.failure_threshold";
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
+    }
+    let near = wait_for("three failures in a row", || async {
+        let hour = last_hour(&gateway, threshold).await;
+        (hour["peak"] == 3.0).then_some(hour)
+    })
+    .await;
+    assert_eq!((&near["hits"], &near["limit"]), (&json!(0), &json!(4.0)), "{near}");
+    assert_eq!(near["unit"], "failures in a row", "{near}");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
+    let hit = with_hits(&gateway, threshold, 1).await;
+    assert_eq!((&hit["peak"], &hit["hit"]), (&json!(4.0), &json!("openings of a circuit")), "{hit}");
+    let rate = last_hour(&gateway, "buckets.b.s3.circuit_breaker.failure_rate_threshold").await;
+    assert_eq!((&rate["hits"], &rate["peak"]), (&json!(0), &Value::Null), "{rate}");
+    let single = last_hour(&gateway, "buckets.b.s3.outlier_ejection.consecutive_failures").await;
+    assert_eq!(single, Value::Null, "a single endpoint is never ejected");
+
+    let threshold = "buckets.pair.s3.outlier_ejection.consecutive_failures";
+    let ejected = wait_for("an endpoint is ejected", || async {
+        assert_eq!(gateway.get("/pair/k").await.complete_status(), 200, "a retry succeeds");
+        let hour = last_hour(&gateway, threshold).await;
+        (hour["hits"] == 1).then_some(hour)
+    })
+    .await;
+    assert_eq!((&ejected["peak"], &ejected["limit"]), (&json!(3.0), &json!(3.0)), "{ejected}");
+    assert_eq!(ejected["hit"], "ejections of an endpoint", "{ejected}");
+}
+
+/// G2: the bursts of keys and of failed authentications have the peak of the client that used most
+#[tokio::test]
+async fn bursts_of_identities_have_peaks() {
+    const SECRET: &str = "0123456789abcdef-app";
+    let upstream = Upstream::ok("x");
+    let mut builder = Gateway::builder().bucket("b", &upstream).set("buckets.b.auth", "api_key");
+    for (key, value) in [
+        ("api_keys.app.secret", SECRET),
+        ("api_keys.app.policy", "apps"),
+        ("policies.apps.buckets", "*"),
+        ("policies.apps.methods", "read"),
+        ("rate_limit.per_key.requests_per_second", "0.001"),
+        ("rate_limit.per_key.burst", "10"),
+        ("rate_limit.failed_auth.requests_per_second", "0.001"),
+        ("rate_limit.failed_auth.burst", "8"),
+    ] {
+        builder = builder.set(key, value);
+    }
+    let gateway = builder.start().await;
+    let send = async |secret: &'static str| {
+        let headers = [("x-api-key", secret)];
+        crate::support::request(gateway.address(), "GET", "/b/k", &headers, None).await.complete_status()
+    };
+    for _ in 0..3 {
+        assert_eq!(send(SECRET).await, 200);
+    }
+    for _ in 0..2 {
+        assert_eq!(send("0123456789abcdef-bad").await, 401);
+    }
+    for (key, used, limit) in
+        [("rate_limit.per_key.burst", 3.0, 10.0), ("rate_limit.failed_auth.burst", 2.0, 8.0)]
+    {
+        let hour = wait_for(&format!("the peak of {key}"), || async {
+            let hour = last_hour(&gateway, key).await;
+            hour["peak"].as_f64().is_some_and(|peak| peak >= used).then_some(hour)
+        })
+        .await;
+        assert_eq!((&hour["peak"], &hour["limit"]), (&json!(used), &json!(limit)), "{hour}");
+        assert_eq!((&hour["hits"], &hour["unit"]), (&json!(0), &json!("tokens")), "{hour}");
+    }
+}
+
 /// G2: `tidegate config --running` adds the last hour of each limit, and a value that differs in the running gateway
 #[tokio::test]
 async fn the_command_shows_the_last_hour() {

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::{cause, cause_that_refused, causes, has_begun, has_ended};
+use super::{cause_that_refused, causes, has_begun, has_ended};
 use crate::supervision::restart_delay::hold_down;
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for};
 
@@ -24,11 +24,40 @@ async fn a_failed_limiter_has_its_refusals() {
     let failed = cause_that_refused(&gateway, "limiter_failed", 5).await;
     assert_eq!(failed["scope"], json!({ "kind": "actor", "bucket": null, "name": "limiter" }));
     assert!(failed["until"].is_string(), "{failed}");
-    // The delays of earlier crashes are causes of their own.
-    let line = gateway.wait_for_log_line("degradation ended", |line| {
-        line["code"] == "limiter_failed" && line["refused"].as_u64() > Some(0)
-    });
-    assert_eq!(line.await["refused"], 5);
+    has_begun(&gateway, "limiter_failed", "process").await;
+    // The delays of earlier crashes are causes of their own, without refusals.
+    assert_eq!(has_ended(&gateway, "limiter_failed", "process").await["refused"], 5);
+}
+
+/// X10, S4: a pool that is held down refuses the requests of its bucket; the cause has their number, and ends by itself
+#[tokio::test]
+async fn a_failed_pool_has_its_refusals() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("admin.chaos", "true").start().await;
+    hold_down(&gateway, "pool:b").await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/b/k").await.reason(), "pool_unavailable");
+    }
+    let failed = cause_that_refused(&gateway, "pool_failed", 3).await;
+    assert_eq!(failed["scope"], json!({ "kind": "actor", "bucket": "b", "name": "pool:b" }));
+    assert!(failed["until"].is_string(), "{failed}");
+    assert_eq!(failed["measured"]["unit"], "restarts since the start", "{failed}");
+    has_begun(&gateway, "pool_failed", "b").await;
+    assert_eq!(has_ended(&gateway, "pool_failed", "b").await["refused"], 3);
+}
+
+/// X10, S4: an actor that is held down and refuses no request of its own is a cause with its end
+#[tokio::test]
+async fn a_failed_monitor_is_a_cause() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).set("admin.chaos", "true").start().await;
+    hold_down(&gateway, "monitor").await;
+    let failed = has_begun(&gateway, "actor_failed", "process").await;
+    assert_eq!(failed["scope"], json!({ "kind": "actor", "bucket": null, "name": "monitor" }));
+    assert_eq!(failed["effect"]["text"], "the last resource level stays in force");
+    assert!(failed["until"].is_string() && failed["measured"]["value"].as_f64() >= Some(5.0), "{failed}");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    assert_eq!(has_ended(&gateway, "actor_failed", "process").await["refused"], 0);
 }
 
 /// X10, S2: a crash between two samples is a cause with the name of the actor
@@ -95,6 +124,31 @@ async fn a_full_mailbox_is_a_cause() {
     assert!(found > 0, "no mailbox was full");
 }
 
+/// X10, S7: the mailbox of a stalled pool is full; the cause ends three seconds after the last refused message
+#[tokio::test]
+async fn a_full_mailbox_has_an_end() {
+    let upstream = Upstream::ok("x");
+    // Requests on the other threads keep calling the pool.
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .chaos()
+        .set("server.workers", "4")
+        .set("supervision.mailbox_capacity", "1")
+        .start()
+        .await;
+    assert_eq!(gateway.post("/actors/pool:b/stall?ms=2000").await.complete_status(), 202);
+    let answers = join_all((0..16).map(|_| gateway.get("/b/k"))).await;
+    assert!(answers.iter().any(|answer| answer.reason() == "pool_unavailable"), "{answers:?}");
+    let full = has_begun(&gateway, "mailbox_full", "b").await;
+    assert_eq!(full["scope"], json!({ "kind": "actor", "bucket": "b", "name": "pool:b" }));
+    assert_eq!(full["threshold"], json!({ "value": 1.0, "unit": "messages" }));
+    let measured = &full["measured"];
+    assert!(measured["unit"] == "messages" && measured["value"].as_f64() >= Some(1.0), "{full}");
+    let ended = has_ended(&gateway, "mailbox_full", "b").await;
+    assert!(ended["lasted_ms"].as_u64().unwrap() >= 3_000, "{ended}");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+}
+
 /// X4, X10: sensors that are not read are a cause, and the document is served meanwhile
 #[tokio::test]
 async fn stale_sensors_are_a_cause() {
@@ -125,6 +179,9 @@ async fn a_full_process_is_a_cause() {
     assert_eq!((&full["scope"]["kind"], &full["threshold"]["value"]), (&"process".into(), &1.0.into()));
     assert_eq!(gateway.status().await["status"], "critical");
     has_begun(&gateway, "in_flight_full", "process").await;
+    latch.open_for_all();
+    assert_eq!(first.response("GET").await.complete_status(), 200);
+    assert_eq!(has_ended(&gateway, "in_flight_full", "process").await["refused"], 3);
 }
 
 /// X10: the worst cause is the first one, and the summary names it; events have numbers without a gap
@@ -137,8 +194,8 @@ async fn the_worst_cause_is_the_first() {
         .set("buckets.b.s3.circuit_breaker.mode", "forced_open")
         .start()
         .await;
-    let forced = cause(&gateway, "circuit_forced_open").await;
-    cause(&gateway, "chaos").await;
+    let forced = has_begun(&gateway, "circuit_forced_open", "b").await;
+    has_begun(&gateway, "chaos", "process").await;
     let status = gateway.status().await;
     let codes: Vec<_> = status["causes"].as_array().unwrap().iter().map(|cause| &cause["code"]).collect();
     assert_eq!(codes, ["circuit_forced_open", "chaos"]);

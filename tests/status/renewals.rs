@@ -10,7 +10,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{cause, cause_that_refused, has_begun, has_ended};
+use super::{cause_that_refused, has_begun, has_ended};
 use crate::support::{Gateway, ReplaceableUpstream, Scratch, Upstream, UpstreamReply, request, wait_for};
 
 /// Writes a self-signed certificate that ends after this time, and its key.
@@ -69,7 +69,11 @@ async fn an_expiring_certificate_is_a_cause() {
 
     write_certificate(directory.path(), Duration::ZERO);
     gateway.send_sighup();
-    assert_eq!(cause(&gateway, "certificate_expired").await["severity"], "critical");
+    let expired = has_begun(&gateway, "certificate_expired", "process").await;
+    assert_eq!(expired["scope"], json!({ "kind": "listener", "bucket": null, "name": "data" }));
+    write_certificate(directory.path(), DAY * 90);
+    gateway.send_sighup();
+    has_ended(&gateway, "certificate_expired", "process").await;
 }
 
 /// X10, A7: a certificate before its validity is a critical cause with its end, until a valid one is loaded
@@ -183,6 +187,7 @@ async fn a_failing_renewal_of_credentials_is_a_cause() {
     assert!(failing["message"].as_str().unwrap().contains("expire in"), "{failing}");
     let missing = has_begun(&gateway, "credentials_missing", "b").await;
     assert_eq!(missing["severity"], "critical");
+    has_ended(&gateway, "credential_renewal", "b").await;
     for _ in 0..4 {
         assert_eq!(gateway.get("/b/k").await.reason(), "upstream_credentials");
     }

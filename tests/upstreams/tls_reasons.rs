@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::secrets::file;
 use crate::jwt;
+use crate::status::{has_begun, has_ended};
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Scratch, Upstream, wait_for};
 
@@ -238,10 +239,11 @@ async fn a_renewed_certificate_ends_the_cause() {
     let server = Server::start(Some(expired)).await;
     let gateway = server.gateway(&trusted, &directory).start().await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 502);
-    assert!(cause(&gateway).await.is_some());
+    has_begun(&gateway, "upstream_tls", "b").await;
     server.change(issued(&trusted, "localhost", |_| {}));
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(cause(&gateway).await, None);
+    assert_eq!(has_ended(&gateway, "upstream_tls", "b").await["refused"], 1);
     gateway
         .wait_for_log_line("TLS handshake with the endpoint succeeds again", |line| line["bucket"] == "b")
         .await;

@@ -15,7 +15,7 @@ use crate::breaker::published_circuits::PublishedCircuits;
 use crate::breaker::ticket::{BreakerShared, BreakerTicket};
 use crate::clock;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
-use crate::trip::Trip;
+use crate::trip::{Trip, TripRule};
 use crate::types::OperationClass;
 
 /// The result of a check of the published circuit, before a request queues.
@@ -138,6 +138,16 @@ impl BreakerHandle {
     /// The breaker's mode.
     pub fn mode(&self) -> BreakerMode {
         self.settings.mode
+    }
+
+    /// The most failures in a row of a circuit since the last call.
+    pub fn take_failures_peak(&self) -> u32 {
+        self.shared.published.take_failures_peak()
+    }
+
+    /// How often a rule has opened a circuit.
+    pub fn opened_by(&self, rule: TripRule) -> u64 {
+        self.shared.published.opened_by(rule)
     }
 
     /// Checks the published circuit, so that a request that would be refused does not queue first (B2).

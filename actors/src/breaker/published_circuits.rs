@@ -13,7 +13,7 @@ use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::decision::{CircuitSnapshot, CircuitState};
 use crate::breaker::outcome::FailureCause;
 use crate::clock;
-use crate::trip::Trip;
+use crate::trip::{Trip, TripRule};
 
 /// Minimum time between two reports of successes that may end consecutive failures.
 const FLUSH_EVERY: Duration = Duration::from_millis(10);
@@ -35,6 +35,10 @@ struct PublishedCircuit {
     consecutive_failures: AtomicU32,
     reopened: AtomicU32,
     opened_total: AtomicU64,
+    /// How often each rule opened it, for advice on the thresholds.
+    opened_by: [AtomicU64; TripRule::ALL.len()],
+    /// The most failures in a row since the peak was read, for the same advice.
+    failures_peak: AtomicU32,
     cause: AtomicU32,
     trip: AtomicU64,
     trials: AtomicU32,
@@ -68,6 +72,11 @@ impl PublishedCircuits {
         let CircuitSnapshot { state, generation, open_until, probed, trials, leases_end, .. } = snapshot;
         published.open_until.store(self.nanos(open_until), Ordering::Release);
         published.consecutive_failures.store(snapshot.consecutive_failures, Ordering::Release);
+        published.failures_peak.fetch_max(snapshot.consecutive_failures, Ordering::Relaxed);
+        let opened = snapshot.opened_total.saturating_sub(published.opened_total.load(Ordering::Acquire));
+        if let Some(trip) = snapshot.trip.filter(|_| opened > 0) {
+            published.opened_by[trip.rule as usize].fetch_add(opened, Ordering::Relaxed);
+        }
         published.reopened.store(snapshot.reopened, Ordering::Release);
         published.opened_total.store(snapshot.opened_total, Ordering::Release);
         published.cause.store(encode_cause(snapshot.cause), Ordering::Release);
@@ -106,6 +115,17 @@ impl PublishedCircuits {
             trials: published.trials.load(Ordering::Acquire),
             leases_end: self.instant(published.leases_end.load(Ordering::Acquire)),
         }
+    }
+
+    /// The most failures in a row of a circuit since the last call.
+    pub(crate) fn take_failures_peak(&self) -> u32 {
+        let peaks = self.circuits.iter().map(|circuit| circuit.failures_peak.swap(0, Ordering::Relaxed));
+        peaks.max().unwrap_or(0)
+    }
+
+    /// How often a rule has opened a circuit of the bucket.
+    pub(crate) fn opened_by(&self, rule: TripRule) -> u64 {
+        self.circuits.iter().map(|circuit| circuit.opened_by[rule as usize].load(Ordering::Relaxed)).sum()
     }
 
     /// The state and its generation: the only read of a request while the circuit is closed.

@@ -354,5 +354,9 @@ fn initial_phase(mode: BreakerMode) -> Phase {
 mod tests;
 
 #[cfg(test)]
+#[path = "state_random_tests.rs"]
+mod random_tests;
+
+#[cfg(test)]
 #[path = "connect_probe_tests.rs"]
 mod connect_probe_tests;

@@ -11,12 +11,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_config::RateLimit;
 
 use crate::clock::nanos_between;
+use crate::limiter::burst_peaks::BurstPeak;
 use crate::limiter::gcra::{Gcra, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::table::{TatSlot, TatTable};
@@ -28,6 +29,8 @@ pub(crate) struct AuthFailuresState {
     origin: Instant,
     gcra: Option<Gcra>,
     clients: TatTable<IpKey>,
+    /// Of the client that used most of its burst.
+    peak: Arc<Option<BurstPeak>>,
 }
 
 /// The decision about a failure.
@@ -50,7 +53,14 @@ pub(crate) struct FailureCharge {
 
 impl AuthFailuresState {
     pub(crate) fn new(limit: Option<RateLimit>, clients_max: usize, now: Instant) -> Self {
-        Self { origin: now, gcra: limit.map(Gcra::new), clients: TatTable::new(clients_max) }
+        let gcra = limit.map(Gcra::new);
+        let peak = Arc::new(gcra.as_ref().map(BurstPeak::new));
+        Self { origin: now, gcra, clients: TatTable::new(clients_max), peak }
+    }
+
+    /// The peak of the burst.
+    pub(super) fn peak(&self) -> &Arc<Option<BurstPeak>> {
+        &self.peak
     }
 
     /// Checks one more failure of a client.
@@ -75,7 +85,9 @@ impl AuthFailuresState {
 
     /// Charges what `decide` decided.
     pub(crate) fn apply(&mut self, charge: FailureCharge, now: Instant) {
-        self.clients.write(charge.slot, charge.next, nanos_between(self.origin, now));
+        let now = nanos_between(self.origin, now);
+        self.clients.write(charge.slot, charge.next, now);
+        self.peak.iter().for_each(|peak| peak.record(charge.next, now));
     }
 
     /// Spends every burst as of now. Lockouts stay, because they are published.

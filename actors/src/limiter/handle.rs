@@ -11,7 +11,7 @@ use crate::limiter::actor::{
     Admit, AdmitKey, AdmitReply, AdmitSubject, ChargeAuthFailure, Inspect, Limiter, LimiterReport,
 };
 use crate::limiter::auth_failures::AuthLockout;
-use crate::limiter::burst_peaks::{BurstPeak, BurstPeaks};
+use crate::limiter::burst_peaks::{BurstPeak, LimiterPeaks};
 use crate::limiter::lease::{self, LEASE_MAX, LeaseDraw, LeaseKey};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::peek::{Peek, PeekedLimit};
@@ -48,7 +48,7 @@ pub(crate) struct Limits {
     pub(crate) auth_lockout: Arc<AuthLockout>,
     pub(crate) on_failure: OnFailure,
     pub(crate) metrics: Arc<LimiterMetrics>,
-    pub(crate) peaks: Arc<BurstPeaks>,
+    pub(crate) peaks: LimiterPeaks,
     /// Hashes subjects.
     pub(crate) hasher: ahash::RandomState,
 }
@@ -294,17 +294,32 @@ impl LimiterHandle {
 
     /// The highest used share of the global burst since the last call, from 0 to 1; none without a limit.
     pub fn take_global_peak(&self) -> Option<f64> {
-        self.limits.peaks.global.as_ref().map(BurstPeak::take)
+        self.limits.peaks.bursts.global.as_ref().map(BurstPeak::take)
     }
 
     /// The same of the client address that used most of its burst.
     pub fn take_ip_peak(&self) -> Option<f64> {
-        self.limits.peaks.per_ip.as_ref().map(BurstPeak::take)
+        self.limits.peaks.bursts.per_ip.as_ref().map(BurstPeak::take)
     }
 
     /// The same of a bucket, by its index.
     pub fn take_bucket_peak(&self, bucket: usize) -> Option<f64> {
-        self.limits.peaks.buckets.get(bucket)?.as_ref().map(BurstPeak::take)
+        self.limits.peaks.bursts.buckets.get(bucket)?.as_ref().map(BurstPeak::take)
+    }
+
+    /// The same of the client key that used most of its burst.
+    pub fn take_key_peak(&self) -> Option<f64> {
+        self.limits.peaks.take_of_keys()
+    }
+
+    /// The same of the token subject that used most of its burst.
+    pub fn take_subject_peak(&self) -> Option<f64> {
+        self.limits.peaks.subjects.as_ref().as_ref().map(BurstPeak::take)
+    }
+
+    /// The same of the client address that used most of its burst of failed authentications.
+    pub fn take_failed_auth_peak(&self) -> Option<f64> {
+        self.limits.peaks.failed_auth.as_ref().as_ref().map(BurstPeak::take)
     }
 
     /// Asks for a refill of a lease, while the tokens left are used.

@@ -33,6 +33,7 @@ mod table;
 pub(crate) use actor::Limiter;
 pub use actor::LimiterReport;
 pub(crate) use auth_failures::{AuthFailuresState, AuthLockout};
+pub(crate) use burst_peaks::LimiterPeaks;
 pub(crate) use handle::{BucketLimits, Limits};
 pub use handle::{LimiterHandle, LimiterRejection};
 pub use limit_status::{Allowed, LimitScope, LimitScopes, LimitStatus};

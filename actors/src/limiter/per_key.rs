@@ -1,11 +1,13 @@
 //! The limit of each configured client key, its own or the common one: one arrival time per key, so no client can
 //! grow the table. Token subjects are not configured, see `per_subject.rs`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_config::RateLimit;
 
 use crate::clock::nanos_between;
+use crate::limiter::burst_peaks::BurstPeak;
 use crate::limiter::gcra::{Gcra, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::peek::PeekedLimit;
@@ -16,6 +18,8 @@ use crate::types::KeyId;
 pub(crate) struct PerKeyState {
     origin: Instant,
     keys: Vec<Option<(Gcra, Tat)>>,
+    /// The peak of each key with a limit.
+    peaks: Arc<[Option<BurstPeak>]>,
     /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
 }
@@ -25,24 +29,33 @@ pub(crate) struct PerKeyState {
 pub(crate) struct KeyCharge {
     /// None without a limit, and if a shadow limit would have refused.
     next: Option<Tat>,
+    /// When it was decided, in nanoseconds.
+    decided: u64,
     pub(crate) allowed: Allowed,
 }
 
 impl PerKeyState {
     pub(crate) fn new(limits: &[Option<RateLimit>], sends_headers: bool, now: Instant) -> Self {
-        let keys = limits.iter().map(|limit| limit.map(|limit| (Gcra::new(limit), 0)));
-        Self { origin: now, keys: keys.collect(), sends_headers }
+        let keys: Vec<_> = limits.iter().map(|limit| limit.map(|limit| (Gcra::new(limit), 0))).collect();
+        let peak = |limit: &Option<(Gcra, Tat)>| limit.as_ref().map(|(gcra, _)| BurstPeak::new(gcra));
+        let peaks = keys.iter().map(peak).collect();
+        Self { origin: now, keys, peaks, sends_headers }
+    }
+
+    /// The peaks of the bursts.
+    pub(super) fn peaks(&self) -> &Arc<[Option<BurstPeak>]> {
+        &self.peaks
     }
 
     /// Checks a request of this cost.
     pub(crate) fn decide(&self, key: KeyId, cost: u32, now: Instant) -> Result<KeyCharge, LimitStatus> {
         let limit = self.keys.get(key.index()).and_then(Option::as_ref);
         let Some((gcra, tat)) = limit else {
-            return Ok(KeyCharge { next: None, allowed: Allowed::default() });
+            return Ok(KeyCharge { next: None, decided: 0, allowed: Allowed::default() });
         };
         let now = nanos_between(self.origin, now);
         let (next, allowed) = gcra.check(LimitScope::Key, *tat, cost, self.sends_headers, now)?;
-        Ok(KeyCharge { next, allowed })
+        Ok(KeyCharge { next, decided: now, allowed })
     }
 
     /// The limit of a key, without a charge; none without a limit.
@@ -55,6 +68,7 @@ impl PerKeyState {
     pub(crate) fn apply(&mut self, key: KeyId, charge: KeyCharge) {
         if let (Some(next), Some(Some((_, tat)))) = (charge.next, self.keys.get_mut(key.index())) {
             *tat = next;
+            self.peaks[key.index()].iter().for_each(|peak| peak.record(next, charge.decided));
         }
     }
 

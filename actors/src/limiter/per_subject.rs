@@ -5,11 +5,13 @@
 //! without a subject share one budget. Only verified tokens are counted, so a client cannot invent subjects.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_config::RateLimit;
 
 use crate::clock::nanos_between;
+use crate::limiter::burst_peaks::BurstPeak;
 use crate::limiter::gcra::{Gcra, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::table::{TatSlot, TatTable};
@@ -35,6 +37,8 @@ pub(crate) struct PerSubjectState {
     origin: Instant,
     gcra: Option<Gcra>,
     subjects: TatTable<SubjectKey>,
+    /// Of the subject that used most of its burst.
+    peak: Arc<Option<BurstPeak>>,
     /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
 }
@@ -54,7 +58,14 @@ impl PerSubjectState {
         sends_headers: bool,
         now: Instant,
     ) -> Self {
-        Self { origin: now, gcra: limit.map(Gcra::new), subjects: TatTable::new(subjects_max), sends_headers }
+        let gcra = limit.map(Gcra::new);
+        let peak = Arc::new(gcra.as_ref().map(BurstPeak::new));
+        Self { origin: now, gcra, subjects: TatTable::new(subjects_max), peak, sends_headers }
+    }
+
+    /// The peak of the burst.
+    pub(super) fn peak(&self) -> &Arc<Option<BurstPeak>> {
+        &self.peak
     }
 
     /// Checks a request of this cost.
@@ -76,7 +87,9 @@ impl PerSubjectState {
     /// Charges what `decide` allowed.
     pub(crate) fn apply(&mut self, charge: SubjectCharge, now: Instant) {
         if let Some((slot, next)) = charge.slot {
-            self.subjects.write(slot, next, nanos_between(self.origin, now));
+            let now = nanos_between(self.origin, now);
+            self.subjects.write(slot, next, now);
+            self.peak.iter().for_each(|peak| peak.record(next, now));
         }
     }
 

@@ -61,6 +61,21 @@ impl Sensor {
         }
     }
 
+    /// What the sensor reads.
+    pub fn source(self) -> &'static str {
+        match self {
+            Self::Memory | Self::MemoryTotal => {
+                "/proc/self/status, /proc/meminfo and the files of its memory cgroup"
+            }
+            Self::Descriptors => "/proc/self/fd",
+            Self::EphemeralPorts => "/proc/sys/net/ipv4/ip_local_port_range",
+            Self::Cpu => "/proc/pressure/cpu and cpu.pressure of its cgroup",
+            Self::CpuThrottled => "cpu.stat of its cgroup",
+            Self::LogDisk => "the file system of log.output",
+            Self::InFlight | Self::MailboxDepth | Self::LogBacklog => "its own counters",
+        }
+    }
+
     /// The unit of use and limit.
     pub fn unit(self) -> &'static str {
         match self {

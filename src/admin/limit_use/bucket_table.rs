@@ -1,6 +1,9 @@
 //! The limits of one bucket.
 
-use tidegate_config::{ActionMode, BucketConfig, Kind, Overload, UpstreamConfig};
+use std::num::NonZeroU32;
+
+use tidegate_actors::{EjectionRule, TripRule};
+use tidegate_config::{ActionMode, BreakerMode, BucketConfig, Kind, Overload, UpstreamConfig};
 
 use super::limit_entry::{Advice, HitSource, LimitEntry, PeakSource, entry, hits_only, millis, seconds};
 
@@ -53,7 +56,56 @@ fn of_upstream(upstream: &UpstreamConfig) -> Vec<LimitEntry> {
     if upstream.retry.max_attempts.get() > 1 {
         let percent = (f64::from(upstream.retry.budget.percent), "%");
         let (peak, hits) = (PeakSource::Unknown, HitSource::Retries);
-        entries.push(entry("retry.budget.percent", percent, peak, hits, Advice::Retries));
+        entries.push(entry("retry.budget.percent", percent, peak, hits, Advice::Failures));
+    }
+    entries.extend(of_circuits(upstream));
+    entries.extend(of_ejections(upstream));
+    entries
+}
+
+/// The thresholds that open a circuit.
+fn of_circuits(upstream: &UpstreamConfig) -> Vec<LimitEntry> {
+    let breaker = &upstream.circuit_breaker;
+    if matches!(breaker.mode, BreakerMode::Off | BreakerMode::ForcedOpen) {
+        return Vec::new();
+    }
+    let percent = |threshold: NonZeroU32| (f64::from(threshold.get()), "%");
+    let opens = |key, limit, peak, rule| entry(key, limit, peak, HitSource::Openings(rule), Advice::Failures);
+    let failures = (f64::from(breaker.failure_threshold.get()), "failures in a row");
+    let rate = percent(breaker.failure_rate_threshold);
+    let (in_a_row, of_calls) = (TripRule::ConsecutiveFailures, TripRule::FailureRate);
+    let mut entries = vec![
+        opens("circuit_breaker.failure_threshold", failures, PeakSource::CircuitFailures, in_a_row),
+        opens("circuit_breaker.failure_rate_threshold", rate, PeakSource::Unknown, of_calls),
+    ];
+    if breaker.slow_call_duration.is_some() {
+        let (key, rate) =
+            ("circuit_breaker.slow_call_rate_threshold", percent(breaker.slow_call_rate_threshold));
+        entries.push(opens(key, rate, PeakSource::Unknown, TripRule::SlowCallRate));
+    }
+    entries
+}
+
+/// The thresholds that eject an endpoint; none if only one is configured or none is ejected.
+fn of_ejections(upstream: &UpstreamConfig) -> Vec<LimitEntry> {
+    let ejection = &upstream.load_balancing.outlier_ejection;
+    if upstream.endpoints.len() < 2 || ejection.max_percent == 0 {
+        return Vec::new();
+    }
+    let ejects =
+        |key, limit, peak, rule| entry(key, limit, peak, HitSource::Ejections(rule), Advice::Failures);
+    let failures = (f64::from(ejection.consecutive_failures.get()), "failures in a row");
+    let in_a_row = EjectionRule::ConsecutiveFailures;
+    let mut entries = vec![ejects(
+        "outlier_ejection.consecutive_failures",
+        failures,
+        PeakSource::EndpointFailures,
+        in_a_row,
+    )];
+    if ejection.failure_percent <= 100 {
+        let rate = (f64::from(ejection.failure_percent), "%");
+        let (key, rule) = ("outlier_ejection.failure_percent", EjectionRule::FailureRate);
+        entries.push(ejects(key, rate, PeakSource::Unknown, rule));
     }
     entries
 }

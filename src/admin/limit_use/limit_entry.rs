@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_actors::Level;
+use tidegate_actors::{EjectionRule, Level, TripRule};
 
 /// Where the peak use comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,13 @@ pub(super) enum PeakSource {
     GlobalBurst,
     IpBurst,
     BucketBurst,
+    KeyBurst,
+    SubjectBurst,
+    FailedAuthBurst,
+    /// Failures in a row of a circuit of a bucket.
+    CircuitFailures,
+    /// Failures in a row of an endpoint of a bucket.
+    EndpointFailures,
     AdminConnections,
     AdminStreams,
     /// The measured wait that moves a cursor, of the bucket or of the process, in ms.
@@ -44,6 +51,10 @@ pub(super) enum HitSource {
     SessionEvictions,
     /// Retries that the budget of the bucket did not allow.
     Retries,
+    /// Openings of circuits of the bucket by this rule.
+    Openings(TripRule),
+    /// Ejections of endpoints of the bucket by this rule.
+    Ejections(EjectionRule),
 }
 
 /// What a limit that acts calls for.
@@ -55,8 +66,8 @@ pub(super) enum Advice {
     Time,
     /// A wait that refuses requests.
     Wait,
-    /// A limit of retries.
-    Retries,
+    /// A limit that failures of the upstream reach.
+    Failures,
     Size,
     Level,
 }
@@ -96,6 +107,8 @@ impl LimitEntry {
             HitSource::AdminConnections => "connections beyond the maximum",
             HitSource::AdminStreams => "event streams beyond the maximum",
             HitSource::Retries => "retries not allowed",
+            HitSource::Openings(_) => "openings of a circuit",
+            HitSource::Ejections(_) => "ejections of an endpoint",
             HitSource::SessionEvictions => "evicted entries",
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_actors::{Level, MonitorPeaks, MonitorView, PoolHandle, SessionsReport};
+use tidegate_actors::{BreakerHandle, Level, MonitorPeaks, MonitorView, PoolHandle, SessionsReport};
 
 use super::limit_entry::{HitSource, LimitEntry, PeakSource};
 use crate::admin::error_tally::ErrorTally;
@@ -67,6 +67,8 @@ impl LimitReader {
             }
             HitSource::Waits => pool.map_or(0, PoolHandle::waited_total),
             HitSource::Retries => pool.map_or(0, PoolHandle::refused_retries),
+            HitSource::Openings(rule) => breaker(entry, shared).map_or(0, |breaker| breaker.opened_by(rule)),
+            HitSource::Ejections(rule) => pool.map_or(0, |pool| pool.ejected_by(rule)),
             HitSource::LevelBegins(level) => self.level_begins[level_index(level)],
             HitSource::AdminConnections => self.reserve.refused_ordinary(),
             HitSource::AdminStreams => self.reserve.refused_streams(),
@@ -93,6 +95,13 @@ impl LimitReader {
             PeakSource::GlobalBurst => burst(limiter.take_global_peak()),
             PeakSource::IpBurst => burst(limiter.take_ip_peak()),
             PeakSource::BucketBurst => burst(entry.bucket.and_then(|at| limiter.take_bucket_peak(at))),
+            PeakSource::KeyBurst => burst(limiter.take_key_peak()),
+            PeakSource::SubjectBurst => burst(limiter.take_subject_peak()),
+            PeakSource::FailedAuthBurst => burst(limiter.take_failed_auth_peak()),
+            PeakSource::CircuitFailures => {
+                breaker(entry, shared).map(|breaker| breaker.take_failures_peak().into())
+            }
+            PeakSource::EndpointFailures => pool().map(|pool| pool.take_failures_peak().into()),
             PeakSource::AdminConnections => Some(self.reserve.take_ordinary_peak() as f64),
             PeakSource::AdminStreams => Some(self.reserve.take_streams_peak() as f64),
             PeakSource::Wait => {
@@ -116,6 +125,11 @@ impl LimitReader {
         }
         self.last_transition = view.transitions.last().map(|transition| transition.at).or(last);
     }
+}
+
+/// The breaker of the bucket of a limit.
+fn breaker<'a>(entry: &LimitEntry, shared: &'a Shared) -> Option<&'a BreakerHandle> {
+    entry.bucket.map(|at| &shared.router.buckets()[at].breaker)
 }
 
 /// The highest pressure among the sensors that can cause this level, in percent.

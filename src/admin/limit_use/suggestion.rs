@@ -56,7 +56,7 @@ fn after_hits(entry: &LimitEntry, hits: u64, minutes: u64) -> Suggestion {
         }
         Advice::Cache => (Some(raised), format!("{raised} entries would keep more of them")),
         Advice::Time | Advice::Wait => (None, "remove the cause of the delay before you raise it".to_owned()),
-        Advice::Retries => (None, "remove the cause of the failures before you raise it".to_owned()),
+        Advice::Failures => (None, "remove the cause of the failures before you raise it".to_owned()),
         Advice::Size => (None, "raise it only if such requests are legitimate".to_owned()),
         Advice::Level => (
             None,

@@ -143,12 +143,17 @@ fn of_rate_limits(config: &Config) -> Vec<LimitEntry> {
     let all: [(&str, Option<RateLimit>, PeakSource, &'static [&'static str]); 5] = [
         ("rate_limit.global.burst", limits.global, PeakSource::GlobalBurst, &["rate_limit_global"]),
         ("rate_limit.per_ip.burst", limits.per_ip, PeakSource::IpBurst, &["rate_limit_ip"]),
-        ("rate_limit.per_key.burst", limits.per_key, PeakSource::Unknown, &["rate_limit_key"]),
-        ("rate_limit.per_subject.burst", limits.per_subject, PeakSource::Unknown, &["rate_limit_subject"]),
+        ("rate_limit.per_key.burst", limits.per_key, PeakSource::KeyBurst, &["rate_limit_key"]),
+        (
+            "rate_limit.per_subject.burst",
+            limits.per_subject,
+            PeakSource::SubjectBurst,
+            &["rate_limit_subject"],
+        ),
         (
             "rate_limit.failed_auth.burst",
             limits.failed_auth,
-            PeakSource::Unknown,
+            PeakSource::FailedAuthBurst,
             &["rate_limit_failed_auth"],
         ),
     ];
@@ -183,7 +188,7 @@ requests_per_second = 5
 [buckets.photos]
 auth = ["anonymous"]
 rate_limit.requests_per_second = 6
-s3.endpoints = ["http://127.0.0.1:1"]
+s3.endpoints = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
 s3.concurrency.overload = "codel"
 [buckets.api]
 kind = "http"
@@ -201,7 +206,7 @@ http.endpoints = ["http://127.0.0.1:1"]
         let unknown: Vec<_> = entries.iter().filter(|entry| !keys.contains(&entry.key)).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
         let distinct: BTreeSet<&String> = entries.iter().map(|entry| &entry.key).collect();
-        assert_eq!((distinct.len(), entries.len()), (entries.len(), 42));
+        assert_eq!((distinct.len(), entries.len()), (entries.len(), 48));
     }
 
     /// G2: a refusal counts for the limit that decided, and for no other

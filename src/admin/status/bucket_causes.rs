@@ -47,7 +47,8 @@ impl BucketInput<'_> {
         causes.extend(self.tls_failures.iter().map(|(endpoint, failing)| self.tls(endpoint, failing)));
         let clocks = self.authorities.iter().zip(&self.clocks);
         causes.extend(clocks.filter_map(|(endpoint, view)| Some(self.clock(endpoint, view.as_ref()?))));
-        causes.extend(self.failing_lookups.iter().map(|(endpoint, lookup)| self.resolver(endpoint, lookup)));
+        let lookups = self.failing_lookups.iter();
+        causes.extend(lookups.map(|(endpoint, lookup)| self.resolver(endpoint, lookup, now)));
         causes.extend(self.credentials(now));
         causes.extend(self.renewals.iter().map(|view| self.renewal(view, status)));
         causes
@@ -208,15 +209,24 @@ impl BucketInput<'_> {
         })
     }
 
-    fn resolver(&self, endpoint: &str, lookup: &FailingLookup) -> Finding {
-        let FailingLookup { host, has_addresses, since, error } = lookup;
-        let (code, consequence) = if *has_addresses {
-            (CauseCode::ResolverStale, "its last addresses are in use")
-        } else {
-            (CauseCode::UpstreamUnresolved, "no address of it is known")
+    /// An old answer is measured by its age, a name without an answer by its failed lookups.
+    fn resolver(&self, endpoint: &str, lookup: &FailingLookup, now: Instant) -> Finding {
+        let FailingLookup { host, answered, ttl, since, failures, error } = lookup;
+        let seconds = |time: Duration| Quantity::new(time.as_secs_f64(), "s");
+        let lookups = |count: u32| Quantity::count(count.into(), "failed lookups in a row");
+        let (code, consequence, measured, threshold) = match answered {
+            Some(at) => {
+                let age = seconds(now.saturating_duration_since(*at));
+                (CauseCode::ResolverStale, "its last addresses are in use", age, seconds(*ttl))
+            }
+            None => {
+                let (failed, first) = (lookups(*failures), lookups(1));
+                (CauseCode::UpstreamUnresolved, "no address of it is known", failed, first)
+            }
         };
         let message = format!("bucket {}: {host} cannot be resolved, and {consequence}: {error}", self.name);
-        Finding::new(code, self.scope(ScopeKind::Endpoint, endpoint), message).since(*since)
+        let finding = Finding::new(code, self.scope(ScopeKind::Endpoint, endpoint), message);
+        finding.since(*since).measured(measured).threshold(threshold)
     }
 
     /// One cause for each credential that is out, and one for the bucket if all are.
@@ -232,8 +242,9 @@ impl BucketInput<'_> {
             let left = remaining_ms(until, now);
             let message =
                 format!("bucket {}: no credential may be used; the first returns in {left} ms", self.name);
+            let credentials = Quantity::count(all.len() as u64, "credentials");
             let finding = Finding::new(CauseCode::CredentialsOut, Scope::bucket(self.name), message);
-            findings.push(finding.until(until));
+            findings.push(finding.measured(credentials).threshold(credentials).until(until));
         }
         findings
     }

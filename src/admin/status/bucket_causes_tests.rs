@@ -164,13 +164,19 @@ fn clocks_and_handshakes_are_causes() {
 /// P8, X10: a failing lookup is a cause, with and without an answer of the resolver past its age
 #[test]
 fn a_failing_lookup_is_a_cause() {
-    for (has_addresses, code) in [(true, CauseCode::ResolverStale), (false, CauseCode::UpstreamUnresolved)] {
+    for (has_answer, code, measured) in [
+        (true, CauseCode::ResolverStale, Quantity::new(90.0, "s")),
+        (false, CauseCode::UpstreamUnresolved, Quantity::count(3, "failed lookups in a row")),
+    ] {
         let cause = only(|input, now| {
             let (host, error) = ("store.test".to_owned(), "servfail".to_owned());
-            let failing = FailingLookup { host, has_addresses, since: now, error };
+            let (ttl, answered) = (Duration::from_secs(30), now - Duration::from_secs(90));
+            let answered = has_answer.then_some(answered);
+            let failing = FailingLookup { host, answered, ttl, since: now, failures: 3, error };
             input.buckets[0].failing_lookups = vec![("store.test:80".to_owned(), failing)];
         });
         assert_eq!((cause.code, cause.scope), (code, scope(ScopeKind::Endpoint, "store.test:80")));
+        assert_eq!(cause.measured, Some(measured));
         assert!(cause.message.contains("store.test cannot be resolved"), "{}", cause.message);
     }
 }

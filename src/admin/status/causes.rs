@@ -17,7 +17,7 @@ use crate::degradation::counts::EffectCounts;
 use crate::degradation::episodes::CounterReading;
 use crate::degradation::finding::{Finding, Quantity, Scope};
 use crate::degradation::published::Sample;
-use crate::shortage::Shortage;
+use crate::shortage::{PresentShortage, Shortage};
 use crate::telemetry::log::CurrentFault;
 use crate::telemetry::{counted, millis};
 use crate::upstream::rules::refresh_health::FailingRefresh;
@@ -120,8 +120,12 @@ fn level(input: &LevelInput, actions: &[ActionView]) -> Vec<Finding> {
         Finding::new(CauseCode::SensorsStale, Scope::process(), message).since(since)
     });
     let unknown = input.unknown.iter().map(|sensor| {
-        let message = format!("the sensor {sensor} gives no reading");
-        Finding::new(CauseCode::SensorUnknown, Scope::of(ScopeKind::Process, *sensor), message)
+        let name = sensor.as_str();
+        let message = format!(
+            "the sensor {name} gives no reading; the gateway must be able to read {}",
+            sensor.source()
+        );
+        Finding::new(CauseCode::SensorUnknown, Scope::of(ScopeKind::Process, name), message)
     });
     level.into_iter().chain(stale).chain(unknown).collect()
 }
@@ -163,13 +167,15 @@ fn shadow_client_limit(input: &StatusInput<'_>) -> Option<CounterReading> {
     })
 }
 
-fn shortage(&(shortage, began): &(Shortage, Instant)) -> Finding {
+fn shortage(&PresentShortage { shortage, since, failed }: &PresentShortage) -> Finding {
     let code = match shortage {
         Shortage::Descriptors => CauseCode::OutOfDescriptors,
         Shortage::Ports => CauseCode::OutOfPorts,
         Shortage::Memory => CauseCode::OutOfMemory,
     };
-    Finding::new(code, Scope::process(), shortage.to_string()).since(began)
+    let calls = |count| Quantity::count(count, "failed calls");
+    let message = format!("{shortage}; {}", shortage.hint());
+    Finding::new(code, Scope::process(), message).since(since).measured(calls(failed)).threshold(calls(1))
 }
 
 fn log(fault: &CurrentFault, lost: u64) -> Finding {
@@ -242,7 +248,7 @@ pub(super) fn with_refresh(finding: Finding, failing: &FailingRefresh) -> Findin
 }
 
 fn actor_cause(actor: &ActorInput<'_>, limiter_refuses: bool, now: Instant) -> Option<Finding> {
-    let ActorInput { name, status, .. } = *actor;
+    let ActorInput { name, status, restarts, .. } = *actor;
     match status {
         ActorStatus::Running => None,
         ActorStatus::Stalled => {
@@ -259,6 +265,7 @@ fn actor_cause(actor: &ActorInput<'_>, limiter_refuses: bool, now: Instant) -> O
             let left = millis(retry_after);
             let message = format!("{name} crashed too often; the next restart is in {left} ms");
             let finding = Finding::new(code, Scope::actor(name), message).until(now + retry_after);
+            let finding = finding.measured(Quantity::count(restarts, "restarts since the start"));
             Some(match name {
                 "sessions" => finding.with_effect("signatures and tokens are verified without the cache"),
                 "monitor" => finding.with_effect("the last resource level stays in force"),

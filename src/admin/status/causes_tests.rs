@@ -1,6 +1,6 @@
 //! Each cause of the process alone, in a gateway without other faults.
 
-use tidegate_actors::{Action, ActionRule, CredentialId, CredentialState, clock};
+use tidegate_actors::{Action, ActionRule, CredentialId, CredentialState, Sensor, clock};
 
 use super::*;
 use crate::admin::status::samples::{after, credential, healthy, only};
@@ -68,9 +68,11 @@ fn a_shortage_of_the_gateway_itself_is_a_cause() {
         let mut began = None;
         let cause = only(|input, now| {
             began = Some(now);
-            input.shortages.push((shortage, now));
+            input.shortages.push(PresentShortage { shortage, since: now, failed: 7 });
         });
         assert_eq!((cause.code, cause.since, cause.code.as_str()), (code, began, shortage.as_str()));
+        assert_eq!(cause.measured, Some(Quantity::count(7, "failed calls")));
+        assert!(cause.message.starts_with(&format!("{shortage}; ")), "{}", cause.message);
     }
 }
 
@@ -93,11 +95,12 @@ fn levels_above_normal_and_stale_sensors_are_causes() {
         assert!(cause.message.ends_with("memory at 97.0 %, threshold 95 %"), "{cause:?}");
     }
     assert_eq!(only(|input, now| input.level.stale_since = Some(now)).code, CauseCode::SensorsStale);
-    let unknown = only(|input, _| input.level.unknown = vec!["memory"]);
+    let unknown = only(|input, _| input.level.unknown = vec![Sensor::Memory]);
     assert_eq!(
         (unknown.code, unknown.scope),
         (CauseCode::SensorUnknown, Scope::of(ScopeKind::Process, "memory"))
     );
+    assert!(unknown.message.contains("/proc/meminfo"), "{}", unknown.message);
 }
 
 /// X2, X10, X11: a level names the enforced actions in force; each action in shadow mode is a cause of its own

@@ -3,13 +3,13 @@
 use std::time::{Instant, SystemTime};
 
 use tidegate_actors::{
-    ActionView, ActorStatus, BreakerView, Level, LimitScope, PoolView, Reading, SheddingView,
+    ActionView, ActorStatus, BreakerView, Level, LimitScope, PoolView, Reading, Sensor, SheddingView,
 };
 use tidegate_config::{BreakerMode, OnFailure};
 
 use crate::server::certificate_validity::Validity;
 use crate::server::tls::ServerTls;
-use crate::shortage::Shortage;
+use crate::shortage::{PresentShortage, Shortage};
 use crate::telemetry::log::CurrentFault;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::connect::dns_cache::FailingLookup;
@@ -41,8 +41,8 @@ pub(super) struct StatusInput<'a> {
     pub(super) actors: Vec<ActorInput<'a>>,
     /// `rate_limit.on_failure` is `refuse`.
     pub(super) limiter_refuses: bool,
-    /// Current shortages of the gateway itself, each with its start time.
-    pub(super) shortages: Vec<(Shortage, Instant)>,
+    /// Current shortages of the gateway itself.
+    pub(super) shortages: Vec<PresentShortage>,
     pub(super) certificates: Vec<CertificateInput>,
     pub(super) token_keys: Option<TokenKeysInput>,
     pub(super) buckets: Vec<BucketInput<'a>>,
@@ -68,7 +68,7 @@ pub(super) struct LevelInput {
     /// The last sample, if it is too old.
     pub(super) stale_since: Option<Instant>,
     /// The sensors without a reading in the last sample.
-    pub(super) unknown: Vec<&'static str>,
+    pub(super) unknown: Vec<Sensor>,
 }
 
 /// The statistics of one actor.
@@ -172,7 +172,7 @@ fn level(shared: &Shared, now: Instant) -> LevelInput {
             Some(_) => view
                 .readings()
                 .filter(|(_, reading)| *reading == Reading::Unknown)
-                .map(|(sensor, _)| sensor.as_str())
+                .map(|(sensor, _)| sensor)
                 .collect(),
             None => Vec::new(),
         },

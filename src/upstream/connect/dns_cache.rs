@@ -42,6 +42,10 @@ struct DnsCacheEntry {
     next_index: usize,
     /// The first failed lookup since the last answer.
     failing_since: Option<Instant>,
+    /// Failed lookups since the last answer.
+    failures: u32,
+    /// When the last answer arrived.
+    answered: Option<Instant>,
     /// Connections that used an answer after a failed lookup.
     stale_uses: u64,
 }
@@ -50,10 +54,14 @@ struct DnsCacheEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FailingLookup {
     pub(crate) host: String,
-    /// Whether the last answer is used.
-    pub(crate) has_addresses: bool,
+    /// When the last answer arrived, which is used; none if there is no answer.
+    pub(crate) answered: Option<Instant>,
+    /// How long an answer is cached.
+    pub(crate) ttl: Duration,
     /// The first failed lookup.
     pub(crate) since: Instant,
+    /// Failed lookups since then.
+    pub(crate) failures: u32,
     pub(crate) error: String,
 }
 
@@ -92,13 +100,16 @@ impl DnsCacheEntry {
         addresses.dedup();
         self.addresses = addresses;
         self.due = Some(now + ttl);
+        self.answered = Some(now);
         self.failing_since = None;
+        self.failures = 0;
         self.is_resolving = false;
     }
 
     fn store_failure(&mut self, now: Instant) {
         self.due = (!self.addresses.is_empty()).then(|| now + FAILURE_PAUSE);
         self.failing_since = Some(self.failing_since.unwrap_or(now));
+        self.failures = self.failures.saturating_add(1);
         self.is_resolving = false;
     }
 }
@@ -181,14 +192,15 @@ impl HostResolver {
 
     /// Why the name cannot be looked up, if it cannot.
     pub(crate) fn failing_lookup(&self) -> Option<FailingLookup> {
-        let (since, has_addresses) =
-            self.with_cache(|cached| (cached.failing_since, !cached.addresses.is_empty()));
+        let (since, failures, answered) =
+            self.with_cache(|cached| (cached.failing_since, cached.failures, cached.answered));
         let error = match &*self.last_result.borrow() {
             Ok(()) => String::new(),
             Err(DnsError::Shortage(shortage)) => shortage.to_string(),
             Err(DnsError::Other(why)) => why.clone(),
         };
-        since.map(|since| FailingLookup { host: self.host.clone(), has_addresses, since, error })
+        let (host, ttl) = (self.host.clone(), self.ttl);
+        since.map(|since| FailingLookup { host, answered, ttl, since, failures, error })
     }
 
     /// The number of connections that used an answer after a failed lookup.

@@ -87,13 +87,13 @@ async fn the_last_answer_outlives_the_resolver() {
     assert_eq!((first(&name).await, first(&name).await), (ip(2), ip(2)));
     let failing = name.failing_lookup().unwrap();
     assert_eq!((failing.host.as_str(), failing.error.as_str()), ("store.test", "servfail"));
-    assert_eq!((failing.has_addresses, name.stale_uses()), (true, 2));
+    assert_eq!((failing.answered.is_some(), name.stale_uses()), (true, 2));
 
     let (lookup, _) = resolver(&[Lookup::Fail, Lookup::Answer(&[1])]);
     let name = HostResolver::new("store.test", &no_ttl, lookup);
     name.addresses(9).await.unwrap_err();
     let failing = name.failing_lookup().unwrap();
-    assert_eq!((failing.has_addresses, name.stale_uses()), (false, 0));
+    assert_eq!((failing.answered.is_some(), name.stale_uses()), (false, 0));
     assert_eq!((first(&name).await, name.failing_lookup()), (ip(1), None));
 
     let (lookup, calls) = resolver(&[Lookup::Answer(&[1]), Lookup::Hang]);

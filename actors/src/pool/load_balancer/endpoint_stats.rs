@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::pool::load_balancer::ejection_counts::EjectionCounts;
 use crate::pool::load_balancer::endpoint::EndpointState;
 use crate::pool::load_balancer::tier::{ServingView, Tier, TierRules};
 
@@ -30,6 +31,7 @@ pub(crate) struct EndpointStats {
 #[derive(Debug)]
 pub(crate) struct EndpointStatsTable {
     endpoints: Vec<EndpointStats>,
+    ejection_counts: EjectionCounts,
     /// All endpoints failed, and all are called.
     panicking: AtomicBool,
     /// The tier that serves, and when it changes; none before the load balancer is built.
@@ -128,7 +130,12 @@ impl EndpointStats {
 impl EndpointStatsTable {
     pub(crate) fn new(endpoints: usize) -> Self {
         let endpoints = std::iter::repeat_with(EndpointStats::new).take(endpoints).collect();
-        Self { endpoints, panicking: AtomicBool::new(false), tier: Mutex::new(None) }
+        let ejection_counts = EjectionCounts::default();
+        Self { endpoints, ejection_counts, panicking: AtomicBool::new(false), tier: Mutex::new(None) }
+    }
+
+    pub(crate) fn ejection_counts(&self) -> &EjectionCounts {
+        &self.ejection_counts
     }
 
     pub(crate) fn len(&self) -> usize {

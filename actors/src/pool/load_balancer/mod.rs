@@ -12,6 +12,7 @@
 //! those have been usable for `return_after`, or at once if no standby endpoint is usable. See `docs/design/endpoint-health.md`.
 
 mod actor;
+mod ejection_counts;
 pub(crate) mod endpoint;
 pub(crate) mod endpoint_stats;
 pub(crate) mod settings;
@@ -135,9 +136,9 @@ impl LoadBalancer {
             return;
         }
         self.return_due(now);
-        let Some(action) = self.endpoints[endpoint].record_failure(failure, &self.rules, now) else {
-            return;
-        };
+        let action = self.endpoints[endpoint].record_failure(failure, &self.rules, now);
+        self.stats.ejection_counts().record_failures(self.endpoints[endpoint].consecutive_failures());
+        let Some(action) = action else { return };
         if self.is_panicking {
             return;
         }
@@ -168,8 +169,9 @@ impl LoadBalancer {
         let jitter = self.rng.fraction();
         let failures = self.endpoints[endpoint].consecutive_failures();
         let time = self.endpoints[endpoint].exclude(action, kind, &self.rules, jitter, now);
-        if matches!(action, EjectionAction::Eject(_)) {
+        if let EjectionAction::Eject(trip) = action {
             self.stats.endpoint(endpoint).count_ejection();
+            self.stats.ejection_counts().count(trip.rule);
         }
         self.publish(endpoint);
         self.events.push(EndpointEvent::Excluded { endpoint, action, kind, failures, time });
