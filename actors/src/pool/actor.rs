@@ -15,7 +15,7 @@ use crate::pool::decision::{AcquireDecision, AcquireRefusal, NoCredential, WaitR
 use crate::pool::gate::ticket::{EndpointId, EndpointTicket, Permit};
 use crate::pool::load_balancer::endpoint::{EndpointFailure, HealthCheckResult};
 use crate::pool::queue::wake_timer::WakeTimer;
-use crate::pool::queue_cursor::{QueueCursor, QueueReading};
+use crate::pool::queue_cursor::QueueCursor;
 use crate::pool::retry_budget::{RetryTicket, RetryWindow};
 use crate::pool::state::{PoolState, Waiter};
 
@@ -222,7 +222,7 @@ impl Pool {
             return;
         }
         let state = &self.state;
-        let read = || QueueReading { oldest: state.oldest_waiting(), expected: state.expected_wait(now) };
+        let read = || state.queue_reading(now);
         if let Some(due) = self.cursor.update(read, now) {
             self.wake_timer.schedule(due, now);
         }

@@ -19,6 +19,7 @@ use crate::pool::load_balancer::LoadBalancer;
 use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
 use crate::pool::queue::queue_throughput::{QueueThroughput, expected_wait};
 use crate::pool::queue::wait_queue::WaitQueue;
+use crate::pool::queue_cursor::QueueReading;
 use crate::pool::retry_budget::{RetryBudget, RetryTicket, RetryWindow};
 
 /// A request in the queue.
@@ -180,17 +181,15 @@ impl<W: Waiter> PoolState<W> {
         self.wait_queue.is_empty()
     }
 
-    /// Arrival of the oldest request in the queue.
-    pub(crate) fn oldest_waiting(&self) -> Option<Instant> {
-        self.wait_queue.oldest_live()
-    }
-
-    /// Expected wait of a new request; none while the throughput is unknown.
-    pub(crate) fn expected_wait(&self, now: Instant) -> Option<Duration> {
-        match self.wait_queue.len() {
+    /// The queue for its cursor.
+    pub(crate) fn queue_reading(&self, now: Instant) -> QueueReading {
+        let length = self.wait_queue.len();
+        let expected = match length {
             0 => Some(Duration::ZERO),
             ahead => self.throughput.grant_interval(now).map(|pace| expected_wait(pace, ahead)),
-        }
+        };
+        let oldest = self.wait_queue.oldest_live();
+        QueueReading { oldest, expected, length, length_max: self.bounds.queued_max }
     }
 
     /// Queues a waiter. The gate may have room since `decide`, so the queue is served at once.

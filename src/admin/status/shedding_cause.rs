@@ -21,7 +21,7 @@ pub(super) fn counter(scope: Scope, view: &SheddingView) -> CounterReading {
         CursorCause::Wait(wait) => finding
             .measured(Quantity::new(wait.as_secs_f64() * 1e3, "ms"))
             .threshold(Quantity::new(view.target.as_secs_f64() * 1e3, "ms")),
-        CursorCause::Pressure(percent) => finding
+        CursorCause::Pressure(percent) | CursorCause::QueueLength(percent) => finding
             .measured(Quantity::new(percent, "%"))
             .threshold(Quantity::new(view.pressure_threshold, "%")),
     };
