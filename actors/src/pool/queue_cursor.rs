@@ -86,10 +86,10 @@ impl QueueCursor {
         let age = oldest.map(|since| now.saturating_duration_since(since));
         let measured = self.window.mean().max(age);
         self.owner.publish_wait(measured, now);
-        // The lower of two lengths is that of a standing queue. A burst that drains in between is no overload.
-        let standing =
+        // The lower of two lengths counts. A burst that drains in between is no overload.
+        let lower =
             reading.percent().map(|percent| percent.min(std::mem::replace(&mut self.percent, percent)));
-        let pressure = standing.map(|percent| PressureReading { percent, exhausted: 100.0 });
+        let pressure = lower.map(|percent| PressureReading { percent, exhausted: 100.0 });
         let cursor = self.owner.update(expected.or(measured), pressure, now);
         if cursor <= 0.0 && oldest.is_none() {
             self.due = None;
@@ -179,7 +179,7 @@ mod tests {
 
     /// X11: a queue that stays nearly full raises the cursor before a request waits for long; a burst and a short queue do not
     #[test]
-    fn a_standing_queue_raises_the_cursor() {
+    fn a_queue_that_stays_long_raises_the_cursor() {
         let raised = |lengths: [usize; 6], length_max: usize| {
             let t0 = clock::now();
             let (shedder, mut cursor) = cursor(t0);

@@ -1,8 +1,7 @@
 //! The classes with traffic, in the order in which the cursor cuts them.
 //!
-//! The controller moves in steps: one step cuts one class that has traffic. A class without traffic has nothing to cut. A
-//! cursor that moved through it would refuse nobody while the queue fills, and would refuse the wrong requests for as long
-//! on its way back.
+//! The controller moves in steps: one step cuts one class. A class without traffic below or above all others is skipped. A
+//! cursor that moved through it would have no effect for seconds while the queue fills, and again on its way back.
 
 use std::time::Duration;
 
@@ -40,9 +39,16 @@ impl ClassLadder {
         cursor
     }
 
-    /// The most steps: a part of the highest class with traffic is always admitted.
+    /// The most steps: a part of class high is always admitted.
     pub(crate) fn steps_max(&self) -> f64 {
-        self.present().map(|_| 1.0).sum::<f64>() - ADMITTED_MIN
+        let admitted = if self.0[CLASSES - 1] > 0.0 { ADMITTED_MIN } else { 0.0 };
+        self.present().map(|_| 1.0).sum::<f64>() - admitted
+    }
+
+    /// Whether the class has this part of the traffic at least.
+    pub(crate) fn has_part(&self, position: usize, part: f64) -> bool {
+        let all: f64 = self.0.iter().sum();
+        self.0.get(position).is_some_and(|share| *share >= part * all)
     }
 
     /// The steps that cut this part of the traffic.
@@ -96,6 +102,12 @@ impl ClassPresence {
             }
         }
         self.refused = refused;
+        // An empty class between two others stays: it gives the cut of the lower one time before the higher one is cut.
+        if let Some(first) = shares.iter().position(|share| *share > 0.0)
+            && let Some(last) = shares.iter().rposition(|share| *share > 0.0)
+        {
+            shares[first..=last].iter_mut().for_each(|share| *share = share.max(SHARE_MIN));
+        }
         if shares.iter().all(|share| *share <= 0.0) { ClassLadder::ALL } else { ClassLadder(shares) }
     }
 }
@@ -112,17 +124,24 @@ mod tests {
         ClassPresence::default().ladder(&costs(totals), [0; CLASSES], Duration::ZERO)
     }
 
-    /// X11: the cursor skips classes without traffic on its way up and down, and admits a part of the highest with traffic
+    /// X11: the cursor skips classes without traffic on its way up and down
     #[test]
     fn classes_without_traffic_are_skipped() {
         let normal = ladder([0.0, 50.0, 0.0]);
         let cursors = [0.0, 0.001, 0.4, 0.95].map(|steps| normal.cursor(steps));
         assert_eq!(cursors, [0.0, 1.001, 1.4, 1.95]);
         assert!(cursors.iter().all(|cursor| (normal.cursor(normal.steps(*cursor)) - cursor).abs() < 1e-9));
-        assert!((normal.steps_max() - 0.95).abs() < 1e-9);
+        assert!(
+            (normal.steps_max() - 1.0).abs() < 1e-9 && (ClassLadder::ALL.steps_max() - 2.95).abs() < 1e-9
+        );
+        assert!(normal.has_part(1, 1.0) && !normal.has_part(0, 0.01));
         assert!(normal.steps(0.7) < 1e-9 && (normal.steps(2.9) - 1.0).abs() < 1e-9);
         let outer = ladder([50.0, 0.4, 50.0]);
-        assert_eq!([1.0, 1.25].map(|steps| outer.cursor(steps)), [1.0, 2.25]);
+        assert_eq!(
+            [1.0, 1.25, 2.25].map(|steps| outer.cursor(steps)),
+            [1.0, 1.25, 2.25],
+            "the middle one stays"
+        );
         assert_eq!(ladder([0.0; CLASSES]), ClassLadder::ALL);
         assert!((ClassLadder::ALL.cursor(2.5) - 2.5).abs() < 1e-9);
     }

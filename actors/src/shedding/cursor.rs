@@ -15,7 +15,7 @@ use crate::shedding::onset::Onset;
 
 /// Number of priority classes, and so the upper end of the cursor.
 pub(crate) const CLASSES: usize = 3;
-/// The part of the highest class with traffic that is always admitted, so that a recovery can be measured.
+/// The part of the highest class that is always admitted, so that a recovery can be measured.
 pub(crate) const ADMITTED_MIN: f64 = 0.05;
 /// The highest cursor.
 pub(crate) const CURSOR_MAX: f64 = CLASSES as f64 - ADMITTED_MIN;

@@ -11,7 +11,7 @@ use std::time::Duration;
 const DELAY: f64 = 0.25;
 /// The lowest cursor above 0.
 const CURSOR_MIN: f64 = 0.001;
-/// The longest time to the next update. After a crash of the owner the last period says nothing about the next.
+/// The longest time to the next update. After a crash of the owner the last period is longer than the next.
 const NEXT_MAX: Duration = Duration::from_millis(500);
 /// The longest time of a fall, and the time of a queue without its target.
 const PROCESS_TIME_MAX: Duration = Duration::from_secs(6);

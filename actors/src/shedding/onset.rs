@@ -1,4 +1,4 @@
-//! The start of an overload in a queue: the growth of the wait says which part of the traffic is too much.
+//! The start of an overload in a queue: the growth of the wait gives the part of the traffic that is too much.
 //!
 //! If the wait of a new request grows by `g` seconds a second, the arrivals are `1 + g` times what the queue serves, so
 //! `g / (1 + g)` of them is too much. A controller needs seconds to find this part, and a queue is full before. The growth

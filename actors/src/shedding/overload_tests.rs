@@ -87,9 +87,9 @@ impl Overload {
             }
             if step % 100 == 0 {
                 let wait = Duration::from_secs_f64(run.queue.len() as f64 / capacity);
-                let standing = run.queue.len().min(length_before);
+                let lower = run.queue.len().min(length_before);
                 length_before = run.queue.len();
-                let percent = 100.0 * standing as f64 / QUEUED_MAX as f64;
+                let percent = 100.0 * lower as f64 / QUEUED_MAX as f64;
                 run.owner.update(Some(wait), Some(PressureReading { percent, exhausted: 100.0 }), now);
             }
         }

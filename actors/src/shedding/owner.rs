@@ -94,7 +94,8 @@ impl CursorOwner {
         let before = self.cursor.value();
         let wanted = self.cursor.update(input, period, &ladder);
         let ends: [Option<f64>; CLASSES] = [0, 1, 2].map(|at: usize| order::excess_end(&costs[at]));
-        let cursor_max = self.hold.cursor_max((before, wanted), ends, shedder.target.error(input), period);
+        let cursor_max =
+            self.hold.cursor_max((before, wanted), (ends, &ladder), shedder.target.error(input), period);
         let cursor = self.cursor.lower_to(cursor_max);
         let cause = match pressure {
             Some(PressureReading { percent, .. }) if is_by_pressure && percent > threshold => {
