@@ -54,15 +54,18 @@ impl SheddingRejection {
                 let figures = Figures::of(DecisionScope::Process).decided_by(DecidingActor::Monitor);
                 figures.set_by(match shed.cause {
                     CursorCause::Wait(_) => &[Process("shedding.target_wait_ms")],
-                    CursorCause::Pressure(_) => &[Process("monitor.exhausted")],
+                    CursorCause::Pressure(_) | CursorCause::QueueLength(_) => &[Process("monitor.exhausted")],
                 })
             }
             CursorScope::Bucket => {
                 let figures = Figures::of(DecisionScope::Bucket).decided_by(DecidingActor::Pool);
-                figures.set_by(&[
-                    Upstream("concurrency.shedding.target_wait_ms"),
-                    Upstream("concurrency.queue_timeout_ms"),
-                ])
+                figures.set_by(match shed.cause {
+                    CursorCause::QueueLength(_) => &[Upstream("concurrency.max_queued")],
+                    CursorCause::Wait(_) | CursorCause::Pressure(_) => &[
+                        Upstream("concurrency.shedding.target_wait_ms"),
+                        Upstream("concurrency.queue_timeout_ms"),
+                    ],
+                })
             }
         };
         let figures = figures.until(shed.retry_after);
@@ -70,7 +73,7 @@ impl SheddingRejection {
             CursorCause::Wait(wait) => {
                 figures.measured(ms(wait), Unit::Milliseconds).threshold(ms(shed.target), Unit::Milliseconds)
             }
-            CursorCause::Pressure(percent) => {
+            CursorCause::Pressure(percent) | CursorCause::QueueLength(percent) => {
                 figures.measured(percent, Unit::Percent).threshold(shed.pressure_threshold, Unit::Percent)
             }
         }
@@ -82,6 +85,7 @@ pub(crate) fn cause_text(cause: CursorCause) -> String {
     match cause {
         CursorCause::Wait(wait) => format!("a wait of {} ms", ms(wait)),
         CursorCause::Pressure(percent) => format!("a resource at {percent:.1} %"),
+        CursorCause::QueueLength(percent) => format!("a queue at {percent:.0} % of its length"),
     }
 }
 

@@ -92,11 +92,6 @@ impl Flood {
         self.shed.load(Ordering::Relaxed)
     }
 
-    /// The requests that were served and shed.
-    fn counts(&self) -> (u64, u64) {
-        (self.served.load(Ordering::Relaxed), self.shed())
-    }
-
     async fn until_shed(&self, requests: u64) {
         wait_for(&format!("{requests} requests are shed"), || async {
             (self.shed() >= requests).then_some(())

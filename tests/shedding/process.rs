@@ -67,6 +67,28 @@ async fn a_slow_event_loop_refuses_class_low() {
     .await;
 }
 
+/// X2, X11: after resource pressure the cursor is 0 when the level is normal, which is after its dwell time
+#[tokio::test]
+async fn the_cursor_is_0_when_the_level_is_normal() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).exhaust_at_half_of_descriptors().start().await;
+    gateway.exhaust_descriptors();
+    wait_for("the cursor cuts two classes", || async {
+        let status = gateway.status().await;
+        (status["shedding"]["process"]["cursor"].as_f64().unwrap() > 2.0).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.status().await["level"], "exhausted");
+    gateway.limit_descriptors(1_000);
+    let status = wait_for("the level is normal", || async {
+        let status = gateway.status().await;
+        (status["level"] == "normal").then_some(status)
+    })
+    .await;
+    assert_eq!(status["shedding"]["process"]["cursor"], 0.0, "{status}");
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+}
+
 /// X11: in shadow mode and when it is off, a slow event loop refuses nothing
 #[tokio::test]
 async fn shadow_and_off_refuse_nothing() {

@@ -4,14 +4,19 @@
 //! age of the oldest request in the queue if that is greater: behind a hanging upstream no request leaves the queue. It
 //! is late by itself: a request that leaves has entered a queue of the past. A controller of it would oscillate, so the
 //! cursor follows the expected wait of a new request once the pace of the queue is known.
+//!
+//! A queue of a fast upstream is full before a request waits for long. A full queue refuses any client, so a queue that
+//! stays more than half full raises the cursor too.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::shedding::{CursorOwner, Shedder, WaitWindow};
+use crate::shedding::{CursorOwner, PressureReading, Shedder, WaitWindow};
 
 /// Time between two updates.
 const PERIOD: Duration = Duration::from_millis(100);
+/// A shorter queue is full by chance.
+const LENGTH_MIN: usize = 32;
 
 /// The queue at an update.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,6 +25,16 @@ pub(crate) struct QueueReading {
     pub(crate) oldest: Option<Instant>,
     /// Expected wait of a new request; none while the pace is unknown.
     pub(crate) expected: Option<Duration>,
+    pub(crate) length: usize,
+    /// The longest queue.
+    pub(crate) length_max: usize,
+}
+
+impl QueueReading {
+    /// The length in percent of the longest; none if the queue is short.
+    fn percent(&self) -> Option<f64> {
+        (self.length_max >= LENGTH_MIN).then(|| 100.0 * self.length as f64 / self.length_max as f64)
+    }
 }
 
 /// The owner of a bucket's cursor.
@@ -27,13 +42,15 @@ pub(crate) struct QueueReading {
 pub(crate) struct QueueCursor {
     owner: CursorOwner,
     window: WaitWindow,
+    /// Length of the queue at the last update.
+    percent: f64,
     /// Time of the next update; none while nothing waits and the cursor is 0.
     due: Option<Instant>,
 }
 
 impl QueueCursor {
     pub(crate) fn new(shedder: Arc<Shedder>, now: Instant) -> Self {
-        Self { owner: CursorOwner::new(shedder, now), window: WaitWindow::new(now), due: None }
+        Self { owner: CursorOwner::new(shedder, now), window: WaitWindow::new(now), percent: 0.0, due: None }
     }
 
     /// Whether no update is due.
@@ -57,17 +74,23 @@ impl QueueCursor {
             // The first request waits. Earlier waits are not of this window.
             self.window.restart(self.owner.shedder().queue_waits().totals(), now);
             self.owner.begin(now);
+            self.percent = 0.0;
             return self.schedule(now);
         };
         if now < due {
             return Some(due);
         }
         self.window.sample(self.owner.shedder().queue_waits().totals(), now);
-        let QueueReading { oldest, expected } = read();
+        let reading = read();
+        let QueueReading { oldest, expected, .. } = reading;
         let age = oldest.map(|since| now.saturating_duration_since(since));
         let measured = self.window.mean().max(age);
         self.owner.publish_wait(measured, now);
-        let cursor = self.owner.update(expected.or(measured), None, now);
+        // The lower of two lengths counts. A burst that drains in between is no overload.
+        let lower =
+            reading.percent().map(|percent| percent.min(std::mem::replace(&mut self.percent, percent)));
+        let pressure = lower.map(|percent| PressureReading { percent, exhausted: 100.0 });
+        let cursor = self.owner.update(expected.or(measured), pressure, now);
         if cursor <= 0.0 && oldest.is_none() {
             self.due = None;
             self.owner.shedder().set_tracking(false);
@@ -88,18 +111,19 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::shedding::CursorCause;
+    use crate::shedding::{CursorCause, CursorTarget};
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
     }
 
     fn waiting_since(oldest: Instant) -> QueueReading {
-        QueueReading { oldest: Some(oldest), expected: None }
+        QueueReading { oldest: Some(oldest), ..QueueReading::default() }
     }
 
     fn cursor(now: Instant) -> (Arc<Shedder>, QueueCursor) {
-        let shedder = Arc::new(Shedder::new((ActionMode::Enforce, ms(50)), 100.0, false, now));
+        let shedder =
+            Arc::new(Shedder::new((ActionMode::Enforce, CursorTarget::of_queue(ms(50))), 50.0, now));
         (Arc::clone(&shedder), QueueCursor::new(shedder, now))
     }
 
@@ -144,13 +168,33 @@ mod tests {
     fn the_expected_wait_moves_the_cursor() {
         let t0 = clock::now();
         let (shedder, mut cursor) = cursor(t0);
-        let read = || QueueReading { oldest: Some(t0), expected: Some(ms(10)) };
+        let read = || QueueReading { expected: Some(ms(10)), ..waiting_since(t0) };
         for step in 0..=20 {
             cursor.update(read, t0 + ms(100 * step));
         }
         let view = shedder.view(t0 + ms(2_000));
         assert!(view.cursor < 1e-9 && view.cause == CursorCause::Wait(ms(10)), "{view:?}");
         assert_eq!(view.wait.map(|wait| wait.wait), Some(ms(2_000)));
+    }
+
+    /// X11: a queue that stays nearly full raises the cursor before a request waits for long; a burst and a short queue do not
+    #[test]
+    fn a_queue_that_stays_long_raises_the_cursor() {
+        let raised = |lengths: [usize; 6], length_max: usize| {
+            let t0 = clock::now();
+            let (shedder, mut cursor) = cursor(t0);
+            cursor.update(|| waiting_since(t0), t0);
+            for (length, step) in lengths.into_iter().zip(1..) {
+                let now = t0 + ms(100 * step);
+                let read = QueueReading { oldest: Some(now), expected: Some(ms(10)), length, length_max };
+                cursor.update(|| read, now);
+            }
+            let view = shedder.view(t0 + ms(600));
+            (view.cursor > 0.0).then_some(view.cause)
+        };
+        assert_eq!(raised([60, 70, 80, 90, 90, 90], 100), Some(CursorCause::QueueLength(90.0)));
+        assert_eq!(raised([0, 100, 0, 100, 0, 100], 100), None);
+        assert_eq!(raised([10; 6], 10), None);
     }
 
     /// S5: after a crash the cursor goes on from the published one

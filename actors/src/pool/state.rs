@@ -183,11 +183,13 @@ impl<W: Waiter> PoolState<W> {
 
     /// The queue for its cursor.
     pub(crate) fn queue_reading(&self, now: Instant) -> QueueReading {
-        let expected = match self.wait_queue.len() {
+        let length = self.wait_queue.len();
+        let expected = match length {
             0 => Some(Duration::ZERO),
             ahead => self.throughput.grant_interval(now).map(|pace| expected_wait(pace, ahead)),
         };
-        QueueReading { oldest: self.wait_queue.oldest_live(), expected }
+        let oldest = self.wait_queue.oldest_live();
+        QueueReading { oldest, expected, length, length_max: self.bounds.queued_max }
     }
 
     /// Queues a waiter. The gate may have room since `decide`, so the queue is served at once.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tidegate_config::Priority;
 
 use crate::shedding::cursor::CLASSES;
+use crate::shedding::fair_share::ClassCosts;
 use crate::shedding::order;
 use crate::types::{ClientId, IpKey, KeyId};
 
@@ -54,6 +55,17 @@ impl Slot {
         let _ =
             self.costs[position].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |cost| Some(to(cost)));
     }
+
+    fn decay(&self, factor: f64) {
+        for at in 0..CLASSES {
+            self.change(at, |own| scaled(own, factor));
+        }
+    }
+
+    fn free(&self) {
+        self.tag.store(0, Ordering::Relaxed);
+        self.costs.iter().for_each(|cost| cost.store(0, Ordering::Relaxed));
+    }
 }
 
 /// A client's cost.
@@ -73,13 +85,16 @@ pub(crate) struct ClientTable {
     slots: Box<[Slot]>,
     /// The cost of all clients at the last decay.
     total: AtomicU64,
+    /// The cost of all clients by class, also of those that are not in the table.
+    class_totals: Slot,
     hasher: ahash::RandomState,
 }
 
 impl Default for ClientTable {
     fn default() -> Self {
         let slots = (0..SLOTS).map(|_| Slot::default()).collect();
-        Self { slots, total: AtomicU64::new(0), hasher: ahash::RandomState::new() }
+        let hasher = ahash::RandomState::new();
+        Self { slots, total: AtomicU64::new(0), class_totals: Slot::default(), hasher }
     }
 }
 
@@ -87,6 +102,7 @@ impl ClientTable {
     /// Adds a cost in tokens to a client.
     pub(crate) fn charge(&self, client: ClientId, class: Priority, tokens: f64) {
         let (position, cost) = (order::position(class), to_thousandths(tokens));
+        self.class_totals.costs[position].fetch_add(cost, Ordering::Relaxed);
         let (tag, identity) = self.tag(client);
         // All slots are searched for the client before a free one is claimed: a slot before its own may have become free.
         let claimed = || self.find(0, tag).find(|slot| claim(slot, 0, (tag, identity)));
@@ -128,34 +144,40 @@ impl ClientTable {
             if slot.tag.load(Ordering::Relaxed) == 0 {
                 continue;
             }
-            for at in 0..CLASSES {
-                slot.change(at, |own| scaled(own, factor));
-            }
+            slot.decay(factor);
             let left = slot.total();
             if left < COST_MIN {
-                slot.tag.store(0, Ordering::Relaxed);
-                slot.costs.iter().for_each(|cost| cost.store(0, Ordering::Relaxed));
+                slot.free();
             } else {
                 total = total.saturating_add(left);
             }
         }
         self.total.store(total, Ordering::Relaxed);
+        self.class_totals.decay(factor);
     }
 
     /// Forgets all clients.
     pub(crate) fn clear(&self) {
-        for slot in &self.slots {
-            slot.tag.store(0, Ordering::Relaxed);
-            slot.costs.iter().for_each(|cost| cost.store(0, Ordering::Relaxed));
+        for slot in self.slots.iter().chain([&self.class_totals]) {
+            slot.free();
         }
         self.total.store(0, Ordering::Relaxed);
     }
 
-    /// The costs of the clients of a class, in tokens.
-    pub(crate) fn class_costs(&self, position: usize) -> Vec<f64> {
-        let used = self.slots.iter().filter(|slot| slot.tag.load(Ordering::Relaxed) != 0);
-        let costs = used.filter_map(|slot| slot.costs.get(position).map(|cost| cost.load(Ordering::Relaxed)));
-        costs.filter(|cost| *cost >= COST_MIN).map(|cost| cost as f64 / TOKEN).collect()
+    /// The costs of the clients of each class. One charge stands for `weight` requests.
+    pub(crate) fn class_costs(&self, weight: f64) -> [ClassCosts; CLASSES] {
+        let mut classes = self.class_totals.costs().map(|total| {
+            let total = if total < COST_MIN { 0.0 } else { total as f64 / TOKEN };
+            ClassCosts { costs: Vec::new(), total, weight }
+        });
+        for slot in self.slots.iter().filter(|slot| slot.tag.load(Ordering::Relaxed) != 0) {
+            for (class, cost) in classes.iter_mut().zip(slot.costs()) {
+                if cost >= COST_MIN {
+                    class.costs.push(cost as f64 / TOKEN);
+                }
+            }
+        }
+        classes
     }
 
     /// The heaviest clients, the heaviest first.

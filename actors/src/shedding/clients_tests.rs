@@ -28,7 +28,10 @@ fn costs_decay() {
     assert!((cost - 80.0 / std::f64::consts::E).abs() < 0.1, "{cost}");
     table.decay(Duration::from_secs(120));
     assert_eq!(table.cost(key(1), Priority::Low), (0.0, false));
-    assert!(table.heaviest(10).is_empty() && table.class_costs(0).is_empty());
+    assert!(
+        table.heaviest(10).is_empty()
+            && table.class_costs(1.0)[0] == ClassCosts { weight: 1.0, ..ClassCosts::default() }
+    );
 }
 
 /// X11: the heaviest clients have their share and rate, whatever kind of client they are
@@ -127,6 +130,8 @@ proptest! {
         for (client, tokens) in &model {
             prop_assert_eq!(table.cost(key(*client), Priority::Normal).0, *tokens);
         }
-        prop_assert_eq!(table.class_costs(1).len(), model.len());
+        let [_, normal, _] = table.class_costs(1.0);
+        prop_assert_eq!(normal.costs.len(), model.len());
+        prop_assert!((normal.total - model.values().sum::<f64>()).abs() < 1e-6);
     }
 }

@@ -2,20 +2,28 @@
 //!
 //! 0.0 cuts no request, 1.4 cuts all of class low and 40 % of class normal. The error is `(wait - target) / target`, or the
 //! error of the resource pressure if that is greater, within -1 and 1. The controller has the velocity form: its output
-//! is its only integrator and is clamped, so it cannot wind up. The proportional gain follows the target: a queue with a
-//! short target fills within one period, and a high gain would make it oscillate.
+//! is its only integrator, is clamped, and skips the classes without traffic, so it cannot wind up. The proportional gain
+//! follows the target: a queue with a short target fills within one period, and a high gain would make it oscillate.
+//!
+//! The start of an overload in a queue has a feedforward (`onset.rs`). The fall has a time limit (`fall.rs`).
 
 use std::time::Duration;
 
+use crate::shedding::class_ladder::ClassLadder;
+use crate::shedding::fall::{Fall, FallRule};
+use crate::shedding::onset::Onset;
+
 /// Number of priority classes, and so the upper end of the cursor.
 pub(crate) const CLASSES: usize = 3;
-/// The highest cursor. A part of the highest class is always admitted, so that a recovery can be measured.
-pub(crate) const CURSOR_MAX: f64 = CLASSES as f64 - 0.05;
-/// Movement per second at an error of 1. Without a wait the cursor falls from its maximum to 0 in six seconds.
+/// The part of the highest class that is always admitted, so that a recovery can be measured.
+pub(crate) const ADMITTED_MIN: f64 = 0.05;
+/// The highest cursor.
+pub(crate) const CURSOR_MAX: f64 = CLASSES as f64 - ADMITTED_MIN;
+/// Movement per second at an error of 1.
 const INTEGRAL_GAIN: f64 = 0.5;
 /// Movement at a step of the error by 1, for a target that is long compared with the period.
 const PROPORTIONAL_GAIN: f64 = 0.5;
-/// The largest movement in one update.
+/// The largest movement of the controller in one update.
 const STEP_MAX: f64 = 0.25;
 /// A longer period counts as this one: nothing was measured meanwhile.
 const PERIOD_MAX: Duration = Duration::from_millis(500);
@@ -29,46 +37,88 @@ pub(crate) struct CursorInput {
     pub(crate) pressure: Option<f64>,
 }
 
+/// What the cursor follows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct CursorTarget {
+    /// The acceptable wait.
+    pub(crate) wait: Duration,
+    pub(crate) fall: FallRule,
+    /// The wait is that of one queue, so its growth is the excess of the arrivals.
+    pub(crate) is_queue: bool,
+}
+
+impl CursorTarget {
+    /// The wait inside the process. The cursor is 0 within the dwell time of the levels.
+    pub(crate) fn of_process(wait: Duration, dwell: Duration) -> Self {
+        Self { wait, fall: FallRule::of_process(dwell), is_queue: false }
+    }
+
+    /// The wait in a queue.
+    pub(crate) fn of_queue(wait: Duration) -> Self {
+        Self { wait, fall: FallRule::of_queue(wait), is_queue: true }
+    }
+
+    /// The error of an input: 0 at the target, -1 without any wait, not limited above.
+    pub(crate) fn error(&self, input: CursorInput) -> f64 {
+        self.wait_error(input.wait).max(input.pressure.unwrap_or(-1.0)).max(-1.0)
+    }
+
+    fn wait_error(&self, wait: Option<Duration>) -> f64 {
+        let target = self.wait.as_secs_f64();
+        wait.map_or(-1.0, |wait| (wait.as_secs_f64() - target) / target)
+    }
+}
+
 /// The controller.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor {
-    target: Duration,
+    target: CursorTarget,
     value: f64,
     /// The error of the last update.
     error: f64,
+    fall: Fall,
+    onset: Onset,
 }
 
 impl Cursor {
     /// A controller at this value.
-    pub(crate) fn new(target: Duration, value: f64) -> Self {
-        Self { target, value: value.clamp(0.0, CURSOR_MAX), error: -1.0 }
+    pub(crate) fn new(target: CursorTarget, value: f64) -> Self {
+        let value = value.clamp(0.0, CURSOR_MAX);
+        Self { target, value, error: -1.0, fall: Fall::default(), onset: Onset::default() }
     }
 
-    #[cfg(test)]
-    fn value(&self) -> f64 {
+    pub(crate) fn value(&self) -> f64 {
         self.value
     }
 
     /// Whether the pressure is worse than the wait.
     pub(crate) fn is_by_pressure(&self, input: CursorInput) -> bool {
-        input.pressure.is_some_and(|pressure| pressure > self.wait_error(input.wait))
+        input.pressure.is_some_and(|pressure| pressure > self.target.wait_error(input.wait))
     }
 
-    /// Moves the cursor after `period` with this input.
-    pub(crate) fn update(&mut self, input: CursorInput, period: Duration) -> f64 {
-        let period = period.min(PERIOD_MAX).as_secs_f64();
-        let error = self.wait_error(input.wait).max(input.pressure.unwrap_or(-1.0)).clamp(-1.0, 1.0);
-        let target = self.target.as_secs_f64();
-        let gain = PROPORTIONAL_GAIN * target / (2.0 * period + target);
-        let step = gain * (error - self.error) + INTEGRAL_GAIN * error * period;
+    /// Moves the cursor after `period` with this input. `ladder` has the classes with traffic.
+    pub(crate) fn update(&mut self, input: CursorInput, period: Duration, ladder: &ClassLadder) -> f64 {
+        let seconds = period.min(PERIOD_MAX).as_secs_f64();
+        let error = self.target.error(input).min(1.0);
+        let target = self.target.wait.as_secs_f64();
+        let gain = PROPORTIONAL_GAIN * target / (2.0 * seconds + target);
+        let step = gain * (error - self.error) + INTEGRAL_GAIN * error * seconds;
         self.error = error;
-        self.value = (self.value + step.clamp(-STEP_MAX, STEP_MAX)).clamp(0.0, CURSOR_MAX);
+        let before = ladder.steps(self.value);
+        let mut steps = (before + step.clamp(-STEP_MAX, STEP_MAX)).clamp(0.0, ladder.steps_max());
+        if self.target.is_queue {
+            let excess = self.onset.excess(input.wait, error, self.value <= 0.0, seconds);
+            steps = steps.max(ladder.steps_of_traffic(excess)).min(ladder.steps_max());
+        }
+        steps = self.fall.limit(self.target.fall, (before, steps), error, period);
+        self.value = ladder.cursor(steps);
         self.value
     }
 
-    fn wait_error(&self, wait: Option<Duration>) -> f64 {
-        let target = self.target.as_secs_f64();
-        wait.map_or(-1.0, |wait| (wait.as_secs_f64() - target) / target)
+    /// Lowers the cursor to this value at most.
+    pub(crate) fn lower_to(&mut self, most: f64) -> f64 {
+        self.value = self.value.min(most);
+        self.value
     }
 }
 

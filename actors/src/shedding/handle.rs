@@ -32,7 +32,7 @@ impl SheddingHandle {
     ) -> Result<Self, prometheus::Error> {
         let scopes = config.buckets.keys().map(|name| bucket_scope(name));
         Ok(Self {
-            process: Arc::new(Shedder::of_process(config.shedding, pressure_threshold, now)),
+            process: Arc::new(Shedder::of_process(config, pressure_threshold, now)),
             waits: Arc::new(ProcessWaits::new(now)),
             buckets: scopes.zip(buckets).collect(),
             metrics: SheddingMetrics::register(registry)?,

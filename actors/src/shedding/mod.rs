@@ -1,18 +1,24 @@
 //! Shedding by one cursor for the process and one for each bucket (X11).
 //!
-//! `waits.rs` measures waits, `cursor.rs` turns them into the cursor, `order.rs` has the order of cuts, `clients.rs`
-//! the cost of each client. `owner.rs` moves a cursor: the monitor owns that of the process, each pool that of its
-//! bucket. [`Shedder`] is what requests read. While the cursor is 0, a request reads one atomic and nothing else.
+//! `waits.rs` measures waits, `cursor.rs` turns them into the cursor (`onset.rs`, `fall.rs`, `class_ladder.rs`,
+//! `excess_hold.rs`), `order.rs` has the order of cuts (`fair_share.rs`), `clients.rs` the cost of each client. `owner.rs`
+//! moves a cursor: the monitor owns that of the process, each pool that of its bucket. [`Shedder`] is what requests read.
+//! While the cursor is 0, a request reads one atomic and nothing else.
 //!
 //! *Restart*: the published cursor outlives its owner, which goes on from it. While an owner is held down, the cursor
 //! stays as it was published.
 
+mod class_ladder;
 mod clients;
 mod cost_sampler;
 mod cursor;
 mod event_loop_lag;
+mod excess_hold;
+mod fair_share;
+mod fall;
 mod handle;
 mod metrics;
+mod onset;
 mod order;
 mod owner;
 mod process_waits;
@@ -24,6 +30,8 @@ mod waits;
 
 pub use clients::ClientCost;
 pub use cost_sampler::CostSampler;
+#[cfg(test)]
+pub(crate) use cursor::CursorTarget;
 pub use event_loop_lag::LagMeter;
 pub use handle::SheddingHandle;
 pub use order::CutRule;
@@ -35,3 +43,6 @@ pub use thread_cpu::{ThreadCpuFile, ThreadCpuTime};
 pub use view::{ClassCountsView, ClassCutView, SheddingView};
 pub use waits::WaitReading;
 pub(crate) use waits::{WaitTotals, WaitWindow};
+
+#[cfg(test)]
+mod overload_tests;

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::ActionMode;
 
-use crate::shedding::cursor::{Cursor, CursorInput};
+use crate::shedding::class_ladder::ClassPresence;
+use crate::shedding::cursor::{CLASSES, Cursor, CursorInput};
+use crate::shedding::excess_hold::ExcessHold;
+use crate::shedding::order;
 use crate::shedding::published::{CursorCause, CursorReading};
 use crate::shedding::shedder::Shedder;
 
-/// The pressure on the scarcest resource that refusing requests can free.
+/// The pressure on the scarcest resource that refusing requests can free, or the length of a queue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct PressureReading {
     /// In percent of its limit.
@@ -22,13 +25,22 @@ pub(crate) struct PressureReading {
 #[derive(Debug)]
 pub(crate) struct CursorOwner {
     cursor: Cursor,
+    presence: ClassPresence,
+    hold: ExcessHold,
     updated: Instant,
     shedder: Arc<Shedder>,
 }
 
 impl CursorOwner {
     pub(crate) fn new(shedder: Arc<Shedder>, now: Instant) -> Self {
-        Self { cursor: Cursor::new(shedder.target, 0.0), updated: now, shedder }
+        let cursor = Cursor::new(shedder.target, 0.0);
+        Self {
+            cursor,
+            presence: ClassPresence::default(),
+            hold: ExcessHold::default(),
+            updated: now,
+            shedder,
+        }
     }
 
     pub(crate) fn shedder(&self) -> &Arc<Shedder> {
@@ -75,18 +87,34 @@ impl CursorOwner {
         };
         let input = CursorInput { wait, pressure: pressure.map(error) };
         let is_by_pressure = self.cursor.is_by_pressure(input);
-        let cursor = self.cursor.update(input, period);
+        let costs = shedder.class_costs();
+        let (refused, shadowed) = shedder.counts();
+        let all_refused = [0, 1, 2].map(|at: usize| refused[at] + shadowed[at]);
+        let ladder = self.presence.ladder(&costs, all_refused, period);
+        let before = self.cursor.value();
+        let wanted = self.cursor.update(input, period, &ladder);
+        let ends: [Option<f64>; CLASSES] = [0, 1, 2].map(|at: usize| order::excess_end(&costs[at]));
+        let cursor_max =
+            self.hold.cursor_max((before, wanted), (ends, &ladder), shedder.target.error(input), period);
+        let cursor = self.cursor.lower_to(cursor_max);
         let cause = match pressure {
             Some(PressureReading { percent, .. }) if is_by_pressure && percent > threshold => {
-                CursorCause::Pressure(percent)
+                if shedder.target.is_queue {
+                    CursorCause::QueueLength(percent)
+                } else {
+                    CursorCause::Pressure(percent)
+                }
             }
             // It falls: the reading that raised it explains the refusals until it is 0.
-            _ if shedder.is_active() && wait.is_none_or(|wait| wait <= shedder.target) && cursor > 0.0 => {
+            _ if shedder.is_active()
+                && wait.is_none_or(|wait| wait <= shedder.target.wait)
+                && cursor > 0.0 =>
+            {
                 shedder.published.reading().cause
             }
             _ => CursorCause::Wait(wait.unwrap_or_default()),
         };
-        shedder.published.publish(CursorReading { cursor, cause }, shedder.cuts(cursor));
+        shedder.published.publish(CursorReading { cursor, cause }, Shedder::cuts(cursor, &costs));
         cursor
     }
 }

@@ -12,7 +12,9 @@ const CURSOR_MASK: u64 = (1 << CURSOR_BITS) - 1;
 const THOUSANDTHS: f64 = 1000.0;
 /// Set if the resource pressure raised it.
 const PRESSURE: u64 = 1 << CURSOR_BITS;
-const VALUE_SHIFT: u32 = CURSOR_BITS + 1;
+/// Set if the length of the queue raised it.
+const QUEUE_LENGTH: u64 = 2 << CURSOR_BITS;
+const VALUE_SHIFT: u32 = CURSOR_BITS + 2;
 const VALUE_MAX: u64 = u64::MAX >> VALUE_SHIFT;
 
 /// What raised the cursor, as measured.
@@ -22,6 +24,8 @@ pub enum CursorCause {
     Wait(Duration),
     /// The pressure on a resource, in percent of its limit.
     Pressure(f64),
+    /// The length of the bucket's queue, in percent of the longest.
+    QueueLength(f64),
 }
 
 /// A cursor and what raised it last.
@@ -35,7 +39,10 @@ pub(crate) struct CursorReading {
 #[derive(Debug)]
 pub(crate) struct PublishedCursor {
     word: AtomicU64,
+    above: [AtomicU64; CLASSES],
     limits: [AtomicU64; CLASSES],
+    far_above: [AtomicU64; CLASSES],
+    far_above_limits: [AtomicU64; CLASSES],
     cohorts: [AtomicU64; CLASSES],
 }
 
@@ -44,7 +51,10 @@ impl Default for PublishedCursor {
         let bits = |value: f64| [(); CLASSES].map(|()| AtomicU64::new(value.to_bits()));
         Self {
             word: AtomicU64::new(0),
-            limits: bits(ClassCut::NONE.limit),
+            above: bits(ClassCut::NONE.above.0),
+            limits: bits(ClassCut::NONE.above.1),
+            far_above: bits(ClassCut::NONE.far_above.0),
+            far_above_limits: bits(ClassCut::NONE.far_above.1),
             cohorts: bits(ClassCut::NONE.cohort),
         }
     }
@@ -58,8 +68,14 @@ impl PublishedCursor {
 
     pub(crate) fn publish(&self, reading: CursorReading, cuts: [ClassCut; CLASSES]) {
         for (position, cut) in cuts.into_iter().enumerate() {
-            self.limits[position].store(cut.limit.to_bits(), Ordering::Relaxed);
-            self.cohorts[position].store(cut.cohort.to_bits(), Ordering::Relaxed);
+            let store = |of: &[AtomicU64; CLASSES], value: f64| {
+                of[position].store(value.to_bits(), Ordering::Relaxed);
+            };
+            store(&self.above, cut.above.0);
+            store(&self.limits, cut.above.1);
+            store(&self.far_above, cut.far_above.0);
+            store(&self.far_above_limits, cut.far_above.1);
+            store(&self.cohorts, cut.cohort);
         }
         self.word.store(encode(reading), Ordering::Release);
     }
@@ -70,7 +86,11 @@ impl PublishedCursor {
 
     pub(crate) fn cut(&self, position: usize) -> ClassCut {
         let value = |of: &[AtomicU64; CLASSES]| f64::from_bits(of[position].load(Ordering::Relaxed));
-        ClassCut { limit: value(&self.limits), cohort: value(&self.cohorts) }
+        ClassCut {
+            above: (value(&self.above), value(&self.limits)),
+            far_above: (value(&self.far_above), value(&self.far_above_limits)),
+            cohort: value(&self.cohorts),
+        }
     }
 }
 
@@ -80,6 +100,7 @@ fn encode(CursorReading { cursor, cause }: CursorReading) -> u64 {
     let (kind, value) = match cause {
         CursorCause::Wait(wait) => (0, u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)),
         CursorCause::Pressure(percent) => (PRESSURE, (percent.max(0.0) * THOUSANDTHS) as u64),
+        CursorCause::QueueLength(percent) => (QUEUE_LENGTH, (percent.max(0.0) * THOUSANDTHS) as u64),
     };
     cursor | kind | value.min(VALUE_MAX) << VALUE_SHIFT
 }
@@ -87,9 +108,10 @@ fn encode(CursorReading { cursor, cause }: CursorReading) -> u64 {
 #[expect(clippy::cast_precision_loss, reason = "the figures are far below 2^53")]
 fn decode(word: u64) -> CursorReading {
     let value = word >> VALUE_SHIFT;
-    let cause = match word & PRESSURE {
+    let cause = match word & (PRESSURE | QUEUE_LENGTH) {
         0 => CursorCause::Wait(Duration::from_micros(value)),
-        _ => CursorCause::Pressure(value as f64 / THOUSANDTHS),
+        PRESSURE => CursorCause::Pressure(value as f64 / THOUSANDTHS),
+        _ => CursorCause::QueueLength(value as f64 / THOUSANDTHS),
     };
     CursorReading { cursor: (word & CURSOR_MASK) as f64 / THOUSANDTHS, cause }
 }
@@ -103,8 +125,14 @@ mod tests {
     fn the_cursor_is_read_as_published() {
         let published = PublishedCursor::default();
         assert!(!published.is_active() && published.cut(2) == ClassCut::NONE);
-        let cuts = [1.0, 0.4, 0.0].map(|cohort| ClassCut { limit: 7.5, cohort });
-        for cause in [CursorCause::Wait(Duration::from_millis(31)), CursorCause::Pressure(93.25)] {
+        let cuts =
+            [1.0, 0.4, 0.0].map(|cohort| ClassCut { above: (9.0, 7.5), far_above: (15.0, 0.75), cohort });
+        let causes = [
+            CursorCause::Wait(Duration::from_millis(31)),
+            CursorCause::Pressure(93.25),
+            CursorCause::QueueLength(71.0),
+        ];
+        for cause in causes {
             let reading = CursorReading { cursor: 1.4, cause };
             published.publish(reading, cuts);
             assert_eq!(published.reading(), reading);

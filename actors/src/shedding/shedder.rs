@@ -4,10 +4,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidegate_config::{ActionMode, ConcurrencyConfig, Priority, QueueSheddingConfig, SheddingConfig};
+use tidegate_config::{ActionMode, ConcurrencyConfig, Config, Priority, QueueSheddingConfig};
 
 use crate::shedding::clients::ClientTable;
-use crate::shedding::cursor::CLASSES;
+use crate::shedding::cost_sampler::CostSampler;
+use crate::shedding::cursor::{CLASSES, CursorTarget};
+use crate::shedding::fair_share::ClassCosts;
 use crate::shedding::order::{self, ClassCut, ClientLoad, CutRule};
 use crate::shedding::published::{CursorCause, CursorReading, PublishedCursor};
 use crate::shedding::waits::{PublishedWait, SharedTotals};
@@ -19,6 +21,8 @@ const COHORT_PERIOD: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest time to retry of a client that is cut until the period ends.
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// The length of a queue above which the cursor rises, in percent of the longest.
+const QUEUE_LENGTH_THRESHOLD: f64 = 50.0;
 /// The step of the draws: multiples of the golden ratio are spread evenly.
 const DRAW_STEP: u32 = 0x9E37_79B9;
 
@@ -62,7 +66,7 @@ pub enum SheddingDecision {
 #[derive(Debug)]
 pub struct Shedder {
     pub(super) mode: ActionMode,
-    pub(super) target: Duration,
+    pub(super) target: CursorTarget,
     pub(super) pressure_threshold: f64,
     created: Instant,
     pub(super) published: PublishedCursor,
@@ -79,8 +83,9 @@ pub struct Shedder {
 
 impl Shedder {
     /// The cursor of the process. `pressure_threshold` is the percentage of a limit above which pressure moves it.
-    pub(crate) fn of_process(config: SheddingConfig, pressure_threshold: f64, now: Instant) -> Self {
-        Self::new((config.mode, config.target_wait), pressure_threshold, true, now)
+    pub(crate) fn of_process(config: &Config, pressure_threshold: f64, now: Instant) -> Self {
+        let target = CursorTarget::of_process(config.shedding.target_wait, config.monitor.dwell);
+        Self::new((config.shedding.mode, target), pressure_threshold, now)
     }
 
     /// The cursor of a bucket's queue. Without a queue no request waits, and the cursor is off.
@@ -88,16 +93,16 @@ impl Shedder {
         let QueueSheddingConfig { mode, target_wait } = concurrency.shedding;
         let mode = if concurrency.max_queued == 0 { ActionMode::Off } else { mode };
         let target = target_wait.unwrap_or(concurrency.queue_timeout);
-        Self::new((mode, target), f64::INFINITY, false, now)
+        Self::new((mode, CursorTarget::of_queue(target)), QUEUE_LENGTH_THRESHOLD, now)
     }
 
-    /// A cursor that tracks its clients always if `is_tracking` is set, else from the first wait on.
+    /// The cursor of the process tracks its clients always, that of a queue from the first wait on.
     pub(crate) fn new(
-        (mode, target): (ActionMode, Duration),
+        (mode, target): (ActionMode, CursorTarget),
         pressure_threshold: f64,
-        is_tracking: bool,
         now: Instant,
     ) -> Self {
+        let is_tracking = !target.is_queue;
         Self {
             mode,
             target,
@@ -183,7 +188,7 @@ impl Shedder {
             CutRule::Cohort => period_left.clamp(RETRY_MIN, RETRY_MAX),
             CutRule::None | CutRule::Excess | CutRule::Dominant => RETRY_MIN,
         };
-        let (target, pressure_threshold) = (self.target, self.pressure_threshold);
+        let (target, pressure_threshold) = (self.target.wait, self.pressure_threshold);
         (keep, Shed { cursor, cause, target, pressure_threshold, class, client, rule, retry_after })
     }
 
@@ -205,15 +210,18 @@ impl Shedder {
         self.clients.get()
     }
 
-    /// The cuts of this cursor with the clients' present costs.
-    pub(super) fn cuts(&self, cursor: f64) -> [ClassCut; CLASSES] {
+    /// The clients' present costs.
+    pub(super) fn class_costs(&self) -> [ClassCosts; CLASSES] {
+        // Without a wait only a part of the requests is charged to the cursor of the process.
+        let weight = if self.target.is_queue { 1.0 } else { CostSampler::WEIGHT };
+        self.known_clients().map(|clients| clients.class_costs(weight)).unwrap_or_default()
+    }
+
+    /// The cuts of this cursor with these costs.
+    pub(super) fn cuts(cursor: f64, costs: &[ClassCosts; CLASSES]) -> [ClassCut; CLASSES] {
         let mut cuts = [ClassCut::NONE; CLASSES];
-        for (position, cut) in cuts.iter_mut().enumerate() {
-            let fraction = order::cut_fraction(cursor, position);
-            if fraction > 0.0 {
-                let costs = self.known_clients().map(|clients| clients.class_costs(position));
-                *cut = ClassCut::new(fraction, &costs.unwrap_or_default());
-            }
+        for ((position, cut), costs) in cuts.iter_mut().enumerate().zip(costs) {
+            *cut = ClassCut::new(order::cut_fraction(cursor, position), costs);
         }
         cuts
     }

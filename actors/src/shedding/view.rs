@@ -72,7 +72,7 @@ impl Shedder {
             cursor: reading.cursor,
             cause: reading.cause,
             wait: self.wait.reading(now),
-            target: self.target,
+            target: self.target.wait,
             pressure_threshold: self.pressure_threshold,
             cuts: LOWEST_FIRST.map(cut),
             counts: LOWEST_FIRST.map(counts),

@@ -34,7 +34,7 @@ fn shedding(scope: Scope, view: &SheddingView) -> Finding {
         CursorCause::Wait(wait) => finding
             .measured(Quantity::new(wait.as_secs_f64() * 1e3, "ms"))
             .threshold(Quantity::new(view.target.as_secs_f64() * 1e3, "ms")),
-        CursorCause::Pressure(percent) => finding
+        CursorCause::Pressure(percent) | CursorCause::QueueLength(percent) => finding
             .measured(Quantity::new(percent, "%"))
             .threshold(Quantity::new(view.pressure_threshold, "%")),
     }
