@@ -36,7 +36,7 @@ impl Touched {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EffectCounts {
     /// By reason, then by bucket; the empty bucket is that of requests without one.
-    refused: HashMap<String, HashMap<String, u64>>,
+    refused: HashMap<&'static str, HashMap<String, u64>>,
     slowed: HashMap<(CauseCode, String), u64>,
     stale: HashMap<(CauseCode, String), u64>,
 }
@@ -50,8 +50,8 @@ impl EffectCounts {
         self
     }
 
-    pub(crate) fn add_refused(&mut self, bucket: &str, reason: &str, count: u64) {
-        let buckets = self.refused.entry(reason.to_owned()).or_default();
+    pub(crate) fn add_refused(&mut self, bucket: &str, reason: &'static str, count: u64) {
+        let buckets = self.refused.entry(reason).or_default();
         *buckets.entry(bucket.to_owned()).or_default() += count;
     }
 

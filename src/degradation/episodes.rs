@@ -24,6 +24,13 @@ pub(crate) struct CounterReading {
     pub(crate) is_hidden: bool,
 }
 
+impl CounterReading {
+    /// The reading of a counter; none if it never rose. Then it has no cause, so nothing is composed for it.
+    pub(crate) fn if_risen(count: u64, reading: impl FnOnce() -> Self) -> Option<Self> {
+        (count > 0).then(reading)
+    }
+}
+
 /// A period in which a counter rises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Episode {
@@ -54,7 +61,7 @@ pub(crate) struct Episodes {
 }
 
 impl Episodes {
-    /// Takes a sample; returns the cause of each counter that rises.
+    /// Takes a sample; returns the cause of each counter that rises. A counter that never rose may be missing.
     pub(crate) fn sample(&mut self, readings: Vec<CounterReading>, now: Instant) -> Vec<Finding> {
         let mut present = Vec::new();
         for CounterReading { finding, count, unit, is_hidden } in readings {

@@ -55,8 +55,17 @@ impl BucketInput<'_> {
         causes
     }
 
+    /// The requests that its queue refused.
+    pub(super) fn queue_overflow(&self, counts: &EffectCounts) -> Option<CounterReading> {
+        let count = counts.refused(CauseCode::QueueOverflow, &Scope::bucket(self.name));
+        CounterReading::if_risen(count, || {
+            let finding = self.full_queue();
+            CounterReading { finding, count, unit: "requests", is_hidden: false }
+        })
+    }
+
     /// The cause while its queue refuses requests.
-    pub(super) fn queue_overflow(&self) -> Finding {
+    fn full_queue(&self) -> Finding {
         let message = format!("the queue of bucket {} refused requests", self.name);
         let finding = Finding::new(CauseCode::QueueOverflow, Scope::bucket(self.name), message);
         finding
@@ -66,7 +75,7 @@ impl BucketInput<'_> {
 
     /// The cause of each limit in shadow mode while it would refuse requests.
     pub(super) fn shadow_limits(&self) -> impl Iterator<Item = CounterReading> {
-        self.shadowed.iter().map(|(limit, count)| {
+        self.shadowed.iter().filter(|(_, count)| *count > 0).map(|(limit, count)| {
             let message = format!(
                 "the rate limit `{}` would have refused requests of bucket {}",
                 limit.as_str(),
@@ -81,7 +90,7 @@ impl BucketInput<'_> {
     /// Openings of circuits, which may be shorter than the time between two samples.
     pub(super) fn occurrences(&self) -> impl Iterator<Item = Occurrences> {
         let is_active = self.mode == BreakerMode::On;
-        self.circuits.iter().filter(move |_| is_active).map(|view| {
+        self.circuits.iter().filter(move |view| is_active && view.opened_total > 0).map(|view| {
             let message = format!("circuit {} of bucket {} was open for a moment", view.class, self.name);
             let scope = self.scope(ScopeKind::Bucket, view.class);
             let finding = Finding::new(CauseCode::CircuitOpen, scope, message);

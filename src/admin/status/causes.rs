@@ -30,37 +30,36 @@ const DAY: u64 = 24 * 3600;
 pub(super) fn sample(input: &StatusInput<'_>, counts: EffectCounts) -> Sample {
     let now = input.now;
     let mut sample = Sample { findings: of_process(input), counts, ..Sample::default() };
-    let in_flight = Finding::new(
-        CauseCode::InFlightFull,
-        Scope::process(),
-        format!("requests were refused: {} of {} slots are in use", input.in_flight, input.in_flight_max),
-    );
-    let refusals = |sample: &Sample, finding: Finding| CounterReading {
-        count: sample.counts.refused(finding.code, &finding.scope),
-        finding,
-        unit: "requests",
-        is_hidden: false,
-    };
-    let in_flight = in_flight
-        .measured(Quantity::count(input.in_flight as u64, "requests"))
-        .threshold(Quantity::count(input.in_flight_max as u64, "requests"));
-    sample.counters.push(refusals(&sample, in_flight));
-    sample.counters.push(shadow_client_limit(input));
-    sample.counters.push(shedding_cause::counter(Scope::process(), &input.shedding));
+    sample.counters.extend(full_slots(input, &sample.counts));
+    sample.counters.extend(shadow_client_limit(input));
+    sample.counters.extend(shedding_cause::counter(Scope::process, &input.shedding));
     for actor in &input.actors {
         sample.findings.extend(actor_cause(actor, input.limiter_refuses, now));
-        sample.counters.push(restarts(actor));
-        sample.counters.push(full_mailbox(actor));
+        sample.counters.extend(restarts(actor));
+        sample.counters.extend(full_mailbox(actor));
     }
     for bucket in &input.buckets {
         sample.findings.extend(bucket.causes(input));
-        sample.counters.push(refusals(&sample, bucket.queue_overflow()));
-        sample.counters.push(shedding_cause::counter(Scope::bucket(bucket.name), &bucket.shedding));
+        sample.counters.extend(bucket.queue_overflow(&sample.counts));
+        sample.counters.extend(shedding_cause::counter(|| Scope::bucket(bucket.name), &bucket.shedding));
         sample.counters.extend(bucket.shadow_limits());
         sample.occurrences.extend(bucket.occurrences());
         bucket.add_touched(&mut sample.counts);
     }
     sample
+}
+
+/// Requests that were refused because all slots were in use.
+fn full_slots(input: &StatusInput<'_>, counts: &EffectCounts) -> Option<CounterReading> {
+    let count = counts.refused(CauseCode::InFlightFull, &Scope::process());
+    CounterReading::if_risen(count, || {
+        let (used, max) = (input.in_flight, input.in_flight_max);
+        let message = format!("requests were refused: {used} of {max} slots are in use");
+        let finding = Finding::new(CauseCode::InFlightFull, Scope::process(), message)
+            .measured(Quantity::count(used as u64, "requests"))
+            .threshold(Quantity::count(max as u64, "requests"));
+        CounterReading { finding, count, unit: "requests", is_hidden: false }
+    })
 }
 
 fn of_process(input: &StatusInput<'_>) -> Vec<Finding> {
@@ -150,12 +149,15 @@ fn shadow_action(view: &ActionView) -> Option<Finding> {
 }
 
 /// The limit of requests in flight of one client in shadow mode.
-fn shadow_client_limit(input: &StatusInput<'_>) -> CounterReading {
+fn shadow_client_limit(input: &StatusInput<'_>) -> Option<CounterReading> {
     let (limit, count) = input.client_limit;
-    let message = format!("`concurrency.max_per_client` would have refused requests: its limit is {limit}");
-    let finding = Finding::new(CauseCode::ClientLimitShadow, Scope::process(), message);
-    let finding = finding.threshold(Quantity::count(limit as u64, "requests"));
-    CounterReading { finding, count, unit: "requests", is_hidden: false }
+    CounterReading::if_risen(count, || {
+        let message =
+            format!("`concurrency.max_per_client` would have refused requests: its limit is {limit}");
+        let finding = Finding::new(CauseCode::ClientLimitShadow, Scope::process(), message);
+        let finding = finding.threshold(Quantity::count(limit as u64, "requests"));
+        CounterReading { finding, count, unit: "requests", is_hidden: false }
+    })
 }
 
 fn shortage(&(shortage, began): &(Shortage, Instant)) -> Finding {
@@ -265,20 +267,24 @@ fn actor_cause(actor: &ActorInput<'_>, limiter_refuses: bool, now: Instant) -> O
 }
 
 /// Hidden while the actor is held down, which is a cause of its own.
-fn restarts(actor: &ActorInput<'_>) -> CounterReading {
+fn restarts(actor: &ActorInput<'_>) -> Option<CounterReading> {
     let ActorInput { name, status, restarts, .. } = *actor;
-    let message = format!("{name} crashed and was restarted; its log line has the panic");
-    let finding = Finding::new(CauseCode::ActorRestarting, Scope::actor(name), message);
-    let is_held_down = matches!(status, ActorStatus::Failed { .. });
-    CounterReading { finding, count: restarts, unit: "restarts", is_hidden: is_held_down }
+    CounterReading::if_risen(restarts, || {
+        let message = format!("{name} crashed and was restarted; its log line has the panic");
+        let finding = Finding::new(CauseCode::ActorRestarting, Scope::actor(name), message);
+        let is_held_down = matches!(status, ActorStatus::Failed { .. });
+        CounterReading { finding, count: restarts, unit: "restarts", is_hidden: is_held_down }
+    })
 }
 
-fn full_mailbox(actor: &ActorInput<'_>) -> CounterReading {
-    let message = format!("the mailbox of {} refused messages", actor.name);
-    let threshold = Quantity::count(actor.mailbox_capacity as u64, "messages");
-    let finding =
-        Finding::new(CauseCode::MailboxFull, Scope::actor(actor.name), message).threshold(threshold);
-    CounterReading { finding, count: actor.busy, unit: "messages", is_hidden: false }
+fn full_mailbox(actor: &ActorInput<'_>) -> Option<CounterReading> {
+    CounterReading::if_risen(actor.busy, || {
+        let message = format!("the mailbox of {} refused messages", actor.name);
+        let threshold = Quantity::count(actor.mailbox_capacity as u64, "messages");
+        let finding = Finding::new(CauseCode::MailboxFull, Scope::actor(actor.name), message);
+        let finding = finding.threshold(threshold);
+        CounterReading { finding, count: actor.busy, unit: "messages", is_hidden: false }
+    })
 }
 
 /// Milliseconds until a time.

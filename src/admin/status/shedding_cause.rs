@@ -10,24 +10,32 @@ use crate::degradation::codes::CauseCode;
 use crate::degradation::episodes::CounterReading;
 use crate::degradation::finding::{Finding, Quantity, Scope};
 
-/// The counter of the requests that a cursor refused, or would have refused.
-pub(super) fn counter(scope: Scope, view: &SheddingView) -> CounterReading {
+/// The counter of the requests that a cursor refused, or would have refused; none if there were none. `scope` is only made for one.
+pub(super) fn counter(scope: impl FnOnce() -> Scope, view: &SheddingView) -> Option<CounterReading> {
+    let is_shadow = view.mode == ActionMode::Shadow;
+    let count = if is_shadow { view.shadowed() } else { view.refused() };
+    CounterReading::if_risen(count, || {
+        let finding = shedding(scope(), view);
+        let finding = match is_shadow {
+            true => finding.with_effect("none: the cursor is in shadow mode"),
+            false => finding,
+        };
+        CounterReading { finding, count, unit: "requests", is_hidden: false }
+    })
+}
+
+fn shedding(scope: Scope, view: &SheddingView) -> Finding {
     let of = scope.bucket.as_ref().map_or_else(|| "the process".to_owned(), |name| format!("bucket {name}"));
     let verb = if view.mode == ActionMode::Shadow { "would cut" } else { "cuts" };
     let sentence = sentence(view);
     let message = format!("the cursor of {of} {verb} requests. {}", sentence.trim_end_matches('.'));
     let finding = Finding::new(CauseCode::Shedding, scope, message);
-    let finding = match view.cause {
+    match view.cause {
         CursorCause::Wait(wait) => finding
             .measured(Quantity::new(wait.as_secs_f64() * 1e3, "ms"))
             .threshold(Quantity::new(view.target.as_secs_f64() * 1e3, "ms")),
         CursorCause::Pressure(percent) => finding
             .measured(Quantity::new(percent, "%"))
             .threshold(Quantity::new(view.pressure_threshold, "%")),
-    };
-    let (count, finding) = match view.mode {
-        ActionMode::Shadow => (view.shadowed(), finding.with_effect("none: the cursor is in shadow mode")),
-        ActionMode::Enforce | ActionMode::Off => (view.refused(), finding),
-    };
-    CounterReading { finding, count, unit: "requests", is_hidden: false }
+    }
 }
