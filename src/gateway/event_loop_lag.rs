@@ -1,28 +1,67 @@
 //! Measures the lag of a worker thread's event loop (X1): how late a timer of the thread fires.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tidegate_actors::{ThreadCpuFile, clock};
-use tokio::time::{MissedTickBehavior, interval};
+use tidegate_actors::{ThreadCpuFile, ThreadCpuTime, clock};
+use tokio::time::sleep_until;
 
 use crate::worker::Worker;
 
 /// Time between two measurements: four in each window of 100 ms.
 const PERIOD: Duration = Duration::from_millis(25);
+/// The same while the thread is idle: one in each window. Each measurement wakes the thread.
+const IDLE_PERIOD: Duration = Duration::from_millis(100);
+/// A thread is idle if it used less than this part of the time since the last measurement. The measurements use about 0.2 %.
+const IDLE_BELOW: u32 = 50;
 
 /// Starts the task of a worker thread. Must be called on that thread.
 pub(super) fn start(worker: &Rc<Worker>, index: usize) {
     // Opened before the thread serves: the budget of descriptors counts what is open.
-    let mut cpu = ThreadCpuFile::default();
+    let mut file = ThreadCpuFile::default();
     let waits = &worker.shared.actors.shedding.waits;
-    let mut meter = waits.lag_meter(index, cpu.read(), clock::now());
+    let mut last = (clock::now(), file.read());
+    let mut meter = waits.lag_meter(index, last.1, last.0);
     actix_rt::spawn(async move {
-        let mut ticks = interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut period = PERIOD;
         loop {
-            let due = ticks.tick().await;
-            meter.record(due.into_std(), clock::now(), cpu.read());
+            let due = last.0 + period;
+            sleep_until(due.into()).await;
+            let present = (clock::now(), file.read());
+            meter.record(due, present.0, present.1);
+            period = next_period(last, present);
+            last = present;
         }
     });
+}
+
+/// The time to the next measurement, from the CPU time of the thread at the last two. Without the CPU time the lag is unknown however
+/// often it is measured.
+fn next_period(
+    (began, before): (Instant, Option<ThreadCpuTime>),
+    (now, after): (Instant, Option<ThreadCpuTime>),
+) -> Duration {
+    let used =
+        before.zip(after).map_or(Duration::ZERO, |(before, after)| after.used.saturating_sub(before.used));
+    if used * IDLE_BELOW < now.saturating_duration_since(began) { IDLE_PERIOD } else { PERIOD }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// X1: a thread that works is measured four times in a window, an idle one once
+    #[test]
+    fn an_idle_thread_is_measured_less_often() {
+        let began = clock::now();
+        let cpu = |used| Some(ThreadCpuTime { used: Duration::from_micros(used), delayed: Duration::ZERO });
+        let period = |millis, before, after| {
+            next_period((began, before), (began + Duration::from_millis(millis), after))
+        };
+        assert_eq!(period(25, cpu(100), cpu(599)), IDLE_PERIOD);
+        assert_eq!(period(25, cpu(100), cpu(600)), PERIOD);
+        assert_eq!(period(100, cpu(100), cpu(2_099)), IDLE_PERIOD);
+        assert_eq!(period(100, cpu(100), cpu(2_100)), PERIOD);
+        assert_eq!(period(25, None, cpu(9_000)), IDLE_PERIOD);
+    }
 }
