@@ -17,6 +17,7 @@ use crate::metrics::MailboxWaits;
 use crate::monitor::clients::ClientTables;
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::metrics::MonitorMetrics;
+use crate::monitor::notices::Notices;
 use crate::monitor::process_cursor::ProcessCursor;
 use crate::monitor::reading::Readings;
 use crate::monitor::sensors::{LogCell, Sensors};
@@ -58,6 +59,7 @@ pub(crate) struct Monitor {
     pub(super) client_tables: ClientTables,
     watched: Vec<WatchedActor>,
     shared: Arc<MonitorShared>,
+    notices: Notices,
     metrics: MonitorMetrics,
     log: Logger,
     events: ActorEvents,
@@ -86,6 +88,7 @@ impl Monitor {
             client_tables,
             watched: watched.into_iter().map(WatchedActor::new).collect(),
             shared,
+            notices: Notices::default(),
             metrics,
             log,
             events: ActorEvents::default(),
@@ -107,9 +110,10 @@ impl Monitor {
         &self.shared
     }
 
-    fn publish(&self, sampled: Option<(Readings, Instant)>, now: Instant) {
+    fn publish(&mut self, sampled: Option<(Readings, Instant)>, now: Instant) {
         let rules = self.shared.actions().rules();
-        self.shared.publish(MonitorView::from_state(&self.state, rules, sampled), now);
+        let view = MonitorView::from_state(&self.state, rules, sampled);
+        self.shared.publish(view, &mut self.notices, now);
     }
 
     /// Where the log is set, once it is known.

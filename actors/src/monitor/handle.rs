@@ -267,7 +267,7 @@ impl MonitorHandle {
         self.shared.view()
     }
 
-    /// Receives a new view with every sample (`monitor.interval_ms`).
+    /// Receives a new view with every sample (`monitor.interval_ms`) while anything happens, and a few times a second otherwise.
     pub fn subscribe(&self) -> watch::Receiver<Arc<MonitorView>> {
         self.shared.subscribe()
     }

@@ -147,9 +147,9 @@ async fn a_client_limit_in_shadow_mode_refuses_nothing() {
     assert!(matches!(crashed, ClientAdmission::Unlimited));
 }
 
-/// X1: a subscriber sees each sample, with the memory as the kernel counts it
+/// X1: a subscriber sees samples, with the memory as the kernel counts it
 #[actix_rt::test]
-async fn subscribers_receive_every_sample() {
+async fn subscribers_receive_samples() {
     let (handle, _) = start(false, 5);
     let mut views = handle.subscribe();
     for _ in 0..3 {

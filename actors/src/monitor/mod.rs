@@ -24,6 +24,7 @@ mod level;
 mod log_probe;
 mod measurement;
 mod metrics;
+mod notices;
 mod process_cursor;
 mod reading;
 mod reason;

@@ -12,6 +12,7 @@ use crate::monitor::actions::{ActionRules, ActionSet};
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::level::Level;
 use crate::monitor::measurement::{LimitSource, Measurement, Subject};
+use crate::monitor::notices::Notices;
 use crate::monitor::reading::{MemoryUse, Reading, Readings};
 use crate::monitor::reason::LevelReason;
 use crate::monitor::relief::Relief;
@@ -80,6 +81,14 @@ impl MonitorView {
             levels_max: Sensor::ALL.map(|sensor| state.level_max(sensor)),
             stale_after: state.stale_after(),
         }
+    }
+
+    /// Whether level, actions, requests in flight and open descriptors are those of the other view.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        self.level == other.level
+            && self.actions == other.actions
+            && self.in_flight() == other.in_flight()
+            && self.reading(Sensor::Descriptors) == other.reading(Sensor::Descriptors)
     }
 
     /// The readings of the last sample.
@@ -165,11 +174,16 @@ impl MonitorShared {
         }
     }
 
-    pub(super) fn publish(&self, view: MonitorView, now: Instant) {
+    /// Publishes a view. Subscribers are only notified of it if that is due.
+    pub(super) fn publish(&self, view: MonitorView, notices: &mut Notices, now: Instant) {
         let (level, in_flight_max) = (view.level.number(), view.in_flight_max.unwrap_or(usize::MAX));
         let actions = view.actions;
         // The view is written first: a request that is shed reads the reason from it.
-        self.view.send_replace(Arc::new(view));
+        self.view.send_if_modified(|current| {
+            let is_due = notices.is_due(current, &view, now);
+            *current = Arc::new(view);
+            is_due
+        });
         self.actions.publish(actions, now);
         self.level.store(level, Ordering::Release);
         self.in_flight_max.store(in_flight_max, Ordering::Relaxed);
