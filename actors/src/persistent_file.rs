@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::descriptors;
 
-/// Bytes read at once. `memory.stat` and `/proc/self/status` are below 8 KiB.
+/// The buffer grows by this size. `memory.stat` and `/proc/self/status` are below 8 KiB.
 const CHUNK_BYTES: usize = 8 << 10;
 /// Bytes that are read at most. `/proc/self/mountinfo` of a host with many containers has some 100 KiB.
 const FILE_BYTES_MAX: usize = 4 << 20;
@@ -19,11 +19,13 @@ const FILE_BYTES_MAX: usize = 4 << 20;
 pub(crate) struct PersistentFile {
     path: PathBuf,
     file: Option<File>,
+    /// Kept, so that a read neither allocates nor clears it.
+    buffer: Vec<u8>,
 }
 
 impl PersistentFile {
     pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), file: None }
+        Self { path: path.into(), file: None, buffer: Vec::new() }
     }
 
     /// The present content.
@@ -32,9 +34,10 @@ impl PersistentFile {
             Some(file) => file,
             None => descriptors::with_reserve(|| File::open(&self.path))?,
         };
-        let text = read_from_start(&file)?;
+        let length = read_from_start(&file, &mut self.buffer)?;
         self.file = Some(file);
-        Ok(text)
+        let text = std::str::from_utf8(&self.buffer[..length]);
+        text.map(str::to_owned).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// The present content; none if the file does not exist or this process may not read it.
@@ -53,20 +56,22 @@ pub(crate) fn read_once(path: impl Into<PathBuf>) -> io::Result<Option<String>> 
     PersistentFile::new(path).read_if_present()
 }
 
-/// Reads the whole file. The kernel generates the content again at a read from offset 0.
-fn read_from_start(file: &File) -> io::Result<String> {
-    let mut content = Vec::with_capacity(CHUNK_BYTES);
-    let mut chunk = [0; CHUNK_BYTES];
-    while content.len() < FILE_BYTES_MAX {
-        let offset = u64::try_from(content.len()).unwrap_or(u64::MAX);
-        match file.read_at(&mut chunk, offset) {
+/// Reads the whole file and returns its length. The kernel generates the content again at a read from offset 0.
+fn read_from_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let mut length = 0;
+    while length < FILE_BYTES_MAX {
+        if length == buffer.len() {
+            buffer.resize(length + CHUNK_BYTES, 0);
+        }
+        let offset = u64::try_from(length).unwrap_or(u64::MAX);
+        match file.read_at(&mut buffer[length..], offset) {
             Ok(0) => break,
-            Ok(read) => content.extend_from_slice(&chunk[..read]),
+            Ok(read) => length += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    String::from_utf8(content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    Ok(length)
 }
 
 #[cfg(test)]
