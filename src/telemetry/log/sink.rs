@@ -12,10 +12,14 @@ const WAKE_AT_BYTES: usize = 256 << 10;
 /// Capacity that a buffer keeps after a write; a larger one is freed.
 pub(super) const KEPT_BYTES_MAX: usize = 2 * WAKE_AT_BYTES;
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
+/// The writer waits at most this long for a line. It also measures the disk once a second.
+const IDLE_WAIT: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 struct BufferState {
     lines: Vec<u8>,
+    /// The writer thread waits for a line.
+    awaits_line: bool,
     reopen: bool,
     ended: bool,
     /// The writer thread has written everything and stopped.
@@ -53,8 +57,9 @@ impl LogBuffer {
         }
         pending.lines.extend_from_slice(line);
         let crossed = before < WAKE_AT_BYTES && pending.lines.len() >= WAKE_AT_BYTES;
+        let is_awaited = std::mem::take(&mut pending.awaits_line);
         drop(pending);
-        if crossed {
+        if crossed || is_awaited {
             self.wake.notify_one();
         }
         true
@@ -81,20 +86,31 @@ impl LogBuffer {
         pending.written
     }
 
-    /// Waits for lines, at most `FLUSH_EVERY`, and swaps them into `lines`.
+    /// Waits for a line, at most `IDLE_WAIT`, and for further ones, at most `FLUSH_EVERY`. Swaps them into `lines`.
     pub(super) fn wait_for_lines(&self, lines: &mut Vec<u8>) -> WriterCommand {
-        let (mut pending, _) = self
-            .wake
-            .wait_timeout_while(self.lock(), FLUSH_EVERY, |pending| {
-                !pending.ended && !pending.reopen && pending.lines.len() < WAKE_AT_BYTES
-            })
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.lock();
+        pending.awaits_line = pending.lines.is_empty();
+        let mut pending = self.wait(pending, IDLE_WAIT, |pending| pending.lines.is_empty());
+        pending.awaits_line = false;
+        let is_small = |pending: &BufferState| (1..WAKE_AT_BYTES).contains(&pending.lines.len());
+        let mut pending = self.wait(pending, FLUSH_EVERY, is_small);
         let reopen = std::mem::take(&mut pending.reopen);
         if pending.lines.is_empty() && pending.ended && !reopen {
             return WriterCommand::Stop;
         }
         std::mem::swap(lines, &mut pending.lines);
         WriterCommand::Write { reopen }
+    }
+
+    /// Waits while the condition holds, at most `limit`. A request to the writer ends the wait.
+    fn wait<'a>(
+        &self,
+        pending: MutexGuard<'a, BufferState>,
+        limit: Duration,
+        condition: impl Fn(&BufferState) -> bool,
+    ) -> MutexGuard<'a, BufferState> {
+        let waits = |pending: &mut BufferState| !pending.ended && !pending.reopen && condition(pending);
+        self.wake.wait_timeout_while(pending, limit, waits).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Called by the writer thread when it stops.
@@ -154,6 +170,25 @@ mod tests {
         let mut lines = Vec::new();
         assert_eq!(buffer.wait_for_lines(&mut lines), WriterCommand::Write { reopen: false });
         assert_eq!(lines.len(), 8 << 20);
+    }
+
+    /// O2: a line ends the wait of an idle writer, which has it a moment later
+    #[test]
+    fn a_line_wakes_an_idle_writer() {
+        let buffer = Arc::new(LogBuffer::default());
+        let writer = Arc::clone(&buffer);
+        let waiting = std::thread::spawn(move || {
+            let mut lines = Vec::new();
+            while lines.is_empty() {
+                writer.wait_for_lines(&mut lines);
+            }
+            lines
+        });
+        while !buffer.lock().awaits_line {
+            std::thread::yield_now();
+        }
+        assert!(buffer.push(b"a\n"));
+        assert_eq!(waiting.join().unwrap(), b"a\n");
     }
 
     /// G4: the end of the log waits no longer than its timeout
