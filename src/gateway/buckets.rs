@@ -85,14 +85,14 @@ fn client_headers(
 }
 
 fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, StartError> {
-    let parse = |endpoint: &Endpoint| {
-        Destination::of(endpoint, bucket.upstream.sni).map_err(|source| StartError::Endpoint {
+    let parse = |(number, endpoint): (usize, &Endpoint)| {
+        Destination::of(endpoint, number, bucket.upstream.sni).map_err(|source| StartError::Endpoint {
             bucket: name.to_owned(),
             endpoint: endpoint.url(),
             source,
         })
     };
-    bucket.upstream.endpoints.iter().map(parse).collect()
+    bucket.upstream.endpoints.iter().enumerate().map(parse).collect()
 }
 
 fn store_clocks(name: &str, bucket: &BucketConfig, log: &Logger) -> Vec<StoreClock> {

@@ -9,9 +9,7 @@ use std::rc::Rc;
 use actix_http::body::None as NoBody;
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
 use actix_web::dev::Payload;
-use actix_web::http::Uri;
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderValue};
-use actix_web::http::uri::{self, Scheme};
 use actix_web::{HttpRequest, HttpResponse};
 use tidegate_config::Addressing;
 use tidegate_s3::addressing;
@@ -19,6 +17,8 @@ use tidegate_s3::target;
 
 use crate::http::error::GatewayError;
 use crate::http::error_reply::ReplyContext;
+use crate::upstream::exchange::outbound_head::OutboundHead;
+use crate::upstream::exchange::sent_request::OutboundRequest;
 use crate::upstream::headers::filter::{ConnectionOptions, forwards_to_client};
 use crate::upstream::{ProxyBody, UpstreamRejection};
 use crate::worker::Worker;
@@ -47,25 +47,25 @@ async fn call(
     let name = addressing::decode_bucket_name(target::split_bucket(request.path()).0);
     let bucket = worker.shared.router.route(&name)?;
     let destination = &bucket.destinations[0];
-    let mut parts = uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(destination.connection.clone());
-    parts.path_and_query = request.uri().path_and_query().cloned();
-    let uri = Uri::from_parts(parts).map_err(|_| UpstreamRejection::InvalidTarget)?;
-    let mut outbound = worker.client(bucket).request(request.method().clone(), uri).no_decompress();
+    let connection = destination.connection_uri(Addressing::Path, "", false);
+    let connection = connection.ok_or(UpstreamRejection::InvalidTarget)?;
+    let mut outbound = OutboundRequest { connection, head: OutboundHead::new() };
+    let head = outbound.head.get_mut();
+    (head.method, head.uri) = (request.method().clone(), request.uri().clone());
     let nominated = ConnectionOptions::of(request.headers());
     for (name, value) in request.headers() {
         if bucket.header_filter.forwards(name, &nominated) {
-            outbound.headers_mut().append(name.clone(), value.clone());
+            head.headers.append(name.clone(), value.clone());
         }
     }
     let host = destination.host(Addressing::Path, "").map_err(|_| UpstreamRejection::InvalidTarget)?;
-    outbound.headers_mut().insert(HOST, host);
+    head.headers.insert(HOST, host);
     let length = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.parse().ok());
-    let sent = match request.headers().get(CONTENT_LENGTH).and_then(length) {
-        Some(bytes) => outbound.send_body(SizedStream::new(bytes, payload)).await,
-        None => outbound.send_body(NoBody::new()).await,
+    let body = match request.headers().get(CONTENT_LENGTH).and_then(length) {
+        Some(bytes) => BoxBody::new(SizedStream::new(bytes, payload)),
+        None => BoxBody::new(NoBody::new()),
     };
+    let sent = worker.client(bucket).send(outbound, body).await;
     let response = sent.map_err(|error| UpstreamRejection::Reset(error.to_string()))?;
     let mut forwarded = HttpResponse::new(response.status());
     let nominated = ConnectionOptions::of(response.headers());

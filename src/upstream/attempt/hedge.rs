@@ -15,7 +15,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use actix_web::http::Method;
-use awc::SendClientRequest;
 use futures_util::FutureExt;
 use futures_util::future::{Either, Fuse, select};
 use tidegate_actors::{
@@ -35,6 +34,7 @@ use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::call_resources::CallResources;
 use crate::upstream::exchange::call_context::CallContext;
+use crate::upstream::exchange::sent_request::SentRequest;
 use crate::upstream::record::attempt_notes::{AttemptNote, AttemptOutcome};
 use crate::upstream::record::{HedgeOutcome, Record};
 use crate::upstream::request::UpstreamRequest;
@@ -230,7 +230,7 @@ async fn acquire(
 
 /// Runs an attempt up to the response head. Dropped before that, it closes its connection.
 async fn run_attempt(
-    call: SendClientRequest,
+    call: SentRequest,
     context: Rc<CallContext>,
     limits: AttemptLimits,
     (bucket, call_info): (&Bucket, CallInfo<'_>),

@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use actix_http::body::None as NoBody;
-use awc::SendClientRequest;
+use actix_http::body::{BoxBody, None as NoBody};
 use tidegate_actors::{Permit, clock};
 
 use crate::upstream::UpstreamRejection;
@@ -13,12 +12,13 @@ use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::call_resources::CallResources;
 use crate::upstream::exchange::call_context::CallContext;
+use crate::upstream::exchange::sent_request::SentRequest;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::rules::store_clock::ClockOffset;
 
 /// A call that starts when it is first polled.
 pub(crate) struct PendingCall {
-    pub(crate) call: SendClientRequest,
+    pub(crate) call: SentRequest,
     pub(crate) context: Rc<CallContext>,
     /// The clock offset of the signature. None if the request is not signed.
     pub(crate) signed_offset: Option<ClockOffset>,
@@ -47,17 +47,18 @@ pub(crate) fn prepare_call(
     let request = outbound
         .build(client, (signer, permit.credential()), destination, (limits.deadline, limits.began))
         .ok_or(UpstreamRejection::InvalidTarget)?;
-    let (call, upload) = match &mut outbound.body {
-        RequestBody::None => (request.send_body(NoBody::new()), None),
-        RequestBody::Buffered(bytes) => (request.send_body(bytes.clone()), None),
+    let (body, upload) = match &mut outbound.body {
+        RequestBody::None => (BoxBody::new(NoBody::new()), None),
+        RequestBody::Buffered(bytes) => (BoxBody::new(bytes.clone()), None),
         RequestBody::Stream(upload) => {
             let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
             let now = clock::now();
             upload_progress.begin(now);
             upload_progress.begin_transfer(resources.transfers, now);
             // The connection sends the body, see `exchange/body_writer.rs`.
-            (request.send_body(NoBody::new()), Some(upload))
+            (BoxBody::new(NoBody::new()), Some(upload))
         }
     };
+    let call = client.send(request, body);
     Ok(PendingCall { call, context: CallContext::new(Rc::clone(upload_progress), upload), signed_offset })
 }

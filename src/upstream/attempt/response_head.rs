@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use actix_web::error::ParseError;
 use actix_web::http::Method;
-use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
 use tidegate_actors::clock;
 use tidegate_config::Kind;
@@ -23,6 +22,7 @@ use crate::upstream::connect::dns_cache::NoAddress;
 use crate::upstream::connect::tls::is_host_mismatch;
 use crate::upstream::connect::tls_failure::TlsFailure;
 use crate::upstream::exchange::internal_request::shortage_of;
+use crate::upstream::exchange::sent_request::ReceivedResponse;
 use crate::upstream::headers::names::BUCKET_REGION;
 use crate::upstream::response::error_document::ErrorDocumentPrefix;
 use crate::upstream::rules::rejection::{ExpiredTimeout, TimeoutKind};
@@ -50,7 +50,7 @@ pub(crate) struct CallInfo<'a> {
 
 impl CallInfo<'_> {
     /// Whether the error code in the document decides the classification.
-    fn needs_error_code(&self, response: &ClientResponse) -> bool {
+    fn needs_error_code(&self, response: &ReceivedResponse) -> bool {
         let status = response.status().as_u16();
         let depends_on_code = matches!(status, 400 | 503)
             || (self.signed_offset.is_some() && credential_feedback::depends_on_code(status));
@@ -61,7 +61,7 @@ impl CallInfo<'_> {
 
 /// A response up to its head.
 pub(crate) struct InspectedResponse {
-    pub(crate) response: ClientResponse,
+    pub(crate) response: ReceivedResponse,
     /// The part of its error document that was read for the code.
     pub(crate) document: Option<ErrorDocumentPrefix>,
     pub(crate) code: Option<String>,
@@ -124,10 +124,10 @@ impl InspectedResponse {
 
 /// Maps the result of a send to a response or a rejection. A failure of the upload takes precedence.
 pub(crate) fn map_send_error(
-    sent: Result<Result<ClientResponse, SendRequestError>, ExpiredTimeout>,
+    sent: Result<Result<ReceivedResponse, SendRequestError>, ExpiredTimeout>,
     began: Instant,
     upload_progress: &UploadProgress,
-) -> Result<ClientResponse, UpstreamRejection> {
+) -> Result<ReceivedResponse, UpstreamRejection> {
     let sent = sent.map_err(UpstreamRejection::Timeout)?;
     sent.map_err(|error| {
         upload_progress
@@ -151,7 +151,7 @@ fn attribute_reset(fault: UpstreamRejection, upload_progress: &UploadProgress) -
 
 /// Checks the head of a response, and reads its error document if the code matters.
 pub(crate) async fn check_head(
-    response: ClientResponse,
+    response: ReceivedResponse,
     call_info: CallInfo<'_>,
     socket: Option<Rc<SocketBuffers>>,
 ) -> Result<InspectedResponse, UpstreamRejection> {
@@ -169,7 +169,7 @@ pub(crate) async fn check_head(
 
 /// The same for a response that is not forwarded to a client.
 pub(crate) async fn inspect_head(
-    mut response: ClientResponse,
+    mut response: ReceivedResponse,
     call_info: CallInfo<'_>,
     socket: Option<Rc<SocketBuffers>>,
 ) -> InspectedResponse {
@@ -188,12 +188,12 @@ pub(crate) async fn inspect_head(
     inspected
 }
 
-fn is_redirect(response: &ClientResponse) -> bool {
+fn is_redirect(response: &ReceivedResponse) -> bool {
     matches!(response.status().as_u16(), 300..=303 | 305..=399)
 }
 
 /// The region in the head of a 400 or a redirect, if it is not `signed`.
-fn region_of_refusal(response: &ClientResponse, signed: &str) -> Option<String> {
+fn region_of_refusal(response: &ReceivedResponse, signed: &str) -> Option<String> {
     if response.status().as_u16() != 400 && !is_redirect(response) {
         return None;
     }

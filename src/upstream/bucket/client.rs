@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_web::http::{Method, Uri};
+use actix_http::body::BoxBody;
 use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Credentials, Kind, Secret};
 use tidegate_s3::signer::Signer;
@@ -16,6 +16,7 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::credentials::CredentialSource;
 use crate::upstream::exchange::connector::{ConnectionCounts, ConnectorSettings};
+use crate::upstream::exchange::sent_request::{OutboundRequest, PooledConnections, SentRequest};
 
 /// A signer and the credentials that it was made from.
 type CachedSigner = Option<(Arc<Credentials>, Rc<Signer>)>;
@@ -31,7 +32,7 @@ pub(crate) fn signing_credentials(credentials: &Credentials) -> SigningCredentia
 
 /// The client for the upstream of one bucket on one worker.
 pub(crate) struct UpstreamClient {
-    http: RefCell<awc::Client>,
+    connections: RefCell<PooledConnections>,
     /// Buckets for which awc may keep connections, if buckets have separate connections.
     pooled_buckets: RefCell<HashSet<String>>,
     pooled_buckets_max: usize,
@@ -61,7 +62,7 @@ impl UpstreamClient {
             HashMap::new()
         };
         Self {
-            http: RefCell::new(connector.client()),
+            connections: RefCell::new(connector.connections()),
             pooled_buckets: RefCell::default(),
             pooled_buckets_max: upstream.connection_pool.max_idle.max(1),
             connector,
@@ -71,13 +72,13 @@ impl UpstreamClient {
         }
     }
 
-    /// A new request over one of the connections.
-    pub(crate) fn request(&self, method: Method, uri: Uri) -> awc::ClientRequest {
-        self.http.borrow().request(method, uri)
+    /// Sends a request over one of the connections, once the call is polled.
+    pub(crate) fn send(&self, request: OutboundRequest, body: BoxBody) -> SentRequest {
+        self.connections.borrow().send(request, body)
     }
 
     /// Records a bucket that has separate connections. awc never forgets a key and never closes idle connections of a
-    /// key that is not used again, and clients can invent names under a glob. So the awc client is replaced when
+    /// key that is not used again, and clients can invent names under a glob. So awc's pool is replaced when
     /// there are more buckets than `max_idle` connections.
     pub(crate) fn track_bucket(&self, bucket: &str) {
         let mut buckets = self.pooled_buckets.borrow_mut();
@@ -92,10 +93,10 @@ impl UpstreamClient {
     }
 
     /// Closes the idle connections on this thread and returns their number. awc has no function for that, but drops
-    /// them with its client. Connections in use close at the end of their responses.
+    /// them with its pool. Connections in use close at the end of their responses.
     pub(crate) fn close_idle(&self) -> usize {
         let open = self.connector.counts.open();
-        self.http.replace(self.connector.client());
+        self.connections.replace(self.connector.connections());
         open.saturating_sub(self.connector.counts.open())
     }
 

@@ -4,12 +4,13 @@
 //! of the authority (RFC 3986, 3.2.1) has no meaning for either and is never sent: `Host` is set separately, and
 //! endpoints have no user information. So it carries the key: `BUCKET` if the TLS server name is that of the
 //! request's host, followed by `:own` for a connection that serves one request. Requests with the same key share
-//! connections, others do not.
+//! connections, others do not. Without a key the authority is the number of the endpoint alone: awc hashes the authority
+//! twice for each request, byte by byte, which takes a thousand instructions for a name with a port.
 //!
 //! Design: `docs/design/connections.md`.
 
 use actix_web::http::Uri;
-use actix_web::http::uri::Authority;
+use actix_web::http::uri::{Authority, InvalidUri};
 
 /// The suffix of the key for a connection that serves one request.
 const SINGLE_USE: &str = ":own";
@@ -44,9 +45,31 @@ impl<'a> ConnectionKey<'a> {
     }
 }
 
+/// The URI of an endpoint's shared connections, by the number of the endpoint.
+pub(crate) fn numbered_uri(endpoint: usize) -> Result<Uri, InvalidUri> {
+    format!("http://{endpoint}").parse()
+}
+
+/// The number in such a URI. Any other one has a key or a port.
+pub(crate) fn endpoint_number(uri: &Uri) -> Option<usize> {
+    uri.authority()?.as_str().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_read_as_it_was_written() {
+        for number in [0, 7, 123] {
+            let uri = numbered_uri(number).unwrap();
+            assert_eq!(endpoint_number(&uri), Some(number));
+            assert_eq!(ConnectionKey::of(&uri), ConnectionKey::default());
+        }
+        for other in ["http://0:80", "http://:own@0:80", "http://b@0:80", "http://store", "/0"] {
+            assert_eq!(endpoint_number(&other.parse().unwrap()), None, "{other}");
+        }
+    }
 
     #[test]
     fn a_key_is_read_as_it_was_written_and_leaves_host_and_port_alone() {

@@ -34,6 +34,8 @@ struct SocketTarget {
 /// Dials a set of endpoints. All worker threads share it, and with it the resolved addresses.
 pub(crate) struct Dialer {
     targets: HashMap<(String, u16), SocketTarget>,
+    /// Host and port of each endpoint, in the order of the configuration.
+    endpoints: Vec<(String, u16)>,
     connect_timeout: Duration,
     receive_buffer: Option<u64>,
     has_dns_names: bool,
@@ -49,6 +51,7 @@ impl Dialer {
         dns: &DnsConfig,
     ) -> Result<Self, TlsError> {
         let mut targets = HashMap::new();
+        let mut numbered = Vec::new();
         let mut has_dns_names = false;
         let mut config = None;
         for endpoint in endpoints {
@@ -63,11 +66,13 @@ impl Dialer {
                 None
             };
             let host = HostResolver::new(&endpoint.host, dns, resolver::system_lookup());
+            numbered.push((endpoint.host.clone(), endpoint.port));
             targets.insert((endpoint.host.clone(), endpoint.port), SocketTarget { host, tls });
         }
         let UpstreamConfig { connect_timeout, connection_pool, .. } = upstream;
         Ok(Self {
             targets,
+            endpoints: numbered,
             connect_timeout: *connect_timeout,
             receive_buffer: connection_pool.receive_buffer.filter(|bytes| *bytes <= receive_buffer_max()),
             has_dns_names,
@@ -113,6 +118,11 @@ impl Dialer {
     /// Whether an endpoint is a DNS name, so that its address may change.
     pub(crate) fn has_dns_names(&self) -> bool {
         self.has_dns_names
+    }
+
+    /// Host and port of the endpoint with this number.
+    pub(crate) fn endpoint(&self, number: usize) -> Option<(&str, u16)> {
+        self.endpoints.get(number).map(|(host, port)| (host.as_str(), *port))
     }
 
     /// Connects to the endpoint with this host and port. The TLS server name is that of the endpoint, after

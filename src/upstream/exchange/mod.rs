@@ -6,3 +6,5 @@ pub(crate) mod connection;
 pub(crate) mod connector;
 pub(crate) mod head_scan;
 pub(crate) mod internal_request;
+pub(crate) mod outbound_head;
+pub(crate) mod sent_request;

@@ -108,7 +108,7 @@ async fn send_once(
     };
     let response = request.send().await?;
     let status = response.status().as_u16();
-    let inspected = inspect_head(response, call_info, None).await;
+    let inspected = inspect_head(response.into(), call_info, None).await;
     let skew = inspected.report_clock(bucket.clock(call.endpoint));
     if skew.is_some() {
         bucket.metrics.clock_refused.inc();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::uri::{PathAndQuery, Scheme};
-use actix_web::http::{Uri, uri};
+use actix_web::http::uri::PathAndQuery;
+use actix_web::http::{ConnectionType, Uri};
 use bytes::Bytes;
 use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Addressing, Checksums, ForwardedHeaders, Kind, ServerConfig};
@@ -31,6 +31,8 @@ use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::client::UpstreamClient;
 use crate::upstream::connect::destination::Destination;
 use crate::upstream::credentials::InjectedHeaders;
+use crate::upstream::exchange::outbound_head::OutboundHead;
+use crate::upstream::exchange::sent_request::OutboundRequest;
 use crate::upstream::headers::filter::{
     ConnectionOptions, RequestHeaderFilter, forwards_in_preflight, is_checksum_parameter,
 };
@@ -269,12 +271,12 @@ impl UpstreamRequest {
         (signer, credential): (Option<(&Signer, ClockOffset)>, Option<CredentialId>),
         destination: &Destination,
         (deadline, now): (Deadline, Instant),
-    ) -> Option<awc::ClientRequest> {
+    ) -> Option<OutboundRequest> {
         let target = destination.target(&self.target)?;
         let mut request = self.new_request(client, destination, &target)?;
         let Head { method, headers: client_headers, .. } = self.request.head();
         let is_preflight = self.request.is_preflight();
-        let headers = request.headers_mut();
+        let headers = &mut request.head.get_mut().headers;
         for (name, value) in client_headers {
             if self.header_filter.forwards(name, &self.connection_options)
                 && (!is_preflight || forwards_in_preflight(name))
@@ -335,23 +337,18 @@ impl UpstreamRequest {
         client: &UpstreamClient,
         destination: &Destination,
         target: &PathAndQuery,
-    ) -> Option<awc::ClientRequest> {
-        let mut parts = uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(destination.connection_authority(
-            self.addressing,
-            &self.bucket,
-            self.needs_own_connection,
-        )?);
-        parts.path_and_query = Some(target.clone());
-        let uri = Uri::from_parts(parts).ok()?;
-        let request = client.request(self.request.head().method.clone(), uri).no_decompress();
+    ) -> Option<OutboundRequest> {
+        let connection =
+            destination.connection_uri(self.addressing, &self.bucket, self.needs_own_connection)?;
+        let mut head = OutboundHead::new();
+        let parts = head.get_mut();
+        parts.method.clone_from(self.request.head().method);
+        parts.uri = Uri::from(target.clone());
         if self.needs_own_connection {
-            return Some(request.force_close());
-        }
-        if destination.pools_by_bucket() {
+            parts.set_connection_type(ConnectionType::Close);
+        } else if destination.pools_by_bucket() {
             client.track_bucket(&self.bucket);
         }
-        Some(request)
+        Some(OutboundRequest { connection, head })
     }
 }

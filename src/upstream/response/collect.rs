@@ -15,6 +15,7 @@ use tokio::time::timeout_at;
 
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::failure_attribution;
+use crate::upstream::exchange::sent_request::ReceivedResponse;
 use crate::upstream::response::UpstreamResponse;
 use crate::upstream::response::error_document::RemainingBody;
 use crate::upstream::response::source::{UpstreamFraming, is_connection_close};
@@ -87,7 +88,7 @@ pub(crate) async fn collect(
 }
 
 async fn read_body(
-    response: &mut awc::ClientResponse,
+    response: &mut ReceivedResponse,
     framing: UpstreamFraming,
     bucket: &Bucket,
     limits: CollectLimits,

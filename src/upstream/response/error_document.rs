@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use actix_web::error::PayloadError;
 use actix_web::http::Method;
-use awc::ClientResponse;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tidegate_actors::clock;
 use tokio::time::timeout_at;
 
+use crate::upstream::exchange::sent_request::ReceivedResponse;
 use crate::upstream::response::source::{UpstreamFraming, is_connection_close};
 
 /// The code must be within this many bytes.
@@ -44,7 +44,7 @@ pub(crate) enum RemainingBody {
 
 impl ErrorDocumentPrefix {
     /// Reads the first part of the document of this response, at most until `due`.
-    pub(crate) async fn read(response: &mut ClientResponse, method: &Method, due: Instant) -> Self {
+    pub(crate) async fn read(response: &mut ReceivedResponse, method: &Method, due: Instant) -> Self {
         let due = due.min(clock::now() + TIME_MAX);
         let ending = UpstreamFraming::of(response.headers(), response.status(), method);
         let mut bytes = BytesMut::new();
@@ -81,7 +81,7 @@ pub(crate) fn error_code(document: &[u8]) -> Option<String> {
 
 async fn read_prefix(
     into: &mut BytesMut,
-    body: &mut ClientResponse,
+    body: &mut ReceivedResponse,
     ending: UpstreamFraming,
 ) -> RemainingBody {
     while into.len() < BYTES_MAX {

@@ -14,15 +14,15 @@ use std::rc::Rc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
-use awc::ClientResponse;
 use tidegate_actors::{BreakerTicket, Permit};
 
 use crate::buffers::SocketBuffers;
+use crate::upstream::exchange::sent_request::ReceivedResponse;
 use crate::upstream::response::error_document::ErrorDocumentPrefix;
 
 /// A response with a body that has not been read, and the permits that it holds.
 pub(crate) struct UpstreamResponse {
-    pub(crate) response: ClientResponse,
+    pub(crate) response: ReceivedResponse,
     /// The part of the body that was read to find the error code.
     pub(crate) error_document: Option<ErrorDocumentPrefix>,
     pub(crate) permit: Permit,

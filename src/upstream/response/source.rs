@@ -11,10 +11,10 @@ use actix_web::body::BodySize;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use actix_web::http::{Method, StatusCode};
-use awc::ClientResponse;
 use bytes::Bytes;
 use futures_util::Stream;
 
+use crate::upstream::exchange::sent_request::ReceivedResponse;
 use crate::upstream::response::error_document::{ErrorDocumentPrefix, RemainingBody};
 
 /// How a response body ends.
@@ -71,18 +71,18 @@ pub(crate) enum ResponseSource {
     /// A document that was read whole. Its response must not be polled again.
     Document(Bytes),
     /// The first part of a document that was read for its error code, and the response with the rest.
-    Prefixed(Bytes, ClientResponse),
+    Prefixed(Bytes, ReceivedResponse),
     /// The first part of a document, after which the connection broke.
     Broken(Bytes, PayloadError),
     /// The response. Dropped before its end, it closes its connection.
-    Stream(ClientResponse),
+    Stream(ReceivedResponse),
     /// Nothing is left.
     Ended,
 }
 
 impl ResponseSource {
     /// The source of a response body, of which a part may have been read already.
-    pub(crate) fn of(response: ClientResponse, document: Option<ErrorDocumentPrefix>) -> Self {
+    pub(crate) fn of(response: ReceivedResponse, document: Option<ErrorDocumentPrefix>) -> Self {
         let Some(ErrorDocumentPrefix { bytes, remaining }) = document else { return Self::Stream(response) };
         match remaining {
             RemainingBody::Complete => Self::Document(bytes),
