@@ -79,6 +79,11 @@ impl ReceivedResponse {
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
+
+    /// Takes the headers; none are left.
+    pub(crate) fn take_headers(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.head.headers)
+    }
 }
 
 impl Stream for ReceivedResponse {

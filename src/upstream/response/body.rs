@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::error::PayloadError;
-use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 use thiserror::Error;
@@ -29,7 +29,7 @@ use tokio::time::Sleep;
 use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
 use crate::request_head::{HeaderEditor, HeaderView};
 use crate::upstream::RequestHost;
-use crate::upstream::bucket::failure_attribution;
+use crate::upstream::bucket::{Bucket, failure_attribution};
 use crate::upstream::headers::filter::{ConnectionOptions, forwards_to_client};
 use crate::upstream::headers::names::REQUEST_ID;
 use crate::upstream::record::Record;
@@ -112,25 +112,11 @@ pub(crate) fn forward_response(
 ) -> HttpResponse<ProxyBody> {
     let ResponseForward { response: call, bucket, slot, may_have_late_error, renaming, denied_errors } =
         forward;
-    let UpstreamResponse { response: upstream, error_document, permit, ticket, socket } = call;
+    let UpstreamResponse { response: mut upstream, error_document, permit, ticket, socket } = call;
     let bucket = &host.buckets()[bucket.index()];
     let destination = &bucket.destinations[permit.endpoint().0];
     let status = upstream.status();
     let headers = upstream.headers();
-    let mut response = HttpResponse::new(status);
-    let nominated = ConnectionOptions::of(headers);
-    for (name, value) in headers {
-        let is_replaced = bucket.config.cors.is_some() && name.as_str().starts_with("access-control-");
-        if is_replaced {
-            continue;
-        }
-        if forwards_to_client(name, &nominated)
-            || (*name == CONTENT_LENGTH && status == StatusCode::NOT_MODIFIED)
-        {
-            response.headers_mut().append(name.clone(), value.clone());
-        }
-    }
-    response.headers_mut().insert(REQUEST_ID, record.id.clone());
     record.status = status.as_u16();
     let framing = match &error_document {
         Some(ErrorDocumentPrefix { bytes, remaining: RemainingBody::Complete }) => {
@@ -144,9 +130,13 @@ pub(crate) fn forward_response(
     } else {
         None
     };
+    let size = framing.body_size(headers, &record.request.method);
+    let mut response = HttpResponse::new(status);
+    *response.headers_mut() = forwarded_headers(upstream.take_headers(), bucket, status);
+    response.headers_mut().insert(REQUEST_ID, record.id.clone());
     let mut body = ResponseBody {
         transfer: ResponseTransfer::new(socket),
-        size: framing.body_size(headers, &record.request.method),
+        size,
         body: ResponseSource::of(upstream, error_document),
         framing,
         received: 0,
@@ -173,6 +163,18 @@ pub(crate) fn forward_response(
         None => ProxyBody::Upstream(body),
     };
     response.set_body(body.with_denied_errors(errors))
+}
+
+/// The headers for the client, of those from the upstream. They are moved: copies of all would cost more than the removal of a few.
+fn forwarded_headers(mut headers: HeaderMap, bucket: &Bucket, status: StatusCode) -> HeaderMap {
+    let nominated = ConnectionOptions::of(&headers);
+    let has_rules = bucket.config.cors.is_some();
+    headers.retain(|name, _| {
+        let is_replaced = has_rules && name.as_str().starts_with("access-control-");
+        let keeps_length = *name == CONTENT_LENGTH && status == StatusCode::NOT_MODIFIED;
+        !is_replaced && (keeps_length || forwards_to_client(name, &nominated))
+    });
+    headers
 }
 
 impl ResponseBody {
