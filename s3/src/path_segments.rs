@@ -45,14 +45,24 @@ pub fn segments(reading: &[u8]) -> impl Iterator<Item = Segment> {
 /// Applies `find` to every reading of `text` until one returns a value. `text` is a path, or a part of one, that a server may
 /// decode `decodings` more times.
 pub fn find_decoding<T>(text: &[u8], decodings: u8, find: &impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+    let found = find(text);
+    if found.is_some() || has_one_reading(text) {
+        return found;
+    }
     // A folded reading can have more segments than the other, so neither replaces the other.
-    find(text)
-        .or_else(|| fold_overlong(text).and_then(|folded| find_decoding(&folded, decodings, find)))
+    fold_overlong(text)
+        .and_then(|folded| find_decoding(&folded, decodings, find))
         .or_else(|| fold_unicode(text).and_then(|folded| find_decoding(&folded, decodings, find)))
         .or_else(|| {
             let left = decodings.checked_sub(1).filter(|_| memchr(b'%', text).is_some())?;
             find_decoding(&percent_decode(text), left, find)
         })
+}
+
+/// Whether a text has no escape and no byte of a longer encoding, as nearly all paths. The loop has no early end: the compiler makes it
+/// one of vectors.
+fn has_one_reading(text: &[u8]) -> bool {
+    text.iter().fold(true, |is_plain, byte| is_plain & byte.is_ascii() & (*byte != b'%'))
 }
 
 /// Whether a reading of a decoded key has a `..` segment.
