@@ -8,7 +8,7 @@
 //!
 //! Design: `docs/design/connections.md`.
 
-use memchr::memmem;
+use memchr::memchr_iter;
 
 /// How much of a response head has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,22 +35,39 @@ pub(crate) fn rewrite_version(bytes: &mut [u8]) -> HeadScan {
     if bytes[..common] != VERSION[..common] {
         return HeadScan::Complete;
     }
-    let Some(end) = memmem::find(bytes, END) else { return HeadScan::Partial };
+    let Some((end, has_framing)) = find_end(bytes) else { return HeadScan::Partial };
     let status = bytes.get(VERSION.len()..VERSION.len() + 3).unwrap_or_default();
     if status.first() == Some(&b'1') && status != b"101" {
-        return HeadScan::Interim { length: end + END.len() };
+        return HeadScan::Interim { length: end };
     }
-    if !matches!(status, b"101" | b"204" | b"304") && !has_body_framing(&bytes[..end]) {
+    if !matches!(status, b"101" | b"204" | b"304") && !has_framing {
         bytes[MINOR] = b'0';
     }
     HeadScan::Complete
 }
 
-fn has_body_framing(head: &[u8]) -> bool {
-    head.split(|byte| *byte == b'\n').skip(1).any(|line| {
-        let name = &line[..memchr::memchr(b':', line).unwrap_or(0)];
-        name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
-    })
+/// The length of the head, and whether a header declares the framing of the body; none if the head is not complete.
+fn find_end(bytes: &[u8]) -> Option<(usize, bool)> {
+    let mut has_framing = false;
+    for at in memchr_iter(b'\n', bytes) {
+        let next = at + 1;
+        if bytes[..next].ends_with(END) {
+            return Some((next, has_framing));
+        }
+        has_framing = has_framing || declares_framing(&bytes[next..]);
+    }
+    None
+}
+
+/// Whether the bytes begin with a header that declares the framing of the body.
+fn declares_framing(bytes: &[u8]) -> bool {
+    let begins_with =
+        |name: &[u8]| bytes.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name));
+    match bytes.first() {
+        Some(b'c' | b'C') => begins_with(b"content-length:"),
+        Some(b't' | b'T') => begins_with(b"transfer-encoding:"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -68,9 +85,13 @@ mod tests {
     fn a_head_without_a_length_is_rewritten_to_http_1_0() {
         let (scan, text) = rewritten("HTTP/1.1 200 OK\r\nx: y\r\n\r\nbody");
         assert_eq!((scan, text.as_str()), (HeadScan::Complete, "HTTP/1.0 200 OK\r\nx: y\r\n\r\nbody"));
+        let others = "content-lengths: 1\r\ntrailer: content-length\r\n\r\ncontent-length: 4\r\n\r\n";
+        let (_, text) = rewritten(&format!("HTTP/1.1 200 OK\r\n{others}"));
+        assert_eq!(text, format!("HTTP/1.0 200 OK\r\n{others}"));
         for kept in [
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
             "HTTP/1.1 200 OK\r\nx: y\r\ntransfer-ENCODING: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length:0\r\nx: y\r\n\r\n",
             "HTTP/1.1 204 No Content\r\n\r\n",
             "HTTP/1.1 304 Not Modified\r\n\r\n",
             "HTTP/1.0 200 OK\r\n\r\n",
