@@ -41,9 +41,11 @@ fn is_name(host: &[u8]) -> bool {
 
 /// A colon and the digits of a port. The digits may be missing.
 fn is_port((colon, digits): (&u8, &[u8])) -> bool {
-    *colon == b':'
-        && digits.iter().all(u8::is_ascii_digit)
-        && (digits.is_empty() || std::str::from_utf8(digits).is_ok_and(|text| text.parse::<u16>().is_ok()))
+    let append = |port: u32, digit: &u8| {
+        let port = port * 10 + u32::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+        (port <= u32::from(u16::MAX)).then_some(port)
+    };
+    *colon == b':' && digits.iter().try_fold(0, append).is_some()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Lowers the pressure on memory and descriptors before requests are refused (X8).
 //!
 //! One task on each worker thread wakes with every sample of the monitor while requests are in flight, with some samples otherwise, and
-//! calls the steps in order. Each step is a function of the module that owns the resource. A step must return soon, because it runs between the requests of its thread.
+//! calls the steps in order. Each step is a function of the module that owns the resource. A step must return soon, because it runs between
+//! the requests of its thread.
 
 mod collect;
 mod schedule;

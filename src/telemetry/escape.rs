@@ -14,6 +14,13 @@ pub(crate) fn is_escaped(c: char) -> bool {
 
 /// Appends a text as a JSON string.
 pub(crate) fn write_json_string(text: &str, line: &mut Vec<u8>) -> std::io::Result<()> {
+    if needs_no_escape(text) {
+        line.reserve(text.len() + 2);
+        line.push(b'"');
+        line.extend_from_slice(text.as_bytes());
+        line.push(b'"');
+        return Ok(());
+    }
     let begin = line.len();
     serde_json::to_writer(&mut *line, text)?;
     // serde_json escapes the ASCII control characters except DEL.
@@ -27,6 +34,13 @@ pub(crate) fn write_json_string(text: &str, line: &mut Vec<u8>) -> std::io::Resu
         line.extend_from_slice(escaped.as_bytes());
     }
     Ok(())
+}
+
+/// Whether a text is printable ASCII without quotes and backslashes, as nearly all are. The loop has no early end: the compiler makes it
+/// one of vectors.
+fn needs_no_escape(text: &str) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    text.bytes().fold(true, |all, byte| all & is_plain(byte))
 }
 
 /// The text with an escape for each character that could control a terminal.

@@ -252,7 +252,7 @@ impl Record {
         // slog writes the last field first.
         info!(host.log(), "request";
             "total_us" => micros(durations.total),
-            "start_us" => start_time::start_us(self.started, now),
+            "start_us" => start_time::start_us(durations.total, now),
             "first_byte_us" => durations.first_byte.map(micros),
             "queue_us" => durations.queue.map(micros),
             "admission_us" => durations.admission.map(micros),

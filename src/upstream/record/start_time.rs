@@ -20,52 +20,45 @@ struct ClockPair {
     wall_us: u64,
 }
 
-impl ClockPair {
-    /// Microseconds since 1970 at `at`.
-    fn wall_us_at(self, at: Instant) -> u64 {
-        match at.checked_duration_since(self.monotonic) {
-            Some(later) => self.wall_us.saturating_add(micros(later)),
-            None => self.wall_us.saturating_sub(micros(self.monotonic.saturating_duration_since(at))),
-        }
-    }
-}
-
 thread_local! {
     static CLOCKS: Cell<Option<ClockPair>> = const { Cell::new(None) };
 }
 
-/// Microseconds from 1970 to the moment `started`; `now` is the current time.
-pub(super) fn start_us(started: Instant, now: Instant) -> u64 {
-    let is_current = |pair: &ClockPair| {
-        now.saturating_duration_since(pair.monotonic) < RENEWED_AFTER && now >= pair.monotonic
-    };
-    let pair = CLOCKS.get().filter(is_current).unwrap_or_else(|| {
+/// Microseconds from 1970 to the start of a request that took `total` until now.
+pub(super) fn start_us(total: Duration, now: Instant) -> u64 {
+    let age =
+        |pair: &ClockPair| now.checked_duration_since(pair.monotonic).filter(|age| *age < RENEWED_AFTER);
+    let pair = CLOCKS.get().and_then(|pair| Some((pair, age(&pair)?)));
+    let (pair, age) = pair.unwrap_or_else(|| {
         let wall = clock::wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let pair = ClockPair { monotonic: now, wall_us: micros(wall) };
         CLOCKS.set(Some(pair));
-        pair
+        (pair, Duration::ZERO)
     });
-    pair.wall_us_at(started)
+    pair.wall_us.saturating_add(micros(age)).saturating_sub(micros(total))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// O2: times before and after the pair of clocks are exact
+    /// O2: a pair of clocks is used for a second, and times before and after it are exact
     #[test]
     fn times_are_relative_to_the_pair() {
         let now = clock::now();
-        let pair = ClockPair { monotonic: now, wall_us: 1_000_000 };
-        assert_eq!(pair.wall_us_at(now + Duration::from_micros(7)), 1_000_007);
-        assert_eq!(pair.wall_us_at(now - Duration::from_micros(7)), 999_993);
+        CLOCKS.set(Some(ClockPair { monotonic: now, wall_us: 1_000_000 }));
+        let at = |micros| now + Duration::from_micros(micros);
+        assert_eq!(start_us(Duration::ZERO, at(7)), 1_000_007);
+        assert_eq!(start_us(Duration::from_micros(9), at(7)), 999_998);
+        assert_eq!(start_us(Duration::ZERO, at(999_999)), 1_999_999);
+        assert!(start_us(Duration::ZERO, at(1_000_000)) > 1_700_000_000_000_000, "the wall clock was read");
     }
 
-    /// O2: a request's start is its distance to now before the wall clock
+    /// O2: the start of a request is its duration before now
     #[test]
     fn the_start_is_before_now() {
         let now = clock::now();
-        let [late, early] = [now, now - Duration::from_millis(250)].map(|at| start_us(at, now));
+        let [late, early] = [0, 250].map(|millis| start_us(Duration::from_millis(millis), now));
         assert_eq!(late - early, 250_000);
     }
 }
