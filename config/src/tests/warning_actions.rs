@@ -62,11 +62,6 @@ const WARNINGS: &[(&str, &str)] = &[
          (\"off\", from t.toml) never sheds (from t.toml); remove it, or set buckets.b.s3.concurrency.shedding.mode to enforce",
     ),
     (
-        "buckets.b.s3.concurrency = { max_queued = 0, shedding.mode = \"shadow\" }",
-        "buckets.b.s3.concurrency.shedding.mode: \"shadow\" has no effect: buckets.b.s3.concurrency.max_queued (0, from \
-         t.toml), so no request waits (from t.toml); remove it, or raise buckets.b.s3.concurrency.max_queued",
-    ),
-    (
         "concurrency.max_per_client_mode = \"shadow\"",
         "concurrency.max_per_client_mode: \"shadow\" has no effect: concurrency.max_per_client (0, default) is off (from \
          t.toml); remove it, or set the limit",

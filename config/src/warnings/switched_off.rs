@@ -183,11 +183,6 @@ fn queue(section: &mut Section<'_>, bucket: &BucketConfig) {
     }
     if concurrency.shedding.mode == ActionMode::Off {
         target_wait(&mut section.child("shedding"));
-    } else if concurrency.max_queued == 0 || concurrency.queue_timeout.is_zero() {
-        let key = if concurrency.max_queued == 0 { "max_queued" } else { "queue_timeout_ms" };
-        let why = format!("has no effect: {}, so no request waits", described(&section, key));
-        let hint = format!("remove it, or raise {}", section.full_key(key));
-        warn_set(&mut section.child("shedding"), &["mode", "target_wait_ms"], &why, &hint);
     }
     let mut section = section.child("adaptive");
     if !concurrency.adaptive.enabled {
