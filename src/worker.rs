@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::auth::jwt::TokenVerifier;
 use crate::auth::{AuthContext, Keyring, Regions, SigningKeyCache, TokenCache};
 use crate::buffers::ReservedBytes;
+use crate::buffers::body_memory::BodyMemory;
 use crate::buffers::client_wait::WaitReceivers;
 use crate::buffers::send_progress::{SendLimits, SendWatch};
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
@@ -102,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) accepting: AcceptMetrics,
     /// The budget for enlarged socket buffers.
     pub(crate) buffer_budget: Arc<BufferBudget>,
+    /// The memory of bodies that are read whole.
+    pub(crate) body_memory: Arc<BodyMemory>,
     pub(crate) buffer_metrics: BufferMetrics,
 }
 
@@ -228,6 +231,12 @@ impl Worker {
         self.rejected_addresses.is_none()
     }
 
+    /// The idle connections to upstreams of all threads.
+    pub(crate) fn idle_upstreams(&self) -> usize {
+        let buckets = self.shared.router.buckets().iter().zip(&self.shared.upstream_connections);
+        buckets.map(|(bucket, counts)| counts.open().saturating_sub(bucket.pool.in_flight())).sum()
+    }
+
     /// Closes this thread's idle connections to upstreams; returns their number.
     pub(crate) fn close_idle_upstreams(&self) -> usize {
         let buckets = self
@@ -313,6 +322,10 @@ impl RequestHost for Worker {
 
     fn buffer_budget(&self) -> &Arc<BufferBudget> {
         &self.shared.buffer_budget
+    }
+
+    fn body_memory(&self) -> &Arc<BodyMemory> {
+        &self.shared.body_memory
     }
 
     fn connections(&self) -> &[ConnectionCounts] {

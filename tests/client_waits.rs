@@ -48,8 +48,8 @@ async fn is_full(gateway: &Gateway) {
     wait_for("four uploads are waiting", || async { (in_flight(gateway).await == 4).then_some(()) }).await;
 }
 
-/// Two of four uploads were cut; the other two continue and are stored.
-async fn two_are_cut(gateway: &Gateway, uploads: Vec<Client>, sent: usize) {
+/// Two of four uploads were cut, each as the third of its client; the other two continue and are stored. `key` is that of the places.
+async fn two_are_cut(gateway: &Gateway, uploads: Vec<Client>, sent: usize, key: &str) {
     are_cut(gateway, 2).await;
     for (at, mut upload) in uploads.into_iter().enumerate() {
         if at < 2 {
@@ -63,6 +63,18 @@ async fn two_are_cut(gateway: &Gateway, uploads: Vec<Client>, sent: usize) {
     }
     gateway.wait_until_idle().await;
     assert_eq!(cut(gateway).await, 2);
+    let answer = gateway.admin("/decisions?reason=slow_client").await;
+    let found: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let records = found["decisions"].as_array().unwrap();
+    assert_eq!(records.len(), 2, "{records:?}");
+    for record in records {
+        assert_eq!((&record["measured"], &record["threshold"]), (&3.into(), &2.into()), "{record}");
+        assert_eq!(
+            (&record["unit"], &record["config"]["key"]),
+            (&"requests".into(), &key.into()),
+            "{record}"
+        );
+    }
 }
 
 /// V10, T4: one client's stalled uploads hold at most half of a bucket's permits; the longest waiting are cut, and
@@ -79,7 +91,8 @@ async fn uploads_of_one_client_hold_half_of_a_bucket() {
         }
         is_full(&gateway).await;
         assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
-        two_are_cut(&gateway, uploads, sent).await;
+        let key = "buckets.b.s3.concurrency.max_concurrent";
+        two_are_cut(&gateway, uploads, sent, key).await;
     }
 }
 
@@ -102,7 +115,7 @@ async fn uploads_of_one_client_hold_half_of_the_slots() {
         (answer.complete_status() == 200).then_some(())
     })
     .await;
-    two_are_cut(&gateway, uploads, STREAMED).await;
+    two_are_cut(&gateway, uploads, STREAMED, "server.max_concurrent_requests").await;
 }
 
 /// V10: the bound of one half is per client, and a client that keeps sending is not counted

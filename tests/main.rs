@@ -16,6 +16,7 @@ mod support;
 mod adaptive;
 mod admin;
 mod auth;
+mod body_memory;
 mod breaker;
 mod bucket_list;
 mod buffers;

@@ -54,9 +54,30 @@ async fn are_cut(gateway: &Gateway) {
         (gateway.metric("transfers_cut_total").await > 0.0).then_some(())
     })
     .await;
+    for (action, counter) in
+        [("pause_transfers", "transfers_paused_total"), ("cut_transfers", "transfers_cut_total")]
+    {
+        wait_for("the status counts what the action has touched", || async {
+            let touched = crate::ladder::action(gateway, action).await["touched"].as_f64();
+            let counted = gateway.metric(counter).await;
+            (touched == Some(counted) && counted > 0.0).then_some(())
+        })
+        .await;
+    }
+    let query = "/decisions?reason=memory_pressure";
+    let record = wait_for("a cut has a record", || async {
+        let answer = gateway.admin(query).await;
+        let found: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        found["decisions"].get(0).cloned()
+    })
+    .await;
+    assert!(record["measured"].as_f64() >= Some(90.0), "the end of the level: {record}");
+    assert_eq!((&record["threshold"], &record["unit"]), (&95.into(), &"percent".into()), "{record}");
+    assert_eq!(record["config"]["key"], "monitor.exhausted", "{record}");
+    assert_eq!(record["actor"]["name"], "monitor", "{record}");
 }
 
-/// X1, T6: a cut HTTP/1.1 download does not look complete: the connection is reset
+/// X1, X2, O4, T6: a cut HTTP/1.1 download does not look complete: the connection is reset
 #[tokio::test]
 async fn a_cut_download_of_http1_is_reset() {
     let upstream = store();

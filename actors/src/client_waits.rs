@@ -12,8 +12,8 @@
 //! crash, because it sees that it was not counted. The gate and the slots do not depend on this table.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crate::mailbox::ActorMessage;
@@ -29,12 +29,28 @@ pub(crate) struct ClientWaitEntry {
     since: Instant,
     is_counted: AtomicBool,
     is_over: AtomicBool,
-    is_cut: AtomicBool,
+    cut: OnceLock<WaitCut>,
+}
+
+/// What decided that a slot is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitCut {
+    /// The waiting slots of the client.
+    pub waiting: u32,
+    /// The most that it may hold: half of all slots.
+    pub limit: u32,
+}
+
+/// The slots to cut, and why.
+#[derive(Debug)]
+pub(crate) struct WaitSurplus {
+    entries: Vec<Arc<ClientWaitEntry>>,
+    why: WaitCut,
 }
 
 impl ClientWaitEntry {
     fn is_active(&self) -> bool {
-        !self.is_over.load(Ordering::Acquire) && !self.is_cut.load(Ordering::Acquire)
+        !self.is_over.load(Ordering::Acquire) && self.cut.get().is_none()
     }
 }
 
@@ -62,7 +78,7 @@ impl ClientWaitTicket {
             since,
             is_counted: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
-            is_cut: AtomicBool::new(false),
+            cut: OnceLock::new(),
         }))
     }
 
@@ -75,9 +91,14 @@ impl ClientWaitTicket {
         self.0.is_counted.load(Ordering::Acquire)
     }
 
-    /// Whether the request must be cut: its client holds too many waiting slots, and this one has waited longest.
-    pub fn is_cut(&self) -> bool {
-        self.0.is_cut.load(Ordering::Acquire)
+    /// Whether the request must be cut, and why: its client holds too many waiting slots, and this one has waited longest.
+    pub fn cut(&self) -> Option<WaitCut> {
+        self.0.cut.get().copied()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut().is_some()
     }
 }
 
@@ -97,19 +118,22 @@ pub(crate) struct ClientWaits {
 
 impl ClientWaits {
     /// The slots to cut if this one is counted too; `slots` is the number of all slots.
-    pub(crate) fn decide(&self, waiting: &Arc<ClientWaitEntry>, slots: usize) -> Vec<Arc<ClientWaitEntry>> {
+    pub(crate) fn decide(&self, waiting: &Arc<ClientWaitEntry>, slots: usize) -> WaitSurplus {
         let others = self.clients.get(&waiting.client).into_iter().flatten();
         let mut waiting_slots: Vec<&Arc<ClientWaitEntry>> =
             others.chain([waiting]).filter(|waiting| waiting.is_active()).collect();
-        let surplus = waiting_slots.len().saturating_sub((slots / 2).max(1));
+        let limit = (slots / 2).max(1);
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let why = WaitCut { waiting: count(waiting_slots.len()), limit: count(limit) };
+        let surplus = waiting_slots.len().saturating_sub(limit);
         waiting_slots.sort_by_key(|waiting| waiting.since);
-        waiting_slots.into_iter().take(surplus).map(Arc::clone).collect()
+        WaitSurplus { entries: waiting_slots.into_iter().take(surplus).map(Arc::clone).collect(), why }
     }
 
     /// Counts a slot and cuts those that `decide` chose.
-    pub(crate) fn apply(&mut self, waiting: Arc<ClientWaitEntry>, cut: &[Arc<ClientWaitEntry>]) {
-        for surplus in cut {
-            surplus.is_cut.store(true, Ordering::Release);
+    pub(crate) fn apply(&mut self, waiting: Arc<ClientWaitEntry>, surplus: &WaitSurplus) {
+        for entry in &surplus.entries {
+            entry.cut.get_or_init(|| surplus.why);
         }
         waiting.is_counted.store(true, Ordering::Release);
         let entries = self.clients.entry(waiting.client).or_default();

@@ -49,6 +49,8 @@ pub enum ActorChange {
     CircuitClosed {
         /// The operation class of its requests.
         class: &'static str,
+        /// The successful trials that closed it.
+        successes: u32,
     },
     /// An endpoint was taken out of rotation.
     EndpointExcluded {
@@ -67,6 +69,8 @@ pub enum ActorChange {
     EndpointUnhealthy {
         /// The endpoint's position in the configuration.
         endpoint: usize,
+        /// The failed checks in a row that this takes.
+        failures: u32,
     },
     /// An endpoint returned to rotation.
     EndpointReturned {

@@ -45,7 +45,7 @@ pub use breaker::{
 };
 pub use chaos::{Crash, CrashPoint, Stall, UnknownCrashPoint};
 pub use client_counts::ClientTicket;
-pub use client_waits::ClientWaitTicket;
+pub use client_waits::{ClientWaitTicket, WaitCut};
 pub use events::{ActorChange, ActorEventSink};
 pub use launches::{Launch, Launches};
 pub use lazy_counter::LazyCounter;

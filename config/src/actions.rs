@@ -38,6 +38,8 @@ section! {
     pub struct ActionsConfig {
         /// closes the connections that have been idle longest, while memory or descriptors are at the level
         pub idle_connections: ActionConfig = ActionKeys("idle_connections", ActionLevel::Warning);
+        /// closes the idle connections to upstreams, while descriptors are at the level and too few client connections are idle
+        pub idle_upstreams: ActionConfig = ActionKeys("idle_upstreams", ActionLevel::Warning);
         /// shrinks the socket buffers of large bodies, while memory is at the level
         pub receive_buffers: ActionConfig = ActionKeys("receive_buffers", ActionLevel::Warning);
         /// does not observe the histograms of request phases
@@ -56,6 +58,10 @@ section! {
         pub shed_uploads: ActionConfig = ActionKeys("shed_uploads", ActionLevel::Critical);
         /// refuses every request, if fewer requests would lower the level
         pub shed_requests: ActionConfig = ActionKeys("shed_requests", ActionLevel::Exhausted);
+        /// pauses the largest transfers for at most 10 s, each once, while the process's own memory is at the level
+        pub pause_transfers: ActionConfig = ActionKeys("pause_transfers", ActionLevel::Exhausted);
+        /// cuts the largest transfers that have had their pause, while the process's own memory is at the level
+        pub cut_transfers: ActionConfig = ActionKeys("cut_transfers", ActionLevel::Exhausted);
     }
 }
 

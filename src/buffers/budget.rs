@@ -1,7 +1,8 @@
 //! The process's budget for kernel buffers of transfers that have grown (`server.buffer_budget`).
 //!
 //! A small buffer needs no reservation, because gates and in-flight slots bound the number of small buffers. A grown buffer is reserved
-//! until it is small again. A transfer without a reservation keeps its size.
+//! until it is small again. A transfer without a reservation keeps its size. Between two samples of the monitor growth is bounded too: all
+//! that is reserved must fit below `exhausted` beside the rest of the process's own memory.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ const LARGE_BYTES: RangeInclusive<u64> = 1 << 20..=8 << 20;
 pub(crate) struct BufferBudget {
     configured: Option<u64>,
     limit: AtomicU64,
+    /// The memory that is left for buffers, those in use included.
+    memory_max: AtomicU64,
     reserved: AtomicU64,
     /// The part of `reserved` that connections keep while no transfer uses them.
     idle: AtomicU64,
@@ -43,6 +46,7 @@ impl BufferBudget {
         Arc::new(Self {
             configured,
             limit: AtomicU64::new(configured.unwrap_or(BYTES_BEFORE_FIRST_SAMPLE)),
+            memory_max: AtomicU64::new(u64::MAX),
             reserved: AtomicU64::new(0),
             idle: AtomicU64::new(0),
             may_grow: AtomicBool::new(true),
@@ -50,11 +54,12 @@ impl BufferBudget {
         })
     }
 
-    /// Applies a sample of the monitor: the memory limit if known, and whether buffers may grow.
-    pub(crate) fn update(&self, memory_limit_bytes: Option<u64>, may_grow: bool) {
+    /// Applies a sample of the monitor: the memory limit and what is left for buffers, if known, and whether buffers may grow.
+    pub(crate) fn update(&self, memory_limit_bytes: Option<u64>, left_bytes: Option<u64>, may_grow: bool) {
         if let (None, Some(limit)) = (self.configured, memory_limit_bytes) {
             self.limit.store(limit / LIMIT_DIVISOR, Ordering::Relaxed);
         }
+        self.memory_max.store(left_bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
         self.may_grow.store(may_grow, Ordering::Relaxed);
     }
 
@@ -122,7 +127,7 @@ impl BufferBudget {
     }
 
     fn try_add(&self, bytes: u64) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
+        let limit = self.limit.load(Ordering::Relaxed).min(self.memory_max.load(Ordering::Relaxed));
         let add = |reserved: u64| reserved.checked_add(bytes).filter(|sum| *sum <= limit);
         self.may_grow.load(Ordering::Relaxed)
             && self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
@@ -242,11 +247,11 @@ mod tests {
     #[test]
     fn nothing_grows_while_memory_is_short() {
         let budget = BufferBudget::new(None);
-        budget.update(Some(4000), true);
+        budget.update(Some(4000), None, true);
         let mut reservation = budget.try_reserve(1000).unwrap();
         assert!(budget.try_reserve(1).is_none(), "a quarter of the limit");
         assert!(reservation.resize(500));
-        budget.update(Some(4000), false);
+        budget.update(Some(4000), None, false);
         assert!(budget.try_reserve(1).is_none());
         assert!(reservation.resize(100));
         assert_eq!(budget.reserved_bytes(), 100);
@@ -256,7 +261,23 @@ mod tests {
     #[test]
     fn a_configured_budget_stays() {
         let budget = BufferBudget::new(Some(10));
-        budget.update(Some(1 << 30), true);
+        budget.update(Some(1 << 30), None, true);
         assert!(budget.try_reserve(11).is_none());
+    }
+
+    /// X6: between two samples buffers grow only into the memory that was left, whatever the budget
+    #[test]
+    fn growth_between_samples_fits_the_memory() {
+        let budget = BufferBudget::new(Some(1000));
+        budget.update(Some(4000), Some(300), true);
+        let first = budget.try_reserve(200).unwrap();
+        assert!(budget.try_reserve(101).is_none());
+        // The buffers that were reserved are still part of what is left.
+        budget.update(Some(4000), Some(300), true);
+        assert!(budget.try_reserve(101).is_none());
+        assert!(budget.try_reserve(100).is_some());
+        drop(first);
+        budget.update(Some(4000), None, true);
+        assert!(budget.try_reserve(1000).is_some(), "unknown memory bounds nothing");
     }
 }

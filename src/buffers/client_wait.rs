@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tidegate_actors::{BucketId, ClientId, ClientWaitTicket, MonitorHandle, PoolHandle};
 
+use crate::buffers::cut::CrowdingCut;
+
 /// A client that moves bytes at this rate is not slow.
 const STEADY_BYTES_PER_SECOND: u64 = 4 << 10;
 /// Shorter waits are not reported.
@@ -58,6 +60,12 @@ impl WaitReport {
         [Some(&self.slot), self.gate.as_ref()].into_iter().flatten()
     }
 
+    fn cut(&self) -> Option<CrowdingCut> {
+        let of_slots = self.slot.cut().map(|waits| CrowdingCut { waits, is_gate: false });
+        let of_gate = || self.gate.as_ref()?.cut().map(|waits| CrowdingCut { waits, is_gate: true });
+        of_slots.or_else(of_gate)
+    }
+
     fn is_lost(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.created) > COUNTED_WITHIN
             && self.tickets().any(|ticket| !ticket.is_counted())
@@ -65,26 +73,26 @@ impl WaitReport {
 }
 
 impl ClientWait {
-    /// Adds a time in which the request waited for its client, and the bytes that the client moved in that time. True
-    /// if the request is to be cut.
+    /// Adds a time in which the request waited for its client, and the bytes that the client moved in that time. Returns
+    /// why the request is to be cut.
     pub(crate) fn advance(
         &mut self,
         (waited, moved_bytes): (Duration, u64),
         occupancy: Option<Occupancy>,
         receivers: &WaitReceivers,
         now: Instant,
-    ) -> bool {
+    ) -> Option<CrowdingCut> {
         self.lag = lag_after(self.lag, waited, moved_bytes);
         let Some(occupancy) = occupancy.filter(|_| self.lag > REPORT_AFTER) else {
             self.report = None;
-            return false;
+            return None;
         };
         if self.report.as_ref().is_some_and(|report| report.is_lost(now)) {
             self.report = None;
         }
         let since = now.checked_sub(self.lag).unwrap_or(now);
         let report = self.report.get_or_insert_with(|| WaitReport::new(occupancy, since, receivers, now));
-        report.tickets().any(ClientWaitTicket::is_cut)
+        report.cut()
     }
 
     /// Ends the wait: the request does not wait any more, or its slot and permit are released.

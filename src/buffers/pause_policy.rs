@@ -1,8 +1,9 @@
-//! Selects the transfers to pause, resume and cut while memory is exhausted: a pure function.
+//! Selects the transfers to pause, resume and cut while memory is short: a pure function.
 //!
-//! Each sample of the monitor is one call. At `exhausted` the largest running transfers are paused: as many as hold the excess bytes. A
-//! pause lasts at most [`PAUSE_MAX`]. If memory is exhausted even then, the largest of the transfers that were paused are cut. The others
-//! resume and are not paused again in the same episode. Below `exhausted` all transfers run and none is cut.
+//! Each sample of the monitor is one call. While memory is at the level of the action `pause_transfers`, the largest running transfers are
+//! paused: as many as hold the excess bytes. A pause lasts at most [`PAUSE_MAX`]. If memory is at the level of the action `cut_transfers`
+//! even then, the largest of the transfers that were paused are cut. The others resume and are not paused again in the same episode. Below
+//! the level of `pause_transfers` all transfers run and none is cut.
 
 use std::time::Duration;
 
@@ -37,10 +38,17 @@ pub(crate) enum PauseAction {
     Cut,
 }
 
-/// Decides for all transfers of one worker. `excess_bytes`: the worker's share of the bytes to free; none below `exhausted`.
-pub(crate) fn decide(candidates: &[PauseCandidate], excess_bytes: Option<u64>) -> Vec<PauseAction> {
+/// The worker's share of the bytes to free by each action; none if the action does not act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BytesToFree {
+    pub(crate) by_pauses: Option<u64>,
+    pub(crate) by_cuts: Option<u64>,
+}
+
+/// Decides for all transfers of one worker.
+pub(crate) fn decide(candidates: &[PauseCandidate], to_free: BytesToFree) -> Vec<PauseAction> {
     let mut actions = vec![PauseAction::Continue; candidates.len()];
-    let Some(excess_bytes) = excess_bytes else {
+    let Some(by_pauses) = to_free.by_pauses else {
         for (action, candidate) in actions.iter_mut().zip(candidates) {
             if candidate.state != PauseState::Running {
                 *action = PauseAction::Resume;
@@ -50,8 +58,8 @@ pub(crate) fn decide(candidates: &[PauseCandidate], excess_bytes: Option<u64>) -
     };
     let mut by_size: Vec<usize> = (0..candidates.len()).collect();
     by_size.sort_by_key(|at| std::cmp::Reverse(candidates[*at].held_bytes));
-    let mut assign = |action: PauseAction, is_candidate: &dyn Fn(PauseState) -> bool| {
-        let mut left = excess_bytes.max(1);
+    let mut assign = |action: PauseAction, bytes: u64, is_candidate: &dyn Fn(PauseState) -> bool| {
+        let mut left = bytes.max(1);
         for at in by_size.iter().copied().filter(|at| is_candidate(candidates[*at].state)) {
             if left == 0 {
                 break;
@@ -60,8 +68,10 @@ pub(crate) fn decide(candidates: &[PauseCandidate], excess_bytes: Option<u64>) -
             actions[at] = action;
         }
     };
-    assign(PauseAction::Cut, &has_used_pause);
-    assign(PauseAction::Pause, &|state| state == PauseState::Running);
+    if let Some(by_cuts) = to_free.by_cuts {
+        assign(PauseAction::Cut, by_cuts, &has_used_pause);
+    }
+    assign(PauseAction::Pause, by_pauses, &|state| state == PauseState::Running);
     for (action, candidate) in actions.iter_mut().zip(candidates) {
         if *action == PauseAction::Continue
             && matches!(candidate.state, PauseState::Paused(since) if since >= PAUSE_MAX)
@@ -86,6 +96,11 @@ mod tests {
 
     use super::*;
 
+    /// Both actions act, and have the same bytes to free; or none acts.
+    fn both(bytes: Option<u64>) -> BytesToFree {
+        BytesToFree { by_pauses: bytes, by_cuts: bytes }
+    }
+
     fn candidate(held_bytes: u64, state: PauseState) -> PauseCandidate {
         PauseCandidate { held_bytes, state }
     }
@@ -95,24 +110,35 @@ mod tests {
     fn the_largest_are_paused() {
         let running = [10, 50, 30].map(|bytes| candidate(bytes, PauseState::Running));
         assert_eq!(
-            decide(&running, Some(60)),
+            decide(&running, both(Some(60))),
             [PauseAction::Continue, PauseAction::Pause, PauseAction::Pause]
         );
         assert_eq!(
-            decide(&running, Some(1)),
+            decide(&running, both(Some(1))),
             [PauseAction::Continue, PauseAction::Pause, PauseAction::Continue]
         );
-        assert_eq!(decide(&running, None), [PauseAction::Continue; 3]);
+        assert_eq!(decide(&running, both(None)), [PauseAction::Continue; 3]);
     }
 
     /// X1: after the maximum pause the largest are cut, and the others resume
     #[test]
     fn the_largest_are_cut_after_their_pause() {
         let paused = [10, 50, 30].map(|bytes| candidate(bytes, PauseState::Paused(PAUSE_MAX)));
-        assert_eq!(decide(&paused, Some(40)), [PauseAction::Resume, PauseAction::Cut, PauseAction::Resume]);
+        let after = [PauseAction::Resume, PauseAction::Cut, PauseAction::Resume];
+        assert_eq!(decide(&paused, both(Some(40))), after);
         let resumed = [10, 30].map(|bytes| candidate(bytes, PauseState::Resumed));
-        assert_eq!(decide(&resumed, Some(20)), [PauseAction::Continue, PauseAction::Cut]);
-        assert_eq!(decide(&paused, None), [PauseAction::Resume; 3]);
+        assert_eq!(decide(&resumed, both(Some(20))), [PauseAction::Continue, PauseAction::Cut]);
+        assert_eq!(decide(&paused, both(None)), [PauseAction::Resume; 3]);
+    }
+
+    /// X1, X11: without the action that cuts, all resume after their pause; without pauses nothing is cut
+    #[test]
+    fn the_actions_are_independent() {
+        let paused = [10, 50].map(|bytes| candidate(bytes, PauseState::Paused(PAUSE_MAX)));
+        let no_cuts = BytesToFree { by_pauses: Some(60), by_cuts: None };
+        assert_eq!(decide(&paused, no_cuts), [PauseAction::Resume; 2]);
+        let no_pauses = BytesToFree { by_pauses: None, by_cuts: Some(60) };
+        assert_eq!(decide(&paused, no_pauses), [PauseAction::Resume; 2]);
     }
 
     prop_compose! {
@@ -132,7 +158,7 @@ mod tests {
         /// X1: nothing is cut below exhausted or before its pause, and no pause exceeds its maximum
         #[test]
         fn cuts_come_last(all in candidates(), excess in proptest::option::of(0_u64..5000)) {
-            for (candidate, action) in all.iter().zip(decide(&all, excess)) {
+            for (candidate, action) in all.iter().zip(decide(&all, both(excess))) {
                 if action == PauseAction::Cut {
                     prop_assert!(excess.is_some() && has_used_pause(candidate.state));
                 }
@@ -148,7 +174,7 @@ mod tests {
         /// X1: each cut transfer is at least as large as each transfer that was paused and is not cut
         #[test]
         fn the_largest_are_cut_first(all in candidates(), excess in 0_u64..5000) {
-            let actions = decide(&all, Some(excess));
+            let actions = decide(&all, both(Some(excess)));
             let of = |cut: bool| all.iter().zip(&actions)
                 .filter(|(candidate, action)| has_used_pause(candidate.state) && (**action == PauseAction::Cut) == cut)
                 .map(|(candidate, _)| candidate.held_bytes).collect::<Vec<_>>();

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tidegate_config::ServerConfig;
 
+use crate::buffers::cut::Cut;
+
 /// The credit before the first byte.
 const GRACE: Duration = Duration::from_secs(5);
 /// The most credit, unless `write_stall_timeout` is longer.
@@ -20,31 +22,6 @@ const CREDIT_SPARE: Duration = Duration::from_secs(1);
 const ADMIN_STALL: Duration = Duration::from_secs(10);
 /// The minimum rate of a client of the admin listener, in bytes a second.
 const ADMIN_RATE: u64 = 1 << 10;
-
-/// Why a response is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CutReason {
-    /// No byte within `server.write_stall_timeout`.
-    Stalled,
-    /// Fewer bytes than `server.min_send_rate` requires, or too many events wait for it.
-    Slow,
-    /// Its client occupies too much capacity with responses that it does not read.
-    Crowding,
-    /// Memory is exhausted, and this is one of the heaviest transfers.
-    Memory,
-}
-
-impl CutReason {
-    /// The reason in logs and metrics.
-    pub(crate) fn reason(self) -> &'static str {
-        match self {
-            Self::Stalled => "write_stall",
-            Self::Slow => "slow_client_rate",
-            Self::Crowding => "slow_client",
-            Self::Memory => "memory_pressure",
-        }
-    }
-}
 
 /// The limits for all responses.
 #[derive(Debug, Clone, Copy)]
@@ -82,39 +59,55 @@ impl SendLimits {
 pub(crate) struct SendPace {
     credit: Duration,
     since_last_byte: Duration,
+    /// The time since the credit was full, or since the first byte, in which bytes waited.
+    since_full: Duration,
+    /// The bytes that the client read in that time.
+    bytes_since_full: u64,
 }
 
 impl Default for SendPace {
     fn default() -> Self {
-        Self { credit: GRACE, since_last_byte: Duration::ZERO }
+        Self {
+            credit: GRACE,
+            since_last_byte: Duration::ZERO,
+            since_full: Duration::ZERO,
+            bytes_since_full: 0,
+        }
     }
 }
 
 impl SendPace {
     /// Adds a time in which bytes waited for the client, and the bytes that it read in that time.
-    pub(crate) fn advance(
-        &mut self,
-        waited: Duration,
-        read_bytes: u64,
-        limits: &SendLimits,
-    ) -> Option<CutReason> {
+    pub(crate) fn advance(&mut self, waited: Duration, read_bytes: u64, limits: &SendLimits) -> Option<Cut> {
         self.since_last_byte = match read_bytes {
             0 => self.since_last_byte.saturating_add(waited),
             _ => Duration::ZERO,
         };
         if self.since_last_byte >= limits.stall {
-            return Some(CutReason::Stalled);
+            return Some(Cut::stalled(self.since_last_byte, limits.stall));
         }
         if let Some(rate) = limits.bytes_per_second {
             let earned = Duration::from_millis(read_bytes.saturating_mul(1000) / rate);
-            let credit = self.credit.saturating_add(earned).min(limits.credit_max);
-            let Some(left) = credit.checked_sub(waited) else {
+            let credit = self.credit.saturating_add(earned);
+            if credit >= limits.credit_max {
+                (self.since_full, self.bytes_since_full) = (Duration::ZERO, 0);
+            } else {
+                self.bytes_since_full = self.bytes_since_full.saturating_add(read_bytes);
+            }
+            self.since_full = self.since_full.saturating_add(waited);
+            let Some(left) = credit.min(limits.credit_max).checked_sub(waited) else {
                 self.credit = Duration::ZERO;
-                return Some(CutReason::Slow);
+                return Some(Cut::slow(self.bytes_per_second(), rate.get()));
             };
             self.credit = left;
         }
         None
+    }
+
+    /// The rate since the credit was full. A client without credit is below the minimum rate in that time.
+    fn bytes_per_second(&self) -> u64 {
+        let millis = u64::try_from(self.since_full.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.bytes_since_full.saturating_mul(1000) / millis
     }
 }
 
@@ -123,6 +116,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::buffers::cut::CutReason;
 
     const SAMPLE: Duration = Duration::from_millis(250);
 
@@ -139,7 +133,13 @@ mod tests {
         let mut pace = SendPace::default();
         read.enumerate().find_map(|(at, bytes)| {
             let at = u32::try_from(at + 1).unwrap();
-            pace.advance(SAMPLE, bytes, limits).map(|cut| (SAMPLE * at, cut))
+            let Cut { reason, figures } = pace.advance(SAMPLE, bytes, limits)?;
+            let (measured, threshold) = (figures.measured.unwrap(), figures.threshold.unwrap());
+            // A stall is as long as its limit or longer. A slow client is below the rate.
+            let is_over =
+                if reason == CutReason::Slow { measured < threshold } else { measured >= threshold };
+            assert!(is_over, "{reason:?}: {figures:?}");
+            Some((SAMPLE * at, reason))
         })
     }
 

@@ -16,8 +16,11 @@ use tidegate_actors::clock;
 
 use crate::buffers::SocketBuffers;
 use crate::buffers::client_wait::{ClientWait, Occupancy, WaitReceivers};
+use crate::buffers::cut::Cut;
+pub(crate) use crate::buffers::cut::CutReason;
+pub(crate) use crate::buffers::send_pace::SendLimits;
 use crate::buffers::send_pace::SendPace;
-pub(crate) use crate::buffers::send_pace::{CutReason, SendLimits};
+use crate::decisions::decision::Figures;
 
 /// The time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
@@ -64,6 +67,8 @@ pub(crate) struct SendProgress {
     /// The capacity that the response occupies until its last byte.
     occupancy: Cell<Option<Occupancy>>,
     cut: Cell<Option<CutReason>>,
+    /// What decided the cut. Boxed, because few responses are cut.
+    cut_figures: RefCell<Option<Box<Figures>>>,
     connection: RefCell<Option<Waker>>,
 }
 
@@ -86,6 +91,7 @@ impl SendWatch {
             socket: socket.cloned(),
             occupancy: Cell::new(None),
             cut: Cell::new(None),
+            cut_figures: RefCell::default(),
             connection: RefCell::default(),
         })
     }
@@ -165,7 +171,13 @@ impl SendProgress {
         Poll::Pending
     }
 
-    /// Cuts the response for a reason other than its pace.
+    /// Cuts the response because of these figures.
+    pub(crate) fn cut_by(&self, Cut { reason, figures }: Cut) {
+        *self.cut_figures.borrow_mut() = Some(Box::new(figures));
+        self.cut(reason);
+    }
+
+    /// Cuts the response for a reason without figures.
     pub(crate) fn cut(&self, cut: CutReason) {
         self.cut.set(Some(cut));
         if let Some(connection) = self.connection.take() {
@@ -187,6 +199,11 @@ impl SendProgress {
     /// Why the response was cut.
     pub(crate) fn cut_reason(&self) -> Option<CutReason> {
         self.cut.get()
+    }
+
+    /// What decided the cut.
+    pub(crate) fn cut_figures(&self) -> Option<Figures> {
+        self.cut_figures.borrow().as_deref().copied()
     }
 
     /// Sets the capacity that the response occupies until it is released.
@@ -211,15 +228,15 @@ impl Sampled for SendProgress {
         let cut = pace.advance(waited, read_bytes, sample.limits);
         self.pace.set(pace);
         let mut wait = self.wait.borrow_mut();
-        let is_crowding = if is_waiting {
+        let crowding = if is_waiting {
             wait.advance((waited, read_bytes), self.occupancy.get(), sample.receivers, sample.now)
         } else {
             wait.reset();
-            false
+            None
         };
-        let cut = cut.or(is_crowding.then_some(CutReason::Crowding));
+        let cut = cut.or(crowding.map(Cut::from));
         if let Some(cut) = cut {
-            self.cut(cut);
+            self.cut_by(cut);
         }
         let remains = cut.is_none() && self.is_waiting.get();
         self.is_registered.set(remains);

@@ -6,8 +6,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use crate::buffers::budget::Reservation;
-use crate::buffers::pause_policy::{PauseCandidate, PauseState};
-use crate::buffers::send_progress::{CutReason, SendProgress};
+use crate::buffers::cut::MemoryCut;
+use crate::buffers::flow_state::{FlowState, TransferGate};
+use crate::buffers::pause_policy::PauseCandidate;
+use crate::buffers::send_progress::SendProgress;
 use crate::buffers::socket::{Direction, SocketBuffers};
 use crate::buffers::transfers::Transfers;
 use crate::buffers::tuning::{BufferSize, BufferTuner};
@@ -20,25 +22,6 @@ pub(crate) const SMALL_BODY_BYTES: u64 = 16 << 10;
 const PROCESS_BYTES: u64 = 128 << 10;
 /// Initial reservation for a buffer that the kernel sizes; the next review reserves its real size.
 const UNLIMITED_BYTES: u64 = 4 << 20;
-
-/// State of the flow of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FlowState {
-    Running,
-    Paused(Instant),
-    /// The pause is over; memory is still exhausted.
-    Resumed,
-    Cut,
-}
-
-/// What the reader of the body must do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TransferGate {
-    /// Read on.
-    Flowing,
-    /// End the body: the transfer is cut.
-    Cut,
-}
 
 /// One large body. The value stays on one thread.
 pub(crate) struct Transfer {
@@ -60,6 +43,8 @@ pub(crate) struct Transfer {
     queued_bytes: Cell<u64>,
     /// Shadow mode has counted its buffers.
     is_counted: Cell<bool>,
+    /// Shadow mode has counted its cut.
+    is_cut_counted: Cell<bool>,
 }
 
 impl Transfer {
@@ -94,6 +79,7 @@ impl Transfer {
             is_shrinking: Cell::new(false),
             queued_bytes: Cell::new(0),
             is_counted: Cell::new(false),
+            is_cut_counted: Cell::new(false),
         });
         if size == BufferSize::Small {
             transfer.start_medium(now);
@@ -271,20 +257,17 @@ impl Transfer {
 
     /// Ready unless the transfer is paused. The reader is woken when the transfer is resumed or cut.
     pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<TransferGate> {
-        match self.flow.get() {
-            FlowState::Running | FlowState::Resumed => Poll::Ready(TransferGate::Flowing),
-            FlowState::Cut => Poll::Ready(TransferGate::Cut),
-            FlowState::Paused(_) => {
-                *self.reader.borrow_mut() = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        let gate = self.flow.get().gate();
+        if gate.is_none() {
+            *self.reader.borrow_mut() = Some(cx.waker().clone());
         }
+        gate.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Ready after the transfer is cut, for a task that waits for the sink.
-    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.flow.get() == FlowState::Cut {
-            return Poll::Ready(());
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<MemoryCut> {
+        if let FlowState::Cut(figures) = self.flow.get() {
+            return Poll::Ready(figures);
         }
         *self.reader.borrow_mut() = Some(cx.waker().clone());
         Poll::Pending
@@ -295,9 +278,9 @@ impl Transfer {
         self.source.as_ref().is_some_and(|source| source.has_open_window())
     }
 
-    /// Whether it is paused, or was paused in this episode.
+    /// Whether it is paused, or was paused in this episode; also in shadow mode.
     pub(super) fn was_paused(&self) -> bool {
-        matches!(self.flow.get(), FlowState::Paused(_) | FlowState::Resumed)
+        self.flow.get().was_paused()
     }
 
     /// Whether reading from the source is paused.
@@ -317,12 +300,7 @@ impl Transfer {
 
     /// The input for the pause decision; none after a cut.
     pub(super) fn pause_candidate(&self, now: Instant) -> Option<PauseCandidate> {
-        let state = match self.flow.get() {
-            FlowState::Running => PauseState::Running,
-            FlowState::Paused(since) => PauseState::Paused(now.saturating_duration_since(since)),
-            FlowState::Resumed => PauseState::Resumed,
-            FlowState::Cut => return None,
-        };
+        let state = self.flow.get().pause_state(now)?;
         let sink = self.sink.borrow();
         let kernel_bytes = [self.source.as_ref(), sink.as_ref()]
             .into_iter()
@@ -340,20 +318,31 @@ impl Transfer {
         }
     }
 
-    /// Resumes reading. `is_exhausted`: memory is still exhausted, so the transfer is not paused a second time.
-    pub(super) fn resume(&self, is_exhausted: bool, now: Instant) {
+    /// Begins the time for which the transfer would be paused without the shadow mode of the action.
+    pub(super) fn pause_in_shadow(&self, now: Instant) {
+        self.flow.set(FlowState::PausedInShadow(now));
+    }
+
+    /// Resumes reading. `is_short`: memory is still short, so the transfer is not paused a second time.
+    pub(super) fn resume(&self, is_short: bool, now: Instant) {
         if self.is_paused() {
             self.resumed.set(Some(now));
         }
-        self.flow.set(if is_exhausted { FlowState::Resumed } else { FlowState::Running });
+        self.flow.set(if is_short { FlowState::Resumed } else { FlowState::Running });
         self.wake();
     }
 
+    /// Resumes reading in place of a cut. True the first time.
+    pub(super) fn cut_in_shadow(&self, now: Instant) -> bool {
+        self.resume(true, now);
+        !self.is_cut_counted.replace(true)
+    }
+
     /// Ends the transfer: the connection ends an answer, the reader ends an upload.
-    pub(super) fn cut(&self) {
-        self.flow.set(FlowState::Cut);
+    pub(super) fn cut(&self, figures: MemoryCut) {
+        self.flow.set(FlowState::Cut(figures));
         if let Some(progress) = &self.progress {
-            progress.cut(CutReason::Memory);
+            progress.cut_by(figures.into());
         }
         self.wake();
     }

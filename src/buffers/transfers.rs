@@ -9,8 +9,8 @@ use tidegate_actors::InForce;
 
 use crate::buffers::budget::BufferBudget;
 use crate::buffers::metrics::BufferMetrics;
-use crate::buffers::pause_policy::{self, PauseAction};
-use crate::buffers::sample::MemorySample;
+use crate::buffers::pause_policy::{self, BytesToFree, PauseAction};
+use crate::buffers::sample::{MemoryExcess, MemorySample};
 use crate::buffers::socket::SocketBuffers;
 use crate::buffers::transfer::Transfer;
 
@@ -75,46 +75,75 @@ impl Transfers {
     }
 }
 
-/// Applies a sample of the monitor, four times a second or more often (`pressure`): shrinks, pauses, resumes and cuts transfers. Returns
-/// the bytes that buffers gave up, or in shadow mode would have given up.
-pub(crate) fn apply_sample(transfers: &Transfers, sample: MemorySample, now: Instant) -> u64 {
-    transfers.budget.update(sample.limit_bytes, sample.shrinking != Some(InForce::Enforced));
+/// What a sample did to the transfers of a worker, or in shadow mode would have done.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SampleEffect {
+    /// Bytes that buffers gave up.
+    pub(crate) freed_bytes: u64,
+    pub(crate) paused: u64,
+    pub(crate) cut: u64,
+}
+
+/// Applies a sample of the monitor, four times a second or more often (`pressure`): shrinks, pauses, resumes and cuts transfers.
+pub(crate) fn apply_sample(transfers: &Transfers, sample: MemorySample, now: Instant) -> SampleEffect {
+    transfers.budget.update(
+        sample.limit_bytes,
+        sample.buffers_max,
+        sample.shrinking != Some(InForce::Enforced),
+    );
     transfers.sweep_retained();
     let active = transfers.active();
     transfers.count_serving(!active.is_empty());
-    let mut freed_bytes = 0;
+    let mut effect = SampleEffect::default();
     for transfer in &active {
         transfer.review(now);
-        freed_bytes += match sample.shrinking {
+        effect.freed_bytes += match sample.shrinking {
             Some(InForce::Enforced) => transfer.shrink(now),
             Some(InForce::Shadow) => transfer.count_shrinkable(),
             None => 0,
         };
     }
-    if sample.excess_bytes.is_some() || active.iter().any(|transfer| transfer.was_paused()) {
-        apply_pauses(transfers, &active, sample.excess_bytes, now);
+    if sample.pausing.is_some() || active.iter().any(|transfer| transfer.was_paused()) {
+        apply_pauses(transfers, &active, sample, now, &mut effect);
     }
-    freed_bytes
+    effect
 }
 
 /// Pauses, resumes and cuts transfers.
-fn apply_pauses(transfers: &Transfers, active: &[Rc<Transfer>], excess_bytes: Option<u64>, now: Instant) {
+fn apply_pauses(
+    transfers: &Transfers,
+    active: &[Rc<Transfer>],
+    MemorySample { pausing, cutting, .. }: MemorySample,
+    now: Instant,
+    effect: &mut SampleEffect,
+) {
     let (active, candidates): (Vec<_>, Vec<_>) =
         active.iter().filter_map(|transfer| Some((transfer, transfer.pause_candidate(now)?))).unzip();
-    let is_exhausted = excess_bytes.is_some();
-    let excess_bytes = excess_bytes.map(|bytes| bytes / transfers.budget.serving_workers());
-    let actions = pause_policy::decide(&candidates, excess_bytes);
+    let share = |excess: MemoryExcess| excess.bytes / transfers.budget.serving_workers();
+    let to_free = BytesToFree { by_pauses: pausing.map(share), by_cuts: cutting.map(share) };
+    let actions = pause_policy::decide(&candidates, to_free);
     for (transfer, action) in active.into_iter().zip(actions) {
         match action {
             PauseAction::Continue => {}
             PauseAction::Pause => {
-                transfers.metrics.paused.inc();
-                transfer.pause(now);
+                effect.paused += 1;
+                if pausing.is_some_and(|excess| excess.in_force == InForce::Enforced) {
+                    transfers.metrics.paused.inc();
+                    transfer.pause(now);
+                } else {
+                    transfer.pause_in_shadow(now);
+                }
             }
-            PauseAction::Resume => transfer.resume(is_exhausted, now),
+            PauseAction::Resume => transfer.resume(pausing.is_some(), now),
             PauseAction::Cut => {
-                transfers.metrics.cut.inc();
-                transfer.cut();
+                let enforced = cutting.filter(|excess| excess.in_force == InForce::Enforced);
+                if let Some(excess) = enforced.filter(|_| transfer.has_paused()) {
+                    effect.cut += 1;
+                    transfers.metrics.cut.inc();
+                    transfer.cut(excess.figures);
+                } else {
+                    effect.cut += u64::from(transfer.cut_in_shadow(now));
+                }
             }
         }
     }

@@ -53,8 +53,10 @@ fn decision(change: &ActorChange) -> ChangeDecision {
             let figures = circuit(&[Upstream("circuit_breaker.half_open_max_requests")]);
             transition("circuit_half_opened", figures, format!("circuit {class}{why}"))
         }
-        ActorChange::CircuitClosed { class } => {
+        ActorChange::CircuitClosed { class, successes } => {
             let figures = circuit(&[Upstream("circuit_breaker.success_threshold")]);
+            let (measured, threshold) = (f64::from(*successes), f64::from(*successes));
+            let figures = compared(figures, measured, threshold, Unit::Requests);
             transition("circuit_closed", figures, format!("circuit {class}"))
         }
         ActorChange::PanicEntered => transition("all_endpoints_failed", bucket(), none()),
@@ -82,8 +84,9 @@ fn decision(change: &ActorChange) -> ChangeDecision {
             };
             of_endpoint(reason, *endpoint, figures, format!("cause: {cause}"))
         }
-        ActorChange::EndpointUnhealthy { endpoint } => {
-            let figures = pool(DecisionScope::Endpoint);
+        ActorChange::EndpointUnhealthy { endpoint, failures } => {
+            let failures = f64::from(*failures);
+            let figures = compared(pool(DecisionScope::Endpoint), failures, failures, Unit::Failures);
             let figures = figures.set_by(&[Upstream("health_check.unhealthy_threshold")]);
             of_endpoint("endpoint_unhealthy", *endpoint, figures, none())
         }

@@ -90,6 +90,7 @@ pub(crate) enum Unit {
     Tokens,
     Headers,
     Bytes,
+    BytesPerSecond,
     Milliseconds,
     Percent,
     Attempts,
@@ -106,6 +107,7 @@ impl Unit {
             Self::Tokens => "tokens",
             Self::Headers => "headers",
             Self::Bytes => "bytes",
+            Self::BytesPerSecond => "bytes/s",
             Self::Milliseconds => "ms",
             Self::Percent => "%",
             Self::Attempts => "attempts",
@@ -136,6 +138,8 @@ pub(crate) enum KeyName {
     Upstream(&'static str),
     /// A key of `keys.NAME` or `api_keys.NAME`.
     ClientKey(&'static str),
+    /// No key: the client set the threshold in this header.
+    Header(&'static str),
 }
 
 /// The keys that can hold a threshold, the one with precedence first. A decision names the first that is set, else the first.

@@ -9,6 +9,7 @@
 //! Only rare paths record: refusals, waits, repeated attempts, cut transfers, and transitions of actors.
 
 mod actor_events;
+pub(crate) mod actor_figures;
 mod counts;
 pub(crate) mod decision;
 mod log_line;

@@ -34,23 +34,26 @@ pub(crate) struct Names {
 /// The key that holds a threshold, and the origin of its value.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ThresholdKey<'a> {
+    /// The key, or the name of the client's header.
     pub(crate) key: String,
-    pub(crate) origin: &'a Origin,
+    /// None if the client set the value.
+    origin: Option<&'a Origin>,
 }
 
 impl ThresholdKey<'_> {
-    /// The kind of the origin: `default`, `file` or `variable`.
+    /// The kind of the origin: `default`, `file`, `variable` or `header`.
     pub(crate) fn origin_kind(&self) -> &'static str {
         match self.origin {
-            Origin::Default | Origin::System => "default",
-            Origin::CommandLine | Origin::File(_) => "file",
-            Origin::Variable(_) => "variable",
+            None => "header",
+            Some(Origin::Default | Origin::System) => "default",
+            Some(Origin::CommandLine | Origin::File(_)) => "file",
+            Some(Origin::Variable(_)) => "variable",
         }
     }
 
     /// The path of the file, or the name of the variable.
     pub(crate) fn source(&self) -> Option<String> {
-        match self.origin {
+        match self.origin? {
             Origin::File(path) => Some(path.display().to_string()),
             Origin::Variable(name) => Some(name.clone()),
             Origin::Default | Origin::System | Origin::CommandLine => None,
@@ -109,16 +112,19 @@ impl Names {
 
     /// The key that holds the threshold of a decision: the first that a source sets, else the first.
     pub(crate) fn threshold_key(&self, facts: &DecisionFacts) -> Option<ThresholdKey<'_>> {
+        if let [KeyName::Header(name), ..] = facts.figures.keys {
+            return Some(ThresholdKey { key: (*name).to_owned(), origin: None });
+        }
         let candidates = || facts.figures.keys.iter().filter_map(|name| self.key(*name, facts));
         let key = candidates().find(|key| self.origins.is_set(key)).or_else(|| candidates().next())?;
-        let origin = self.origins.origin(&key);
+        let origin = Some(self.origins.origin(&key));
         Some(ThresholdKey { key, origin })
     }
 
     fn key(&self, name: KeyName, facts: &DecisionFacts) -> Option<String> {
         let bucket = || self.buckets.get(facts.bucket?.index());
         Some(match name {
-            KeyName::Process(key) => key.to_owned(),
+            KeyName::Process(key) | KeyName::Header(key) => key.to_owned(),
             KeyName::Bucket(key) => format!("{}.{key}", key_name(&["buckets", &bucket()?.name])),
             KeyName::Upstream(key) => {
                 let BucketNames { name, kind, .. } = bucket()?;

@@ -158,6 +158,7 @@ impl Gateway {
             chaos: Chaos::default(),
             send_buffer: ReservedBytes::default(),
             buffer_budget: BufferBudget::new(config.server.buffer_budget),
+            body_memory: Arc::default(),
             buffer_metrics,
             client_connections: IdleConnections::data(clock::now()),
             idle_closer: IdleCloser::register(&registry)?,

@@ -7,7 +7,7 @@ use tidegate_config::Priority;
 
 use crate::http::error::GatewayError;
 use crate::http::priority;
-use crate::http::shadow::record_shadowed;
+use crate::http::shadow::{add_allowed, record_shadowed};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 use crate::worker::Worker;
@@ -56,10 +56,11 @@ pub(super) async fn charge_limits(
 ) -> Result<(), GatewayError> {
     if let Some(client) = record.request.client {
         let (limiter, client) = (&worker.shared.actors.limiter, IpKey::from(client.address));
-        record.allowed = match bucket {
+        let allowed = match bucket {
             Some(bucket) => limiter.admit(bucket, class, client, record.started).await?,
             None => limiter.admit_unrouted(class, client, record.started).await?,
         };
+        add_allowed(worker, allowed, record);
     }
     Ok(())
 }

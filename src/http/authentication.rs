@@ -9,7 +9,7 @@ use tidegate_s3::form::fields::FormFields;
 
 use crate::auth::{Caller, authenticate, authenticate_bucket_list, authenticate_form};
 use crate::http::error::GatewayError;
-use crate::http::shadow::record_shadowed;
+use crate::http::shadow::{add_allowed, record_shadowed};
 use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
@@ -79,7 +79,7 @@ pub(super) fn check_lockout(
     let id = bucket.map(|bucket| bucket.id);
     let limiter = &worker.shared.actors.limiter;
     let allowed = limiter.check_auth_lockout(IpKey::from(client.address), id, record.started)?;
-    record.allowed = record.allowed.merge(allowed);
+    add_allowed(worker, allowed, record);
     Ok(())
 }
 
@@ -110,17 +110,17 @@ async fn charge(
                 }
                 ClientIdentity::Anonymous => return Ok(caller),
             };
-            record.allowed = record.allowed.merge(allowed);
+            add_allowed(worker, allowed, record);
             Ok(caller)
         }
         Err(error) => {
             let is_suspect =
                 matches!(&error, GatewayError::Auth(rejection) if rejection.counts_toward_lockout());
             // An address that passes its lockout only because the limit is in shadow mode is not charged.
-            let is_charged = is_suspect && !record.allowed.shadowed.contains(LimitScope::FailedAuth);
+            let is_charged = is_suspect && !record.allowed.shadowed_scopes().contains(LimitScope::FailedAuth);
             if let Some(client) = record.request.client.filter(|_| is_charged) {
                 let allowed = limiter.charge_auth_failure(IpKey::from(client.address), id).await?;
-                record.allowed = record.allowed.merge(allowed);
+                add_allowed(worker, allowed, record);
             }
             Err(error)
         }

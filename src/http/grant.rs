@@ -36,6 +36,7 @@ pub(super) async fn acquire_grant(
         Err(refusal) => return Err(refusal.into()),
     };
     record.phases.admitted = Some(now);
+    record.deadline_source = deadline.source();
     let priority = priority::of(record.caller.as_ref(), class, bucket, &worker.shared.keyring);
     record.priority = Some(priority);
     shedding::check_bucket(worker, bucket, priority, record)?;

@@ -30,6 +30,7 @@ pub(super) fn reject(
     let figures = error.figures(FigureContext {
         config: &worker.shared.config,
         bucket: record.bucket.map(|id| &worker.shared.router.bucket(id).config),
+        deadline: record.deadline_source,
     });
     record.record_decision(DecisionKind::Refusal, reply.reason, figures, Some(record.status));
     let bucket = record.bucket.map(|id| &worker.shared.router.bucket(id).config);
@@ -75,7 +76,7 @@ impl<'w> CommonHeaders<'w> {
         let region = worker.shared.regions.advertised(bucket);
         Self {
             cors: record.cors.take(),
-            allowed: record.allowed,
+            allowed: std::mem::take(&mut record.allowed),
             shadowed: std::mem::take(&mut record.shadowed),
             region_header: record.region,
             region,
@@ -86,7 +87,7 @@ impl<'w> CommonHeaders<'w> {
         if let Some(cors) = self.cors {
             cors::apply(cors, response.headers_mut());
         }
-        rate_limit_headers::write_headers(self.allowed, self.shadowed, response.headers_mut());
+        rate_limit_headers::write_headers(&self.allowed, self.shadowed, response.headers_mut());
         self.region_header.write(self.region, &mut response);
         response
     }

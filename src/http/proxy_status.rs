@@ -20,6 +20,7 @@ const ERROR_TYPES: [ErrorType; 16] = [
     (
         "connection_limit_reached",
         &[
+            "body_memory",
             "client_concurrency",
             "credentials_throttled",
             "exhausted",

@@ -32,12 +32,12 @@ pub(crate) fn reason(scope: LimitScope) -> &'static str {
 }
 
 /// Adds the headers of the limits that allowed the request. `shadowed`: reasons of other limits and actions in shadow mode.
-pub(crate) fn write_headers(allowed: Allowed, mut shadowed: Vec<&'static str>, headers: &mut HeaderMap) {
+pub(crate) fn write_headers(allowed: &Allowed, mut shadowed: Vec<&'static str>, headers: &mut HeaderMap) {
     if let Some(tightest) = &allowed.tightest {
         write_allowance(tightest, headers);
     }
     if !allowed.shadowed.is_empty() || !shadowed.is_empty() {
-        shadowed.extend(allowed.shadowed.iter().map(reason));
+        shadowed.extend(allowed.shadowed.iter().map(|limit| reason(limit.scope)));
         append_text(headers, SHADOW, &shadowed.join(", "));
     }
 }
@@ -61,8 +61,6 @@ fn append_text(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use tidegate_actors::LimitScopes;
 
     use super::*;
 
@@ -93,11 +91,17 @@ mod tests {
     #[test]
     fn shadows_are_named_by_their_reasons() {
         let mut headers = HeaderMap::new();
-        write_headers(Allowed::default(), Vec::new(), &mut headers);
+        write_headers(&Allowed::default(), Vec::new(), &mut headers);
         assert!(headers.is_empty());
-        let mut shadowed = LimitScopes::only(LimitScope::Key);
-        shadowed.insert(LimitScope::Global);
-        write_headers(Allowed { shadowed, tightest: None }, vec!["client_concurrency"], &mut headers);
+        let status = |scope| LimitStatus {
+            scope,
+            burst: 1,
+            requests_per_second: 1.0,
+            remaining: 0,
+            retry_after: Duration::from_secs(1),
+        };
+        let shadowed = vec![status(LimitScope::Global), status(LimitScope::Key)];
+        write_headers(&Allowed { shadowed, tightest: None }, vec!["client_concurrency"], &mut headers);
         assert_eq!(text(&headers, SHADOW), "client_concurrency, rate_limit_global, rate_limit_key");
     }
 }

@@ -11,12 +11,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_actors::{Action, MonitorHandle, MonitorView, OverloadActions, clock};
+use tidegate_actors::{Action, InForce, MonitorHandle, MonitorView, OverloadActions, clock};
 use tokio::task::JoinHandle;
 
-use crate::buffers::{self, MemorySample};
+use crate::buffers::{self, MemorySample, SampleEffect, TransferLevels};
 use crate::pressure::collect::CollectPlan;
 use crate::pressure::schedule::has_passed;
+use crate::server::idle_closer::IdleLevels;
 use crate::worker::Worker;
 
 /// Time between two reviews of the transfers while memory is not short. Sockets that were idle for two reviews give up their large buffers.
@@ -31,7 +32,7 @@ pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
             let now = clock::now();
-            review.shrink_buffers(&worker, &view, now);
+            review.act_on_transfers(&worker, &view, now);
             close_idle(&worker, &view);
             // Last, so that memory which the other steps have freed is returned.
             collect::collect_if_due(&mut plan, &view, now);
@@ -43,34 +44,43 @@ pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
 #[derive(Debug, Default)]
 struct TransferReview {
     last: Option<Instant>,
-    was_short: bool,
+    before: MemorySample,
 }
 
 impl TransferReview {
-    /// The action `receive_buffers`.
-    fn shrink_buffers(&mut self, worker: &Worker, view: &MonitorView, now: Instant) {
+    /// The actions `receive_buffers`, `pause_transfers` and `cut_transfers`.
+    fn act_on_transfers(&mut self, worker: &Worker, view: &MonitorView, now: Instant) {
         let (shared, actions) = (&worker.shared, worker.shared.actors.monitor.actions());
-        let level = actions.rule(Action::ReceiveBuffers).on_level;
-        let memory = MemorySample::from_view(view, (&shared.config.monitor, level), self.was_short);
-        if memory.is_short || self.was_short || has_passed(REVIEW_EVERY, self.last, now) {
-            touch(actions, Action::ReceiveBuffers, buffers::apply_sample(&worker.transfers, memory, now));
+        let levels = TransferLevels::of(actions);
+        let memory = MemorySample::from_view(view, (&shared.config.monitor, levels), &self.before);
+        if memory.is_acting() || self.before.is_acting() || has_passed(REVIEW_EVERY, self.last, now) {
+            let SampleEffect { freed_bytes, paused, cut } =
+                buffers::apply_sample(&worker.transfers, memory, now);
+            touch(actions, Action::ReceiveBuffers, freed_bytes);
+            touch(actions, Action::PauseTransfers, paused);
+            touch(actions, Action::CutTransfers, cut);
             self.last = Some(now);
         }
-        self.was_short = memory.is_short;
+        self.before = memory;
     }
 }
 
-/// The action `idle_connections`.
+/// The actions `idle_connections` and `idle_upstreams`.
 fn close_idle(worker: &Worker, view: &MonitorView) {
     let (shared, actions) = (&worker.shared, worker.shared.actors.monitor.actions());
-    let config = (&shared.config.monitor, actions.rule(Action::IdleConnections).on_level);
+    let config = (&shared.config.monitor, IdleLevels::of(actions));
     let closing = shared.idle_closer.close_idle(view, config, &shared.client_connections, &shared.log);
     touch(actions, Action::IdleConnections, closing.clients as u64);
-    if closing.needs_upstreams {
-        let upstreams = worker.close_idle_upstreams();
-        shared.idle_closer.count_closed_upstreams(upstreams);
-        touch(actions, Action::IdleConnections, upstreams as u64);
-    }
+    let upstreams = match closing.upstreams {
+        None => return,
+        Some(InForce::Enforced) => {
+            let closed = worker.close_idle_upstreams();
+            shared.idle_closer.count_closed_upstreams(closed);
+            closed
+        }
+        Some(InForce::Shadow) => shared.idle_closer.count_more_upstreams(worker.idle_upstreams()),
+    };
+    touch(actions, Action::IdleUpstreams, upstreams as u64);
 }
 
 fn touch(actions: &OverloadActions, action: Action, count: u64) {

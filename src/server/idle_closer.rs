@@ -2,16 +2,16 @@
 //!
 //! While the action `idle_connections` is in force and the descriptors are at or above the threshold of its level (`monitor.warning`),
 //! client connections close until the count is below the end of the level (`monitor.recover`), on all workers together. Those that have
-//! been idle longest close first. If too few are idle, idle upstream connections close as well. While the memory is at or above the
-//! threshold, each sample closes a part of the idle connections, because they hold buffers; about half of them close in a second. Shadow
-//! mode counts each connection once.
+//! been idle longest close first. If too few close, the action `idle_upstreams` closes idle upstream connections as well. While the
+//! memory is at or above the threshold, each sample closes a part of the idle client connections, because they hold buffers; about half
+//! of them close in a second. Shadow mode counts each connection once.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use slog::{Logger, info};
-use tidegate_actors::{Action, InForce, Level, MonitorView, Reading, Sensor, clock};
+use tidegate_actors::{Action, InForce, Level, MonitorView, OverloadActions, Reading, Sensor, clock};
 use tidegate_config::MonitorConfig;
 
 use crate::server::idle_connections::{IDLE_MIN, IdleConnections};
@@ -56,8 +56,22 @@ fn is_over(used: u64, limit: u64, percent: u8) -> bool {
 pub(crate) struct IdleClosing {
     /// Client connections that this worker has closed, or in shadow mode would have closed.
     pub(crate) clients: usize,
-    /// Whether this worker must also close its idle upstream connections.
-    pub(crate) needs_upstreams: bool,
+    /// What this worker does with its idle upstream connections: it closes them, or counts those of all workers.
+    pub(crate) upstreams: Option<InForce>,
+}
+
+/// The levels of both actions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdleLevels {
+    clients: Level,
+    upstreams: Level,
+}
+
+impl IdleLevels {
+    pub(crate) fn of(actions: &OverloadActions) -> Self {
+        let level = |action| actions.rule(action).on_level;
+        Self { clients: level(Action::IdleConnections), upstreams: level(Action::IdleUpstreams) }
+    }
 }
 
 /// The state that all workers share.
@@ -70,8 +84,10 @@ pub(crate) struct IdleCloser {
 #[derive(Default)]
 struct LastSample {
     sampled: Option<Instant>,
-    /// Whether too few clients were idle.
-    needs_upstreams: bool,
+    /// Whether too few clients were idle, and how the action `idle_upstreams` acts.
+    upstreams: Option<InForce>,
+    /// Shadow mode: the most idle upstream connections since they are needed.
+    counted_upstreams: usize,
     /// Connections closed since the log message about the start of the episode.
     closed_in_episode: Option<usize>,
 }
@@ -105,43 +121,39 @@ impl IdleCloser {
         self.metrics.over_budget.inc_by(count as u64);
     }
 
-    /// Closes client connections for a sample. Called on each worker with each sample. `on_level`: the level of the action.
+    /// Closes client connections for a sample: on the first worker that calls it with the sample.
     pub(crate) fn close_idle(
         &self,
         view: &MonitorView,
-        (config, on_level): (&MonitorConfig, Level),
+        (config, levels): (&MonitorConfig, IdleLevels),
         connections: &IdleConnections,
         log: &Logger,
     ) -> IdleClosing {
-        let target = match view.actions.check(Action::IdleConnections) {
-            None => CloseTarget::default(),
-            Some(_) => CloseTarget::from_readings(|sensor| view.reading(sensor), config, on_level),
-        };
-        if view.actions.check(Action::IdleConnections) == Some(InForce::Shadow) {
-            return self.count_clients((target, view.sampled), connections);
-        }
-        self.close_clients((target, view.sampled), connections, log)
-    }
-
-    /// Counts the client connections that a sample would close, once per sample.
-    fn count_clients(
-        &self,
-        (target, sampled): (CloseTarget, Option<Instant>),
-        connections: &IdleConnections,
-    ) -> IdleClosing {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.sampled == sampled {
-            return IdleClosing::default();
+        if last.sampled == view.sampled {
+            // Each worker closes its own. One counts those of all.
+            let upstreams = last.upstreams.filter(|in_force| *in_force == InForce::Enforced);
+            return IdleClosing { clients: 0, upstreams };
         }
-        let interval = last.interval_until(sampled);
-        last.sampled = sampled;
-        let now = clock::now();
-        let mut clients = connections.count_oldest(target.for_descriptors, IDLE_MIN, now);
-        if target.for_memory {
-            let count = part_to_close(connections.count().idle, interval);
-            clients += connections.count_oldest(count, MEMORY_IDLE_MIN, now);
+        let interval = last.interval_until(view.sampled);
+        last.sampled = view.sampled;
+        let target = |on_level| CloseTarget::from_readings(|sensor| view.reading(sensor), config, on_level);
+        let mut closing = 0;
+        let clients;
+        let in_force = view.actions.check(Action::IdleConnections);
+        let of_clients = in_force.map_or(CloseTarget::default(), |_| target(levels.clients));
+        if in_force == Some(InForce::Shadow) {
+            clients = count_clients(of_clients, interval, connections);
+        } else {
+            (clients, closing) = self.close_clients(of_clients, interval, connections);
+            last.log_transition(of_clients != CloseTarget::default(), clients, log);
         }
-        IdleClosing { clients, needs_upstreams: false }
+        let is_needed = |_: &InForce| target(levels.upstreams).for_descriptors > closing;
+        last.upstreams = view.actions.check(Action::IdleUpstreams).filter(is_needed);
+        if last.upstreams.is_none() {
+            last.counted_upstreams = 0;
+        }
+        IdleClosing { clients, upstreams: last.upstreams }
     }
 
     /// Counts idle connections to upstreams that a worker closed.
@@ -149,25 +161,26 @@ impl IdleCloser {
         self.metrics.upstream.inc_by(count as u64);
     }
 
-    /// Closes client connections, once per sample: on the first worker that calls it.
+    /// Counts in shadow mode. Returns the idle upstream connections beyond the highest number of this shortage.
+    pub(crate) fn count_more_upstreams(&self, idle: usize) -> usize {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = idle.saturating_sub(last.counted_upstreams);
+        last.counted_upstreams += more;
+        more
+    }
+
+    /// Closes client connections. Returns the number that now begins to close, and of all that close because of descriptors.
     fn close_clients(
         &self,
-        (target, sampled): (CloseTarget, Option<Instant>),
+        target: CloseTarget,
+        interval: Duration,
         connections: &IdleConnections,
-        log: &Logger,
-    ) -> IdleClosing {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.sampled == sampled {
-            return IdleClosing { clients: 0, needs_upstreams: last.needs_upstreams };
-        }
-        let interval = last.interval_until(sampled);
-        last.sampled = sampled;
-        let mut closed = 0;
-        last.needs_upstreams = false;
+    ) -> (usize, usize) {
+        let (mut closed, mut all) = (0, 0);
         if target.for_descriptors > 0 {
             let closing = connections.close_oldest(target.for_descriptors, IDLE_MIN, clock::now());
             self.metrics.descriptors.inc_by(closing.newly_closing as u64);
-            last.needs_upstreams = closing.all < target.for_descriptors;
+            all = closing.all;
             closed += closing.newly_closing;
         }
         if target.for_memory {
@@ -176,9 +189,19 @@ impl IdleCloser {
             self.metrics.memory.inc_by(closing.newly_closing as u64);
             closed += closing.newly_closing;
         }
-        last.log_transition(target != CloseTarget::default(), closed, log);
-        IdleClosing { clients: closed, needs_upstreams: last.needs_upstreams }
+        (closed, all)
     }
+}
+
+/// Counts the client connections that a sample would close.
+fn count_clients(target: CloseTarget, interval: Duration, connections: &IdleConnections) -> usize {
+    let now = clock::now();
+    let clients = connections.count_oldest(target.for_descriptors, IDLE_MIN, now);
+    if !target.for_memory {
+        return clients;
+    }
+    let count = part_to_close(connections.count().idle, interval);
+    clients + connections.count_oldest(count, MEMORY_IDLE_MIN, now)
 }
 
 /// How many of the idle connections a sample closes after this interval.

@@ -113,6 +113,11 @@ fn keys_that_defeat_each_other_warn() {
             "buckets.b.s3.concurrency.queue_timeout_ms: 30000 ms is not below server.request_timeout (30 s, default)",
         ),
         (
+            [("concurrency.shedding.mode", "off"), ("concurrency.shedding.target_wait_ms", "5")],
+            "buckets.b.s3.concurrency.shedding.target_wait_ms: 5 ms has no effect: \
+             buckets.b.s3.concurrency.shedding.mode (\"off\", from @CONCURRENCY__SHEDDING__MODE) never sheds",
+        ),
+        (
             [("concurrency.adaptive.enabled", "yes"), ("concurrency.adaptive.min", "50")],
             "buckets.b.s3.concurrency.adaptive.min: 50 is not below the lower of \
              buckets.b.s3.concurrency.max_concurrent (50, default)",
@@ -152,6 +157,15 @@ fn fewer_descriptors_than_connections_warn() {
     warns(few, &["monitor.descriptor_limit: 900 descriptors are fewer than the 1196", "LimitNOFILE"]);
     let start = few().argument("--strict").run();
     assert_eq!((start.code, start.stdout.as_str()), (Some(78), ""), "{}", start.stderr);
+}
+
+/// G12, X1: more requests than the limit of open files allows
+#[test]
+fn more_requests_than_descriptors_warn() {
+    let many = || bucket().ulimit("-n 2000").set("server.max_concurrent_requests", "5000");
+    let words =
+        ["monitor.descriptor_limit: 2000 descriptors are fewer than", "lower server.max_concurrent_requests"];
+    warns(many, &words);
 }
 
 /// G12, A4

@@ -1,5 +1,6 @@
 //! Decisions explained (O4, O6): every refusal has one record with its figures, and a request's story can be told.
 
+mod cuts;
 mod events;
 mod explain;
 mod failover;
@@ -8,7 +9,10 @@ mod made_up_heads;
 mod proxy_status;
 mod queries;
 mod refusals;
+mod shadows;
 mod timeouts;
+mod transitions;
+mod waits;
 
 use serde_json::Value;
 

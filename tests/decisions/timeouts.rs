@@ -43,7 +43,7 @@ async fn a_timeout_names_the_limit_that_applied() {
             1000,
             Some("buckets.quick.s3.long_operation_timeout"),
         ),
-        ("GET", "/b/k", &deadline, "timeout_deadline", 200, None),
+        ("GET", "/b/k", &deadline, "timeout_deadline", 200, Some("x-request-timeout")),
         ("GET", "/silent/k", &[], "timeout_connect", 250, Some("buckets.silent.s3.connect_timeout")),
     ];
     for (method, target, headers, reason, limit, key) in cases {

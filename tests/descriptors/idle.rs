@@ -174,14 +174,14 @@ async fn memory_pressure_closes_idle_connections() {
         .await;
 }
 
-/// X9: idle upstream connections close if too few client connections are idle
-#[tokio::test]
-async fn idle_upstream_connections_close() {
+/// Upstream connections that are kept, of a gateway with this mode of the action `idle_upstreams` and few descriptors left.
+async fn kept_upstreams(mode: &str) -> (Upstream, Gateway) {
     let (upstream, latch) = crate::pool::held();
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("buckets.b.s3.connection_pool.max_idle", "30")
         .set("monitor.descriptor_limit", "200")
+        .set("actions.idle_upstreams.mode", mode)
         .start()
         .await;
     let requests: Vec<_> = (0..30).map(|i| crate::pool::spawn_get(&gateway, format!("/b/{i}"))).collect();
@@ -192,14 +192,49 @@ async fn idle_upstream_connections_close() {
     }
     wait_for("connections are kept", || async { (upstream.open_connections() > 10).then_some(()) }).await;
     gateway.limit_descriptors(50);
+    (upstream, gateway)
+}
+
+async fn touched_upstreams(gateway: &Gateway) -> u64 {
+    crate::ladder::action(gateway, "idle_upstreams").await["touched"].as_u64().unwrap()
+}
+
+/// X2, X9: idle upstream connections close if too few client connections are idle, and the action counts them
+#[tokio::test]
+async fn idle_upstream_connections_close() {
+    let (upstream, gateway) = kept_upstreams("enforce").await;
     wait_for("no connection is kept", || async { (upstream.open_connections() == 0).then_some(()) }).await;
-    assert!(
-        gateway.metric("idle_connections_closed_total{cause=\"descriptors\",side=\"upstream\"}").await
-            >= 10.0
-    );
+    let closed = "idle_connections_closed_total{cause=\"descriptors\",side=\"upstream\"}";
+    let closed = gateway.metric(closed).await;
+    assert!(closed >= 10.0 && touched_upstreams(&gateway).await as f64 == closed, "{closed}");
     gateway.limit_descriptors(200);
     let served = || async { (gateway.get("/b/k").await.complete_status() == 200).then_some(()) };
     wait_for("requests are served again", served).await;
+}
+
+/// X2, X11: in shadow mode idle upstream connections are counted once and stay open; in mode off they only stay open
+#[tokio::test]
+async fn idle_upstream_connections_stay_open_without_the_action() {
+    for mode in ["shadow", "off"] {
+        let (upstream, gateway) = kept_upstreams(mode).await;
+        let open = upstream.open_connections() as u64;
+        wait_for("the level is exhausted", || async {
+            (gateway.status().await["level"] == "exhausted").then_some(())
+        })
+        .await;
+        if mode == "shadow" {
+            wait_for("they are counted", || async { (touched_upstreams(&gateway).await > 0).then_some(()) })
+                .await;
+        }
+        // Many samples.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let touched = touched_upstreams(&gateway).await;
+        assert_eq!(upstream.open_connections() as u64, open, "{mode}");
+        assert!(
+            if mode == "shadow" { (1..=open).contains(&touched) } else { touched == 0 },
+            "{mode}: {touched}"
+        );
+    }
 }
 
 /// X2: a refusal for lack of resources closes its connection

@@ -127,6 +127,8 @@ pub(crate) struct Breaker {
     /// The queue of each circuit.
     queues: Vec<CircuitQueue<CircuitWaiter>>,
     per_operation: bool,
+    /// The successful trials that close a circuit.
+    success_threshold: u32,
     published: Arc<PublishedCircuits>,
     metrics: Arc<BreakerMetrics>,
     log: Logger,
@@ -151,6 +153,7 @@ impl Breaker {
             circuits: ids().map(circuit).collect(),
             queues: ids().map(|_| CircuitQueue::new(config.held_max())).collect(),
             per_operation: config.per_operation,
+            success_threshold: config.success_threshold.get(),
             published,
             metrics,
             log,
@@ -218,7 +221,9 @@ impl Breaker {
             CircuitTransition::HalfOpenedByConnect => {
                 ActorChange::CircuitHalfOpened { class, by_connect: true }
             }
-            CircuitTransition::Closed => ActorChange::CircuitClosed { class },
+            CircuitTransition::Closed => {
+                ActorChange::CircuitClosed { class, successes: self.success_threshold }
+            }
         });
     }
 }

@@ -28,8 +28,8 @@ pub enum CircuitCheck {
     },
     /// The call may only be made as a trial: the actor must be asked.
     Trial,
-    /// The circuit is open, but the mode is `shadow`, which refuses nothing.
-    Shadowed,
+    /// The circuit is open, but the mode is `shadow`, which refuses nothing. The refusal is that of the mode `on`.
+    Shadowed(BreakerRejection),
 }
 
 /// Why the breaker refuses a request.
@@ -56,6 +56,18 @@ pub enum BreakerRejection {
     },
     /// The actor gave no reply.
     Unavailable(AskError),
+}
+
+impl BreakerRejection {
+    /// The reason of the refusal in header, log and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "breaker_open",
+            Self::HalfOpenFull { .. } => "breaker_half_open",
+            Self::Forced { .. } => "breaker_forced_open",
+            Self::Unavailable(_) => "breaker_unavailable",
+        }
+    }
 }
 
 impl From<CircuitRefusal> for BreakerRejection {
@@ -170,13 +182,11 @@ impl BreakerHandle {
         };
         let retry_after = until.saturating_duration_since(now);
         if retry_after.is_zero() {
-            Ok(CircuitCheck::Trial)
-        } else if settings.mode == BreakerMode::Shadow {
-            Ok(CircuitCheck::Shadowed)
-        } else {
-            let cause = published.cause.unwrap_or(FailureCause::Connect);
-            Err(BreakerRejection::Open { retry_after, cause, trip: published.trip })
+            return Ok(CircuitCheck::Trial);
         }
+        let cause = published.cause.unwrap_or(FailureCause::Connect);
+        let refusal = BreakerRejection::Open { retry_after, cause, trip: published.trip };
+        if settings.mode == BreakerMode::Shadow { Ok(CircuitCheck::Shadowed(refusal)) } else { Err(refusal) }
     }
 
     /// Acquires a ticket for the upstream, immediately before the call (B4). While the circuit is closed this sends
@@ -201,9 +211,9 @@ impl BreakerHandle {
                 Ok(BreakerTicket::new(shared, circuit, TicketKind::Closed { generation }))
             }
             CircuitCheck::Trial => self.acquire_trial(circuit).await,
-            CircuitCheck::Shadowed => {
+            CircuitCheck::Shadowed(refusal) => {
                 self.metrics.shadow_refused(circuit);
-                Ok(BreakerTicket::shadowed(shared, circuit))
+                Ok(BreakerTicket::shadowed(shared, circuit, refusal))
             }
         }
     }
@@ -234,10 +244,10 @@ impl BreakerHandle {
             CircuitCheck::Closed { generation } => {
                 Ok(BreakerTicket::new(shared(), circuit, TicketKind::Closed { generation }))
             }
-            CircuitCheck::Trial => Ok(BreakerTicket::shadowed(shared(), circuit)),
-            CircuitCheck::Shadowed => {
+            CircuitCheck::Trial => Ok(BreakerTicket::uncounted(shared(), circuit)),
+            CircuitCheck::Shadowed(refusal) => {
                 self.metrics.shadow_refused(circuit);
-                Ok(BreakerTicket::shadowed(shared(), circuit))
+                Ok(BreakerTicket::shadowed(shared(), circuit, refusal))
             }
         }
     }
@@ -254,7 +264,7 @@ impl BreakerHandle {
             return Err(refusal);
         }
         self.metrics.shadow_refused(circuit);
-        Ok(BreakerTicket::shadowed(Arc::clone(&self.shared), circuit))
+        Ok(BreakerTicket::shadowed(Arc::clone(&self.shared), circuit, refusal))
     }
 
     /// The bucket's circuits for the status document.

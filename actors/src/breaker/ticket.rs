@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::breaker::actor::{Breaker, ReportCalls, ReportTrial};
 use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::decision::{TicketKind, TrialId};
+use crate::breaker::handle::BreakerRejection;
 use crate::breaker::outcome::{AdverseOutcome, CallFailure, Outcome};
 use crate::breaker::published_circuits::PublishedCircuits;
 use crate::clock;
@@ -38,6 +39,8 @@ pub struct BreakerTicket {
     circuit: CircuitId,
     obligation: Obligation,
     slow: bool,
+    /// Boxed, so that an ordinary ticket stays small.
+    shadowed: Option<Box<BreakerRejection>>,
 }
 
 impl fmt::Debug for BreakerTicket {
@@ -56,12 +59,28 @@ impl BreakerTicket {
             TicketKind::Closed { generation } => Obligation::ReportCall { generation },
             TicketKind::Trial { generation, id } => Obligation::ReportTrial { generation, id },
         };
-        Self { shared, circuit, obligation, slow: false }
+        Self { shared, circuit, obligation, slow: false, shadowed: None }
     }
 
-    /// For a call that only the shadow mode admits. Its result does not count as evidence.
-    pub(crate) fn shadowed(shared: Arc<BreakerShared>, circuit: CircuitId) -> Self {
-        Self { shared, circuit, obligation: Obligation::Nothing, slow: false }
+    /// For a call with a result that does not count as evidence.
+    pub(crate) fn uncounted(shared: Arc<BreakerShared>, circuit: CircuitId) -> Self {
+        Self { shared, circuit, obligation: Obligation::Nothing, slow: false, shadowed: None }
+    }
+
+    /// For a call that only the shadow mode admits: without it, the breaker would refuse the call like this.
+    pub(crate) fn shadowed(
+        shared: Arc<BreakerShared>,
+        circuit: CircuitId,
+        refusal: BreakerRejection,
+    ) -> Self {
+        let mut ticket = Self::uncounted(shared, circuit);
+        ticket.shadowed = Some(Box::new(refusal));
+        ticket
+    }
+
+    /// The refusal that shadow mode suppressed.
+    pub fn shadowed_refusal(&self) -> Option<&BreakerRejection> {
+        self.shadowed.as_deref()
     }
 
     /// Marks the call as slow, whatever its outcome.

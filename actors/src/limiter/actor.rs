@@ -25,7 +25,7 @@ pub(crate) struct Admit {
 }
 
 /// The reply for an admitted request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct AdmitReply {
     /// Leased tokens, for the caller to spend without asking.
     pub(crate) leased: u32,
@@ -164,7 +164,7 @@ impl MessageHandler<Admit> for Limiter {
     ) -> Result<AdmitReply, LimitStatus> {
         match decision {
             Ok(charge) => {
-                self.state.apply(charge, now);
+                self.state.apply(&charge, now);
                 let Charge { leased, allowed, .. } = charge;
                 if let Some(bucket) = message.bucket {
                     self.metrics.count_tokens(bucket, message.cost + leased, now);
@@ -193,7 +193,7 @@ impl MessageHandler<AdmitKey> for Limiter {
         _: Instant,
     ) -> Result<Allowed, LimitStatus> {
         let charge = decision.inspect_err(|_| self.count_refused(message.bucket))?;
-        self.per_key.apply(message.key, charge);
+        self.per_key.apply(message.key, &charge);
         Ok(charge.allowed)
     }
 }
@@ -212,7 +212,7 @@ impl MessageHandler<AdmitSubject> for Limiter {
         now: Instant,
     ) -> Result<Allowed, LimitStatus> {
         let charge = decision.inspect_err(|_| self.count_refused(message.bucket))?;
-        self.per_subject.apply(charge, now);
+        self.per_subject.apply(&charge, now);
         Ok(charge.allowed)
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct AuthFailuresState {
 }
 
 /// The decision about a failure.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum LockoutDecision {
     /// The failure is charged.
     Charge(FailureCharge),
@@ -70,10 +70,11 @@ impl AuthFailuresState {
         let (slot, tat) = self.clients.slot(client, now);
         let next = match gcra.next_tat(tat, 1, now) {
             Ok(next) => next,
-            Err(_) if gcra.is_shadow() => {
-                return Ok(LockoutDecision::NoCharge(Allowed::shadowed(LimitScope::FailedAuth)));
+            Err(wait) => {
+                let refusal = gcra.status(LimitScope::FailedAuth, tat, wait, now);
+                let shadowed = || LockoutDecision::NoCharge(Allowed::shadowed(refusal));
+                return if gcra.is_shadow() { Ok(shadowed()) } else { Err(refusal) };
             }
-            Err(wait) => return Err(gcra.status(LimitScope::FailedAuth, tat, wait, now)),
         };
         let wait = if self.clients.is_shared(slot, now) { None } else { gcra.next_tat(next, 1, now).err() };
         Ok(LockoutDecision::Charge(FailureCharge {
@@ -229,8 +230,13 @@ mod tests {
         state.gcra = Some(Gcra::new(limit));
         assert_eq!(fail(&mut state, 1, t0), Ok(Some(1000 * MS)));
         for _ in 0..3 {
-            let shadowed = LockoutDecision::NoCharge(Allowed::shadowed(LimitScope::FailedAuth));
-            assert_eq!(state.decide(IpKey::V4(1), t0), Ok(shadowed));
+            let shadowed = |decision: Result<LockoutDecision, LimitStatus>| match decision {
+                Ok(LockoutDecision::NoCharge(allowed)) => {
+                    allowed.shadowed_scopes().contains(LimitScope::FailedAuth)
+                }
+                _ => false,
+            };
+            assert!(shadowed(state.decide(IpKey::V4(1), t0)));
         }
         assert_eq!(fail(&mut state, 1, t0 + 1000 * MS), Ok(Some(1000 * MS)));
     }

@@ -65,8 +65,10 @@ impl Gcra {
                     (sends_headers && !self.is_shadow()).then(|| self.status_after(scope, next, now));
                 Ok((Some(next), Allowed { tightest, ..Allowed::default() }))
             }
-            Err(_) if self.is_shadow() => Ok((None, Allowed::shadowed(scope))),
-            Err(wait) => Err(self.status(scope, tat, wait, now)),
+            Err(wait) => {
+                let refusal = self.status(scope, tat, wait, now);
+                if self.is_shadow() { Ok((None, Allowed::shadowed(refusal))) } else { Err(refusal) }
+            }
         }
     }
 

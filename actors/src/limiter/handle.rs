@@ -221,13 +221,14 @@ impl LimiterHandle {
         let Some((limit, wait)) = limit.zip(self.limits.auth_lockout.remaining(client, now)) else {
             return Ok(Allowed::default());
         };
+        let refusal = LimitStatus::of_auth_lockout(limit, wait);
         if limit.mode == LimitMode::Shadow {
-            return Ok(self.count_shadowed(bucket, Allowed::shadowed(LimitScope::FailedAuth)));
+            return Ok(self.count_shadowed(bucket, Allowed::shadowed(refusal)));
         }
         if let Some(bucket) = bucket {
             self.limits.metrics.exceeded(bucket);
         }
-        Err(LimiterRejection::Limited(LimitStatus::of_auth_lockout(limit, wait)))
+        Err(LimiterRejection::Limited(refusal))
     }
 
     /// Charges a failed authentication to a client.
@@ -282,7 +283,7 @@ impl LimiterHandle {
     /// Counts a request that only the shadow mode admitted.
     fn count_shadowed(&self, bucket: Option<BucketId>, allowed: Allowed) -> Allowed {
         if let Some(bucket) = bucket.filter(|_| !allowed.shadowed.is_empty()) {
-            self.limits.metrics.shadowed(bucket, allowed.shadowed);
+            self.limits.metrics.shadowed(bucket, &allowed.shadowed);
         }
         allowed
     }

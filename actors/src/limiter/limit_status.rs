@@ -44,24 +44,13 @@ impl LimitScope {
 pub struct LimitScopes(u8);
 
 impl LimitScopes {
-    /// The set of one scope.
-    pub fn only(scope: LimitScope) -> Self {
-        Self(1 << scope as u8)
-    }
-
-    /// Adds a scope.
-    pub fn insert(&mut self, scope: LimitScope) {
-        self.0 |= 1 << scope as u8;
+    fn with(self, scope: LimitScope) -> Self {
+        Self(self.0 | 1 << scope as u8)
     }
 
     /// Whether the set has this scope.
     pub fn contains(self, scope: LimitScope) -> bool {
         self.0 & (1 << scope as u8) != 0
-    }
-
-    /// Whether the set is empty.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
     }
 
     /// The scopes of the set.
@@ -99,26 +88,31 @@ impl LimitStatus {
 }
 
 /// The result of the limits for an admitted request.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Allowed {
-    /// The shadow limits that would have refused it.
-    pub shadowed: LimitScopes,
+    /// The shadow limits that would have refused it, with the status that the refusal would have had.
+    pub shadowed: Vec<LimitStatus>,
     /// The limit with the fewest tokens left, where rate-limit headers are sent.
     pub tightest: Option<LimitStatus>,
 }
 
 impl Allowed {
     /// The result of a single shadow limit that would have refused.
-    pub(crate) fn shadowed(scope: LimitScope) -> Self {
-        Self { shadowed: LimitScopes::only(scope), tightest: None }
+    pub(crate) fn shadowed(status: LimitStatus) -> Self {
+        Self { shadowed: vec![status], tightest: None }
     }
 
-    /// The combination of both results.
-    pub fn merge(self, other: Self) -> Self {
-        let tightest = match (self.tightest, other.tightest) {
+    /// The scopes of the shadow limits that would have refused it.
+    pub fn shadowed_scopes(&self) -> LimitScopes {
+        self.shadowed.iter().fold(LimitScopes::default(), |scopes, status| scopes.with(status.scope))
+    }
+
+    /// Adds the result of further limits.
+    pub fn merge(&mut self, other: Self) {
+        self.tightest = match (self.tightest, other.tightest) {
             (Some(one), Some(other)) if other.remaining < one.remaining => Some(other),
             (one, other) => one.or(other),
         };
-        Self { shadowed: LimitScopes(self.shadowed.0 | other.shadowed.0), tightest }
+        self.shadowed.extend(other.shadowed);
     }
 }

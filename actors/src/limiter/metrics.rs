@@ -9,7 +9,7 @@ use tidegate_config::{BucketConfig, Config, LimitMode, RateLimit};
 
 use crate::clock;
 use crate::lazy_counter::LazyCounter;
-use crate::limiter::limit_status::{LimitScope, LimitScopes};
+use crate::limiter::limit_status::{LimitScope, LimitStatus};
 use crate::types::BucketId;
 
 /// Per bucket: refusals, refusals that shadow mode suppressed, and the rate of charged tokens.
@@ -120,9 +120,9 @@ impl LimiterMetrics {
         }
     }
 
-    pub(crate) fn shadowed(&self, bucket: BucketId, scopes: LimitScopes) {
+    pub(crate) fn shadowed(&self, bucket: BucketId, limits: &[LimitStatus]) {
         if let Some(bucket) = self.buckets.get(bucket.index()) {
-            scopes.iter().for_each(|scope| bucket.shadowed[scope as usize].inc());
+            limits.iter().for_each(|limit| bucket.shadowed[limit.scope as usize].inc());
         }
     }
 

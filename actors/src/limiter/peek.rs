@@ -103,7 +103,7 @@ mod tests {
             match state.decide(bucket, client, 1, 0, now) {
                 Ok(charge) => {
                     assert_eq!(refusing, None);
-                    state.apply(charge, now);
+                    state.apply(&charge, now);
                 }
                 Err(refusal) => assert_eq!(refusing.map(|limit| limit.status), Some(refusal)),
             }
@@ -117,7 +117,7 @@ mod tests {
         let now = crate::clock::now();
         let mut state = PerKeyState::new(&[limit(2, LimitMode::Enforce), None], false, now);
         let charge = state.decide(KeyId::new(0), 2, now).unwrap();
-        state.apply(KeyId::new(0), charge);
+        state.apply(KeyId::new(0), &charge);
         let peeked = state.peek(KeyId::new(0), 1, now).unwrap();
         assert_eq!(Some(peeked.status), state.decide(KeyId::new(0), 1, now).err());
         assert_eq!((peeked.fits, state.peek(KeyId::new(1), 1, now)), (false, None));

@@ -25,7 +25,7 @@ pub(crate) struct PerKeyState {
 }
 
 /// The charge of one request.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct KeyCharge {
     /// None without a limit, and if a shadow limit would have refused.
     next: Option<Tat>,
@@ -65,7 +65,7 @@ impl PerKeyState {
     }
 
     /// Charges what `decide` allowed.
-    pub(crate) fn apply(&mut self, key: KeyId, charge: KeyCharge) {
+    pub(crate) fn apply(&mut self, key: KeyId, charge: &KeyCharge) {
         if let (Some(next), Some(Some((_, tat)))) = (charge.next, self.keys.get_mut(key.index())) {
             *tat = next;
             self.peaks[key.index()].iter().for_each(|peak| peak.record(next, charge.decided));
@@ -104,7 +104,7 @@ mod tests {
                 state.rebuild(now);
             }
             let charge = state.decide(KeyId::new(key), 1, now).map_err(|refusal| refusal.retry_after)?;
-            state.apply(KeyId::new(key), charge);
+            state.apply(KeyId::new(key), &charge);
             Ok::<_, Duration>(())
         };
         assert_eq!((charge_one(0, t0, false), charge_one(0, t0, false)), (Ok(()), Ok(())));
@@ -122,7 +122,7 @@ mod tests {
         let mut state = PerKeyState::new(&limits, true, t0);
         let mut charge_one = |key, cost| {
             let charge = state.decide(KeyId::new(key), cost, t0);
-            if let Ok(charge) = charge {
+            if let Ok(charge) = &charge {
                 state.apply(KeyId::new(key), charge);
             }
             charge.map(|charge| charge.allowed)
@@ -136,7 +136,11 @@ mod tests {
             "the refusal charged nothing"
         );
         assert_eq!(charge_one(1, 5), Ok(Allowed::default()), "a shadow limit is not reported");
-        assert_eq!(charge_one(1, 5), Ok(Allowed::shadowed(LimitScope::Key)));
+        let shadowed = charge_one(1, 5).unwrap().shadowed;
+        assert_eq!(shadowed.len(), 1, "{shadowed:?}");
+        let LimitStatus { scope, burst, remaining, retry_after, .. } = shadowed[0];
+        assert_eq!((scope, burst, remaining), (LimitScope::Key, 7, 2));
+        assert_eq!(retry_after, Duration::from_millis(300), "as the refusal of the other key");
         assert_eq!(charge_one(1, 2), Ok(Allowed::default()), "nor charged for what it would refuse");
         assert_eq!(charge_one(2, 1000), Ok(Allowed::default()));
     }

@@ -44,7 +44,7 @@ pub(crate) struct PerSubjectState {
 }
 
 /// The charge of one request.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SubjectCharge {
     /// None without a limit, and if a shadow limit would have refused.
     slot: Option<(TatSlot<SubjectKey>, Tat)>,
@@ -85,7 +85,7 @@ impl PerSubjectState {
     }
 
     /// Charges what `decide` allowed.
-    pub(crate) fn apply(&mut self, charge: SubjectCharge, now: Instant) {
+    pub(crate) fn apply(&mut self, charge: &SubjectCharge, now: Instant) {
         if let Some((slot, next)) = charge.slot {
             let now = nanos_between(self.origin, now);
             self.subjects.write(slot, next, now);
@@ -122,7 +122,7 @@ mod tests {
             let charge = state
                 .decide(SubjectKey::from_subject(subject, &hasher), 1, now)
                 .map_err(|refusal| refusal.scope)?;
-            state.apply(charge, now);
+            state.apply(&charge, now);
             Ok::<_, LimitScope>(())
         };
         for subject in [Some("ann"), Some("ann"), None, None] {

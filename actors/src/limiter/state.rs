@@ -17,7 +17,7 @@ use crate::limiter::table::{TatSlot, TatTable};
 use crate::types::{BucketId, IpKey};
 
 /// The arrival times to write for an admitted request.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Charge {
     /// Leased tokens, charged in addition to the request.
     pub(crate) leased: u32,
@@ -59,13 +59,13 @@ impl LimitsCheck {
                 self.leased = self.leased.min(gcra.leasable(next, self.now));
                 if self.sends_headers && !gcra.is_shadow() {
                     let tightest = Some(gcra.status_after(scope, next, self.now));
-                    self.allowed = self.allowed.merge(Allowed { tightest, ..Allowed::default() });
+                    self.allowed.merge(Allowed { tightest, ..Allowed::default() });
                 }
                 Some(next)
             }
-            Err(_) if gcra.is_shadow() => {
+            Err(wait) if gcra.is_shadow() => {
                 self.leased = 0;
-                self.allowed.shadowed.insert(scope);
+                self.allowed.shadowed.push(gcra.status(scope, tat, wait, self.now));
                 None
             }
             Err(wait) => {
@@ -185,7 +185,7 @@ impl LimiterState {
     }
 
     /// Charges what `decide` allowed.
-    pub(crate) fn apply(&mut self, charge: Charge, now: Instant) {
+    pub(crate) fn apply(&mut self, charge: &Charge, now: Instant) {
         let (now, peaks) = (nanos_between(self.origin, now), &self.peaks);
         let record = |peak: &Option<BurstPeak>, next| peak.iter().for_each(|peak| peak.record(next, now));
         if let (Some(next), Some((_, tat))) = (charge.global, &mut self.global) {

@@ -1,6 +1,6 @@
 //! The ladder of actions (X2, X8): what each resource level switches off, shrinks or refuses, in one table.
 //!
-//! An action is in force while the level is at or above its `on_level`. An action that refuses requests also needs that fewer
+//! An action is in force while the level is at or above its `on_level`. An action that refuses or ends requests also needs that fewer
 //! requests would lower the level (`relief.rs`). Within a level the actions take effect in the order of the table.
 //! `in_force.rs` publishes the actions in force and counts what they touch. The callers act.
 
@@ -19,7 +19,7 @@ pub struct ActionEntry {
     pub effect: &'static str,
     /// What `touched` counts.
     pub unit: &'static str,
-    /// It refuses requests, so it needs that fewer requests would lower the level.
+    /// It refuses or ends requests, so it needs that fewer requests would lower the level.
     pub(crate) refuses: bool,
 }
 
@@ -52,6 +52,8 @@ macro_rules! actions {
 actions!(
     IdleConnections: Warning "idle_connections" ("connections")
         "closes the connections that have been idle longest, while memory or descriptors are at the level";
+    IdleUpstreams: Warning "idle_upstreams" ("connections")
+        "closes the idle connections to upstreams, while descriptors are at the level and too few client connections are idle";
     ReceiveBuffers: Warning "receive_buffers" ("bytes")
         "shrinks the socket buffers of large bodies to their smallest size, and grows none, while memory is at the level";
     DetailedMetrics: Critical "detailed_metrics" ("requests")
@@ -70,6 +72,10 @@ actions!(
         "refuses writes with the priority `low` before their body is read, if fewer requests would lower the level" refuses true;
     ShedRequests: Exhausted "shed_requests" ("requests")
         "refuses every request, if fewer requests would lower the level" refuses true;
+    PauseTransfers: Exhausted "pause_transfers" ("transfers")
+        "pauses the largest transfers for at most 10 s, each once, while the process's own memory is at the level" refuses true;
+    CutTransfers: Exhausted "cut_transfers" ("transfers")
+        "cuts the largest transfers that have had their pause, while the process's own memory is at the level" refuses true;
 );
 
 impl Action {
@@ -82,6 +88,7 @@ impl Action {
     pub fn config(self, config: &ActionsConfig) -> ActionConfig {
         match self {
             Self::IdleConnections => config.idle_connections,
+            Self::IdleUpstreams => config.idle_upstreams,
             Self::ReceiveBuffers => config.receive_buffers,
             Self::DetailedMetrics => config.detailed_metrics,
             Self::AccessLogDetail => config.access_log_detail,
@@ -91,6 +98,8 @@ impl Action {
             Self::KeepAlive => config.keep_alive,
             Self::ShedUploads => config.shed_uploads,
             Self::ShedRequests => config.shed_requests,
+            Self::PauseTransfers => config.pause_transfers,
+            Self::CutTransfers => config.cut_transfers,
         }
     }
 }
@@ -226,9 +235,11 @@ mod tests {
             enforced.map(|action| action.entry().name).collect::<Vec<_>>()
         };
         assert_eq!(names(Level::Normal), Vec::<&str>::new());
-        assert_eq!(names(Level::Warning), ["idle_connections", "receive_buffers"]);
-        assert_eq!(names(Level::Critical).len(), ACTIONS - 1);
-        assert_eq!(names(Level::Exhausted).last(), Some(&"shed_requests"));
+        assert_eq!(names(Level::Warning), ["idle_connections", "idle_upstreams", "receive_buffers"]);
+        assert_eq!(names(Level::Critical).last(), Some(&"shed_uploads"));
+        assert_eq!(names(Level::Exhausted).len(), ACTIONS);
+        let of_exhausted = ["shed_requests", "pause_transfers", "cut_transfers"];
+        assert!(names(Level::Exhausted).ends_with(&of_exhausted));
     }
 
     /// X2, X11: `on_level` moves an action, `shadow` marks it, `off` removes it
@@ -255,10 +266,13 @@ mod tests {
     fn nothing_is_refused_without_relief() {
         let rules = ActionRules::new(&ActionsConfig::default());
         let set = rules.in_force(Level::Exhausted, |level| level < Level::Critical);
-        assert_eq!((set.check(Action::ShedUploads), set.check(Action::ShedRequests)), (None, None));
+        let ending =
+            [Action::ShedUploads, Action::ShedRequests, Action::PauseTransfers, Action::CutTransfers];
+        assert_eq!(ending.map(|action| set.check(action)), [None; 4]);
         assert_eq!(set.check(Action::Hedges), Some(InForce::Enforced));
         let set = rules.in_force(Level::Exhausted, |level| level == Level::Exhausted);
         assert_eq!(set.check(Action::ShedUploads), None);
         assert_eq!(set.check(Action::ShedRequests), Some(InForce::Enforced));
+        assert_eq!(set.check(Action::CutTransfers), Some(InForce::Enforced));
     }
 }

@@ -1,14 +1,13 @@
 //! What one client may hold of the process: slots that wait for it, requests in flight, and forms with fields being
 //! read. The state machines are `src/client_waits.rs` and `src/client_counts.rs`.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_config::ClientConcurrencyConfig;
 
 use crate::actor_shell::MessageHandler;
 use crate::client_counts::{ClientCounts, ClientTicket, CountRefusal};
-use crate::client_waits::{ClientWaitEntry, ClientWaitTicket, ClientWaits, ReportClientWait};
+use crate::client_waits::{ClientWaitTicket, ClientWaits, ReportClientWait, WaitSurplus};
 use crate::mailbox::ActorMessage;
 use crate::monitor::actions::InForce;
 use crate::monitor::actor::Monitor;
@@ -94,18 +93,13 @@ impl MessageHandler<AcquireClientTicket> for Monitor {
 }
 
 impl MessageHandler<ReportClientWait> for Monitor {
-    type Decision = Vec<Arc<ClientWaitEntry>>;
+    type Decision = WaitSurplus;
 
-    fn decide(&self, ReportClientWait(waiting): &ReportClientWait, _: Instant) -> Vec<Arc<ClientWaitEntry>> {
+    fn decide(&self, ReportClientWait(waiting): &ReportClientWait, _: Instant) -> WaitSurplus {
         self.client_tables.waits.decide(waiting, self.client_tables.slots)
     }
 
-    fn apply(
-        &mut self,
-        ReportClientWait(waiting): ReportClientWait,
-        cut: Vec<Arc<ClientWaitEntry>>,
-        _: Instant,
-    ) {
+    fn apply(&mut self, ReportClientWait(waiting): ReportClientWait, cut: WaitSurplus, _: Instant) {
         self.client_tables.waits.apply(waiting, &cut);
     }
 }

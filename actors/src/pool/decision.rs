@@ -45,6 +45,8 @@ pub(crate) enum AcquireRefusal {
         expected: Duration,
         /// Longest time that the request could wait.
         left: Duration,
+        /// Whether that is the time until its deadline, and not the queue's timeout.
+        is_deadline: bool,
     },
     /// All credentials are out of rotation for longer than the request can wait.
     NoCredential {

@@ -154,9 +154,9 @@ impl PoolHandle {
                 let in_flight = self.shared.gate.live();
                 Err(PoolRejection::QueueFull { queued, in_flight, retry_after })
             }
-            AcquireReply::Refused(AcquireRefusal::QueueTooLong { expected, left }) => {
+            AcquireReply::Refused(AcquireRefusal::QueueTooLong { expected, left, is_deadline }) => {
                 self.metrics.queue_too_long.inc();
-                Err(PoolRejection::QueueTooLong { expected, left })
+                Err(PoolRejection::QueueTooLong { expected, left, is_deadline })
             }
             AcquireReply::Refused(AcquireRefusal::NoCredential { until, is_refused }) => {
                 self.metrics.no_credential.inc();
@@ -195,9 +195,10 @@ impl PoolHandle {
                     self.shared.grant_interval().map(|pace| expected_wait(pace, self.shared.gate.waiting()));
                 // This client waited so long without a permit; a retry before that time would wait again.
                 let retry_after = expected.map_or(waited, |expected| expected.max(waited));
-                Err(self
-                    .no_credential_rejection()
-                    .unwrap_or(PoolRejection::QueueTimeout { waited, retry_after }))
+                let limit = until.saturating_duration_since(since);
+                let is_deadline = limit < self.bounds.queue_timeout;
+                let timeout = PoolRejection::QueueTimeout { waited, limit, is_deadline, retry_after };
+                Err(self.no_credential_rejection().unwrap_or(timeout))
             }
         }
     }

@@ -63,8 +63,8 @@ impl PoolHandle {
             AcquireDecision::Refuse(AcquireRefusal::QueueFull { queued, retry_after }) => {
                 PoolRejection::QueueFull { queued, in_flight: self.in_flight(), retry_after }
             }
-            AcquireDecision::Refuse(AcquireRefusal::QueueTooLong { expected, left }) => {
-                PoolRejection::QueueTooLong { expected, left }
+            AcquireDecision::Refuse(AcquireRefusal::QueueTooLong { expected, left, is_deadline }) => {
+                PoolRejection::QueueTooLong { expected, left, is_deadline }
             }
             AcquireDecision::Refuse(AcquireRefusal::NoCredential { until, is_refused }) => {
                 let retry_after = until.saturating_duration_since(clock::now());

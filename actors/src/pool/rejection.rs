@@ -22,11 +22,17 @@ pub enum PoolRejection {
         expected: Duration,
         /// Longest time that the request could wait.
         left: Duration,
+        /// Whether that is the time until its deadline, and not the queue's timeout.
+        is_deadline: bool,
     },
     /// No permit was released within the queue's timeout or the request's deadline.
     QueueTimeout {
         /// Time in the queue.
         waited: Duration,
+        /// The longest time that the request could wait.
+        limit: Duration,
+        /// Whether that was the time until its deadline, and not the queue's timeout.
+        is_deadline: bool,
         /// Expected time until the waiters are served, at least `waited`.
         retry_after: Duration,
     },

@@ -1,27 +1,21 @@
 //! The pool's part of `actors/src/client_waits.rs`: permits of requests that wait for their clients.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::actor_shell::MessageHandler;
-use crate::client_waits::{ClientWaitEntry, ClientWaitTicket, ReportClientWait};
+use crate::client_waits::{ClientWaitTicket, ReportClientWait, WaitSurplus};
 use crate::pool::actor::Pool;
 use crate::pool::handle::PoolHandle;
 use crate::types::ClientId;
 
 impl MessageHandler<ReportClientWait> for Pool {
-    type Decision = Vec<Arc<ClientWaitEntry>>;
+    type Decision = WaitSurplus;
 
-    fn decide(&self, ReportClientWait(waiting): &ReportClientWait, _: Instant) -> Vec<Arc<ClientWaitEntry>> {
+    fn decide(&self, ReportClientWait(waiting): &ReportClientWait, _: Instant) -> WaitSurplus {
         self.client_waits.decide(waiting, self.state.limit())
     }
 
-    fn apply(
-        &mut self,
-        ReportClientWait(waiting): ReportClientWait,
-        cut: Vec<Arc<ClientWaitEntry>>,
-        _: Instant,
-    ) {
+    fn apply(&mut self, ReportClientWait(waiting): ReportClientWait, cut: WaitSurplus, _: Instant) {
         self.client_waits.apply(waiting, &cut);
     }
 }

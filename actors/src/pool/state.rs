@@ -117,7 +117,8 @@ impl<W: Waiter> PoolState<W> {
         if self.has_capacity(now) && self.wait_queue.is_all_cancelled() {
             return AcquireDecision::Grant;
         }
-        let left = deadline.saturating_duration_since(now).min(self.bounds.queue_timeout);
+        let until_deadline = deadline.saturating_duration_since(now);
+        let left = until_deadline.min(self.bounds.queue_timeout);
         let capacity = self.credential_capacity(now);
         if let CredentialCapacity::OutOfRotation { until, is_refused } = capacity
             && until > now + left
@@ -144,7 +145,8 @@ impl<W: Waiter> PoolState<W> {
         }
         match wait(ahead) {
             Some(expected) if is_late(ahead) => {
-                AcquireDecision::Refuse(AcquireRefusal::QueueTooLong { expected, left })
+                let is_deadline = until_deadline < self.bounds.queue_timeout;
+                AcquireDecision::Refuse(AcquireRefusal::QueueTooLong { expected, left, is_deadline })
             }
             _ => AcquireDecision::Queue,
         }

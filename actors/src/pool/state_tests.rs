@@ -161,15 +161,16 @@ fn a_wait_beyond_the_deadline_is_refused_at_once() {
     let (mut fixture, slots) = paced(4, 50, Duration::from_secs(1));
     let ms = Duration::from_millis;
     let refused = fixture.acquire_within(ms(499)).unwrap_err();
-    assert_eq!(refused, AcquireRefusal::QueueTooLong { expected: ms(500), left: ms(499) });
+    let too_long = |expected, left, is_deadline| AcquireRefusal::QueueTooLong {
+        expected: ms(expected),
+        left: ms(left),
+        is_deadline,
+    };
+    assert_eq!(refused, too_long(500, 499, true));
     let fits = fixture.acquire_within(ms(500)).unwrap();
     let _others: Vec<TestWaiter> = (0..5).map(|_| fixture.acquire().unwrap()).collect();
     let refused = fixture.acquire().unwrap_err();
-    assert_eq!(
-        refused,
-        AcquireRefusal::QueueTooLong { expected: ms(1_100), left: ms(1_000) },
-        "the queue's timeout"
-    );
+    assert_eq!(refused, too_long(1_100, 1_000, false), "the queue's timeout");
     slots[1].cancel();
     assert!(fixture.acquire().is_ok(), "a cancelled waiter does not count");
     assert!(!fits.has_permit());

@@ -85,9 +85,8 @@ impl ReplayLimits {
         let Some(client) = arrival.client else { return Ok(LimitScopes::default()) };
         let charge =
             self.state.decide(arrival.bucket, client, self.cost(arrival), 0, now).map_err(refusal)?;
-        let shadowed = charge.allowed.shadowed;
-        self.state.apply(charge, now);
-        Ok(shadowed)
+        self.state.apply(&charge, now);
+        Ok(charge.allowed.shadowed_scopes())
     }
 
     /// Charges the limit of the key or the subject.
@@ -101,14 +100,14 @@ impl ReplayLimits {
             ReplayCaller::Anonymous | ReplayCaller::Untracked => Ok(LimitScopes::default()),
             ReplayCaller::Key(key) => {
                 let charge = self.per_key.decide(key, cost, now).map_err(refusal)?;
-                self.per_key.apply(key, charge);
-                Ok(charge.allowed.shadowed)
+                self.per_key.apply(key, &charge);
+                Ok(charge.allowed.shadowed_scopes())
             }
             ReplayCaller::Subject(subject) => {
                 let subject = SubjectKey::from_subject(Some(subject), &self.hasher);
                 let charge = self.per_subject.decide(subject, cost, now).map_err(refusal)?;
-                self.per_subject.apply(charge, now);
-                Ok(charge.allowed.shadowed)
+                self.per_subject.apply(&charge, now);
+                Ok(charge.allowed.shadowed_scopes())
             }
         }
     }

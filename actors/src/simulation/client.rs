@@ -154,7 +154,7 @@ impl Client {
             };
         let decided = self.decided_at(asked);
         let of = (spec.bucket, spec.class);
-        shared.ledger.borrow_mut().record_admitted(of, spec.address, allowed.shadowed, decided);
+        shared.ledger.borrow_mut().record_admitted(of, spec.address, allowed.shadowed_scopes(), decided);
         Ok(())
     }
 

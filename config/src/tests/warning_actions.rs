@@ -31,6 +31,37 @@ const WARNINGS: &[(&str, &str)] = &[
          t.toml); remove it, or set the mode to enforce",
     ),
     (
+        "actions.shed_uploads.on_level = \"exhausted\"",
+        "actions.shed_uploads.on_level: \"exhausted\" has no effect: no bucket or key gives writes the priority low (from \
+         t.toml); remove it, or set buckets.NAME.UPSTREAM.concurrency.priority.write to low",
+    ),
+    (
+        "actions.shed_uploads = { mode = \"off\", on_level = \"warning\" }",
+        "actions.shed_uploads.on_level: \"warning\" has no effect: actions.shed_uploads.mode (\"off\", from t.toml) never \
+         acts (from t.toml); remove it, or set the mode to enforce",
+    ),
+    (
+        "actions.pause_transfers.mode = \"off\"",
+        "actions.pause_transfers.mode: \"off\" defeats actions.cut_transfers.mode (\"enforce\", default): only a transfer \
+         that has been paused is cut (from t.toml); set it to enforce, or set actions.cut_transfers.mode to the same",
+    ),
+    (
+        "actions.cut_transfers.on_level = \"critical\"",
+        "actions.cut_transfers.on_level: \"critical\" is below actions.pause_transfers.on_level (\"exhausted\", default): at \
+         that level no transfer has been paused, so none is cut (from t.toml); raise it, or lower \
+         actions.pause_transfers.on_level",
+    ),
+    (
+        "shedding = { mode = \"off\", target_wait_ms = 5 }",
+        "shedding.target_wait_ms: 5 ms has no effect: shedding.mode (\"off\", from t.toml) never sheds (from t.toml); remove \
+         it, or set shedding.mode to enforce",
+    ),
+    (
+        "buckets.b.s3.concurrency.shedding = { mode = \"off\", target_wait_ms = 5 }",
+        "buckets.b.s3.concurrency.shedding.target_wait_ms: 5 ms has no effect: buckets.b.s3.concurrency.shedding.mode \
+         (\"off\", from t.toml) never sheds (from t.toml); remove it, or set buckets.b.s3.concurrency.shedding.mode to enforce",
+    ),
+    (
         "concurrency.max_per_client_mode = \"shadow\"",
         "concurrency.max_per_client_mode: \"shadow\" has no effect: concurrency.max_per_client (0, default) is off (from \
          t.toml); remove it, or set the limit",

@@ -3,6 +3,7 @@
 //! Keys that are not set cause no warning: whether a key is set is asked only after the feature is known to be off.
 
 use super::setting_text::{described, warn, warn_set};
+use crate::action_mode::ActionMode;
 use crate::bucket::{BreakerMode, BucketConfig};
 use crate::schema::Section;
 use crate::{Config, RateLimit};
@@ -11,6 +12,9 @@ pub(super) fn find(root: &mut Section<'_>, config: &Config) {
     admin(root, config);
     server(root, config);
     rate_limits(root, config);
+    if config.shedding.mode == ActionMode::Off {
+        target_wait(&mut root.child("shedding"));
+    }
     if config.concurrency.max_per_client == 0 {
         let mut section = root.child("concurrency");
         let why = format!("has no effect: {} is off", described(&section, "max_per_client"));
@@ -177,12 +181,22 @@ fn queue(section: &mut Section<'_>, bucket: &BucketConfig) {
         let hint = format!("remove it, or raise {}", section.full_key("queue_timeout_ms"));
         warn_set(&mut section, &["max_queued", "overload"], &why, &hint);
     }
+    if concurrency.shedding.mode == ActionMode::Off {
+        target_wait(&mut section.child("shedding"));
+    }
     let mut section = section.child("adaptive");
     if !concurrency.adaptive.enabled {
         let why = format!("has no effect: {}", described(&section, "enabled"));
         let hint = format!("remove it, or set {} to true", section.full_key("enabled"));
         warn_set(&mut section, &["min", "latency_tolerance", "interval_ms"], &why, &hint);
     }
+}
+
+/// The target of a cursor that is off.
+fn target_wait(section: &mut Section<'_>) {
+    let why = format!("has no effect: {} never sheds", described(section, "mode"));
+    let hint = format!("remove it, or set {} to enforce", section.full_key("mode"));
+    warn_set(section, &["target_wait_ms"], &why, &hint);
 }
 
 /// Keys of the choice among endpoints, with one endpoint, and ejections that a percentage rules out.

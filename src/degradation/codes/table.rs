@@ -69,10 +69,10 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         name: "in_flight_full",
         severity: Critical,
         scope: Process,
-        meaning: "all slots for requests in flight were taken, or as many as fit the free memory",
+        meaning: "all slots for requests in flight were taken, or as many as fit the free memory; or a body that is read whole did not fit",
         effect: "requests above the cap are answered 503",
-        refusals: &["too_many_requests_in_flight"],
-        ends_when: "no request has been refused for want of a slot for 3 s",
+        refusals: &["body_memory", "too_many_requests_in_flight"],
+        ends_when: "no request has been refused for want of a slot or of memory for a body for 3 s",
     },
     CodeEntry {
         name: "token_keys_missing",

@@ -325,29 +325,24 @@ pub(crate) fn not_implemented(reason: &'static str, message: impl Into<String>) 
 }
 
 fn breaker(rejection: &BreakerRejection) -> ErrorReply {
+    let reason = rejection.reason();
+    let refused = |message: String, after: Duration| {
+        ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message)
+            .with_retry_after(after)
+    };
     match rejection {
-        BreakerRejection::Open { retry_after, cause, .. } => ErrorReply::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ServiceUnavailable",
-            "breaker_open",
-            format!("the circuit of the upstream is open after failures ({cause})"),
-        )
-        .with_retry_after(*retry_after),
-        BreakerRejection::HalfOpenFull { retry_after } => ErrorReply::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ServiceUnavailable",
-            "breaker_half_open",
-            "the circuit of the upstream is half-open: trial requests test it",
-        )
-        .with_retry_after(*retry_after),
-        BreakerRejection::Forced { retry_after } => ErrorReply::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ServiceUnavailable",
-            "breaker_forced_open",
-            "the circuit of the upstream is forced open by the configuration",
-        )
-        .with_retry_after(*retry_after),
-        BreakerRejection::Unavailable(error) => unavailable("breaker_unavailable", *error),
+        BreakerRejection::Open { retry_after, cause, .. } => {
+            refused(format!("the circuit of the upstream is open after failures ({cause})"), *retry_after)
+        }
+        BreakerRejection::HalfOpenFull { retry_after } => {
+            let message = "the circuit of the upstream is half-open: trial requests test it";
+            refused(message.to_owned(), *retry_after)
+        }
+        BreakerRejection::Forced { retry_after } => {
+            let message = "the circuit of the upstream is forced open by the configuration";
+            refused(message.to_owned(), *retry_after)
+        }
+        BreakerRejection::Unavailable(error) => unavailable(reason, *error),
     }
 }
 

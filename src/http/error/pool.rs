@@ -22,7 +22,7 @@ pub(super) fn error_reply(rejection: &PoolRejection) -> ErrorReply {
                     "{in_flight} requests of this bucket are in flight and {queued} wait"
                 ))
         }
-        PoolRejection::QueueTooLong { expected, left } => refused(
+        PoolRejection::QueueTooLong { expected, left, is_deadline: _ } => refused(
             "queue_too_long",
             "the queue of this bucket is longer than this request can wait".to_owned(),
             *expected,
@@ -45,7 +45,7 @@ pub(super) fn error_reply(rejection: &PoolRejection) -> ErrorReply {
             ),
             *retry_after,
         ),
-        PoolRejection::QueueTimeout { waited, retry_after } => refused(
+        PoolRejection::QueueTimeout { waited, retry_after, limit: _, is_deadline: _ } => refused(
             "queue_timeout",
             format!("no permit was released within {} ms", waited.as_millis()),
             *retry_after,

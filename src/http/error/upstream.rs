@@ -7,6 +7,7 @@ use tidegate_s3::chunked::ChunkFault;
 use tidegate_s3::upload::{RefusalKind, UploadFault};
 
 use crate::auth::AuthRejection;
+use crate::buffers::body_memory::BodyMemoryFull;
 use crate::http::error::{auth, breaker, pool, request, slow_down};
 use crate::http::error_reply::ErrorReply;
 use crate::http::request_validation::RequestRejection;
@@ -75,7 +76,8 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
         .with_close(),
         UpstreamRejection::BodyMalformed(why) => body_malformed(why),
         UpstreamRejection::InvalidUpload(fault) => upload(*fault),
-        UpstreamRejection::MemoryPressure => memory_pressure(),
+        UpstreamRejection::MemoryPressure(_) => memory_pressure(),
+        UpstreamRejection::BodyMemory(full) => body_memory(full),
         UpstreamRejection::CopySourceDenied => auth::error_reply(&AuthRejection::CopySourceDenied),
         UpstreamRejection::Breaker(rejection) => breaker(rejection),
         UpstreamRejection::Pool(rejection) => pool::error_reply(rejection),
@@ -99,6 +101,13 @@ fn memory_pressure() -> ErrorReply {
     ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "memory_pressure", message)
         .with_retry_after(Duration::from_secs(1))
         .with_close()
+}
+
+/// The figures are for the operator only.
+fn body_memory(BodyMemoryFull { needed_bytes, free_bytes }: &BodyMemoryFull) -> ErrorReply {
+    let message = "the gateway reads this body whole and has no memory for it now; repeat the request later";
+    let detail = format!("bodies that are read whole need {needed_bytes} bytes, and {free_bytes} are free");
+    slow_down("body_memory", message).with_log_detail(detail).with_close()
 }
 
 fn body_malformed(why: &str) -> ErrorReply {

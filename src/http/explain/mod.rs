@@ -313,6 +313,7 @@ async fn explain_upstream(
     explanation: &mut Explanation,
 ) -> Result<(), Stopped> {
     let (bucket, now) = (request.bucket, clock::now());
+    explanation.deadline = deadline.source();
     let circuit = bucket.breaker.circuit(class);
     match bucket.breaker.check(circuit, now) {
         Ok(CircuitCheck::Closed { .. }) => explanation.pass("circuit", "the circuit is closed".to_owned()),
@@ -322,7 +323,7 @@ async fn explain_upstream(
                 "the circuit admits a few trials; whether this is one is not known".to_owned(),
             );
         }
-        Ok(CircuitCheck::Shadowed) => {
+        Ok(CircuitCheck::Shadowed(_)) => {
             explanation.pass("circuit", "the circuit is open, and its mode only counts".to_owned());
         }
         Err(refusal)

@@ -8,6 +8,7 @@ use crate::decisions::decision::{DecisionFacts, DecisionKind};
 use crate::http::error::GatewayError;
 use crate::http::error::figure_context::FigureContext;
 use crate::http::explain::Stopped;
+use crate::upstream::rules::deadline::DeadlineSource;
 use crate::worker::Worker;
 
 /// The result of a step.
@@ -57,6 +58,8 @@ pub(crate) struct ExplanationStep {
 pub(crate) struct Explanation {
     pub(crate) bucket: Option<BucketId>,
     pub(crate) bucket_name: Option<String>,
+    /// What the deadline of the call follows from.
+    pub(super) deadline: DeadlineSource,
     key: Option<KeyId>,
     /// Whether the gateway answers without a call.
     is_answered: bool,
@@ -132,6 +135,7 @@ impl Explanation {
         let figures = error.figures(FigureContext {
             config: &worker.shared.config,
             bucket: self.bucket.map(|id| &worker.shared.router.bucket(id).config),
+            deadline: self.deadline,
         });
         let facts = DecisionFacts {
             bucket: self.bucket,

@@ -89,7 +89,12 @@ pub(crate) async fn acquire(
             Err(refusal) => Err(refusal),
         };
         match acquired {
-            Ok(ticket) => return Ok(AttemptGrant { permit, ticket, began }),
+            Ok(ticket) => {
+                if let Some(refusal) = ticket.shadowed_refusal() {
+                    record.record_shadowed_circuit(bucket, refusal);
+                }
+                return Ok(AttemptGrant { permit, ticket, began });
+            }
             Err(refusal) if is_replayable && may_wait_for_circuit(resources, bucket, circuit, &refusal) => {
                 drop(permit)
             }
@@ -108,7 +113,7 @@ async fn wait_and_acquire(
 ) -> Result<AttemptGrant, UpstreamRejection> {
     let since = clock::now();
     let ticket = bucket.breaker.wait_for_circuit(circuit, deadline).await?;
-    record.record_circuit_wait(clock::now().saturating_duration_since(since));
+    record.record_circuit_wait(bucket, clock::now().saturating_duration_since(since));
     let since = clock::now();
     let permit = bucket.pool.acquire(priority, deadline).await?;
     let began = clock::now();

@@ -14,7 +14,7 @@ use tidegate_actors::clock;
 
 use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::exchange::call_context::{CallContext, CurrentCall};
-use crate::upstream::rules::deadline::Deadline;
+use crate::upstream::rules::deadline::{Deadline, DeadlineSource};
 use crate::upstream::rules::late_calls::LateCalls;
 use crate::upstream::rules::rejection::{ExpiredTimeout, TimeoutKind};
 
@@ -62,7 +62,8 @@ impl AttemptLimits {
         let DueLimit { at, kind, since } = due;
         // The limit of a rate grows with the bytes.
         let limit = (kind != TimeoutKind::BodyRate).then(|| at.saturating_duration_since(since));
-        ExpiredTimeout { kind, took: Some(now.saturating_duration_since(since)), limit }
+        let took = Some(now.saturating_duration_since(since));
+        ExpiredTimeout { limit, ..ExpiredTimeout::of(kind, took) }
     }
 
     /// Start of the wait for the response head, and when that wait becomes late: after a quarter of `first_byte`.
@@ -86,18 +87,17 @@ impl AttemptLimits {
             return if rate.at < idle.at { rate } else { idle };
         }
         let (ended, paused) = progress.uploaded().unwrap_or((self.began, Duration::ZERO));
-        let Deadline { started, total, first_byte, is_client_deadline: is_clients, .. } = self.deadline;
-        let Deadline { is_long_operation, has_long_total, .. } = self.deadline;
+        let Deadline { started, total, first_byte, is_long_operation, .. } = self.deadline;
         let sent = ended.max(self.began);
         let (first_byte, total) = (sent + first_byte, total + paused);
         if first_byte <= total {
             let kind = if is_long_operation { TimeoutKind::LongOperation } else { TimeoutKind::FirstByte };
             return DueLimit { at: first_byte, kind, since: sent };
         }
-        let kind = match is_clients {
-            true => TimeoutKind::Deadline,
-            false if has_long_total => TimeoutKind::LongOperation,
-            false => TimeoutKind::Total,
+        let kind = match self.deadline.source() {
+            DeadlineSource::Client => TimeoutKind::Deadline,
+            DeadlineSource::LongOperation => TimeoutKind::LongOperation,
+            DeadlineSource::Total => TimeoutKind::Total,
         };
         DueLimit { at: total, kind, since: started + paused }
     }

@@ -108,15 +108,16 @@ impl BodySource {
         if let Some(piece) = self.peeked.pop_front() {
             return Poll::Ready(Some(Ok(piece)));
         }
-        if ready!(self.progress.poll_gate(cx)) == TransferGate::Cut {
-            return Poll::Ready(Some(Err(UpstreamRejection::MemoryPressure)));
+        if let TransferGate::Cut(figures) = ready!(self.progress.poll_gate(cx)) {
+            return Poll::Ready(Some(Err(UpstreamRejection::MemoryPressure(figures))));
         }
         match self.payload.poll_next_unpin(cx) {
             Poll::Pending => {
                 self.progress.begin_wait(clock::now);
                 let cut = self.progress.poll_slow_client_cut(cx);
-                cut.map(|()| {
+                cut.map(|cut| {
                     let expired = ExpiredTimeout::of(TimeoutKind::Crowding, None);
+                    let expired = ExpiredTimeout { crowding: Some(cut), ..expired };
                     Some(Err(UpstreamRejection::Timeout(expired)))
                 })
             }
@@ -156,7 +157,7 @@ impl BodySource {
         let next = tokio::time::timeout(wait_max, std::future::poll_fn(|cx| self.poll(cx)));
         let expired = |_| {
             let took = Some(clock::now().saturating_duration_since(began));
-            UpstreamRejection::Timeout(ExpiredTimeout { kind, took, limit })
+            UpstreamRejection::Timeout(ExpiredTimeout { limit, ..ExpiredTimeout::of(kind, took) })
         };
         next.await.map_err(expired)?.transpose()
     }
@@ -306,8 +307,8 @@ impl Upload {
 
     /// Called while the upstream accepts no bytes. Ready if the upload was cut.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<UploadFailed> {
-        self.body.progress.poll_cut(cx).map(|()| {
-            self.body.progress.set_failure(UpstreamRejection::MemoryPressure);
+        self.body.progress.poll_cut(cx).map(|figures| {
+            self.body.progress.set_failure(UpstreamRejection::MemoryPressure(figures));
             UploadFailed
         })
     }

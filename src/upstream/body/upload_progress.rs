@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::ServerConfig;
 
 use crate::buffers::client_wait::{ClientWait, Occupancy};
+use crate::buffers::cut::{CrowdingCut, MemoryCut};
 use crate::buffers::send_progress::{Sample, Sampled, SendWatch};
 use crate::buffers::{SocketBuffers, Transfer, TransferGate, Transfers};
 use crate::upstream::UpstreamRejection;
@@ -86,7 +87,7 @@ struct ClientWaitState {
     has_waited: Cell<bool>,
     sampled_bytes: Cell<u64>,
     is_registered: Cell<bool>,
-    is_cut: Cell<bool>,
+    cut: Cell<Option<CrowdingCut>>,
     reader: RefCell<Option<Waker>>,
 }
 
@@ -94,7 +95,7 @@ impl fmt::Debug for ClientWaitState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientWaitState")
             .field("wait", &self.wait)
-            .field("is_cut", &self.is_cut)
+            .field("cut", &self.cut)
             .finish_non_exhaustive()
     }
 }
@@ -141,7 +142,7 @@ impl UploadProgress {
     }
 
     /// Ready once the upload is cut.
-    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<MemoryCut> {
         let transfer = self.buffers.transfer.borrow();
         transfer.as_ref().map_or(Poll::Pending, |transfer| transfer.poll_cut(cx))
     }
@@ -197,10 +198,10 @@ impl UploadProgress {
 
     /// Registers a wait of this task for the client. Ready if the upload is cut because its client holds too many
     /// permits.
-    pub(crate) fn poll_slow_client_cut(self: &Rc<Self>, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_slow_client_cut(self: &Rc<Self>, cx: &Context<'_>) -> Poll<CrowdingCut> {
         let client_wait = &self.client_wait;
-        if client_wait.is_cut.get() {
-            return Poll::Ready(());
+        if let Some(cut) = client_wait.cut.get() {
+            return Poll::Ready(cut);
         }
         client_wait.waits.set(true);
         let mut reader = client_wait.reader.borrow_mut();
@@ -291,13 +292,14 @@ impl Sampled for UploadProgress {
         let mut wait = client_wait.wait.borrow_mut();
         if !waits || occupancy.is_none() {
             wait.reset();
-        } else if wait.advance((waited, moved_bytes), occupancy, sample.receivers, sample.now) {
-            client_wait.is_cut.set(true);
+        } else if let Some(cut) = wait.advance((waited, moved_bytes), occupancy, sample.receivers, sample.now)
+        {
+            client_wait.cut.set(Some(cut));
             if let Some(reader) = client_wait.reader.take() {
                 reader.wake();
             }
         }
-        let stays_registered = occupancy.is_some() && !client_wait.is_cut.get();
+        let stays_registered = occupancy.is_some() && client_wait.cut.get().is_none();
         client_wait.is_registered.set(stays_registered);
         stays_registered
     }

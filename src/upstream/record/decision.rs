@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tidegate_actors::{ClientIdentity, clock};
+use tidegate_actors::{BreakerRejection, ClientIdentity, clock};
 
+use crate::decisions::actor_figures;
 use crate::decisions::decision::{
     DecidingActor, DecisionFacts, DecisionKind, DecisionScope, EntryTexts, Figures, KeyName, RequestEnd,
     Unit, ms,
@@ -87,14 +88,11 @@ impl Record {
     }
 
     /// Records a wait for the bucket's circuit, if it was long.
-    pub(crate) fn record_circuit_wait(&mut self, waited: Duration) {
+    pub(crate) fn record_circuit_wait(&mut self, bucket: &Bucket, waited: Duration) {
         if waited <= LONG_WAIT {
             return;
         }
-        let figures = Figures::of(DecisionScope::Bucket)
-            .measured(ms(waited), Unit::Milliseconds)
-            .decided_by(DecidingActor::Breaker)
-            .set_by(&[KeyName::Upstream("circuit_breaker.hold_ms")]);
+        let figures = actor_figures::circuit_wait(waited, &bucket.config.upstream.circuit_breaker);
         self.record_decision(DecisionKind::Queued, "circuit_wait", figures, None);
     }
 
@@ -126,6 +124,39 @@ impl Record {
         self.record_decision(DecisionKind::Hedge, "slow_read", figures, None);
     }
 
+    /// Records that only the shadow mode of the breaker admitted a call. The calls of one request count once.
+    #[cold]
+    pub(crate) fn record_shadowed_circuit(&mut self, bucket: &Bucket, refusal: &BreakerRejection) {
+        let reason = refusal.reason();
+        if self.shadowed.contains(&reason) {
+            return;
+        }
+        let config = Some(&bucket.config.upstream.circuit_breaker);
+        let figures = actor_figures::breaker(refusal, config, &self.host.config().supervision);
+        self.record_decision(DecisionKind::Shadow, reason, figures, Some(503));
+        self.shadowed.push(reason);
+    }
+
+    /// Sets the figures of an answer that ends because its store sends nothing.
+    pub(crate) fn set_idle_timeout(&mut self, waited: Duration, limit: Duration) {
+        let figures = Figures::of(DecisionScope::Endpoint).set_by(&[KeyName::Upstream("idle_timeout")]);
+        let figures = figures.measured(ms(waited), Unit::Milliseconds);
+        self.cut_figures = Some(Box::new(figures.threshold(ms(limit), Unit::Milliseconds)));
+    }
+
+    /// What decided that the request ended early.
+    fn end_figures(&self, reason: &str) -> Figures {
+        if reason == "drain_timeout" {
+            let limit = self.host.config().server.drain_timeout;
+            let figures =
+                Figures::of(DecisionScope::Process).set_by(&[KeyName::Process("server.drain_timeout")]);
+            return figures.measured(ms(limit), Unit::Milliseconds).threshold(ms(limit), Unit::Milliseconds);
+        }
+        let of_client = || self.send_progress.as_ref().and_then(|progress| progress.cut_figures());
+        let figures = of_client().or_else(|| self.cut_figures.as_deref().copied());
+        figures.unwrap_or(Figures::of(DecisionScope::Request))
+    }
+
     /// Records what the end of the request adds to its decisions: a transfer that was cut, and the times of a request about which
     /// there are decisions.
     pub(super) fn record_end(&mut self, durations: &RequestDurations) {
@@ -133,7 +164,7 @@ impl Record {
             && self.decided != Decided::Refused
             && !UNDECIDED.contains(&reason)
         {
-            let figures = Figures::of(DecisionScope::Request);
+            let figures = self.end_figures(reason);
             // Without a status no head was sent.
             let kind = if self.status == 0 { DecisionKind::Refusal } else { DecisionKind::Cut };
             self.record_decision(kind, reason, figures, Some(self.status).filter(|status| *status != 0));

@@ -25,12 +25,15 @@ use tidegate_config::{Kind, Priority};
 use tidegate_s3::addressing::NamedResource;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::buffers::body_memory::{self, BodyMemoryFull, BodyReservation};
 use crate::buffers::client_wait::Occupancy;
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::ClientAddress;
+use crate::decisions::decision::Figures;
 use crate::telemetry::metrics::timings::{RequestDurations, RequestTimings};
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
+use crate::upstream::rules::deadline::DeadlineSource;
 use crate::upstream::{RegionHeader, RequestHost};
 use attempt_notes::{AttemptNote, AttemptNotes};
 
@@ -86,6 +89,10 @@ pub(crate) struct Record {
     pub(crate) is_charged: bool,
     /// The requests of the client's address that this one stands for, if shedding admitted it with a probability.
     pub(crate) address_weight: f64,
+    /// What the deadline of the call follows from.
+    pub(crate) deadline_source: DeadlineSource,
+    /// What decided that the store's answer is not read to its end. Boxed, because few requests have it.
+    cut_figures: Option<Box<Figures>>,
     /// What has been decided about the request.
     decided: decision::Decided,
     /// Whether the memory of decisions has one about it.
@@ -172,6 +179,8 @@ impl Record {
             client_ticket: None,
             is_charged: false,
             address_weight: 1.0,
+            deadline_source: DeadlineSource::default(),
+            cut_figures: None,
             decided: decision::Decided::Nothing,
             has_decision: false,
             is_sub_request: false,
@@ -199,6 +208,13 @@ impl Record {
     pub(crate) fn note_attempt(&mut self, note: AttemptNote, ended: Instant) {
         self.phases.first_byte = Some(ended);
         self.attempt_notes.push(note);
+    }
+
+    /// Reserves the memory of a body that is read whole.
+    pub(crate) fn reserve_body(&self, bytes: u64) -> Result<BodyReservation, BodyMemoryFull> {
+        let (host, now) = (&self.host, clock::now());
+        let free = body_memory::free_bytes(&host.monitor().view(), host.config().monitor.exhausted, now);
+        host.body_memory().try_reserve(bytes, free)
     }
 
     /// The identity of the client for limits per client.

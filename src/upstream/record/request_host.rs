@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidegate_config::Config;
 
 use crate::auth::Keyring;
+use crate::buffers::body_memory::BodyMemory;
 use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferBudget, Transfers};
 use crate::decisions::Recorder;
@@ -32,6 +33,9 @@ pub(crate) trait RequestHost: ConfiguredBuckets {
     fn transfers(&self) -> &Rc<Transfers>;
 
     fn buffer_budget(&self) -> &Arc<BufferBudget>;
+
+    /// The memory of bodies that are read whole.
+    fn body_memory(&self) -> &Arc<BodyMemory>;
 
     /// The open connections to upstreams, by bucket.
     fn connections(&self) -> &[ConnectionCounts];

@@ -34,10 +34,12 @@ use tidegate_s3::upload::framing_headers::TrailerOutcome;
 use tidegate_s3::upload::pipeline::Pipeline;
 
 use crate::auth::Caller;
+use crate::buffers::body_memory::BodyReservation;
 use crate::request_head::{CONTENT_SHA256, Head};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX, RequestBody, Upload};
 use crate::upstream::bucket::Bucket;
+use crate::upstream::record::Record;
 use crate::upstream::rules::retry::is_idempotent;
 
 /// A body that is ready to be sent.
@@ -48,6 +50,8 @@ pub(crate) struct PreparedBody {
     pub(crate) reframing: Option<Reframing>,
     /// The `Content-MD5` of a body that was read whole.
     pub(crate) md5_header: Md5Header,
+    /// The memory of a body that was read whole and is larger than 64 KiB.
+    pub(crate) memory: Option<BodyReservation>,
 }
 
 /// How a body is sent that the client framed.
@@ -93,6 +97,7 @@ pub(crate) async fn prepare_body(
     head: Head<'_>,
     mut plan: BodyPlan,
     bucket: &Bucket,
+    record: &Record,
 ) -> Result<PreparedBody, UpstreamRejection> {
     let Some(declared) = plan.declared.take() else {
         return unverified_body(head, plan.source, plan.length, bucket.config.kind).await;
@@ -104,11 +109,14 @@ pub(crate) async fn prepare_body(
     if let Some(file) = declared.file {
         return form_file_body(plan, file, declared.expected_digests, bucket);
     }
+    let buffered = length.filter(|bytes| (REPLAY_BYTES_MAX + 1..=plan.buffered_max).contains(bytes));
+    let memory = buffered.map(|bytes| record.reserve_body(bytes)).transpose();
+    let memory = memory.map_err(UpstreamRejection::BodyMemory)?;
     let prepared = match declared.chunks {
         Some(chunks) => chunked_body(head, plan, chunks, declared.expected_digests, bucket).await?,
         None => unframed_body(head, plan.source, declared.expected_digests, plan.buffered_max).await?,
     };
-    Ok(prepared.adapt_to_store(rewrite))
+    Ok(PreparedBody { memory, ..prepared.adapt_to_store(rewrite) })
 }
 
 /// The configured deviations of a store from S3.
@@ -160,7 +168,7 @@ async fn unverified_body(
         BodyLength::Chunked => streamed_body(source, None, None),
     };
     let content_sha256 = (kind == Kind::S3).then(|| payload_hash(head.headers, &body));
-    Ok(PreparedBody { body, content_sha256, reframing: None, md5_header: Md5Header::default() })
+    Ok(PreparedBody { body, content_sha256, reframing: None, md5_header: Md5Header::default(), memory: None })
 }
 
 /// An S3 body without framing.
@@ -179,7 +187,7 @@ async fn unframed_body(
         _ => streamed_body(source, Some(pipeline), length),
     };
     let content_sha256 = Some(payload_hash(head.headers, &body));
-    Ok(PreparedBody { body, content_sha256, reframing: None, md5_header: Md5Header::default() })
+    Ok(PreparedBody { body, content_sha256, reframing: None, md5_header: Md5Header::default(), memory: None })
 }
 
 /// An S3 body in chunks.
@@ -216,6 +224,7 @@ async fn chunked_body(
             content_sha256,
             reframing,
             md5_header,
+            memory: None,
         });
     }
     let mut frame = upstream_frame(config.upstream.integrity.upload_framing, &chunks)
@@ -237,6 +246,7 @@ async fn chunked_body(
         content_sha256: Some(HeaderValue::from_static(content_sha256)),
         reframing: Some(Reframing { frame, trailing }),
         md5_header: Md5Header::default(),
+        memory: None,
     })
 }
 
@@ -258,6 +268,7 @@ fn form_file_body(
         content_sha256: Some(HeaderValue::from_static(content_sha256)),
         reframing: Some(Reframing { frame, trailing: TrailerOutcome::Absent }),
         md5_header: Md5Header::default(),
+        memory: None,
     })
 }
 

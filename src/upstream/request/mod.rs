@@ -24,6 +24,7 @@ use tidegate_s3::upload::content_md5::Md5Header;
 use tidegate_s3::upload::framing_headers::rewrite_framing_headers;
 
 use crate::auth::AcceptedAuth;
+use crate::buffers::body_memory::BodyReservation;
 use crate::request_head::{CONTENT_SHA256, COPY_SOURCE, Head, HeaderEditor, HeaderView};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
@@ -77,6 +78,8 @@ pub(crate) struct UpstreamRequest {
     /// Whether the next attempt uses a single-use connection.
     needs_own_connection: bool,
     pub(crate) signature_retry: SignatureRetry,
+    /// The memory of the body, held until its last attempt has ended.
+    _memory: Option<BodyReservation>,
 }
 
 /// State of the one repeated signature after the store refused the time of a signature.
@@ -113,8 +116,8 @@ pub(crate) async fn prepare(
     let copy_source = if request.is_preflight() { None } else { map_copy_source(head, bucket)? };
     let sets_forwarded = bucket.config.forwarded == ForwardedHeaders::Set;
     let forwarded = sets_forwarded.then(|| ForwardingHeaders::of(head, record.request.peer, server));
-    let PreparedBody { body, content_sha256, reframing, md5_header } =
-        body_plan::prepare_body(head, plan, bucket).await?;
+    let PreparedBody { body, content_sha256, reframing, md5_header, memory } =
+        body_plan::prepare_body(head, plan, bucket, record).await?;
     Ok(UpstreamRequest {
         needs_plain_response: false,
         connection_options: ConnectionOptions::of(request.head().headers),
@@ -136,6 +139,7 @@ pub(crate) async fn prepare(
         is_body_replaced: false,
         needs_own_connection: false,
         signature_retry: SignatureRetry::Unused,
+        _memory: memory,
     })
 }
 
@@ -170,6 +174,7 @@ pub(crate) fn prepare_bucket_list(
         md5_header: Md5Header::default(),
         needs_own_connection: false,
         signature_retry: SignatureRetry::Unused,
+        _memory: None,
         request,
     })
 }

@@ -228,6 +228,11 @@ impl ResponseBody {
                 TransferError::Memory => ("memory_pressure", FailureCause::Reset),
             };
             guards.record.reason = Some(reason);
+            if let TransferError::Idle(limit) = error {
+                let waited =
+                    clock::now().saturating_duration_since(self.transfer.after_pause(self.last_bytes));
+                guards.record.set_idle_timeout(waited, limit);
+            }
             slog::warn!(self.host.log(), "transfer broken"; "id" => guards.record.id.to_str().unwrap_or_default(),
                 "error" => error.to_string());
             let bucket = guards.record.bucket.map(|id| &self.host.buckets()[id.index()]);
@@ -332,7 +337,7 @@ impl MessageBody for ResponseBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
         let this = self.get_mut();
-        if ready!(this.transfer.poll_gate(cx)) == TransferGate::Cut {
+        if let TransferGate::Cut(_) = ready!(this.transfer.poll_gate(cx)) {
             // The client connection ends the response. The record has the reason.
             return Poll::Ready(Some(Err(TransferError::Memory)));
         }

@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_config::{ClientDeadline, UpstreamConfig};
 
+/// The name of the header with the client's timeout.
+pub(crate) const REQUEST_TIMEOUT_NAME: &str = "x-request-timeout";
 /// The client's timeout, and towards the upstream the remaining time.
-pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static(REQUEST_TIMEOUT_NAME);
 /// Durations with more digits are rejected.
 const DIGITS_MAX: usize = 9;
 
@@ -46,6 +48,18 @@ pub(crate) enum DeadlineHeader {
     Removed,
     /// Replace it by the remaining time.
     Remaining(DurationFormat),
+}
+
+/// What the deadline of a request follows from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum DeadlineSource {
+    /// The total timeout of the bucket.
+    #[default]
+    Total,
+    /// The long operation timeout.
+    LongOperation,
+    /// The client's own timeout.
+    Client,
 }
 
 /// When the response head is due.
@@ -101,6 +115,15 @@ impl Deadline {
             header: sends_remaining.map_or(DeadlineHeader::Removed, |remaining| remaining(duration_format)),
             ..bucket
         })
+    }
+
+    /// What the end of the total timeout follows from.
+    pub(crate) fn source(&self) -> DeadlineSource {
+        match (self.is_client_deadline, self.has_long_total) {
+            (true, _) => DeadlineSource::Client,
+            (false, true) => DeadlineSource::LongOperation,
+            (false, false) => DeadlineSource::Total,
+        }
     }
 
     /// Writes the remaining time into the headers of an attempt that begins now.

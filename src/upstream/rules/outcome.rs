@@ -84,7 +84,8 @@ pub(crate) fn classify_rejection(rejection: &UpstreamRejection) -> Classificatio
         | UpstreamRejection::HostNotInCertificate(_)
         | UpstreamRejection::NoCredentials(_)
         | UpstreamRejection::ClockSkew(_)
-        | UpstreamRejection::MemoryPressure
+        | UpstreamRejection::MemoryPressure(_)
+        | UpstreamRejection::BodyMemory(_)
         | UpstreamRejection::InvalidTarget
         | UpstreamRejection::CopySourceDenied
         | UpstreamRejection::Breaker(_)

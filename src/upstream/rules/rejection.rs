@@ -6,6 +6,8 @@ use actix_web::http::StatusCode;
 use tidegate_actors::{BreakerRejection, PoolRejection};
 use tidegate_s3::upload::UploadFault;
 
+use crate::buffers::body_memory::BodyMemoryFull;
+use crate::buffers::cut::{CrowdingCut, MemoryCut};
 use crate::shortage::Shortage;
 use crate::upstream::connect::dns_cache::NoAddress;
 use crate::upstream::connect::tls_failure::TlsFailure;
@@ -75,11 +77,13 @@ pub(crate) struct ExpiredTimeout {
     pub(crate) took: Option<Duration>,
     /// The limit that this reached; none if it has no fixed length, or if it is the same for all requests of the bucket.
     pub(crate) limit: Option<Duration>,
+    /// The requests of a client that held too many permits.
+    pub(crate) crowding: Option<CrowdingCut>,
 }
 
 impl ExpiredTimeout {
     pub(crate) fn of(kind: TimeoutKind, took: Option<Duration>) -> Self {
-        Self { kind, took, limit: None }
+        Self { kind, took, limit: None, crowding: None }
     }
 }
 
@@ -125,8 +129,10 @@ pub(crate) enum UpstreamRejection {
     InvalidUpload(UploadFault),
     /// The upstream target is not a valid URI.
     InvalidTarget,
-    /// The upload was cut because memory is exhausted.
-    MemoryPressure,
+    /// The upload was cut because memory is short.
+    MemoryPressure(MemoryCut),
+    /// The memory is not enough for a body that must be read whole.
+    BodyMemory(BodyMemoryFull),
     /// The copy source is malformed, or cannot be mapped to the upstream.
     CopySourceDenied,
     /// The circuit refused an attempt.

@@ -26,7 +26,7 @@ impl Pool {
                     warn!(log, "{}", how; "bucket" => bucket, "endpoint" => name(endpoint),
                         "cause" => kind.as_str(), "for_ms" => u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
                 }
-                EndpointEvent::FoundUnhealthy { endpoint } => {
+                EndpointEvent::FoundUnhealthy { endpoint, failures: _ } => {
                     warn!(log, "endpoint unhealthy"; "bucket" => bucket, "endpoint" => name(endpoint));
                 }
                 EndpointEvent::Returned { endpoint } => {
@@ -62,7 +62,9 @@ fn change(event: EndpointEvent) -> ActorChange {
             failures,
             time,
         },
-        EndpointEvent::FoundUnhealthy { endpoint } => ActorChange::EndpointUnhealthy { endpoint },
+        EndpointEvent::FoundUnhealthy { endpoint, failures } => {
+            ActorChange::EndpointUnhealthy { endpoint, failures }
+        }
         EndpointEvent::Returned { endpoint } => ActorChange::EndpointReturned { endpoint },
         EndpointEvent::PanicEntered => ActorChange::PanicEntered,
         EndpointEvent::PanicEnded => ActorChange::PanicEnded,

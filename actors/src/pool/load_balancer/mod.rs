@@ -39,7 +39,8 @@ pub(crate) enum EndpointEvent {
     /// `failures`: those in a row.
     Excluded { endpoint: usize, action: EjectionAction, kind: FailureKind, failures: u32, time: Duration },
     /// Health checks found an endpoint unhealthy.
-    FoundUnhealthy { endpoint: usize },
+    /// `failures`: the failed checks in a row that this takes.
+    FoundUnhealthy { endpoint: usize, failures: u32 },
     /// An endpoint is called again.
     Returned { endpoint: usize },
     /// All endpoints are called, because all failed.
@@ -199,7 +200,8 @@ impl LoadBalancer {
             self.end_panic();
         } else {
             self.publish(endpoint);
-            self.events.push(EndpointEvent::FoundUnhealthy { endpoint });
+            let failures = self.rules.unhealthy_threshold;
+            self.events.push(EndpointEvent::FoundUnhealthy { endpoint, failures });
         }
     }
 

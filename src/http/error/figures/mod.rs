@@ -4,6 +4,7 @@
 //! from the configuration, which does not change while the gateway runs. `pool.rs` has the bucket's queue, `upstream.rs` failures
 //! of the upstream and of the body.
 
+mod deadline;
 mod pool;
 mod upstream;
 
@@ -16,8 +17,9 @@ use tidegate_config::ActionLevel;
 use tidegate_s3::form::FormRejection;
 
 use crate::auth::{AuthRejection, DeleteListRejection};
+use crate::decisions::actor_figures;
 use crate::decisions::decision::KeyName::{Bucket, ClientKey, Process, Upstream};
-use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, ThresholdKeys, Unit, ms, number};
+use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, ThresholdKeys, Unit, number};
 use crate::http::bucket_list::{BucketListRejection, FetchError};
 use crate::http::cors::CorsRejection;
 use crate::http::error::GatewayError;
@@ -196,53 +198,13 @@ pub(crate) fn limit(scope: LimitScope) -> (DecisionScope, ThresholdKeys) {
     }
 }
 
-/// An actor that gave no reply.
-pub(super) fn unavailable(
-    scope: Figures,
-    actor: DecidingActor,
-    error: AskError,
-    context: FigureContext<'_>,
-) -> Figures {
-    let figures = scope.decided_by(actor).until(error.retry_after());
-    let supervision = &context.config.supervision;
-    match error {
-        AskError::Busy => {
-            // The mailbox is full: its depth is its capacity.
-            let capacity = number(supervision.mailbox_capacity.get() as u64);
-            figures
-                .measured(capacity, Unit::Messages)
-                .threshold(capacity, Unit::Messages)
-                .set_by(&[Process("supervision.mailbox_capacity")])
-        }
-        AskError::Failed { .. } => figures
-            .threshold(number(supervision.max_restarts), Unit::Restarts)
-            .set_by(&[Process("supervision.max_restarts")]),
-        AskError::Expired => figures
-            .threshold(ms(supervision.ask_timeout), Unit::Milliseconds)
-            .set_by(&[Process("supervision.ask_timeout_ms")]),
-        AskError::Crashed | AskError::Poison => figures,
-    }
+pub(super) fn breaker(rejection: &BreakerRejection, context: FigureContext<'_>) -> Figures {
+    let config = context.bucket.map(|bucket| &bucket.upstream.circuit_breaker);
+    actor_figures::breaker(rejection, config, &context.config.supervision)
 }
 
-pub(super) fn breaker(rejection: &BreakerRejection, context: FigureContext<'_>) -> Figures {
-    let figures = BUCKET.decided_by(DecidingActor::Breaker);
-    let circuits = context.bucket.map(|bucket| &bucket.upstream.circuit_breaker);
-    match rejection {
-        BreakerRejection::Open { retry_after, trip, .. } => figures.until(*retry_after).of_trip(*trip),
-        BreakerRejection::HalfOpenFull { retry_after } => {
-            let figures = figures.until(*retry_after);
-            let figures = figures.set_by(&[Upstream("circuit_breaker.half_open_max_requests")]);
-            // All trials are in use.
-            circuits.map_or(figures, |circuits| {
-                let trials = f64::from(circuits.half_open_max_requests.get());
-                figures.measured(trials, Unit::Requests).threshold(trials, Unit::Requests)
-            })
-        }
-        BreakerRejection::Forced { retry_after } => {
-            figures.until(*retry_after).set_by(&[Upstream("circuit_breaker.mode")])
-        }
-        BreakerRejection::Unavailable(error) => unavailable(BUCKET, DecidingActor::Breaker, *error, context),
-    }
+fn unavailable(scope: Figures, actor: DecidingActor, error: AskError, context: FigureContext<'_>) -> Figures {
+    actor_figures::unavailable(scope, actor, error, &context.config.supervision)
 }
 
 pub(super) fn auth(rejection: &AuthRejection) -> Figures {

@@ -2,10 +2,11 @@
 
 use tidegate_actors::PoolRejection;
 
-use crate::decisions::decision::KeyName::{Process, Upstream};
-use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, Unit, ms, number};
+use crate::decisions::actor_figures::unavailable;
+use crate::decisions::decision::KeyName::Upstream;
+use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, ThresholdKeys, Unit, ms, number};
 use crate::http::error::figure_context::FigureContext;
-use crate::http::error::figures::unavailable;
+use crate::http::error::figures::deadline;
 
 pub(super) fn of(rejection: &PoolRejection, context: FigureContext<'_>) -> Figures {
     let bucket = Figures::of(DecisionScope::Bucket);
@@ -22,26 +23,21 @@ pub(super) fn of(rejection: &PoolRejection, context: FigureContext<'_>) -> Figur
         }
         // The queue was full.
         PoolRejection::Displaced { retry_after } => with_max(figures.until(*retry_after)),
-        PoolRejection::QueueTooLong { expected, left } => figures
+        PoolRejection::QueueTooLong { expected, left, is_deadline } => figures
             .measured(ms(*expected), Unit::Milliseconds)
             .threshold(ms(*left), Unit::Milliseconds)
             .until(*expected)
-            .set_by(&[Upstream("concurrency.queue_timeout_ms"), Process("server.request_timeout")]),
+            .set_by(wait_keys(*is_deadline, context)),
         PoolRejection::Overload { waited, retry_after } => {
             let figures = figures.measured(ms(*waited), Unit::Milliseconds).until(*retry_after);
             let figures = figures.set_by(&[Upstream("concurrency.codel_target_ms")]);
             concurrency.map_or(figures, |one| figures.threshold(ms(one.codel_target), Unit::Milliseconds))
         }
-        PoolRejection::QueueTimeout { waited, retry_after } => {
-            let figures = figures.measured(ms(*waited), Unit::Milliseconds).until(*retry_after);
-            match concurrency.map(|one| one.queue_timeout) {
-                Some(timeout) if timeout <= *waited => figures
-                    .threshold(ms(timeout), Unit::Milliseconds)
-                    .set_by(&[Upstream("concurrency.queue_timeout_ms")]),
-                // The deadline of the request came first.
-                Some(_) | None => figures.set_by(&[Process("server.request_timeout")]),
-            }
-        }
+        PoolRejection::QueueTimeout { waited, limit, is_deadline, retry_after } => figures
+            .measured(ms(*waited), Unit::Milliseconds)
+            .threshold(ms(*limit), Unit::Milliseconds)
+            .until(*retry_after)
+            .set_by(wait_keys(*is_deadline, context)),
         PoolRejection::NoCredential { retry_after, is_refused } => {
             let keys: &[_] = match is_refused {
                 true => &[Upstream("credential_pool.refused_seconds")],
@@ -50,6 +46,13 @@ pub(super) fn of(rejection: &PoolRejection, context: FigureContext<'_>) -> Figur
             let figures = Figures::of(DecisionScope::Credential).decided_by(DecidingActor::Pool);
             figures.until(*retry_after).set_by(keys)
         }
-        PoolRejection::Unavailable(error) => unavailable(bucket, DecidingActor::Pool, *error, context),
+        PoolRejection::Unavailable(error) => {
+            unavailable(bucket, DecidingActor::Pool, *error, &context.config.supervision)
+        }
     }
+}
+
+/// What limits the wait of a request: its deadline, or the timeout of the queue.
+fn wait_keys(is_deadline: bool, context: FigureContext<'_>) -> ThresholdKeys {
+    if is_deadline { deadline::keys(context.deadline) } else { &[Upstream("concurrency.queue_timeout_ms")] }
 }

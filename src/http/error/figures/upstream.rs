@@ -7,9 +7,10 @@ use crate::auth::AuthRejection;
 use crate::decisions::decision::KeyName::{Bucket, Process, Upstream};
 use crate::decisions::decision::{DecisionScope, Figures, ThresholdKeys, Unit, ms, number};
 use crate::http::error::figure_context::FigureContext;
-use crate::http::error::figures::{auth, breaker, pool, request};
+use crate::http::error::figures::{auth, breaker, deadline, pool, request};
 use crate::http::request_validation::RequestRejection;
 use crate::shortage::Shortage;
+use crate::upstream::rules::deadline::DeadlineSource;
 use crate::upstream::{ExpiredTimeout, TimeoutKind, UpstreamRejection};
 
 pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> Figures {
@@ -40,7 +41,11 @@ pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> F
         UpstreamRejection::ClientGone
         | UpstreamRejection::BodyMalformed(_)
         | UpstreamRejection::InvalidTarget => of_request,
-        UpstreamRejection::MemoryPressure => process.set_by(&[Process("monitor.memory_limit_bytes")]),
+        UpstreamRejection::MemoryPressure(memory) => memory.figures(),
+        UpstreamRejection::BodyMemory(full) => process
+            .measured(number(full.needed_bytes), Unit::Bytes)
+            .threshold(number(full.free_bytes), Unit::Bytes)
+            .set_by(&[Process("monitor.memory_limit_bytes")]),
         UpstreamRejection::CopySourceDenied => auth(&AuthRejection::CopySourceDenied),
         UpstreamRejection::Breaker(rejection) => breaker(rejection, context),
         UpstreamRejection::Pool(rejection) => pool::of(rejection, context),
@@ -49,19 +54,23 @@ pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> F
 
 /// The time of the phase, against the limit that it reached.
 fn timeout(expired: ExpiredTimeout, context: FigureContext<'_>) -> Figures {
-    let ExpiredTimeout { kind, took, limit } = expired;
+    let ExpiredTimeout { kind, took, limit, crowding } = expired;
+    if let Some(crowding) = crowding {
+        return crowding.figures();
+    }
     let (scope, keys): (_, ThresholdKeys) = match kind {
         TimeoutKind::Connect => (DecisionScope::Endpoint, &[Upstream("connect_timeout")]),
         // Without a limit the upstream closed the connection first.
         TimeoutKind::Upload if limit.is_none() => (DecisionScope::Request, &[]),
         TimeoutKind::Upload => (DecisionScope::Request, &[Upstream("idle_timeout")]),
         TimeoutKind::FirstByte => (DecisionScope::Endpoint, &[Upstream("timeout")]),
-        TimeoutKind::LongOperation => (DecisionScope::Endpoint, &[Upstream("long_operation_timeout")]),
-        TimeoutKind::Total => (DecisionScope::Bucket, &[Process("server.request_timeout")]),
+        TimeoutKind::LongOperation => {
+            (DecisionScope::Endpoint, deadline::keys(DeadlineSource::LongOperation))
+        }
+        TimeoutKind::Total => (DecisionScope::Bucket, deadline::keys(DeadlineSource::Total)),
         TimeoutKind::BodyRate => (DecisionScope::Request, &[Process("server.min_body_rate")]),
         TimeoutKind::Crowding => (DecisionScope::Client, &[]),
-        // The client set the limit.
-        TimeoutKind::Deadline => (DecisionScope::Request, &[]),
+        TimeoutKind::Deadline => (DecisionScope::Request, deadline::keys(DeadlineSource::Client)),
     };
     let upstream = context.bucket.map(|bucket| &bucket.upstream);
     let limit = match kind {

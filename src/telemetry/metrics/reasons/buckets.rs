@@ -1,8 +1,8 @@
 //! The reasons that requests with a known bucket can give.
 
 use tidegate_config::{
-    Access, ActionMode, AuthMethod, BreakerMode, BucketConfig, Checksums, ClientDeadline, Config, Endpoint,
-    InjectionPatterns, Kind, Overload, Priority, Sni,
+    Access, ActionMode, AuthMethod, BreakerMode, BucketConfig, Checksums, ClientDeadline, Config, ContentMd5,
+    Endpoint, InjectionPatterns, Kind, Overload, Priority, Sni,
 };
 
 use super::{SIGNATURES, SIGV2, TOKENS, is_limited, limits_keys, refuses};
@@ -40,6 +40,13 @@ impl Scope<'_> {
 
     fn is_open_s3(self) -> bool {
         self.is_open() && self.is_s3()
+    }
+
+    /// Whether documents are read whole: lists of objects to delete that are checked by key, and documents that a store needs changed.
+    fn reads_documents(self) -> bool {
+        let integrity = &self.bucket.upstream.integrity;
+        let is_changed = integrity.content_md5 == ContentMd5::Add || integrity.checksums == Checksums::Strip;
+        self.is_open_s3() && (self.has_identities() || is_changed)
     }
 
     /// Whether clients have keys or tokens with policies.
@@ -88,7 +95,7 @@ impl Scope<'_> {
 }
 
 /// The reasons of requests with a known bucket. A reason in several groups needs one of their conditions.
-pub(super) const REASONS: [Group; 44] = [
+pub(super) const REASONS: [Group; 45] = [
     group(
         |_| true,
         &[
@@ -204,6 +211,7 @@ pub(super) const REASONS: [Group; 44] = [
             "too_many_pending_forms",
         ],
     ),
+    group(|scope| scope.reads_documents(), &["body_memory"]),
     group(|scope| scope.accepts_forms() && scope.accepts(AuthMethod::Sigv4), &["form_signature_malformed"]),
     group(|scope| scope.bucket.injection_patterns == InjectionPatterns::Block, &["injection", "path"]),
     group(

@@ -1,0 +1,114 @@
+//! Why a response or an upload is cut, and the figures that decided (O4).
+
+use std::time::Duration;
+
+use tidegate_actors::{Level, WaitCut};
+
+use crate::decisions::decision::KeyName::{Process, Upstream};
+use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, ThresholdKeys, Unit, ms, number};
+
+/// Why a response is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CutReason {
+    /// No byte within `server.write_stall_timeout`.
+    Stalled,
+    /// Fewer bytes than `server.min_send_rate` requires, or too many events wait for it.
+    Slow,
+    /// Its client occupies too much capacity with responses that it does not read.
+    Crowding,
+    /// Memory is short, and this is one of the heaviest transfers.
+    Memory,
+}
+
+impl CutReason {
+    /// The reason in logs and metrics.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Stalled => "write_stall",
+            Self::Slow => "slow_client_rate",
+            Self::Crowding => "slow_client",
+            Self::Memory => "memory_pressure",
+        }
+    }
+}
+
+/// A cut and its figures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Cut {
+    pub(crate) reason: CutReason,
+    pub(crate) figures: Figures,
+}
+
+impl Cut {
+    /// The client read nothing for this time.
+    pub(super) fn stalled(waited: Duration, limit: Duration) -> Self {
+        let figures = Figures::of(DecisionScope::Client).set_by(&[Process("server.write_stall_timeout")]);
+        let figures = figures.measured(ms(waited), Unit::Milliseconds);
+        Self { reason: CutReason::Stalled, figures: figures.threshold(ms(limit), Unit::Milliseconds) }
+    }
+
+    /// The client read fewer bytes a second than this rate.
+    pub(super) fn slow(bytes_per_second: u64, rate: u64) -> Self {
+        let figures = Figures::of(DecisionScope::Client).set_by(&[Process("server.min_send_rate")]);
+        let figures = figures.measured(number(bytes_per_second), Unit::BytesPerSecond);
+        Self { reason: CutReason::Slow, figures: figures.threshold(number(rate), Unit::BytesPerSecond) }
+    }
+}
+
+impl From<CrowdingCut> for Cut {
+    fn from(crowding: CrowdingCut) -> Self {
+        Self { reason: CutReason::Crowding, figures: crowding.figures() }
+    }
+}
+
+impl From<MemoryCut> for Cut {
+    fn from(memory: MemoryCut) -> Self {
+        Self { reason: CutReason::Memory, figures: memory.figures() }
+    }
+}
+
+/// The client has too many requests that wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CrowdingCut {
+    pub(super) waits: WaitCut,
+    /// They hold the permits of a bucket's gate; else the slots of the process.
+    pub(super) is_gate: bool,
+}
+
+impl CrowdingCut {
+    /// The requests that wait, and the most that may.
+    pub(crate) fn figures(self) -> Figures {
+        let Self { waits: WaitCut { waiting, limit }, is_gate } = self;
+        let (actor, keys): (_, ThresholdKeys) = match is_gate {
+            true => (DecidingActor::Pool, &[Upstream("concurrency.max_concurrent")]),
+            false => (DecidingActor::Monitor, &[Process("server.max_concurrent_requests")]),
+        };
+        let figures = Figures::of(DecisionScope::Client).decided_by(actor).set_by(keys);
+        let figures = figures.measured(f64::from(waiting), Unit::Requests);
+        figures.threshold(f64::from(limit), Unit::Requests)
+    }
+}
+
+/// The process's own memory when a transfer was cut.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct MemoryCut {
+    /// In percent of its limit.
+    pub(super) percent: f64,
+    /// The percentage at which the level of the action begins.
+    pub(super) threshold: u8,
+    pub(super) level: Level,
+}
+
+impl MemoryCut {
+    /// The share of memory in use, and the threshold of the level.
+    pub(crate) fn figures(self) -> Figures {
+        let keys: ThresholdKeys = match self.level {
+            Level::Normal | Level::Warning => &[Process("monitor.warning")],
+            Level::Critical => &[Process("monitor.critical")],
+            Level::Exhausted => &[Process("monitor.exhausted")],
+        };
+        let figures = Figures::of(DecisionScope::Process).decided_by(DecidingActor::Monitor).set_by(keys);
+        let figures = figures.measured(self.percent, Unit::Percent);
+        figures.threshold(f64::from(self.threshold), Unit::Percent)
+    }
+}

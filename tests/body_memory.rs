@@ -1,0 +1,83 @@
+//! Bodies that are read whole reserve their memory before they are read.
+
+use crate::support::client::message;
+use crate::support::{Client, Gateway, Upstream, request, wait_for};
+
+/// A list of objects to delete, padded to this size. Each reserves twice as much.
+const LIST_BYTES: usize = 3 << 19;
+const MIB: u64 = 1 << 20;
+
+fn list(bytes: usize) -> Vec<u8> {
+    let mut list = b"<Delete><Object><Key>k</Key></Object></Delete>".to_vec();
+    list.resize(bytes, b' ');
+    list
+}
+
+/// The memory of an idle gateway. It is the own memory of one with a configured limit.
+async fn idle_memory(upstream: &Upstream) -> u64 {
+    let idle = Gateway::in_front_of(upstream).await;
+    wait_for("memory has a reading", || async {
+        idle.status().await["memory"]["rss_bytes"].as_u64().filter(|bytes| *bytes > 0)
+    })
+    .await
+}
+
+/// X6, X8, X10, O4: a list that does not fit the free memory beside another one is refused before its body is read, at level normal;
+/// one alone always fits, and a small body needs no reservation
+#[tokio::test]
+async fn a_body_that_does_not_fit_the_memory_is_refused_before_it_is_read() {
+    let upstream = Upstream::ok("<DeleteResult/>");
+    let limit = idle_memory(&upstream).await + 5 * MIB;
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.content_md5", "add")
+        .set("monitor.memory_limit_bytes", &limit.to_string())
+        .set("monitor.recover", "96")
+        .set("monitor.warning", "97")
+        .set("monitor.critical", "98")
+        .set("monitor.exhausted", "99")
+        .start()
+        .await;
+    wait_for("memory has a reading", || async {
+        (gateway.metric("memory_own_bytes").await > 0.0).then_some(())
+    })
+    .await;
+    let head = format!("POST /b?delete HTTP/1.1\r\nhost: a\r\ncontent-length: {LIST_BYTES}\r\n\r\n");
+    let (begin, rest) = (list(LIST_BYTES)[..1000].to_vec(), list(LIST_BYTES)[1000..].to_vec());
+    let mut first = Client::connect(gateway.address()).await;
+    first.send(head.clone()).await;
+    first.send(begin).await;
+    wait_for("the first list is being read", || async {
+        (gateway.status().await["requests_in_flight"] == 1).then_some(())
+    })
+    .await;
+
+    let mut second = Client::connect(gateway.address()).await;
+    second.send(head).await;
+    let refused = second.response("POST").await;
+    assert_eq!((refused.complete_status(), refused.reason()), (503, "body_memory"), "{refused:?}");
+    assert_eq!(refused.header("connection"), Some("close"));
+    assert!(refused.retry_after().is_some());
+    assert!(second.is_closed().await);
+    let id = refused.header("x-request-id").unwrap();
+    let found = gateway.admin(&format!("/decisions?request_id={id}")).await;
+    let found: serde_json::Value = serde_json::from_slice(&found.body).unwrap();
+    let record = &found["decisions"][0];
+    assert_eq!((&record["kind"], &record["unit"]), (&"refusal".into(), &"bytes".into()), "{record}");
+    assert_eq!(record["measured"], 4 * LIST_BYTES, "both lists: {record}");
+    assert!(record["threshold"].as_u64().unwrap() < 4 * LIST_BYTES as u64, "{record}");
+    assert_eq!(record["config"]["key"], "monitor.memory_limit_bytes", "{record}");
+    let status = gateway.status().await;
+    assert_eq!(status["level"], "normal", "{status}");
+    let causes = status["causes"].as_array().unwrap();
+    assert!(causes.iter().any(|cause| cause["code"] == "in_flight_full"), "{causes:?}");
+
+    let small = request(gateway.address(), "POST", "/b?delete", &[], Some(&list(1000))).await;
+    assert_eq!(small.complete_status(), 200, "{small:?}");
+    first.send(rest).await;
+    assert_eq!(first.response("POST").await.complete_status(), 200);
+    let mut third = Client::connect(gateway.address()).await;
+    third.send(message("POST", "/b?delete", &[], Some(&list(LIST_BYTES)))).await;
+    assert_eq!(third.response("POST").await.complete_status(), 200, "the memory of the first is free again");
+    assert_eq!(upstream.last().body.len(), LIST_BYTES);
+}
