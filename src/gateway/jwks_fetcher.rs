@@ -61,7 +61,7 @@ impl KeySetError {
 enum KeySource {
     File(PathBuf),
     /// With the dialer, from which the task builds an HTTP client on its own thread.
-    Url(Endpoint, Dialer),
+    Url(Box<(Endpoint, Dialer)>),
 }
 
 /// The task that fetches the keys.
@@ -123,7 +123,7 @@ impl JwksFetcher {
                 let upstream = UpstreamConfig { tls, ..UpstreamConfig::default() };
                 let dialer =
                     Dialer::new([endpoint], &upstream, &config.dns).map_err(TokenSourceError::Tls)?;
-                KeySource::Url(endpoint.clone(), dialer)
+                KeySource::Url(Box::new((endpoint.clone(), dialer)))
             }
         };
         Ok(Self { source, keys, health: Arc::default() })
@@ -144,7 +144,8 @@ impl JwksFetcher {
                 let from = path.display().to_string();
                 refresh.run(&from, async || read_file(&path)).await;
             }
-            KeySource::Url(endpoint, dialer) => {
+            KeySource::Url(url) => {
+                let (endpoint, dialer) = *url;
                 let http = internal_client(dialer, RESPONSE_TIME_MAX);
                 refresh.run(&endpoint.url(), async || fetch_url(&http, &endpoint).await).await;
             }

@@ -109,10 +109,6 @@ fn new_record(worker: &Rc<Worker>, request: &HttpRequest) -> Box<Record> {
 }
 
 /// The outcome of a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is moved once, and a box would be an allocation per request"
-)]
 enum Handled {
     /// A response of the upstream.
     Upstream(ResponseForward),
