@@ -72,7 +72,7 @@ async fn are_cut(gateway: &Gateway) {
     })
     .await;
     assert!(record["measured"].as_f64() >= Some(90.0), "the end of the level: {record}");
-    assert_eq!((&record["threshold"], &record["unit"]), (&95.into(), &"percent".into()), "{record}");
+    assert_eq!((&record["threshold"], &record["unit"]), (&95.into(), &"%".into()), "{record}");
     assert_eq!(record["config"]["key"], "monitor.exhausted", "{record}");
     assert_eq!(record["actor"]["name"], "monitor", "{record}");
 }

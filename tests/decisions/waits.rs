@@ -18,6 +18,7 @@ async fn a_wait_names_the_limit_that_ended_it() {
         .set("buckets.b.s3.long_operation_timeout", "0.6")
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "400")
+        .set("buckets.b.s3.concurrency.shedding.mode", "off")
         .start()
         .await;
     // An upload that waits for its client holds the permit, and its total timeout does not run.

@@ -27,6 +27,7 @@ async fn streams_without_window_hold_half_of_a_bucket() {
         .gateway_before(&upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "32")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "20000")
+        .set("buckets.b.s3.concurrency.shedding.mode", "off")
         .start()
         .await;
     let mut raw = Raw::open(&identity, &gateway, &[(INITIAL_WINDOW_SIZE, 0)]).await;

@@ -71,7 +71,11 @@ async fn a_full_queues_retry_after_is_its_drain_time() {
         true => UpstreamReply::ok("x").when_open(&of_upstream),
         false => UpstreamReply::ok("x").delayed(ANSWER),
     });
-    let gateway = gated(&upstream, 1, QUEUED, PATIENT).start().await;
+    // A cursor would refuse before the queue is full.
+    let gateway = gated(&upstream, 1, QUEUED, PATIENT)
+        .set("buckets.b.s3.concurrency.shedding.mode", "off")
+        .start()
+        .await;
     let measured = join_all((0..MEASURED).map(|i| spawn_get(&gateway, format!("/b/{i}")))).await;
     assert!(measured.into_iter().all(|answer| answer.unwrap().complete_status() == 200));
     let waiting: Vec<_> = (0..=QUEUED).map(|i| spawn_get(&gateway, format!("/b/held-{i}"))).collect();

@@ -151,8 +151,7 @@ impl PoolHandle {
             AcquireReply::Queued(grant) => self.wait_in_queue(grant, deadline).await,
             AcquireReply::Refused(AcquireRefusal::QueueFull { queued, retry_after }) => {
                 self.metrics.queue_full.inc();
-                let in_flight = self.shared.gate.live();
-                Err(PoolRejection::QueueFull { queued, in_flight, retry_after })
+                Err(PoolRejection::QueueFull { queued, in_flight: self.in_flight(), retry_after })
             }
             AcquireReply::Refused(AcquireRefusal::QueueTooLong { expected, left, is_deadline }) => {
                 self.metrics.queue_too_long.inc();
@@ -191,8 +190,8 @@ impl PoolHandle {
             Ok(Err(_)) => Err(PoolRejection::Unavailable(AskError::Crashed)),
             Err(_) => {
                 self.metrics.queue_timeout.inc();
-                let expected =
-                    self.shared.grant_interval().map(|pace| expected_wait(pace, self.shared.gate.waiting()));
+                let waiting = self.shared.gate.waiting();
+                let expected = self.shared.grant_interval().map(|pace| expected_wait(pace, waiting));
                 // This client waited so long without a permit; a retry before that time would wait again.
                 let retry_after = expected.map_or(waited, |expected| expected.max(waited));
                 let limit = until.saturating_duration_since(since);
@@ -321,6 +320,11 @@ impl PoolHandle {
         &self.shedder
     }
 
+    /// Whether a request gets a permit without a wait.
+    pub fn has_free_permit(&self) -> bool {
+        self.waiting() == 0 && self.in_flight() < self.limit()
+    }
+
     /// Permits in use.
     pub fn in_flight(&self) -> usize {
         self.shared.gate.live()
@@ -346,7 +350,6 @@ impl PoolHandle {
         self.shared.waited()
     }
 
-    /// Whether all endpoints are called because all failed.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn is_panicking(&self) -> bool {
         self.endpoint_stats.is_panicking()

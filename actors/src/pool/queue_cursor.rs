@@ -90,13 +90,21 @@ impl QueueCursor {
         let lower =
             reading.percent().map(|percent| percent.min(std::mem::replace(&mut self.percent, percent)));
         let pressure = lower.map(|percent| PressureReading { percent, exhausted: 100.0 });
-        let cursor = self.owner.update(expected.or(measured), pressure, now);
+        let wait = expected.or(measured).filter(|wait| self.counts(*wait, reading.length));
+        let cursor = self.owner.update(wait, pressure, now);
         if cursor <= 0.0 && oldest.is_none() {
             self.due = None;
             self.owner.shedder().set_tracking(false);
             return None;
         }
         self.schedule(now)
+    }
+
+    /// Whether a wait moves the cursor. In a long queue the cursor rises before the target is reached, so that the heaviest clients are cut
+    /// before a timeout refuses any client. A few requests that wait less than the target are no overload.
+    fn counts(&self, wait: Duration, length: usize) -> bool {
+        let shedder = self.owner.shedder();
+        length >= LENGTH_MIN || shedder.is_active() || wait > shedder.target_wait()
     }
 
     fn schedule(&mut self, now: Instant) -> Option<Instant> {
@@ -168,13 +176,35 @@ mod tests {
     fn the_expected_wait_moves_the_cursor() {
         let t0 = clock::now();
         let (shedder, mut cursor) = cursor(t0);
-        let read = || QueueReading { expected: Some(ms(10)), ..waiting_since(t0) };
+        let read = || QueueReading {
+            expected: Some(ms(10)),
+            length: LENGTH_MIN,
+            length_max: 1_000,
+            ..waiting_since(t0)
+        };
         for step in 0..=20 {
             cursor.update(read, t0 + ms(100 * step));
         }
         let view = shedder.view(t0 + ms(2_000));
         assert!(view.cursor < 1e-9 && view.cause == CursorCause::Wait(ms(10)), "{view:?}");
         assert_eq!(view.wait.map(|wait| wait.wait), Some(ms(2_000)));
+    }
+
+    /// X11: a long queue raises the cursor before its wait reaches the target; a few requests that wait less than the target do not
+    #[test]
+    fn a_few_requests_below_the_target_raise_nothing() {
+        let is_raised = |length: usize, expected: Duration| {
+            let t0 = clock::now();
+            let (shedder, mut cursor) = cursor(t0);
+            for step in 0..=20 {
+                let (now, expected) = (t0 + ms(100 * step), Some(expected));
+                cursor
+                    .update(|| QueueReading { oldest: Some(now), expected, length, length_max: 1_000 }, now);
+            }
+            shedder.is_active()
+        };
+        assert!(!is_raised(LENGTH_MIN - 1, ms(45)));
+        assert!(is_raised(LENGTH_MIN, ms(45)) && is_raised(1, ms(55)));
     }
 
     /// X11: a queue that stays nearly full raises the cursor before a request waits for long; a burst and a short queue do not

@@ -13,8 +13,8 @@ use crate::pool::{
     AcquireDecision, AcquireRefusal, EndpointStatsTable, GateShared, LoadBalancer, LoadBalancerSettings,
     Permit, PoolBounds, PoolState, RetryBudget, WaitRejection, WaitRejectionCause, Waiter,
 };
-use crate::replay::Refusal;
-use crate::replay::cursor::BucketCursor;
+use crate::replay::cursor::{BucketCursor, CursorAnswer};
+use crate::replay::{Arrival, Refusal};
 
 /// What the queue decided about a waiter.
 pub(super) enum GateEvent {
@@ -124,6 +124,14 @@ impl BucketGate {
     /// Permits in use and waiters.
     pub(super) fn occupancy(&self) -> (usize, usize) {
         (self.shared.gate.live(), self.waiting)
+    }
+
+    /// What the cursor decides about a request. It refuses none that gets a permit without a wait.
+    pub(super) fn cursor_answer(&self, arrival: &Arrival<'_>, class: Priority, now: Instant) -> CursorAnswer {
+        match self.waiting == 0 && self.shared.gate.live() < self.bounds.concurrent_max {
+            true => CursorAnswer::Admitted,
+            false => self.cursor.decide(arrival, class, now),
+        }
     }
 
     /// Total time of a request.

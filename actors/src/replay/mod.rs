@@ -252,7 +252,7 @@ impl<T: Copy> Replay<T> {
         let gate = &mut self.gates[bucket.index()];
         gate.cursor.charge(arrival, priority, self.limits.cost(arrival));
         self.circuits[bucket.index()].check(arrival.class, now).map_err(Refusal::Circuit)?;
-        match gate.cursor.decide(arrival, priority, now) {
+        match gate.cursor_answer(arrival, priority, now) {
             CursorAnswer::Admitted => {}
             CursorAnswer::Shadowed => observer.shadowed(request, Refusal::ShedBucket),
             CursorAnswer::Refused => return Err(Refusal::ShedBucket),

@@ -125,6 +125,11 @@ impl Shedder {
         Self { hasher: ahash::RandomState::with_seeds(seed, 2, 3, 4), ..self }
     }
 
+    /// The acceptable wait.
+    pub(crate) fn target_wait(&self) -> Duration {
+        self.target.wait
+    }
+
     /// Whether the cursor is above 0. One relaxed load.
     pub fn is_active(&self) -> bool {
         self.published.is_active()

@@ -24,7 +24,6 @@ use crate::client_address::{AddressSource, ClientAddress};
 use crate::http::authorization::authorize;
 use crate::http::error::GatewayError;
 use crate::http::route::{self, BucketRequest, RequestKind, Route};
-use crate::http::shedding_rejection::CursorScope;
 use crate::http::{cors_preflight, injection, priority, probes, request_validation};
 use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
@@ -339,7 +338,7 @@ async fn explain_upstream(
     let priority = priority::of(caller.as_ref(), class, bucket, &worker.shared.keyring);
     let address = record.request.client.map(|client| ClientId::Address(IpKey::from(client.address)));
     let client = (presented.key().map(ClientId::Key).or(address), priority);
-    shedding::explain(worker, bucket.pool.shedder(), client, CursorScope::Bucket, explanation)?;
+    shedding::of_bucket(worker, bucket, client, explanation)?;
     let permit = bucket.pool.peek(priority, deadline.total).await;
     let view = bucket.pool.view(now);
     let gate = format!(

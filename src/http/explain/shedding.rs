@@ -8,6 +8,7 @@ use crate::http::route::Route;
 use crate::http::shedding;
 use crate::http::shedding_rejection::{CursorScope, SheddingRejection};
 use crate::request_head::Head;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 use crate::worker::Worker;
 
@@ -26,8 +27,23 @@ pub(super) fn of_process(
     explain(worker, &worker.shared.actors.shedding.process, client, CursorScope::Process, explanation)
 }
 
+/// The cursor of a bucket.
+pub(super) fn of_bucket(
+    worker: &Worker,
+    bucket: &Bucket,
+    client: (Option<ClientId>, Priority),
+    explanation: &mut Explanation,
+) -> Result<(), Stopped> {
+    if bucket.pool.has_free_permit() {
+        explanation
+            .pass("shedding", "the cursor of the bucket cuts no request while a permit is free".to_owned());
+        return Ok(());
+    }
+    explain(worker, bucket.pool.shedder(), client, CursorScope::Bucket, explanation)
+}
+
 /// One cursor.
-pub(super) fn explain(
+fn explain(
     worker: &Worker,
     shedder: &Shedder,
     (client, priority): (Option<ClientId>, Priority),
