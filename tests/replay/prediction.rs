@@ -116,8 +116,9 @@ fn assert_predicted(new: &Value, real: &Answers, requests: usize) {
     }
 }
 
+/// A replay has no cursor of the process, which the event-loop lag of a busy machine raises.
 fn in_front_of(upstream: &Upstream, keys: &[(&str, &str)]) -> Builder {
-    let builder = Gateway::builder().bucket("b", upstream);
+    let builder = Gateway::builder().bucket("b", upstream).set("shedding.mode", "off");
     keys.iter().fold(builder, |builder, (key, value)| builder.set(key, value))
 }
 
@@ -298,16 +299,12 @@ async fn a_cursor_refuses_as_predicted() {
             (0..8 * rate).map(move |at| (client, u64::from(client) * 7 + at * 1_000 / rate))
         })
         .collect();
-    let off = [
-        ("shedding.mode", "off"),
-        ("buckets.b.s3.connection_pool.size", "200"),
-        ("buckets.b.s3.concurrency.max_concurrent", "200"),
-    ];
+    let off =
+        [("buckets.b.s3.connection_pool.size", "200"), ("buckets.b.s3.concurrency.max_concurrent", "200")];
     let (recorded, lines) = run(in_front_of(&upstream, &off), &load).await;
     assert_eq!(recorded, Answers::from([(String::new(), load.len() as u64)]));
     let new = [
         off[0],
-        off[1],
         ("buckets.b.s3.concurrency.max_concurrent", "60"),
         ("buckets.b.s3.concurrency.max_queued", "200"),
         ("buckets.b.s3.concurrency.queue_timeout_ms", "5000"),

@@ -65,7 +65,7 @@ pub struct Incident {
     pub problems: Vec<LogProblem>,
     /// Requests in the time.
     pub requests: u64,
-    /// Requests with a reason of the gateway: refusals, failed calls and broken transfers.
+    /// Requests with a reason of the gateway: refusals, failed calls, broken transfers and connections without an answer.
     pub with_reason: u64,
     /// Those among them that were not refused, by reason.
     pub other_reasons: BTreeMap<String, u64>,

@@ -54,7 +54,7 @@ pub fn render(incident: &Incident) -> String {
         );
     }
     if !incident.other_reasons.is_empty() {
-        text.push_str("\nother reasons: failed calls and broken transfers\n");
+        text.push_str("\nother reasons: failed calls, broken transfers, connections without an answer\n");
     }
     for (reason, count) in &incident.other_reasons {
         let _ = writeln!(text, "  {:<60}{count:>9}", escape_controls(reason));
