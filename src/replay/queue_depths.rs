@@ -1,9 +1,10 @@
-//! The queue that each request would have needed: a second replay of the new configuration, without a bound on the queues.
+//! The queue that each request would have needed: a second replay of the new configuration, without a bound on the queues and
+//! without their cursors.
 
 use std::time::Duration;
 
 use tidegate_actors::replay::{CircuitMove, Observer, Refusal, Work};
-use tidegate_config::Config;
+use tidegate_config::{ActionMode, Config};
 
 use crate::replay::log::merge::MergedLog;
 use crate::replay::model::Model;
@@ -22,6 +23,8 @@ impl QueueDepths {
         for bucket in unbounded.buckets.values_mut() {
             // A longer queue is not distinguished.
             bucket.upstream.concurrency.max_queued = OCCUPANCY_MAX;
+            // A request that a cursor refuses finds no queue, so the queue would look shorter than it must be.
+            bucket.upstream.concurrency.shedding.mode = ActionMode::Off;
         }
         Self { model: Model::new(&unbounded, seed, LastDepth::default()) }
     }

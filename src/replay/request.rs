@@ -7,7 +7,7 @@ use tidegate_actors::OperationClass;
 use tidegate_actors::replay::{CallOutcome, Refusal};
 
 use crate::replay::log::line::RequestFields;
-use crate::replay::names::{LogNames, LoggedClient};
+use crate::replay::names::{LogNames, LoggedClient, Names};
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +16,22 @@ pub(crate) enum RefusalReason {
     Decided(Refusal),
     /// The number of another reason.
     Other(u32),
+}
+
+impl RefusalReason {
+    /// Why the gateway refused the request of a line; none if it was admitted. A request with another reason than a refusal may have been
+    /// admitted: its call failed, or a transfer was broken.
+    pub(crate) fn of(fields: &RequestFields<'_>, reasons: &mut Names) -> Option<Self> {
+        let reason = fields.reason.as_deref()?;
+        let decided = Refusal::from_reason(reason).map(Self::Decided);
+        // A reason with a lower status broke the transfer of an answer.
+        let is_refused = !is_called(fields) && fields.status >= 400;
+        decided.or_else(|| is_refused.then(|| Self::Other(reasons.id(reason))))
+    }
+}
+
+fn is_called(fields: &RequestFields<'_>) -> bool {
+    fields.attempts.is_some_and(|attempts| attempts > 0)
 }
 
 /// Refusals because of load that a replay does not decide: the process's cursor, and the actions of resource levels.
@@ -66,17 +82,16 @@ impl RecordedRequest {
             .filter(|start| start.abs_diff(by_writing) <= START_TOLERANCE_US)
             .unwrap_or(by_writing);
         let client = names.client_of(fields);
-        let decided = fields.reason.as_deref().and_then(Refusal::from_reason);
-        let is_called = fields.attempts.is_some_and(|attempts| attempts > 0);
-        let other = fields.reason.as_deref().filter(|_| decided.is_none());
-        // A reason with a lower status broke the transfer of an answer.
-        let refused_otherwise = other.filter(|_| !is_called && fields.status >= 400);
-        let is_shed = refused_otherwise.is_some_and(|reason| SHED.contains(&reason));
+        let refusal = RefusalReason::of(fields, &mut names.reasons);
+        let is_decided = matches!(refusal, Some(RefusalReason::Decided(_)));
+        let is_called = is_called(fields);
+        let other = fields.reason.as_deref().filter(|_| !is_decided);
+        let is_shed = refusal.is_some() && other.is_some_and(|reason| SHED.contains(&reason));
         let other = other.map(|reason| names.reasons.id(reason));
-        let call = match decided {
+        let call = match is_decided {
             _ if is_shed => RecordedCall::Prevented,
-            Some(_) if !is_called => RecordedCall::Prevented,
-            None if !is_called && fields.queue_us.is_none() => RecordedCall::None,
+            true if !is_called => RecordedCall::Prevented,
+            false if !is_called && fields.queue_us.is_none() => RecordedCall::None,
             _ => {
                 let admission_us = fields.admission_us.unwrap_or_default();
                 let before = admission_us.saturating_add(fields.queue_us.unwrap_or_default());
@@ -90,9 +105,7 @@ impl RecordedRequest {
             class: fields.class.unwrap_or_else(|| class_of_method(&fields.method)),
             address: fields.client,
             client,
-            refusal: decided
-                .map(RefusalReason::Decided)
-                .or(other.filter(|_| refused_otherwise.is_some()).map(RefusalReason::Other)),
+            refusal,
             reason: other.filter(|_| !is_shed),
             call,
             queue_us: fields.queue_us,

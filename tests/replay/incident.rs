@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{access_line, write_log};
+use super::{access_line, configuration, report, side, write_log};
 use crate::support::{Gateway, Scratch, Upstream, UpstreamReply};
 
 /// Runs `tidegate incident`.
@@ -82,6 +82,50 @@ fn lines_outside_the_time_are_left_out() {
     );
     assert_eq!(report["refusals"][0]["peak"], 10);
     assert_eq!(report["clients"][0]["client"], "10.0.0.7");
+}
+
+/// O7: requests that failed or broke after they were admitted are no refusals, as in `simulate`
+#[test]
+fn refusals_are_those_of_simulate() {
+    let directory = Scratch::new();
+    let with = |at: u64, client: &str, reason: &str, status: u16, attempts: u64| {
+        access_line(at, 1, client, &format!("\"reason\":\"{reason}\","))
+            .replace("\"status\":200", &format!("\"status\":{status}"))
+            .replace("\"attempts\":1", &format!("\"attempts\":{attempts}"))
+    };
+    let mut lines: Vec<String> = (0..30).map(|at| with(at, "10.0.0.1", "client_gone", 200, 1)).collect();
+    lines.extend((30..80).map(|at| with(at, "10.0.0.1", "upstream_reset", 502, 1)));
+    lines.extend((80..84).map(|at| with(at, "10.0.0.2", "queue_full", 503, 0)));
+    lines.extend((84..86).map(|at| with(at, "10.0.0.3", "signature_mismatch", 403, 0)));
+    // Its second attempt was refused.
+    lines.push(with(86, "10.0.0.2", "breaker_open", 503, 1));
+    let log = write_log(directory.path(), "log", &lines);
+    let arguments = ["--from", "2026-11-21T07:00:00Z", "--to", "2026-11-21T09:00:00Z"];
+    let path = log.to_str().unwrap();
+    let run = incident(&[&arguments[..], &["--json", path]].concat());
+    let timeline: Value =
+        serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+    let simulated = report(&configuration(""), &[], &[&log]);
+    let of_incident: u64 =
+        timeline["refusals"].as_array().unwrap().iter().map(|row| row["count"].as_u64().unwrap()).sum();
+    assert_eq!((of_incident, &side(&simulated, "log")["refused"]), (7, &7.into()), "{timeline}");
+    for row in timeline["refusals"].as_array().unwrap() {
+        let reason = row["reason"].as_str().unwrap();
+        assert_eq!(row["count"], side(&simulated, "log")["refused_by_reason"][reason], "{timeline}");
+    }
+    let other = serde_json::json!({"client_gone": 30, "upstream_reset": 50});
+    assert_eq!((&timeline["with_reason"], &timeline["other_reasons"]), (&87.into(), &other), "{timeline}");
+    let clients: Vec<(&str, u64)> = timeline["clients"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["client"].as_str().unwrap(), row["refused"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(clients, [("10.0.0.2", 5), ("10.0.0.3", 2), ("10.0.0.1", 0)]);
+    let events = timeline["events"].to_string();
+    assert!(!events.contains("client_gone") && !events.contains("upstream_reset"), "{events}");
+    let text = incident(&[&arguments[..], &[path]].concat()).stdout;
+    assert!(text.contains("87 with a reason of the gateway") && text.contains("other reasons"), "{text}");
 }
 
 /// O7: the timeline does not depend on the order of the logs

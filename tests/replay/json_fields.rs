@@ -72,6 +72,7 @@ fn lines() -> Vec<String> {
     let refused = access_line(5_000, 1, "10.0.0.2", "\"reason\":\"no_such_bucket\",");
     let refused = refused.replace("\"attempts\":1,", "\"attempts\":0,").replace("\"queue_us\":0,", "");
     lines.push(refused.replace("\"status\":200", "\"status\":404"));
+    lines.push(access_line(6_000, 1, "10.0.0.2", "\"reason\":\"client_gone\","));
     lines
 }
 

@@ -108,6 +108,41 @@ fn a_suggested_queue_has_the_length_that_was_needed() {
     }
 }
 
+/// O7, X11: the suggested length of a queue does not depend on the cursor, which refuses requests before the queue
+#[test]
+fn a_suggested_queue_is_one_without_a_cursor() {
+    let directory = Scratch::new();
+    // 100 requests per second for 8 s at 40 that the gate admits.
+    let lines: Vec<String> =
+        (0..800).map(|at| access_line(at * 10, 100, &format!("10.0.1.{}", at % 10), "")).collect();
+    let log = write_log(directory.path(), "log", &lines);
+    let run = |queued: u64, shedding: &str| {
+        let keys = format!("max_concurrent = 4\nmax_queued = {queued}\nqueue_timeout_ms = 4000\n{shedding}");
+        let keys: String = keys.lines().map(|key| format!("buckets.b.s3.concurrency.{key}\n")).collect();
+        report(&configuration(&keys), &["--suggest"], &[&log])
+    };
+    let suggested = |report: &serde_json::Value| {
+        let suggestions = report["suggestions"].as_array().unwrap().iter();
+        let mut of_queue = suggestions.filter(|one| one["key"] == "buckets.b.s3.concurrency.max_queued");
+        of_queue.next().unwrap_or_else(|| panic!("{report}"))["value"].as_f64().unwrap()
+    };
+    let off = run(500, "shedding.mode = \"off\"");
+    let length = suggested(&off);
+    // 4 s at 40 per second: a request behind more of them would wait for longer than the timeout, and is refused at any length.
+    assert!((155.0..=165.0).contains(&length), "{off}");
+    for shedding in ["shedding.target_wait_ms = 100", "shedding.target_wait_ms = 300", ""] {
+        let report = run(500, shedding);
+        let shed = side(&report, "new")["refused_by_reason"]["shed_bucket"].as_u64().unwrap_or_default();
+        assert!(shed > 100, "{shedding}: {report}");
+        assert_eq!(suggested(&report), length, "{shedding}: {report}");
+    }
+    // A shorter queue refuses more requests than the timeout does.
+    let refused =
+        |length: f64| side(&run(length as u64, "shedding.mode = \"off\""), "new")["refused"].clone();
+    assert_eq!(refused(length), side(&off, "new")["refused"], "{off}");
+    assert!(refused(length - 50.0).as_u64() > refused(length).as_u64(), "{off}");
+}
+
 /// O7, X11: the cursor of a bucket refuses, by bucket, client, reason and over time; it has its modes; equal runs are equal
 #[test]
 fn the_cursor_of_a_bucket_is_replayed() {

@@ -8,6 +8,7 @@ mod events;
 mod refusals;
 pub mod text;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -21,6 +22,7 @@ use crate::replay::log::merge::{LogProblem, OpenLogs, open_logs, problems};
 use crate::replay::log::written_order::read_in_written_order;
 use crate::replay::names::{Clients, LogNames, OTHERS};
 use crate::replay::report::time_text;
+use crate::replay::request::RefusalReason;
 
 pub use events::{Event, EventKind};
 
@@ -44,7 +46,7 @@ pub struct IncidentClient {
     pub client: String,
     /// Requests.
     pub requests: u64,
-    /// Requests that the gateway refused or broke.
+    /// Requests that the gateway refused.
     pub refused: u64,
 }
 
@@ -63,8 +65,10 @@ pub struct Incident {
     pub problems: Vec<LogProblem>,
     /// Requests in the time.
     pub requests: u64,
-    /// Requests with a reason of the gateway.
+    /// Requests with a reason of the gateway: refusals, failed calls, broken transfers and connections without an answer.
     pub with_reason: u64,
+    /// Those among them that were not refused, by reason.
+    pub other_reasons: BTreeMap<String, u64>,
     /// Answers with a status of 500 or more.
     pub server_errors: u64,
     /// The events in their order.
@@ -101,6 +105,8 @@ struct Collector {
     outside: u64,
     requests: u64,
     with_reason: u64,
+    /// By the number of the reason.
+    other_reasons: BTreeMap<u32, u64>,
     server_errors: u64,
     events: Events,
     refusals: Refusals,
@@ -118,6 +124,7 @@ impl Collector {
             outside: 0,
             requests: 0,
             with_reason: 0,
+            other_reasons: BTreeMap::new(),
             server_errors: 0,
             events: Events::default(),
             refusals: Refusals::default(),
@@ -154,10 +161,14 @@ impl Collector {
         };
         count.0 += 1;
         let Some(reason) = &fields.reason else { return };
-        count.1 += 1;
         self.with_reason += 1;
-        let bucket = fields.bucket.as_deref().map(|bucket| self.names.buckets.id(bucket));
         let reason = self.names.reasons.id(reason);
+        if RefusalReason::of(fields, &mut self.names.reasons).is_none() {
+            *self.other_reasons.entry(reason).or_default() += 1;
+            return;
+        }
+        count.1 += 1;
+        let bucket = fields.bucket.as_deref().map(|bucket| self.names.buckets.id(bucket));
         self.refusals.add((bucket, reason), at_us);
     }
 
@@ -171,6 +182,8 @@ impl Collector {
         for (at_us, text) in periods {
             self.events.push(at_us, EventKind::Refusals, text);
         }
+        let reason_count =
+            |(reason, count): (&u32, &u64)| (self.names.reasons.name(*reason).to_owned(), *count);
         let client = |(id, (requests, refused)): (u32, &(u64, u64))| IncidentClient {
             client: self.names.client(self.clients.client(id)),
             requests: *requests,
@@ -190,6 +203,7 @@ impl Collector {
             problems,
             requests: self.requests,
             with_reason: self.with_reason,
+            other_reasons: self.other_reasons.iter().map(reason_count).collect(),
             server_errors: self.server_errors,
             events_left_out: self.events.left_out,
             warnings_left_out: self.events.warnings_left_out,

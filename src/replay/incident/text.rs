@@ -53,6 +53,12 @@ pub fn render(incident: &Incident) -> String {
             row.count, row.peak, row.first, row.last
         );
     }
+    if !incident.other_reasons.is_empty() {
+        text.push_str("\nother reasons: failed calls, broken transfers, connections without an answer\n");
+    }
+    for (reason, count) in &incident.other_reasons {
+        let _ = writeln!(text, "  {:<60}{count:>9}", escape_controls(reason));
+    }
     if !incident.clients.is_empty() {
         let _ = writeln!(text, "\n{:<42}{:>11}{:>11}", "clients", "requests", "refused");
     }
