@@ -105,7 +105,7 @@ fn failing_endpoints_are_a_cause() {
         input.buckets[0].pool.serving = panicking.clone();
     });
     let codes: Vec<_> = causes.iter().map(|cause| cause.code).collect();
-    assert_eq!(codes, [CauseCode::EndpointsFailing, CauseCode::EndpointOut], "the worst first");
+    assert_eq!(codes, [CauseCode::EndpointsFailing, CauseCode::EndpointOut]);
 }
 
 /// X10, P5: the only endpoint of a bucket fails after five failures in a row, unless a circuit refuses its calls
