@@ -71,9 +71,11 @@ async fn are_cut(gateway: &Gateway) {
         found["decisions"].get(0).cloned()
     })
     .await;
-    assert!(record["measured"].as_f64() >= Some(90.0), "the end of the level: {record}");
-    assert_eq!((&record["threshold"], &record["unit"]), (&95.into(), &"%".into()), "{record}");
-    assert_eq!(record["config"]["key"], "monitor.exhausted", "{record}");
+    let (measured, threshold) = (record["measured"].as_f64().unwrap(), record["threshold"].as_f64().unwrap());
+    assert!(measured >= threshold, "{record}");
+    // A cut follows a pause of ten seconds, so an earlier sample found the level: it ends below `monitor.critical`.
+    assert_eq!((threshold, &record["unit"]), (90.0, &"%".into()), "{record}");
+    assert_eq!(record["config"]["key"], "monitor.critical", "{record}");
     assert_eq!(record["actor"]["name"], "monitor", "{record}");
 }
 

@@ -7,7 +7,7 @@ use crate::value_type::Choice;
 pub enum ActionMode {
     /// it acts
     Enforce,
-    /// it decides, counts and records, and changes nothing
+    /// it decides and counts, and changes nothing; what it would refuse is recorded
     Shadow,
     /// it does not decide
     Off,

@@ -4,17 +4,25 @@
 
 use std::rc::Rc;
 
-use actix_web::HttpResponse;
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 use tidegate_config::{EffectiveKey, EffectiveValue, Literal, Origin};
 
+use crate::admin::decisions::unexpected_query;
 use crate::admin::status::stream::StatusFeed;
 use crate::http::error::{AdminStatus, json_reply};
 use crate::worker::Worker;
 
 /// Replies with every key. A limit has its last hour too.
-pub(crate) async fn page(worker: Data<Rc<Worker>>, feed: Data<Rc<StatusFeed>>) -> HttpResponse {
+pub(crate) async fn page(
+    request: HttpRequest,
+    worker: Data<Rc<Worker>>,
+    feed: Data<Rc<StatusFeed>>,
+) -> HttpResponse {
+    if let Some(refused) = unexpected_query(&request) {
+        return refused;
+    }
     let mut document = document(worker.shared.effective.keys());
     for key in document["keys"].as_array_mut().into_iter().flatten() {
         if let Some(hour) = key["key"].as_str().and_then(|name| feed.last_hour(name)) {

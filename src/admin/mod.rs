@@ -76,7 +76,10 @@ fn is_plain_check(context: &GuardContext<'_>) -> bool {
     probes::is_plain_check(&head.method, head.uri.path(), &head.headers)
 }
 
-async fn status_page(worker: Data<Rc<Worker>>) -> impl Responder {
+async fn status_page(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+    if let Some(refused) = decisions::unexpected_query(&request) {
+        return refused;
+    }
     json_reply(AdminStatus::Ok, &status::document(&worker.shared).await)
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidegate_actors::{Level, WaitCut};
+use tidegate_config::MonitorConfig;
 
 use crate::decisions::decision::KeyName::{Process, Upstream};
 use crate::decisions::decision::{DecidingActor, DecisionScope, Figures, ThresholdKeys, Unit, ms, number};
@@ -93,22 +94,29 @@ impl CrowdingCut {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct MemoryCut {
     /// In percent of its limit.
-    pub(super) percent: f64,
-    /// The percentage at which the level of the action begins.
-    pub(super) threshold: u8,
-    pub(super) level: Level,
+    percent: f64,
+    /// The percentage from which on memory is at the level of the action.
+    threshold: u8,
+    keys: ThresholdKeys,
 }
 
 impl MemoryCut {
-    /// The share of memory in use, and the threshold of the level.
-    pub(crate) fn figures(self) -> Figures {
-        let keys: ThresholdKeys = match self.level {
-            Level::Normal | Level::Warning => &[Process("monitor.warning")],
-            Level::Critical => &[Process("monitor.critical")],
-            Level::Exhausted => &[Process("monitor.exhausted")],
+    /// `was_at`: memory was at the level in the sample before. Then it stays there until it is below the end of the level.
+    pub(super) fn new(percent: f64, (level, was_at): (Level, bool), config: &MonitorConfig) -> Self {
+        let threshold = if was_at { level.ends_below(config) } else { level.begins_at(config) };
+        let keys: ThresholdKeys = match (level, was_at) {
+            (Level::Normal, _) | (Level::Warning, true) => &[Process("monitor.recover")],
+            (Level::Warning, false) | (Level::Critical, true) => &[Process("monitor.warning")],
+            (Level::Critical, false) | (Level::Exhausted, true) => &[Process("monitor.critical")],
+            (Level::Exhausted, false) => &[Process("monitor.exhausted")],
         };
-        let figures = Figures::of(DecisionScope::Process).decided_by(DecidingActor::Monitor).set_by(keys);
-        let figures = figures.measured(self.percent, Unit::Percent);
+        Self { percent, threshold, keys }
+    }
+
+    /// The share of memory in use, and the threshold that it is not below.
+    pub(crate) fn figures(self) -> Figures {
+        let figures = Figures::of(DecisionScope::Process).decided_by(DecidingActor::Monitor);
+        let figures = figures.set_by(self.keys).measured(self.percent, Unit::Percent);
         figures.threshold(f64::from(self.threshold), Unit::Percent)
     }
 }

@@ -67,7 +67,7 @@ impl MemorySample {
             let in_force = view.actions.check(action)?;
             let memory = view.memory().filter(|_| is_at(own_percent, level, before.is_some()))?;
             let bytes = bytes_above((memory.own_bytes, memory.own_limit_bytes), level.ends_below(config));
-            let figures = MemoryCut { percent: own_percent, threshold: level.begins_at(config), level };
+            let figures = MemoryCut::new(own_percent, (level, before.is_some()), config);
             Some(MemoryExcess { in_force, bytes, figures })
         };
         let any_percent = own_percent.max(percent(Sensor::MemoryTotal));

@@ -135,16 +135,18 @@ fn apply_pauses(
                 }
             }
             PauseAction::Resume => transfer.resume(pausing.is_some(), now),
-            PauseAction::Cut => {
-                let enforced = cutting.filter(|excess| excess.in_force == InForce::Enforced);
-                if let Some(excess) = enforced.filter(|_| transfer.has_paused()) {
+            PauseAction::Cut => match cutting {
+                Some(MemoryExcess { in_force: InForce::Enforced, figures, .. }) if transfer.has_paused() => {
                     effect.cut += 1;
                     transfers.metrics.cut.inc();
-                    transfer.cut(excess.figures);
-                } else {
+                    transfer.cut(figures);
+                }
+                Some(MemoryExcess { in_force: InForce::Shadow, .. }) => {
                     effect.cut += u64::from(transfer.cut_in_shadow(now));
                 }
-            }
+                // Its pause was in shadow mode, so it has not had one.
+                _ => transfer.resume(true, now),
+            },
         }
     }
 }

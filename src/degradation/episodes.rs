@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::degradation::codes::CauseCode;
 use crate::degradation::finding::{Finding, Quantity, Scope};
+use crate::telemetry::counted;
 
 /// A cause ends after this time without a step of its counter. It is longer than the pauses of clients that retry, and short enough for a
 /// gateway that is `ok` five seconds after an overload.
@@ -48,7 +49,7 @@ impl Episode {
     }
 
     fn describe(&self, finding: Finding, unit: &'static str) -> Finding {
-        let message = format!("{}: {} {unit} since it began", finding.message, self.steps);
+        let message = format!("{}: {} since it began", finding.message, counted(self.steps, unit));
         let measured = finding.measured.unwrap_or(Quantity::count(self.steps, unit));
         Finding { message, ..finding }.since(self.began).until(self.until()).measured(measured)
     }
@@ -105,7 +106,8 @@ mod tests {
             present.pop().map(|found| (found.since.unwrap() - start, found.message))
         };
         let since = |seconds, steps| {
-            let message = format!("it overflows: {steps} requests since it began");
+            let requests = if steps == 1 { "request" } else { "requests" };
+            let message = format!("it overflows: {steps} {requests} since it began");
             Some((Duration::from_secs(seconds), message))
         };
         assert_eq!(sample(0, 0), None);

@@ -169,7 +169,8 @@ impl IdleCloser {
         more
     }
 
-    /// Closes client connections. Returns the number that now begins to close, and of all that close because of descriptors.
+    /// Closes client connections. Returns the number that it is the first to close, now or with their next
+    /// response, and of all that close because of descriptors.
     fn close_clients(
         &self,
         target: CloseTarget,
@@ -181,13 +182,13 @@ impl IdleCloser {
             let closing = connections.close_oldest(target.for_descriptors, IDLE_MIN, clock::now());
             self.metrics.descriptors.inc_by(closing.newly_closing as u64);
             all = closing.all;
-            closed += closing.newly_closing;
+            closed += closing.newly_chosen;
         }
         if target.for_memory {
             let count = part_to_close(connections.count().idle, interval);
             let closing = connections.close_oldest(count, MEMORY_IDLE_MIN, clock::now());
             self.metrics.memory.inc_by(closing.newly_closing as u64);
-            closed += closing.newly_closing;
+            closed += closing.newly_chosen;
         }
         (closed, all)
     }

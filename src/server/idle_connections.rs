@@ -66,6 +66,8 @@ pub(crate) struct ConnectionCount {
 pub(crate) struct ClosingCount {
     /// Those that were marked by this call.
     pub(crate) newly_closing: usize,
+    /// Those that this call is the first to close, now or with their next response.
+    pub(crate) newly_chosen: usize,
     /// All marked connections that are still open.
     pub(crate) all: usize,
 }
@@ -116,10 +118,14 @@ impl IdleConnections {
         }
         idle.truncate(needed);
         idle.iter().for_each(|(_, slot)| slot.close());
-        if idle.len() < needed {
-            ConnectionSlot::close_after_responses(&slots, needed - idle.len());
+        let is_new = |slot: &ConnectionSlot| !slot.is_last_response.load(Ordering::Relaxed);
+        let newly_idle = idle.iter().filter(|(_, slot)| is_new(slot)).count();
+        let after_responses = ConnectionSlot::close_after_responses(&slots, needed - idle.len());
+        ClosingCount {
+            newly_closing: idle.len(),
+            newly_chosen: newly_idle + after_responses,
+            all: closing + idle.len(),
         }
-        ClosingCount { newly_closing: idle.len(), all: closing + idle.len() }
     }
 
     /// The number of connections that `close_oldest` would close and that no earlier call has counted. All stay open.
@@ -170,14 +176,16 @@ impl ConnectionSlot {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// Makes this number of open connections close with their next response; those already marked count.
-    fn close_after_responses(slots: &[Arc<Self>], count: usize) {
+    /// Makes this number of open connections close with their next response; those already marked count. Returns the number of the others.
+    fn close_after_responses(slots: &[Arc<Self>], count: usize) -> usize {
+        if count == 0 {
+            return 0;
+        }
         let open = || slots.iter().filter(|slot| !slot.is_closing());
         let due = open().filter(|slot| slot.is_last_response.load(Ordering::Relaxed)).count();
         let others = open().filter(|slot| !slot.is_last_response.load(Ordering::Relaxed));
-        for slot in others.take(count.saturating_sub(due)) {
-            slot.is_last_response.store(true, Ordering::Relaxed);
-        }
+        let marked = others.take(count.saturating_sub(due));
+        marked.inspect(|slot| slot.is_last_response.store(true, Ordering::Relaxed)).count()
     }
 
     fn close(&self) {
@@ -266,11 +274,11 @@ mod tests {
         assert_eq!(connections.count(), ConnectionCount { open: 6, idle: 5 });
         let close =
             |count, idle_min, now| connections.close_oldest(count, Duration::from_secs(idle_min), now);
-        assert_eq!(close(2, 0, at(10)), ClosingCount { newly_closing: 2, all: 2 });
+        assert_eq!(close(2, 0, at(10)), ClosingCount { newly_closing: 2, newly_chosen: 2, all: 2 });
         assert_eq!(closing(&slots), [2, 3]);
         assert_eq!(
             close(3, 0, at(10)),
-            ClosingCount { newly_closing: 1, all: 3 },
+            ClosingCount { newly_closing: 1, newly_chosen: 1, all: 3 },
             "those that close already count"
         );
         assert_eq!(closing(&slots), [2, 3, 4]);
@@ -278,11 +286,11 @@ mod tests {
         assert_eq!(closing(&slots), [2, 3, 4, 5], "the second has been idle for a second only");
         assert_eq!(close(99, 0, at(10)).newly_closing, 1);
         assert_eq!(closing(&slots), [1, 2, 3, 4, 5]);
-        assert_eq!(close(99, 0, at(10)), ClosingCount { newly_closing: 0, all: 5 });
+        assert_eq!(close(99, 0, at(10)), ClosingCount { newly_closing: 0, newly_chosen: 0, all: 5 });
         slots[1].set_busy();
         assert_eq!(
             close(5, 0, at(10)),
-            ClosingCount { newly_closing: 0, all: 4 },
+            ClosingCount { newly_closing: 0, newly_chosen: 0, all: 4 },
             "one goes on to serve its request"
         );
     }
@@ -339,14 +347,21 @@ mod tests {
         slots[3].set_idle(start + IDLE_MIN);
         let now = start + IDLE_MIN;
         let last = || slots.iter().map(IdleSlot::is_last_response).collect::<Vec<_>>();
-        assert_eq!(connections.close_oldest(3, IDLE_MIN, now), ClosingCount { newly_closing: 2, all: 2 });
+        let close = |count| connections.close_oldest(count, IDLE_MIN, now);
+        assert_eq!(close(3), ClosingCount { newly_closing: 2, newly_chosen: 3, all: 2 });
         assert_eq!(closing(&slots), [1, 2]);
         assert_eq!(last(), [true, true, true, false], "one more with its response");
-        connections.close_oldest(3, IDLE_MIN, now);
+        assert_eq!(close(3).newly_chosen, 0);
         assert_eq!(last(), [true, true, true, false], "it is marked already");
-        connections.close_oldest(4, IDLE_MIN, now);
+        assert_eq!(close(4).newly_chosen, 1);
         assert_eq!(last(), [true; 4]);
         assert_eq!(closing(&slots), [1, 2]);
+        slots[0].set_idle(start);
+        assert_eq!(
+            close(4),
+            ClosingCount { newly_closing: 1, newly_chosen: 0, all: 3 },
+            "it counted when it was marked"
+        );
     }
 
     /// X11: shadow mode counts each connection once and closes none

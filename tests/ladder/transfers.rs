@@ -1,30 +1,30 @@
 //! Actions that end what is in progress: pauses and cuts of transfers in shadow mode. `tests/memory_cuts.rs` has them enforced.
 
+use std::time::Duration;
+
 use super::{action, assert_touched};
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for};
 
 const OBJECT_BYTES: usize = 8 << 20;
 const DOWNLOADS: usize = 9;
 
-/// X2, X11: in shadow mode the largest transfers are counted, each once, and none is paused or cut
-#[tokio::test]
-async fn shadow_mode_pauses_and_cuts_nothing() {
-    let upstream = Upstream::start(|_| UpstreamReply::ok(vec![b'x'; OBJECT_BYTES]));
-    let idle = Gateway::in_front_of(&upstream).await;
+/// A gateway without memory that pauses transfers in shadow mode, and downloads of it that are not read.
+async fn with_downloads(upstream: &Upstream, cut_mode: &str) -> (Gateway, Vec<Client>) {
+    let idle = Gateway::in_front_of(upstream).await;
     let held = wait_for("memory has a reading", || async {
         idle.status().await["memory"]["rss_bytes"].as_u64().filter(|bytes| *bytes > 0)
     })
     .await;
     drop(idle);
     let gateway = Gateway::builder()
-        .bucket("b", &upstream)
+        .bucket("b", upstream)
         .set("monitor.memory_limit_bytes", &held.to_string())
         .set("monitor.interval_ms", "50")
         .set("monitor.dwell_ms", "60000")
         .set("server.min_send_rate", "0")
         .set("actions.shed_requests.mode", "off")
         .set("actions.pause_transfers.mode", "shadow")
-        .set("actions.cut_transfers.mode", "shadow")
+        .set("actions.cut_transfers.mode", cut_mode)
         .start()
         .await;
     let mut downloads = Vec::new();
@@ -34,6 +34,27 @@ async fn shadow_mode_pauses_and_cuts_nothing() {
         assert_eq!(download.head().await.status, 200);
         downloads.push(download);
     }
+    (gateway, downloads)
+}
+
+async fn none_is_cut(gateway: &Gateway, downloads: &mut [Client]) {
+    for counter in ["transfers_paused_total", "transfers_cut_total"] {
+        assert_eq!(gateway.metric(counter).await, 0.0, "{counter}");
+    }
+    for download in downloads {
+        let mut taken = 0;
+        while taken < OBJECT_BYTES {
+            taken += download.read_some().await.expect("no download is cut").len();
+        }
+        assert_eq!(taken, OBJECT_BYTES);
+    }
+}
+
+/// X2, X11: in shadow mode the largest transfers are counted, each once, and none is paused or cut
+#[tokio::test]
+async fn shadow_mode_pauses_and_cuts_nothing() {
+    let upstream = Upstream::start(|_| UpstreamReply::ok(vec![b'x'; OBJECT_BYTES]));
+    let (gateway, mut downloads) = with_downloads(&upstream, "shadow").await;
     wait_for("transfers would have been cut", || async {
         (action(&gateway, "cut_transfers").await["touched"].as_u64() > Some(0)).then_some(())
     })
@@ -42,14 +63,21 @@ async fn shadow_mode_pauses_and_cuts_nothing() {
     let cut = action(&gateway, "cut_transfers").await["touched"].as_u64().unwrap();
     assert!((1..=DOWNLOADS as u64).contains(&cut) && cut <= paused && paused <= DOWNLOADS as u64);
     assert_touched(&gateway, "pause_transfers", "shadow", paused).await;
-    for counter in ["transfers_paused_total", "transfers_cut_total"] {
-        assert_eq!(gateway.metric(counter).await, 0.0, "{counter}");
-    }
-    for download in &mut downloads {
-        let mut taken = 0;
-        while taken < OBJECT_BYTES {
-            taken += download.read_some().await.expect("no download is cut").len();
-        }
-        assert_eq!(taken, OBJECT_BYTES);
-    }
+    none_is_cut(&gateway, &mut downloads).await;
+}
+
+/// X2, X11: a cut needs a pause. With pauses in shadow mode no transfer has one, so none is cut and none is counted as cut
+#[tokio::test]
+async fn pauses_in_shadow_mode_lead_to_no_cut() {
+    let upstream = Upstream::start(|_| UpstreamReply::ok(vec![b'x'; OBJECT_BYTES]));
+    let (gateway, mut downloads) = with_downloads(&upstream, "enforce").await;
+    wait_for("transfers would have been paused", || async {
+        (action(&gateway, "pause_transfers").await["touched"].as_u64() > Some(0)).then_some(())
+    })
+    .await;
+    // A pause lasts ten seconds, and the next sample would cut.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(action(&gateway, "cut_transfers").await["in_force"], true);
+    assert_touched(&gateway, "cut_transfers", "enforce", 0).await;
+    none_is_cut(&gateway, &mut downloads).await;
 }

@@ -104,6 +104,81 @@ async fn a_stopped_endpoint_is_a_cause() {
     has_ended(&gateway, "endpoint_out", "b").await;
 }
 
+/// X10, P5: the only endpoint of a bucket without a breaker that fails is `failing` and a cause, until a call succeeds
+#[tokio::test]
+async fn the_only_endpoint_that_fails_is_a_cause() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let of_store = Arc::clone(&fails);
+    let upstream = Upstream::start(move |_| match of_store.load(Ordering::SeqCst) {
+        true => UpstreamReply::status(500),
+        false => UpstreamReply::ok("x"),
+    });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.mode", "off")
+        .start()
+        .await;
+    assert_eq!(gauge(&gateway, "endpoints_failing", "b").await, 0.0, "the gauge exists from the start");
+    for _ in 0..8 {
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 500);
+    }
+    let failing = has_begun(&gateway, "endpoints_failing", "b").await;
+    assert_eq!(failing["scope"], json!({ "kind": "bucket", "bucket": "b", "name": null }));
+    assert_eq!(failing["threshold"], json!({ "value": 5.0, "unit": "failures in a row" }));
+    assert!(failing["message"].as_str().unwrap().contains(&upstream.address().to_string()), "{failing}");
+    let status = gateway.status().await;
+    assert_eq!((&status["status"], endpoint_states(&status)), (&"critical".into(), vec!["failing"]));
+    fails.store(false, Ordering::SeqCst);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    has_ended(&gateway, "endpoints_failing", "b").await;
+    let status = gateway.status().await;
+    assert_eq!((&status["status"], endpoint_states(&status)), (&"ok".into(), vec!["in_rotation"]));
+}
+
+fn endpoint_states(status: &Value) -> Vec<&str> {
+    let endpoints = status["buckets"]["b"]["pool"]["endpoints"].as_array().unwrap().iter();
+    endpoints.map(|endpoint| endpoint["state"].as_str().unwrap()).collect()
+}
+
+/// X10, P5: two endpoints that both fail are one cause of the bucket, whether they are in rotation or one is ejected
+#[tokio::test]
+async fn endpoints_that_all_fail_are_a_cause() {
+    let upstreams = [Upstream::ok("x"), Upstream::ok("x")];
+    let addresses = [upstreams[0].address(), upstreams[1].address()];
+    let gateway = Gateway::builder()
+        .bucket_at("b", &addresses)
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.mode", "off")
+        .start()
+        .await;
+    for upstream in &upstreams {
+        upstream.stop().await;
+    }
+    let out = wait_for("all endpoints fail", || async {
+        assert_eq!(gateway.get("/b/k").await.reason(), "upstream_connect");
+        causes(&gateway, "endpoints_failing").await.pop()
+    })
+    .await;
+    assert_eq!(out["measured"], json!({ "value": 2.0, "unit": "endpoints" }));
+    for address in addresses {
+        assert!(out["message"].as_str().unwrap().contains(&address.to_string()), "{out}");
+    }
+    has_begun(&gateway, "endpoints_failing", "b").await;
+    let status = gateway.status().await;
+    assert_eq!(status["status"], "critical");
+    assert!(endpoint_states(&status).contains(&"failing"), "{status}");
+    for upstream in &upstreams {
+        upstream.start_again().await;
+    }
+    wait_for("a call succeeds", || async {
+        (gateway.get("/b/k").await.complete_status() == 200).then_some(())
+    })
+    .await;
+    let ended = has_ended(&gateway, "endpoints_failing", "b").await;
+    assert!(ended["refused"].is_u64(), "{ended}");
+}
+
 /// X10, P3: a full queue is a cause with its refusals, and ends three seconds after the last of them
 #[tokio::test]
 async fn a_full_queue_is_a_cause() {

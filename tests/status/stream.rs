@@ -181,6 +181,8 @@ async fn malformed_queries_are_refused() {
         ("/status/history?series=nothing", "none named `nothing`"),
         ("/status/history?series=", "`series` is empty"),
         ("/status/history?serie=x", "no parameter `serie`"),
+        ("/status?x=1", "no parameter `x`; the path accepts none"),
+        ("/config?x=1", "no parameter `x`; the path accepts none"),
     ] {
         let answer = gateway.admin(target).await;
         assert_eq!(answer.complete_status(), 400, "{target}");

@@ -120,6 +120,12 @@ fn unread(error: &Error) -> InvalidBody {
     }
 }
 
+/// The reply to a request with a parameter, on a path that accepts none.
+pub(super) fn unexpected_query(request: &HttpRequest) -> Option<HttpResponse> {
+    let error = Parameters::parse(request.query_string(), &[]).err()?;
+    Some(invalid_parameter(request, &error))
+}
+
 /// The reply to a query with a parameter that is not accepted.
 pub(super) fn invalid_parameter(request: &HttpRequest, error: &InvalidParameter) -> HttpResponse {
     let id = request_id::of(request.headers());

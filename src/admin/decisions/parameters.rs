@@ -28,6 +28,8 @@ pub(super) const OF_EXPLAIN: [&str; 1] = ["request_id"];
 pub(in crate::admin) enum InvalidParameter {
     #[error("there is no parameter `{name}`; the parameters are {known}")]
     Unknown { name: String, known: String },
+    #[error("there is no parameter `{0}`; the path accepts none")]
+    NoneAccepted(String),
     #[error("the parameter `{0}` occurs twice; send it once")]
     Repeated(&'static str),
     #[error("the parameter `{0}` is missing")]
@@ -51,7 +53,10 @@ impl Parameters {
             let given = decoded_text(pair.split('=').next().unwrap_or_default());
             let Some(name) = known.iter().find(|name| **name == given) else {
                 let name = given.chars().filter(|c| !c.is_control()).take(64).collect();
-                return Err(InvalidParameter::Unknown { name, known: known.join(", ") });
+                return Err(match known {
+                    [] => InvalidParameter::NoneAccepted(name),
+                    _ => InvalidParameter::Unknown { name, known: known.join(", ") },
+                });
             };
             let value = decoded_text(value_of(pair)).into_owned();
             if value.is_empty() {

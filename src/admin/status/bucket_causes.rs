@@ -9,6 +9,7 @@ use tidegate_actors::{
 use tidegate_config::BreakerMode;
 
 use crate::admin::status::causes::{refresh_error, remaining_ms, with_refresh};
+use crate::admin::status::failing_endpoints::{FAILURES_MIN, FailingEndpoints};
 use crate::admin::status::input::{BucketInput, StatusInput};
 use crate::degradation::codes::{CauseCode, ScopeKind};
 use crate::degradation::counts::EffectCounts;
@@ -172,7 +173,8 @@ impl BucketInput<'_> {
         Some(Finding { until: failover.returns_at, ..finding })
     }
 
-    /// One cause for each endpoint that is out of rotation, or one for the bucket if all are.
+    /// One cause for each endpoint that is out of rotation, or one for the bucket if all are. One more for the
+    /// bucket if the others fail.
     fn endpoints(&self, now: Instant) -> Vec<Finding> {
         let pairs = self.authorities.iter().zip(&self.pool.endpoints);
         let out: Vec<_> =
@@ -183,7 +185,7 @@ impl BucketInput<'_> {
                 let scope = self.scope(ScopeKind::Endpoint, name);
                 Finding { until, ..Finding::new(CauseCode::EndpointOut, scope, message) }
             };
-            return out.into_iter().map(finding).collect();
+            return self.failing_endpoints().into_iter().chain(out.into_iter().map(finding)).collect();
         }
         let until = out.iter().filter_map(|(_, (_, until))| *until).min();
         let reasons: Vec<_> = out.into_iter().map(|(_, (why, _))| why).collect();
@@ -192,6 +194,26 @@ impl BucketInput<'_> {
         let finding = Finding::new(CauseCode::EndpointsOut, Scope::bucket(self.name), message);
         let finding = finding.measured(endpoints(reasons.len())).threshold(endpoints(reasons.len()));
         vec![Finding { until, ..finding }]
+    }
+
+    /// The cause while calls to every endpoint fail. A circuit that refuses them is a cause of its own.
+    fn failing_endpoints(&self) -> Option<Finding> {
+        let names = self.authorities.join(", ");
+        let (how, measured, threshold) = match FailingEndpoints::of(&self.pool, self.mode, &self.circuits)? {
+            FailingEndpoints::All => {
+                let endpoints = Quantity::count(self.authorities.len() as u64, "endpoints");
+                (format!("all endpoints failed, and all are called: {names}"), endpoints, endpoints)
+            }
+            FailingEndpoints::InARow { class, failures } => {
+                let failed = |count: u32| Quantity::count(count.into(), "failures in a row");
+                let how = format!("calls to the only endpoint {names} fail: {failures} in a row ({class})");
+                (how, failed(failures), failed(FAILURES_MIN))
+            }
+            FailingEndpoints::Circuit => return None,
+        };
+        let message = format!("bucket {}: {how}", self.name);
+        let finding = Finding::new(CauseCode::EndpointsFailing, Scope::bucket(self.name), message);
+        Some(finding.measured(measured).threshold(threshold))
     }
 
     fn tls(&self, endpoint: &str, failing: &FailingTls) -> Finding {

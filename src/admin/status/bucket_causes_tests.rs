@@ -11,7 +11,7 @@ use tidegate_config::BreakerMode;
 
 use super::*;
 use crate::admin::status::causes::sample;
-use crate::admin::status::samples::{after, circuit, credential, endpoint, healthy, only, scope};
+use crate::admin::status::samples::{after, circuit, credential, endpoint, healthy, only, pool, scope};
 use crate::upstream::connect::dns_cache::FailingLookup;
 use crate::upstream::connect::tls::FailingTls;
 use crate::upstream::connect::tls_failure::TlsFailure;
@@ -92,6 +92,47 @@ fn endpoints_out_of_rotation_are_causes() {
     assert_eq!((cause.code, cause.scope), (CauseCode::EndpointsOut, Scope::bucket("photos")));
 }
 
+/// X10, P5: endpoints that fail in rotation are one cause of the bucket, also beside one that is out
+#[test]
+fn failing_endpoints_are_a_cause() {
+    let panicking = ServingView { endpoints: 0..2, is_panicking: true, failover: None };
+    let cause = only(|input, _| input.buckets[0].pool.serving = panicking.clone());
+    assert_eq!((cause.code, &cause.scope), (CauseCode::EndpointsFailing, &Scope::bucket("photos")));
+    assert_eq!(cause.message, "bucket photos: all endpoints failed, and all are called: a:80, b:80");
+    let causes = after(|input, now| {
+        let until = now + Duration::from_secs(1);
+        input.buckets[0].pool.endpoints[1] = endpoint(EndpointState::Ejected(until, FailureKind::Timeout));
+        input.buckets[0].pool.serving = panicking.clone();
+    });
+    let codes: Vec<_> = causes.iter().map(|cause| cause.code).collect();
+    assert_eq!(codes, [CauseCode::EndpointsFailing, CauseCode::EndpointOut]);
+}
+
+/// X10, P5: the only endpoint of a bucket fails after five failures in a row, unless a circuit refuses its calls
+#[test]
+fn the_only_endpoint_that_fails_is_a_cause() {
+    let found = |mode, consecutive_failures, endpoints: usize| {
+        after(|input, _| {
+            let bucket = &mut input.buckets[0];
+            bucket.mode = mode;
+            bucket.circuits = vec![BreakerView { consecutive_failures, ..circuit(CircuitState::Closed) }];
+            bucket.pool = pool(vec![endpoint(EndpointState::InRotation); endpoints], Vec::new());
+            bucket.authorities.truncate(endpoints);
+            bucket.clocks.truncate(endpoints);
+        })
+    };
+    for mode in [BreakerMode::Off, BreakerMode::Shadow] {
+        assert_eq!(found(mode, 4, 1), []);
+        assert_eq!(found(mode, 5, 2), [], "the load balancer decides");
+        let causes = found(mode, 5, 1);
+        let [cause] = causes.as_slice() else { panic!("{causes:?}") };
+        assert_eq!(cause.code, CauseCode::EndpointsFailing);
+        assert_eq!(cause.message, "bucket photos: calls to the only endpoint a:80 fail: 5 in a row (all)");
+        assert_eq!(cause.threshold, Some(Quantity::count(5, "failures in a row")));
+    }
+    assert_eq!(found(BreakerMode::On, 5, 1), [], "its circuit opens");
+}
+
 /// X10, P5: a failover names the standby endpoints that serve and its end; none is named while all endpoints are called
 #[test]
 fn a_failover_is_a_cause() {
@@ -117,7 +158,9 @@ fn a_failover_is_a_cause() {
         assert_eq!(cause.message, format!("bucket photos: the standby endpoints b:80 serve; {end}"));
         assert_eq!(cause.threshold.map(|threshold| threshold.value), Some(50.0));
     }
-    assert_eq!(found(true, None), []);
+    let causes = found(true, None);
+    let [cause] = causes.as_slice() else { panic!("{causes:?}") };
+    assert_eq!(cause.code, CauseCode::EndpointsFailing, "none is named");
 }
 
 /// X10, C4: credentials are named by their configured name; without any, the bucket has a cause of its own

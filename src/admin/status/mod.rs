@@ -6,6 +6,7 @@
 mod actions;
 mod bucket_causes;
 mod causes;
+mod failing_endpoints;
 mod history;
 mod input;
 pub(super) mod plots;
@@ -23,12 +24,12 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tidegate_actors::{
-    ActorStats, ActorStatus, BreakerView, CircuitState, CredentialState, CredentialView, EndpointState,
-    EndpointView, FailureKind, LimitCause, LimitSource, LimitView, LimiterReport, MemoryUse, MonitorView,
-    Reading, ResourceView, SessionsReport,
+    ActorStats, ActorStatus, BreakerView, CredentialState, CredentialView, EndpointState, EndpointView,
+    FailureKind, LimitCause, LimitSource, LimitView, LimiterReport, MemoryUse, MonitorView, Reading,
+    ResourceView, SessionsReport,
 };
-use tidegate_config::BreakerMode;
 
+use crate::admin::status::failing_endpoints::FailingEndpoints;
 use crate::degradation::cause::{Cause, CauseEvent};
 use crate::degradation::codes::Severity;
 use crate::telemetry::{millis, rfc3339};
@@ -184,12 +185,10 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
     let breaker = &bucket.breaker;
     let mut circuits = Map::new();
     circuits.insert("mode".to_owned(), breaker.mode().as_str().into());
-    circuits.extend(breaker.views(now).map(|view| (view.class.to_owned(), circuit(&view))));
+    let views: Vec<_> = breaker.views(now).collect();
+    circuits.extend(views.iter().map(|view| (view.class.to_owned(), circuit(view))));
     let pool = bucket.pool.view(now);
-    let is_tripped = matches!(breaker.mode(), BreakerMode::On | BreakerMode::Shadow)
-        && breaker.views(now).any(|view| view.state != CircuitState::Closed);
-    // No other endpoint is left, so none leaves the rotation.
-    let is_failing = pool.serving.is_panicking || pool.endpoints.len() == 1 && is_tripped;
+    let is_failing = FailingEndpoints::of(&pool, breaker.mode(), &views).is_some();
     let endpoints: Vec<Value> = bucket
         .config
         .upstream

@@ -99,6 +99,7 @@ codes!(
     CircuitForcedOpen,
     CircuitOpen,
     EndpointsOut,
+    EndpointsFailing,
     CredentialsMissing,
     CredentialsOut,
     CriticalLevel,

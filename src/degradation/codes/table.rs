@@ -9,6 +9,16 @@ use super::{CauseCode, CodeEntry, ScopeKind, certificates, failover, shadow};
 const OF_ACTORS: &[&str] =
     &["limiter_unavailable", "pool_unavailable", "breaker_unavailable", "monitor_unavailable"];
 
+/// The refusals of calls that fail.
+const OF_UPSTREAMS: &[&str] = &[
+    "upstream_connect",
+    "upstream_dns",
+    "upstream_reset",
+    "timeout_connect",
+    "timeout_first_byte",
+    "timeout_long_operation",
+];
+
 /// All codes, in the order of `CauseCode`: the worst first.
 pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
     CodeEntry {
@@ -118,15 +128,17 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         scope: Bucket,
         meaning: "no endpoint of the bucket is in rotation",
         effect: "requests are sent to endpoints that failed, as a last resort, and may fail",
-        refusals: &[
-            "upstream_connect",
-            "upstream_dns",
-            "upstream_reset",
-            "timeout_connect",
-            "timeout_first_byte",
-            "timeout_long_operation",
-        ],
+        refusals: OF_UPSTREAMS,
         ends_when: "an endpoint returns to rotation",
+    },
+    CodeEntry {
+        name: "endpoints_failing",
+        severity: Critical,
+        scope: Bucket,
+        meaning: "calls to every endpoint of the bucket fail, and the endpoints stay in rotation because no other is left",
+        effect: "requests are sent to endpoints that failed, as a last resort, and may fail",
+        refusals: OF_UPSTREAMS,
+        ends_when: "a call succeeds, or a connection or a check shows that an endpoint works",
     },
     CodeEntry {
         name: "credentials_missing",
