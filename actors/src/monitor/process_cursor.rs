@@ -3,9 +3,12 @@
 //!
 //! Pressure counts from the middle between `critical` and `exhausted` on: shedding is the last step before all requests
 //! are refused. It counts only for sensors that may cause `exhausted` and that refusals relieve.
+//!
+//! A process that was stopped (SIGSTOP, a paused virtual machine) has waits that its requests did not cause. The monitor has its own
+//! thread, so a gap between its samples shows such a stop, and the waits of that time move nothing.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_config::MonitorConfig;
 
@@ -13,6 +16,12 @@ use crate::monitor::level::{Level, LevelThresholds};
 use crate::monitor::reading::Readings;
 use crate::monitor::sensor::Sensor;
 use crate::shedding::{CursorOwner, PressureReading, ProcessWaits, SheddingHandle, WaitTotals, WaitWindow};
+
+/// A gap between two samples that is longer than this, and than so many intervals, means that the whole process was stopped.
+const STOPPED_MIN: Duration = Duration::from_millis(500);
+const STOPPED_INTERVALS: u32 = 4;
+/// How long after a stop the waits are still those of the stop: the windows of all waits have begun anew then.
+const STALE_AFTER_STOP: Duration = Duration::from_millis(300);
 
 /// The percentage of a limit above which pressure moves the cursor.
 pub(crate) fn pressure_threshold(config: &MonitorConfig) -> f64 {
@@ -26,6 +35,12 @@ pub(crate) struct ProcessCursor {
     waits: Arc<ProcessWaits>,
     mailboxes: WaitWindow,
     thresholds: LevelThresholds,
+    /// The last sample.
+    sampled: Instant,
+    /// A longer gap between two samples is a stop.
+    gap_max: Duration,
+    /// The waits before this time are those of a stop.
+    waits_from: Instant,
 }
 
 impl ProcessCursor {
@@ -35,6 +50,9 @@ impl ProcessCursor {
             waits: Arc::clone(&shedding.waits),
             mailboxes: WaitWindow::new(now),
             thresholds: LevelThresholds::from(config),
+            sampled: now,
+            gap_max: STOPPED_MIN.max(config.interval * STOPPED_INTERVALS),
+            waits_from: now,
         }
     }
 
@@ -49,7 +67,10 @@ impl ProcessCursor {
             self.waits.mailboxes.publish(self.mailboxes.mean().unwrap_or_default(), now);
         }
         let pressure = self.pressure(readings);
-        let wait = self.waits.worst(now);
+        if now.saturating_duration_since(std::mem::replace(&mut self.sampled, now)) > self.gap_max {
+            self.waits_from = now + STALE_AFTER_STOP;
+        }
+        let wait = self.waits.worst(now).filter(|_| now >= self.waits_from);
         self.owner.publish_wait(wait, now);
         self.owner.update(wait, pressure, now);
     }
@@ -69,8 +90,6 @@ impl ProcessCursor {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use prometheus::Registry;
     use tidegate_config::Config;
 
@@ -114,9 +133,11 @@ mod tests {
         let by_lag = shedder.view(now).cursor;
         assert!(by_lag > 0.5, "{by_lag}");
         let mut totals = WaitTotals::default();
-        for _ in 0..2 {
-            now += ms(1_500);
-            totals = WaitTotals { sum: totals.sum + ms(1_000), count: totals.count + 10 };
+        for step in 1..=12 {
+            now += ms(250);
+            if step % 6 == 0 {
+                totals = WaitTotals { sum: totals.sum + ms(1_000), count: totals.count + 10 };
+            }
             cursor.update(&Readings::NONE, totals, now);
         }
         let view = shedder.view(now);
@@ -126,6 +147,26 @@ mod tests {
             cursor.update(&Readings::NONE, totals, now);
         }
         assert!(!shedder.is_active());
+    }
+
+    /// X8: the lag of a process that was stopped refuses nothing, and a lag after it counts again
+    #[test]
+    fn a_stop_of_the_process_is_no_wait() {
+        let mut now = clock::now();
+        let (shedding, mut cursor) = cursor(now);
+        let cpu = Some(ThreadCpuTime { used: ms(0), delayed: ms(0) });
+        let mut meter = shedding.waits.lag_meter(0, cpu, now);
+        let mut sample = |after: u64, lag: u64| {
+            now += ms(after);
+            meter.record(now - ms(lag), now, cpu);
+            cursor.update(&Readings::NONE, WaitTotals::default(), now);
+            shedding.process.view(now).cursor
+        };
+        sample(100, 0);
+        assert!(sample(3_000, 3_000) < 1e-9, "stopped for three seconds");
+        assert!((0..10).all(|_| sample(100, 0) < 1e-9));
+        let last = (0..10).map(|_| sample(100, 60)).last();
+        assert!(last > Some(0.1), "{last:?}");
     }
 
     /// X2: pressure counts above the middle of critical and exhausted, and only of what refusing requests relieves
