@@ -1,5 +1,6 @@
 //! The cursor of a bucket: classes, other buckets, shadow mode, crashes, what the operator sees.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -57,6 +58,28 @@ fn assert_above_threshold(decisions: &Value) {
             (decision["measured"].as_f64().unwrap(), decision["threshold"].as_f64().unwrap());
         assert!(measured >= threshold, "{decision}");
     }
+}
+
+/// X11: a queue that stays below half of its length, with a wait far below the target, refuses no request
+#[tokio::test]
+async fn a_queue_below_half_of_its_length_refuses_no_request() {
+    let upstream = slow();
+    let gateway = shedding(&upstream)
+        .set("buckets.b.s3.concurrency.max_queued", "100")
+        .set("buckets.b.s3.concurrency.shedding.target_wait_ms", "20000")
+        .start()
+        .await;
+    let flood = Flood::start(&gateway, "light1", "/b/light", 46);
+    wait_for("150 requests are served", || async {
+        (flood.served.load(Ordering::Relaxed) >= 150).then_some(())
+    })
+    .await;
+    let status = gateway.status().await;
+    let (served, shed, other) = flood.end().await;
+    assert!(served >= 150 && shed == 0 && other == 0, "{served} {shed} {other}: {status}");
+    let cursor = &status["shedding"]["buckets"]["b"];
+    assert_eq!(cursor["cursor"], 0.0, "{cursor}");
+    assert!(cursor["wait_ms"].as_f64().unwrap() > 500.0, "the queue is long: {cursor}");
 }
 
 /// X11, O4: a long queue is cut from half of its target on, and the refusals name that threshold
