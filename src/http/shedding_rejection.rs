@@ -53,7 +53,7 @@ impl SheddingRejection {
             CursorScope::Process => {
                 let figures = Figures::of(DecisionScope::Process).decided_by(DecidingActor::Monitor);
                 figures.set_by(match shed.cause {
-                    CursorCause::Wait(_) => &[Process("shedding.target_wait_ms")],
+                    CursorCause::Wait(_) | CursorCause::EarlyWait(_) => &[Process("shedding.target_wait_ms")],
                     CursorCause::Pressure(_) | CursorCause::QueueLength(_) => &[Process("monitor.exhausted")],
                 })
             }
@@ -61,7 +61,7 @@ impl SheddingRejection {
                 let figures = Figures::of(DecisionScope::Bucket).decided_by(DecidingActor::Pool);
                 figures.set_by(match shed.cause {
                     CursorCause::QueueLength(_) => &[Upstream("concurrency.max_queued")],
-                    CursorCause::Wait(_) | CursorCause::Pressure(_) => &[
+                    CursorCause::Wait(_) | CursorCause::EarlyWait(_) | CursorCause::Pressure(_) => &[
                         Upstream("concurrency.shedding.target_wait_ms"),
                         Upstream("concurrency.queue_timeout_ms"),
                     ],
@@ -70,11 +70,11 @@ impl SheddingRejection {
         };
         let figures = figures.until(shed.retry_after);
         match shed.cause {
-            CursorCause::Wait(wait) => {
-                figures.measured(ms(wait), Unit::Milliseconds).threshold(ms(shed.target), Unit::Milliseconds)
+            CursorCause::Wait(wait) | CursorCause::EarlyWait(wait) => {
+                figures.measured(ms(wait), Unit::Milliseconds).threshold(shed.threshold, Unit::Milliseconds)
             }
             CursorCause::Pressure(percent) | CursorCause::QueueLength(percent) => {
-                figures.measured(percent, Unit::Percent).threshold(shed.pressure_threshold, Unit::Percent)
+                figures.measured(percent, Unit::Percent).threshold(shed.threshold, Unit::Percent)
             }
         }
     }
@@ -84,6 +84,7 @@ impl SheddingRejection {
 pub(crate) fn cause_text(cause: CursorCause) -> String {
     match cause {
         CursorCause::Wait(wait) => format!("a wait of {} ms", ms(wait)),
+        CursorCause::EarlyWait(wait) => format!("a wait of {} ms (more than half of the target)", ms(wait)),
         CursorCause::Pressure(percent) => format!("a resource at {percent:.1} %"),
         CursorCause::QueueLength(percent) => format!("a queue at {percent:.0} % of its length"),
     }

@@ -1,5 +1,6 @@
 //! The cursor of a bucket: classes, other buckets, shadow mode, crashes, what the operator sees.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -48,6 +49,62 @@ async fn the_lowest_class_is_refused_first() {
     gateway.wait_until_idle().await;
 }
 
+/// Each refusal has a reading that is above the threshold it names.
+fn assert_above_threshold(decisions: &Value) {
+    let all = decisions["decisions"].as_array().unwrap();
+    assert!(!all.is_empty(), "{decisions}");
+    for decision in all {
+        let (measured, threshold) =
+            (decision["measured"].as_f64().unwrap(), decision["threshold"].as_f64().unwrap());
+        assert!(measured >= threshold, "{decision}");
+    }
+}
+
+/// X11: a queue that stays below half of its length, with a wait far below the target, refuses no request
+#[tokio::test]
+async fn a_queue_below_half_of_its_length_refuses_no_request() {
+    let upstream = slow();
+    let gateway = shedding(&upstream)
+        .set("buckets.b.s3.concurrency.max_queued", "100")
+        .set("buckets.b.s3.concurrency.shedding.target_wait_ms", "20000")
+        .start()
+        .await;
+    let flood = Flood::start(&gateway, "light1", "/b/light", 46);
+    wait_for("150 requests are served", || async {
+        (flood.served.load(Ordering::Relaxed) >= 150).then_some(())
+    })
+    .await;
+    let status = gateway.status().await;
+    let (served, shed, other) = flood.end().await;
+    assert!(served >= 150 && shed == 0 && other == 0, "{served} {shed} {other}: {status}");
+    let cursor = &status["shedding"]["buckets"]["b"];
+    assert_eq!(cursor["cursor"], 0.0, "{cursor}");
+    assert!(cursor["wait_ms"].as_f64().unwrap() > 500.0, "the queue is long: {cursor}");
+}
+
+/// X11, O4: a long queue is cut from half of its target on, and the refusals name that threshold
+#[tokio::test]
+async fn a_long_queue_names_half_of_its_target() {
+    let upstream = Upstream::start(|_| UpstreamReply::ok("x").delayed(Duration::from_millis(40)));
+    let gateway =
+        shedding(&upstream).set("buckets.b.s3.concurrency.shedding.target_wait_ms", "2000").start().await;
+    let flood = Flood::start(&gateway, "nightly", "/b/nightly", 40);
+    flood.until_shed(5).await;
+    let status = gateway.status().await;
+    flood.end().await;
+    assert_eq!(status["shedding"]["buckets"]["b"]["target_ms"], 2000.0, "{status}");
+    let answer = gateway.admin("/decisions?reason=shed_bucket&bucket=b").await;
+    let decisions: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_above_threshold(&decisions);
+    for decision in decisions["decisions"].as_array().unwrap() {
+        let is_early = decision["measured"].as_f64().unwrap() <= 2000.0;
+        let threshold = if is_early { 1000.0 } else { 2000.0 };
+        assert_eq!(decision["threshold"].as_f64(), Some(threshold), "{decision}");
+        let detail = decision["detail"].as_str().unwrap();
+        assert_eq!(detail.contains("more than half of the target"), is_early, "{detail}");
+    }
+}
+
 /// X11, O4, O6, X10: a refusal has its decision with cursor, wait, threshold and client; the cause and the explanation name it
 #[tokio::test]
 async fn a_refusal_is_explained() {
@@ -58,6 +115,7 @@ async fn a_refusal_is_explained() {
     let cause = has_begun(&gateway, "shedding", "b").await;
     assert_eq!(cause["scope"]["bucket"], "b", "{cause}");
     assert_eq!(cause["threshold"]["value"].as_f64(), Some(20.0), "{cause}");
+    assert!(cause["measured"]["value"].as_f64() >= cause["threshold"]["value"].as_f64(), "{cause}");
     assert!(cause["effect"]["refused"].as_u64().unwrap() > 0, "{cause}");
     let made_up = r#"{"url":"/b/k","headers":{"x-api-key":"nightly-0123456789abcdef"}}"#;
     let step = wait_for("the explanation refuses or does not know", || async {
@@ -73,6 +131,7 @@ async fn a_refusal_is_explained() {
     flood.end().await;
     let answer = gateway.admin("/decisions?reason=shed_bucket&bucket=b").await;
     let decisions: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_above_threshold(&decisions);
     let decision = &decisions["decisions"][0];
     for (field, expected) in [
         ("kind", Value::from("refusal")),

@@ -133,11 +133,9 @@ mod tests {
         let by_lag = shedder.view(now).cursor;
         assert!(by_lag > 0.5, "{by_lag}");
         let mut totals = WaitTotals::default();
-        for step in 1..=12 {
+        for _ in 0..4 {
             now += ms(250);
-            if step % 6 == 0 {
-                totals = WaitTotals { sum: totals.sum + ms(1_000), count: totals.count + 10 };
-            }
+            totals = WaitTotals { sum: totals.sum + ms(1_000), count: totals.count + 10 };
             cursor.update(&Readings::NONE, totals, now);
         }
         let view = shedder.view(now);

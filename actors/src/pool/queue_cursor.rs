@@ -85,13 +85,14 @@ impl QueueCursor {
         let QueueReading { oldest, expected, .. } = reading;
         let age = oldest.map(|since| now.saturating_duration_since(since));
         let measured = self.window.mean().max(age);
-        self.owner.publish_wait(measured, now);
+        let wait = expected.or(measured);
+        self.owner.publish_wait(wait, now);
         // The lower of two lengths counts. A burst that drains in between is no overload.
         let lower =
             reading.percent().map(|percent| percent.min(std::mem::replace(&mut self.percent, percent)));
         let pressure = lower.map(|percent| PressureReading { percent, exhausted: 100.0 });
-        let wait = expected.or(measured).filter(|wait| self.counts(*wait, reading.length));
-        let cursor = self.owner.update(wait, pressure, now);
+        let counted = wait.filter(|wait| self.counts(*wait, reading.length));
+        let cursor = self.owner.update_queue((counted, expected), pressure, now);
         if cursor <= 0.0 && oldest.is_none() {
             self.due = None;
             self.owner.shedder().set_tracking(false);
@@ -100,8 +101,8 @@ impl QueueCursor {
         self.schedule(now)
     }
 
-    /// Whether a wait moves the cursor. In a long queue the cursor rises before the target is reached, so that the heaviest clients are cut
-    /// before a timeout refuses any client. A few requests that wait less than the target are no overload.
+    /// Whether a wait moves the cursor. In a long queue the cursor rises from half of the target on, so that the heaviest
+    /// clients are cut before a timeout refuses any client. A few requests that wait less than the target are no overload.
     fn counts(&self, wait: Duration, length: usize) -> bool {
         let shedder = self.owner.shedder();
         length >= LENGTH_MIN || shedder.is_active() || wait > shedder.target_wait()
@@ -171,7 +172,7 @@ mod tests {
         assert!(shedder.is_active());
     }
 
-    /// X11: once the pace is known the cursor follows the expected wait, and the measured one is published
+    /// X11: once the pace is known the cursor follows the expected wait, which is published
     #[test]
     fn the_expected_wait_moves_the_cursor() {
         let t0 = clock::now();
@@ -186,8 +187,8 @@ mod tests {
             cursor.update(read, t0 + ms(100 * step));
         }
         let view = shedder.view(t0 + ms(2_000));
-        assert!(view.cursor < 1e-9 && view.cause == CursorCause::Wait(ms(10)), "{view:?}");
-        assert_eq!(view.wait.map(|wait| wait.wait), Some(ms(2_000)));
+        assert!(view.cursor < 1e-9 && view.cause == CursorCause::Wait(ms(0)), "{view:?}");
+        assert_eq!(view.wait.map(|wait| wait.wait), Some(ms(10)));
     }
 
     /// X11: a long queue raises the cursor before its wait reaches the target; a few requests that wait less than the target do not
@@ -224,7 +225,27 @@ mod tests {
         };
         assert_eq!(raised([60, 70, 80, 90, 90, 90], 100), Some(CursorCause::QueueLength(90.0)));
         assert_eq!(raised([0, 100, 0, 100, 0, 100], 100), None);
+        assert_eq!(raised([39, 45, 47, 45, 45, 45], 100), None, "less than half of the length");
         assert_eq!(raised([10; 6], 10), None);
+    }
+
+    /// X11: the age of the oldest request is no growth of the wait, and neither is the step to the first expected wait: a queue
+    /// that stalls is not cut by half at half of its target
+    #[test]
+    fn an_age_is_no_excess() {
+        let t0 = clock::now();
+        let target = CursorTarget::of_queue(ms(4_000));
+        let shedder = Arc::new(Shedder::new((ActionMode::Enforce, target), 50.0, t0));
+        let mut cursor = QueueCursor::new(Arc::clone(&shedder), t0);
+        let stalled = QueueReading { length: 40, length_max: 1_000, ..waiting_since(t0) };
+        for step in 0..=25 {
+            cursor.update(|| stalled, t0 + ms(100 * step));
+        }
+        assert!(!shedder.is_active(), "{:?}", shedder.view(t0 + ms(2_500)));
+        for step in 26..=60 {
+            cursor.update(|| stalled, t0 + ms(100 * step));
+        }
+        assert!(shedder.is_active(), "an age above the target raises it");
     }
 
     /// S5: after a crash the cursor goes on from the published one

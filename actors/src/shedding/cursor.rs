@@ -3,7 +3,8 @@
 //! 0.0 cuts no request, 1.4 cuts all of class low and 40 % of class normal. The error is `(wait - target) / target`, or the
 //! error of the resource pressure if that is greater, within -1 and 1. The controller has the velocity form: its output
 //! is its only integrator, is clamped, and skips the classes without traffic, so it cannot wind up. The proportional gain
-//! follows the target: a queue with a short target fills within one period, and a high gain would make it oscillate.
+//! follows the target: a queue with a short target fills within one period, and a high gain would make it oscillate. A
+//! pressure below its threshold raises no cursor of 0.
 //!
 //! The start of an overload in a queue has a feedforward (`onset.rs`). The fall has a time limit (`fall.rs`).
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use crate::shedding::class_ladder::ClassLadder;
 use crate::shedding::fall::{Fall, FallRule};
 use crate::shedding::onset::Onset;
+use crate::shedding::published::CursorCause;
 
 /// Number of priority classes, and so the upper end of the cursor.
 pub(crate) const CLASSES: usize = 3;
@@ -31,8 +33,10 @@ const PERIOD_MAX: Duration = Duration::from_millis(500);
 /// What moved the cursor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct CursorInput {
-    /// The measured wait; none if nothing waits or nothing was measured.
+    /// The wait; none if nothing waits, nothing is known, or it does not count.
     pub(crate) wait: Option<Duration>,
+    /// The expected wait of a new request in a queue, also if it does not count; none while it is unknown.
+    pub(crate) expected: Option<Duration>,
     /// The error of the resource pressure: 0 at the threshold, 1 where resources are exhausted; none if it is unknown.
     pub(crate) pressure: Option<f64>,
 }
@@ -63,7 +67,25 @@ impl CursorTarget {
         self.wait_error(input.wait).max(input.pressure.unwrap_or(-1.0)).max(-1.0)
     }
 
-    fn wait_error(&self, wait: Option<Duration>) -> f64 {
+    /// What this wait crosses: the target, or the wait above which a cursor of 0 rises.
+    pub(crate) fn cause(&self, wait: Duration) -> Option<CursorCause> {
+        if wait > self.wait {
+            return Some(CursorCause::Wait(wait));
+        }
+        (wait > self.start()).then_some(CursorCause::EarlyWait(wait))
+    }
+
+    /// The threshold of the wait that this cause crossed.
+    pub(crate) fn threshold(&self, cause: CursorCause) -> Duration {
+        if matches!(cause, CursorCause::EarlyWait(_)) { self.start() } else { self.wait }
+    }
+
+    /// The wait above which a cursor of 0 rises.
+    fn start(&self) -> Duration {
+        self.wait.mul_f64(1.0 + self.fall.start)
+    }
+
+    pub(crate) fn wait_error(&self, wait: Option<Duration>) -> f64 {
         let target = self.wait.as_secs_f64();
         wait.map_or(-1.0, |wait| (wait.as_secs_f64() - target) / target)
     }
@@ -91,23 +113,25 @@ impl Cursor {
         self.value
     }
 
-    /// Whether the pressure is worse than the wait.
-    pub(crate) fn is_by_pressure(&self, input: CursorInput) -> bool {
-        input.pressure.is_some_and(|pressure| pressure > self.target.wait_error(input.wait))
+    /// Starts with a queue that was empty until now.
+    pub(crate) fn begin(&mut self) {
+        self.onset = Onset::EMPTY_QUEUE;
     }
 
     /// Moves the cursor after `period` with this input. `ladder` has the classes with traffic.
     pub(crate) fn update(&mut self, input: CursorInput, period: Duration, ladder: &ClassLadder) -> f64 {
         let seconds = period.min(PERIOD_MAX).as_secs_f64();
-        let error = self.target.error(input).min(1.0);
+        let pressure = input.pressure.filter(|pressure| self.value > 0.0 || *pressure > 0.0);
+        let error = self.target.error(CursorInput { pressure, ..input }).min(1.0);
         let target = self.target.wait.as_secs_f64();
         let gain = PROPORTIONAL_GAIN * target / (2.0 * seconds + target);
         let step = gain * (error - self.error) + INTEGRAL_GAIN * error * seconds;
-        self.error = error;
+        // A pressure that begins to count is no step of the error.
+        self.error = self.target.error(input).min(1.0);
         let before = ladder.steps(self.value);
         let mut steps = (before + step.clamp(-STEP_MAX, STEP_MAX)).clamp(0.0, ladder.steps_max());
         if self.target.is_queue {
-            let excess = self.onset.excess(input.wait, error, self.value <= 0.0, seconds);
+            let excess = self.onset.excess(input.expected, error, self.value <= 0.0, seconds);
             steps = steps.max(ladder.steps_of_traffic(excess)).min(ladder.steps_max());
         }
         steps = self.fall.limit(self.target.fall, (before, steps), error, period);

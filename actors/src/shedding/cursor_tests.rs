@@ -13,10 +13,10 @@ fn ms(n: u64) -> Duration {
 }
 
 fn waiting(wait: Duration) -> CursorInput {
-    CursorInput { wait: Some(wait), pressure: None }
+    CursorInput { wait: Some(wait), expected: Some(wait), pressure: None }
 }
 
-const IDLE: CursorInput = CursorInput { wait: None, pressure: None };
+const IDLE: CursorInput = CursorInput { wait: None, expected: None, pressure: None };
 
 fn of_process(target: Duration, value: f64) -> Cursor {
     Cursor::new(CursorTarget::of_process(target, DWELL), value)
@@ -104,7 +104,7 @@ fn the_cursor_does_not_wind_up() {
 /// X11, X2: at three quarters of the target and below, the cursor falls to 0 within the dwell time, and not at once
 #[test]
 fn the_cursor_falls_within_the_dwell_time() {
-    let calm = CursorInput { wait: Some(ms(15)), pressure: Some(-0.25) };
+    let calm = CursorInput { pressure: Some(-0.25), ..waiting(ms(15)) };
     for input in [IDLE, waiting(Duration::ZERO), waiting(ms(15)), calm] {
         for (period, value) in [(20, CURSOR_MAX), (100, CURSOR_MAX), (250, 1.4), (100, 0.02)] {
             let mut cursor = of_process(ms(20), value);
@@ -132,12 +132,29 @@ fn without_a_dwell_time_the_cursor_ends_at_once() {
 #[test]
 fn pressure_moves_the_cursor() {
     let mut cursor = of_process(ms(20), 0.0);
-    let input = CursorInput { wait: Some(ms(1)), pressure: Some(0.5) };
-    assert!(cursor.is_by_pressure(input) && !cursor.is_by_pressure(waiting(ms(1))));
+    let input = CursorInput { pressure: Some(0.5), ..waiting(ms(1)) };
     for _ in 0..20 {
         cursor.update(input, ms(100), &ClassLadder::ALL);
     }
     assert!(cursor.value() > 0.5, "{}", cursor.value());
+}
+
+/// X11: a pressure below its threshold raises no cursor of 0, whatever the start of the wait is, and one above does
+#[test]
+fn pressure_below_its_threshold_raises_nothing() {
+    for target in [CursorTarget::of_queue(ms(20_000)), CursorTarget::of_process(ms(20), DWELL)] {
+        let mut cursor = Cursor::new(target, 0.0);
+        let mut after = |pressure| {
+            cursor.update(
+                CursorInput { pressure: Some(pressure), ..waiting(ms(1)) },
+                ms(100),
+                &ClassLadder::ALL,
+            )
+        };
+        assert!([-0.6, -0.4, -0.1, -0.02, -0.3, 0.0].into_iter().all(|pressure| after(pressure) <= 0.0));
+        let started = after(0.02);
+        assert!(started > 0.0 && started < 0.05, "{started}: no step of the error");
+    }
 }
 
 proptest! {
@@ -152,7 +169,7 @@ proptest! {
         let of_process = CursorTarget::of_process(target, DWELL);
         let mut cursor = Cursor::new(if is_queue { CursorTarget::of_queue(target) } else { of_process }, 7.0);
         for (wait, pressure, period) in inputs {
-            let after = cursor.update(CursorInput { wait: wait.map(ms), pressure }, ms(period), &ClassLadder::ALL);
+            let after = cursor.update(CursorInput { wait: wait.map(ms), expected: wait.map(ms), pressure }, ms(period), &ClassLadder::ALL);
             prop_assert!((0.0..=CURSOR_MAX).contains(&after), "{after}");
         }
     }
@@ -167,7 +184,7 @@ proptest! {
         for (wait, pressure) in noise {
             now += ms(100);
             let before = cursor.value();
-            let input = CursorInput { wait: Some(ms(wait)), pressure: Some(pressure) };
+            let input = CursorInput { pressure: Some(pressure), ..waiting(ms(wait)) };
             let after = cursor.update(input, ms(100), &ClassLadder::ALL);
             if before <= 0.0 && after > 0.0 {
                 prop_assert!(wait > 20 || pressure > 0.0, "{wait} {pressure}");
@@ -185,7 +202,7 @@ proptest! {
     ) {
         let mut cursor = of_process(ms(20), 0.0);
         let mut update = |(wait, pressure): (u64, f64)| {
-            cursor.update(CursorInput { wait: Some(ms(wait)), pressure: Some(pressure) }, ms(100), &ClassLadder::ALL)
+            cursor.update(CursorInput { pressure: Some(pressure), ..waiting(ms(wait)) }, ms(100), &ClassLadder::ALL)
         };
         before.into_iter().for_each(|input| {
             update(input);

@@ -28,7 +28,7 @@ pub(crate) struct FallRule {
     /// The error up to which the overload counts as over.
     calm: f64,
     /// The error above which a cursor of 0 rises.
-    start: f64,
+    pub(crate) start: f64,
 }
 
 impl FallRule {

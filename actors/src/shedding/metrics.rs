@@ -40,7 +40,7 @@ impl SheddingMetrics {
             )?,
             wait: gauge(
                 "shedding_wait_seconds",
-                "the wait that moves the cursor: mean of the last window, or age of the oldest request in the queue",
+                "the wait that moves the cursor: in a queue the expected one, or the measured one while that is unknown",
                 "scope",
             )?,
             shed: counter("shed_requests_total", "requests that a cursor refused")?,

@@ -90,7 +90,8 @@ impl Overload {
                 let lower = run.queue.len().min(length_before);
                 length_before = run.queue.len();
                 let percent = 100.0 * lower as f64 / QUEUED_MAX as f64;
-                run.owner.update(Some(wait), Some(PressureReading { percent, exhausted: 100.0 }), now);
+                let pressure = PressureReading { percent, exhausted: 100.0 };
+                run.owner.update_queue((Some(wait), Some(wait)), Some(pressure), now);
             }
         }
         run.counts

@@ -55,10 +55,11 @@ impl CursorOwner {
     /// Starts the next period: nothing was measured before.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.updated = now;
+        self.cursor.begin();
         self.shedder.set_tracking(self.shedder.mode != ActionMode::Off);
     }
 
-    /// Publishes the measured wait.
+    /// Publishes the wait that moves the cursor.
     pub(crate) fn publish_wait(&self, wait: Option<Duration>, now: Instant) {
         if let Some(wait) = wait {
             self.shedder.wait.publish(wait, now);
@@ -69,6 +70,17 @@ impl CursorOwner {
     pub(crate) fn update(
         &mut self,
         wait: Option<Duration>,
+        pressure: Option<PressureReading>,
+        now: Instant,
+    ) -> f64 {
+        self.update_queue((wait, None), pressure, now)
+    }
+
+    /// The same with the expected wait of a new request in a queue, which is given even if the wait does not count; none
+    /// while it is unknown.
+    pub(crate) fn update_queue(
+        &mut self,
+        (wait, expected): (Option<Duration>, Option<Duration>),
         pressure: Option<PressureReading>,
         now: Instant,
     ) -> f64 {
@@ -85,8 +97,7 @@ impl CursorOwner {
         let error = |reading: PressureReading| {
             (reading.percent - threshold) / (reading.exhausted - threshold).max(f64::MIN_POSITIVE)
         };
-        let input = CursorInput { wait, pressure: pressure.map(error) };
-        let is_by_pressure = self.cursor.is_by_pressure(input);
+        let input = CursorInput { wait, expected, pressure: pressure.map(error) };
         let costs = shedder.class_costs();
         let (refused, shadowed) = shedder.counts();
         let all_refused = [0, 1, 2].map(|at: usize| refused[at] + shadowed[at]);
@@ -97,24 +108,25 @@ impl CursorOwner {
         let cursor_max =
             self.hold.cursor_max((before, wanted), (ends, &ladder), shedder.target.error(input), period);
         let cursor = self.cursor.lower_to(cursor_max);
-        let cause = match pressure {
-            Some(PressureReading { percent, .. }) if is_by_pressure && percent > threshold => {
-                if shedder.target.is_queue {
-                    CursorCause::QueueLength(percent)
-                } else {
-                    CursorCause::Pressure(percent)
-                }
-            }
-            // It falls: the reading that raised it explains the refusals until it is 0.
-            _ if shedder.is_active()
-                && wait.is_none_or(|wait| wait <= shedder.target.wait)
-                && cursor > 0.0 =>
-            {
-                shedder.published.reading().cause
-            }
-            _ => CursorCause::Wait(wait.unwrap_or_default()),
-        };
+        // While the cursor falls, the reading that raised it explains the refusals.
+        let raised_by = if cursor < before { None } else { self.cause(input, pressure) };
+        let shedder = &self.shedder;
+        let cause = raised_by.unwrap_or_else(|| shedder.published.reading().cause);
         shedder.published.publish(CursorReading { cursor, cause }, Shedder::cuts(cursor, &costs));
         cursor
+    }
+
+    /// The reading with the larger error, of those that are above their threshold.
+    fn cause(&self, input: CursorInput, pressure: Option<PressureReading>) -> Option<CursorCause> {
+        let target = &self.shedder.target;
+        let by_wait = input.wait.and_then(|wait| target.cause(wait));
+        let wait_error = by_wait.map_or(-1.0, |_| target.wait_error(input.wait));
+        match pressure.filter(|_| input.pressure.is_some_and(|error| error > wait_error.max(0.0))) {
+            Some(PressureReading { percent, .. }) if target.is_queue => {
+                Some(CursorCause::QueueLength(percent))
+            }
+            Some(PressureReading { percent, .. }) => Some(CursorCause::Pressure(percent)),
+            None => by_wait,
+        }
     }
 }

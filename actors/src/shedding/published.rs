@@ -14,14 +14,18 @@ const THOUSANDTHS: f64 = 1000.0;
 const PRESSURE: u64 = 1 << CURSOR_BITS;
 /// Set if the length of the queue raised it.
 const QUEUE_LENGTH: u64 = 2 << CURSOR_BITS;
+/// Set if a wait below the target raised it.
+const EARLY_WAIT: u64 = PRESSURE | QUEUE_LENGTH;
 const VALUE_SHIFT: u32 = CURSOR_BITS + 2;
 const VALUE_MAX: u64 = u64::MAX >> VALUE_SHIFT;
 
 /// What raised the cursor, as measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum CursorCause {
-    /// Requests wait.
+    /// Requests wait longer than the target.
     Wait(Duration),
+    /// Requests wait longer than half of the target. A cursor of 0 starts there in a long queue.
+    EarlyWait(Duration),
     /// The pressure on a resource, in percent of its limit.
     Pressure(f64),
     /// The length of the bucket's queue, in percent of the longest.
@@ -97,8 +101,10 @@ impl PublishedCursor {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts from f64 saturate")]
 fn encode(CursorReading { cursor, cause }: CursorReading) -> u64 {
     let cursor = ((cursor * THOUSANDTHS).round() as u64).min(CURSOR_MASK);
+    let micros = |wait: Duration| u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
     let (kind, value) = match cause {
-        CursorCause::Wait(wait) => (0, u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)),
+        CursorCause::Wait(wait) => (0, micros(wait)),
+        CursorCause::EarlyWait(wait) => (EARLY_WAIT, micros(wait)),
         CursorCause::Pressure(percent) => (PRESSURE, (percent.max(0.0) * THOUSANDTHS) as u64),
         CursorCause::QueueLength(percent) => (QUEUE_LENGTH, (percent.max(0.0) * THOUSANDTHS) as u64),
     };
@@ -108,10 +114,11 @@ fn encode(CursorReading { cursor, cause }: CursorReading) -> u64 {
 #[expect(clippy::cast_precision_loss, reason = "the figures are far below 2^53")]
 fn decode(word: u64) -> CursorReading {
     let value = word >> VALUE_SHIFT;
-    let cause = match word & (PRESSURE | QUEUE_LENGTH) {
+    let cause = match word & EARLY_WAIT {
         0 => CursorCause::Wait(Duration::from_micros(value)),
         PRESSURE => CursorCause::Pressure(value as f64 / THOUSANDTHS),
-        _ => CursorCause::QueueLength(value as f64 / THOUSANDTHS),
+        QUEUE_LENGTH => CursorCause::QueueLength(value as f64 / THOUSANDTHS),
+        _ => CursorCause::EarlyWait(Duration::from_micros(value)),
     };
     CursorReading { cursor: (word & CURSOR_MASK) as f64 / THOUSANDTHS, cause }
 }
@@ -129,6 +136,7 @@ mod tests {
             [1.0, 0.4, 0.0].map(|cohort| ClassCut { above: (9.0, 7.5), far_above: (15.0, 0.75), cohort });
         let causes = [
             CursorCause::Wait(Duration::from_millis(31)),
+            CursorCause::EarlyWait(Duration::from_millis(12)),
             CursorCause::Pressure(93.25),
             CursorCause::QueueLength(71.0),
         ];

@@ -33,10 +33,8 @@ pub struct Shed {
     pub cursor: f64,
     /// What raised it last.
     pub cause: CursorCause,
-    /// The acceptable wait.
-    pub target: Duration,
-    /// The pressure above which the cursor moves, in percent.
-    pub pressure_threshold: f64,
+    /// The threshold that the cause crossed, of a wait in milliseconds, else in percent.
+    pub threshold: f64,
     /// The class of the request.
     pub class: Priority,
     /// The client as the request presented or proved it.
@@ -193,8 +191,16 @@ impl Shedder {
             CutRule::Cohort => period_left.clamp(RETRY_MIN, RETRY_MAX),
             CutRule::None | CutRule::Excess | CutRule::Dominant => RETRY_MIN,
         };
-        let (target, pressure_threshold) = (self.target.wait, self.pressure_threshold);
-        (keep, Shed { cursor, cause, target, pressure_threshold, class, client, rule, retry_after })
+        (keep, Shed { cursor, cause, threshold: self.threshold(cause), class, client, rule, retry_after })
+    }
+
+    fn threshold(&self, cause: CursorCause) -> f64 {
+        match cause {
+            CursorCause::Wait(_) | CursorCause::EarlyWait(_) => {
+                (self.target.threshold(cause).as_secs_f64() * 1e6).round() / 1e3
+            }
+            CursorCause::Pressure(_) | CursorCause::QueueLength(_) => self.pressure_threshold,
+        }
     }
 
     /// Records the wait of a request that left the queue, permitted or refused.

@@ -42,7 +42,7 @@ fn a_wait_refuses_the_lowest_class() {
     let SheddingDecision::Refuse(shed) = shedder.decide(Some(key(1)), Priority::Low, now) else {
         panic!("class low is admitted")
     };
-    assert!(shed.cursor >= 1.0 && shed.target == TARGET && shed.client == Some(key(1)));
+    assert!(shed.cursor >= 1.0 && (shed.threshold - 20.0).abs() < 1e-9 && shed.client == Some(key(1)));
     assert_eq!((shed.cause, shed.rule), (CursorCause::Wait(Duration::from_secs(1)), CutRule::Cohort));
     assert!((RETRY_MIN..=RETRY_MAX).contains(&shed.retry_after));
     assert_eq!(shedder.decide(Some(key(1)), Priority::High, now), SheddingDecision::Admit { weight: 1.0 });
@@ -153,7 +153,7 @@ fn a_restart_goes_on_from_the_published_cursor() {
     assert!(!shedder.is_active());
 }
 
-/// X11, O4: while the cursor falls, a refusal still names the wait that raised it, and not the present one
+/// X11, O4: while the cursor falls, and after it, the wait that raised it last is named, and not the present one
 #[test]
 fn the_cause_is_what_raised_the_cursor() {
     let mut now = clock::now();
@@ -168,7 +168,55 @@ fn the_cause_is_what_raised_the_cursor() {
         now += Duration::from_millis(100);
         owner.update(None, None, now);
     }
-    assert_eq!(shedder.view(now).cause, CursorCause::Wait(Duration::ZERO));
+    assert_eq!(shedder.view(now).cause, CursorCause::Wait(Duration::from_secs(1)));
+}
+
+/// X11, O4: whatever moves the cursor of a queue, a refusal has a reading that is above the threshold it names, and while
+/// the cursor rises above the target the reading is the present one
+#[test]
+fn a_refusal_names_a_reading_above_its_threshold() {
+    let mut now = clock::now();
+    let target = CursorTarget::of_queue(Duration::from_secs(4));
+    let shedder = Arc::new(Shedder::new((ActionMode::Enforce, target), 50.0, now));
+    let mut owner = CursorOwner::new(Arc::clone(&shedder), now);
+    owner.begin(now);
+    let mut kinds = [0; 3];
+    let steps = [
+        (0, 0),
+        (1_500, 20),
+        (2_600, 30),
+        (3_100, 45),
+        (3_900, 45),
+        (3_950, 60),
+        (200, 55),
+        (300, 95),
+        (300, 20),
+    ];
+    for (wait, percent) in
+        steps.into_iter().chain([(900, 40), (1_900, 49), (3_700, 20), (6_000, 40), (7_000, 80)])
+    {
+        now += Duration::from_millis(100);
+        let (wait, before) = (Duration::from_millis(wait), shedder.view(now).cursor);
+        let pressure = PressureReading { percent: f64::from(percent), exhausted: 100.0 };
+        owner.update_queue((Some(wait), Some(wait)), Some(pressure), now);
+        let (_, Shed { cursor, cause, threshold, .. }) = shedder.peek(None, Priority::Low, now);
+        if cursor <= 0.0 {
+            continue;
+        }
+        let (kind, measured, expected) = match cause {
+            CursorCause::Wait(wait) => (0, wait.as_secs_f64() * 1e3, 4_000.0),
+            CursorCause::EarlyWait(wait) => (1, wait.as_secs_f64() * 1e3, 2_000.0),
+            CursorCause::QueueLength(percent) | CursorCause::Pressure(percent) => (2, percent, 50.0),
+        };
+        let is_above = measured > threshold && (threshold - expected).abs() < 1e-9;
+        kinds[kind] += 1;
+        assert!(is_above, "{cause:?} {threshold}");
+        assert!(
+            cursor <= before || wait <= target.wait || cause == CursorCause::Wait(wait),
+            "{cause:?} {wait:?}"
+        );
+    }
+    assert!(kinds.iter().all(|count| *count > 0), "{kinds:?}");
 }
 
 /// X2: pressure is named if it moved the cursor

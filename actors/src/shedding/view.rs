@@ -40,10 +40,12 @@ pub struct SheddingView {
     pub cursor: f64,
     /// What raised it last.
     pub cause: CursorCause,
-    /// The wait that was measured last; none before the first.
+    /// The wait that moves it, as it was read last; none before the first.
     pub wait: Option<WaitReading>,
     /// The acceptable wait.
     pub target: Duration,
+    /// The wait above which the cause raised it: the target, or half of it for an early wait.
+    pub wait_threshold: Duration,
     /// The pressure above which the cursor moves, in percent.
     pub pressure_threshold: f64,
     /// The lowest class first.
@@ -73,6 +75,7 @@ impl Shedder {
             cause: reading.cause,
             wait: self.wait.reading(now),
             target: self.target.wait,
+            wait_threshold: self.target.threshold(reading.cause),
             pressure_threshold: self.pressure_threshold,
             cuts: LOWEST_FIRST.map(cut),
             counts: LOWEST_FIRST.map(counts),

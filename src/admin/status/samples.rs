@@ -72,6 +72,7 @@ pub(super) fn shedding() -> SheddingView {
         cause: CursorCause::Wait(Duration::ZERO),
         wait: None,
         target: Duration::from_millis(20),
+        wait_threshold: Duration::from_millis(20),
         pressure_threshold: 92.5,
         cuts: classes.map(|class| ClassCutView { class, fraction: 0.0 }),
         counts: classes.map(|class| ClassCountsView { class, refused: 0, shadowed: 0 }),

@@ -124,6 +124,7 @@ mod tests {
             cause: CursorCause::Wait(Duration::from_millis(31)),
             wait: None,
             target: Duration::from_millis(20),
+            wait_threshold: Duration::from_millis(20),
             pressure_threshold: 92.5,
             cuts: [0, 1, 2].map(cut),
             counts: classes.map(|class| ClassCountsView { class, refused: 0, shadowed: 0 }),
@@ -135,6 +136,10 @@ mod tests {
     fn the_sentence_says_who_is_refused() {
         let expected = "The cursor is 1.40 because of a wait of 31 ms: all requests of class low and 40 % of class normal are refused.";
         assert_eq!(sentence(&view(ActionMode::Enforce, 1.4, [1.0, 0.4, 0.0])), expected);
+        let early = CursorCause::EarlyWait(Duration::from_millis(12));
+        let early = SheddingView { cause: early, ..view(ActionMode::Enforce, 0.25, [0.25, 0.0, 0.0]) };
+        let expected = "The cursor is 0.25 because of a wait of 12 ms (more than half of the target): 25 % of class low are refused.";
+        assert_eq!(sentence(&early), expected);
         let shadow = sentence(&view(ActionMode::Shadow, 0.25, [0.25, 0.0, 0.0]));
         assert!(shadow.ends_with("25 % of class low would be refused."), "{shadow}");
         assert_eq!(

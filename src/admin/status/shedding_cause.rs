@@ -31,9 +31,9 @@ fn shedding(scope: Scope, view: &SheddingView) -> Finding {
     let message = format!("the cursor of {of} {verb} requests. {}", sentence.trim_end_matches('.'));
     let finding = Finding::new(CauseCode::Shedding, scope, message);
     match view.cause {
-        CursorCause::Wait(wait) => finding
+        CursorCause::Wait(wait) | CursorCause::EarlyWait(wait) => finding
             .measured(Quantity::new(wait.as_secs_f64() * 1e3, "ms"))
-            .threshold(Quantity::new(view.target.as_secs_f64() * 1e3, "ms")),
+            .threshold(Quantity::new(view.wait_threshold.as_secs_f64() * 1e3, "ms")),
         CursorCause::Pressure(percent) | CursorCause::QueueLength(percent) => finding
             .measured(Quantity::new(percent, "%"))
             .threshold(Quantity::new(view.pressure_threshold, "%")),
