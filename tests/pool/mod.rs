@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::support::gateway::Builder;
-use crate::support::{Gateway, Latch, Response, Upstream, UpstreamReply, get, wait_for};
+use crate::support::{Client, Gateway, Latch, Response, Upstream, UpstreamReply, get, wait_for};
 
 /// Longer than any request waits in these tests.
 const PATIENT: Duration = Duration::from_secs(30);
@@ -41,4 +41,27 @@ async fn queue_holds(gateway: &Gateway, waiting: usize) {
         (gateway.status().await["buckets"]["b"]["pool"]["queued"] == waiting).then_some(())
     })
     .await;
+}
+
+/// P3, X7: requests whose wait has timed out, or whose clients have left, are not counted in the queue, although no permit is released
+#[tokio::test]
+async fn a_queue_counts_no_request_that_has_left() {
+    let (upstream, latch) = held();
+    let gateway = gated(&upstream, 1, 10, Duration::from_millis(1_500)).start().await;
+    let holder = spawn_get(&gateway, "/b/holder");
+    upstream.wait_until_in_flight(1).await;
+    let waiting: Vec<_> = (0..3).map(|at| spawn_get(&gateway, format!("/b/{at}"))).collect();
+    let mut leaving = Client::connect(gateway.address()).await;
+    leaving.send("GET /b/leaves HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    queue_holds(&gateway, 4).await;
+    drop(leaving);
+    queue_holds(&gateway, 3).await;
+    for one in waiting {
+        assert_eq!(one.await.unwrap().reason(), "queue_timeout");
+    }
+    queue_holds(&gateway, 0).await;
+    assert_eq!(gateway.metric("bucket_queue_depth{bucket=\"b\"}").await, 0.0);
+    latch.open_for_all();
+    assert_eq!(holder.await.unwrap().complete_status(), 200);
+    gateway.wait_until_idle().await;
 }

@@ -4,27 +4,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_config::Priority;
-use tokio::sync::oneshot;
 
 use crate::clock;
-use crate::mailbox::{AskError, Mailbox, SupervisedActor};
+use crate::mailbox::{Mailbox, SupervisedActor};
 use crate::pool::PoolMetrics;
 use crate::pool::actor::{
-    Acquire, AcquireReply, AcquireRetry, GrantResult, Pool, ReportConnected, ReportFailure,
-    ReportHealthCheck, ReportSuccess,
+    Acquire, AcquireReply, AcquireRetry, Pool, ReportConnected, ReportFailure, ReportHealthCheck,
+    ReportSuccess,
 };
 use crate::pool::adaptive::limit_samples::{LimitSamples, LimitView, OverloadSignal};
 use crate::pool::bounds::PoolBounds;
 use crate::pool::credentials::credential::{CredentialStats, CredentialView};
 use crate::pool::credentials::suspects::SuspectCredentials;
-use crate::pool::decision::{AcquireRefusal, WaitRejection, WaitRejectionCause};
+use crate::pool::decision::AcquireRefusal;
 use crate::pool::gate::permit_cache;
 use crate::pool::gate::ticket::{EndpointId, GateShared, Permit};
 use crate::pool::hedge::{AcquireHedge, HedgeRefusal, HedgeStats, ReadKind, UpdateLatencyTails};
 use crate::pool::load_balancer::endpoint::{EndpointFailure, FailureKind, HealthCheckResult};
 use crate::pool::load_balancer::endpoint_stats::{EndpointStatsTable, EndpointView};
 use crate::pool::load_balancer::tier::ServingView;
-use crate::pool::queue::queue_throughput::expected_wait;
 use crate::pool::rejection::PoolRejection;
 use crate::pool::retry_budget::RetryTicket;
 use crate::shedding::Shedder;
@@ -58,19 +56,19 @@ pub struct PoolView {
 #[derive(Clone)]
 pub struct PoolHandle {
     pub(super) mailbox: Mailbox<Pool>,
-    shared: Arc<GateShared>,
+    pub(super) shared: Arc<GateShared>,
     pub(super) endpoint_stats: Arc<EndpointStatsTable>,
     pub(super) credentials: Arc<[CredentialStats]>,
     /// None if the limit is not learnt.
     limit_samples: Option<Arc<LimitSamples>>,
-    bounds: PoolBounds,
-    metrics: PoolMetrics,
+    pub(super) bounds: PoolBounds,
+    pub(super) metrics: PoolMetrics,
     /// None if hedging is off.
     hedging: Option<Arc<HedgeStats>>,
     /// None if the gateway cannot check credentials.
     pub(super) suspects: Option<Arc<SuspectCredentials>>,
     pub(super) hasher: ahash::RandomState,
-    shedder: Arc<Shedder>,
+    pub(super) shedder: Arc<Shedder>,
 }
 
 impl PoolHandle {
@@ -161,43 +159,6 @@ impl PoolHandle {
                 self.metrics.no_credential.inc();
                 let retry_after = until.saturating_duration_since(clock::now());
                 Err(PoolRejection::NoCredential { retry_after, is_refused })
-            }
-        }
-    }
-
-    async fn wait_in_queue(
-        &self,
-        grant: oneshot::Receiver<GrantResult>,
-        deadline: Instant,
-    ) -> Result<Permit, PoolRejection> {
-        self.shared.count_waited();
-        let since = clock::now();
-        let until = deadline.min(since + self.bounds.queue_timeout);
-        let granted = tokio::time::timeout_at(until.into(), grant).await;
-        let waited = clock::now().saturating_duration_since(since);
-        self.metrics.wait.observe(waited.as_secs_f64());
-        self.shedder.record_queue_wait(waited);
-        match granted {
-            Ok(Ok(Ok(permit))) => Ok(permit),
-            Ok(Ok(Err(WaitRejection { cause: WaitRejectionCause::Displaced, retry_after }))) => {
-                self.metrics.displaced.inc();
-                Err(PoolRejection::Displaced { retry_after })
-            }
-            Ok(Ok(Err(WaitRejection { cause: WaitRejectionCause::Overload, retry_after }))) => {
-                self.metrics.overload.inc();
-                Err(PoolRejection::Overload { waited, retry_after })
-            }
-            Ok(Err(_)) => Err(PoolRejection::Unavailable(AskError::Crashed)),
-            Err(_) => {
-                self.metrics.queue_timeout.inc();
-                let waiting = self.shared.gate.waiting();
-                let expected = self.shared.grant_interval().map(|pace| expected_wait(pace, waiting));
-                // This client waited so long without a permit; a retry before that time would wait again.
-                let retry_after = expected.map_or(waited, |expected| expected.max(waited));
-                let limit = until.saturating_duration_since(since);
-                let is_deadline = limit < self.bounds.queue_timeout;
-                let timeout = PoolRejection::QueueTimeout { waited, limit, is_deadline, retry_after };
-                Err(self.no_credential_rejection().unwrap_or(timeout))
             }
         }
     }

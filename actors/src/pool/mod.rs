@@ -26,6 +26,7 @@ mod metrics;
 mod peek;
 mod queue;
 mod queue_cursor;
+mod queue_wait;
 mod rejection;
 mod retry_budget;
 mod slow_clients;

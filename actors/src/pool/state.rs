@@ -219,6 +219,12 @@ impl<W: Waiter> PoolState<W> {
         self.serve_queue(now);
     }
 
+    /// Removes the waiters that have given up.
+    pub(crate) fn prune_queue(&mut self, now: Instant) {
+        self.wait_queue.prune();
+        self.serve_queue(now);
+    }
+
     /// Chooses another endpoint for a retry; `avoid` only if no other is usable.
     pub(crate) fn pick_other_endpoint(&mut self, avoid: EndpointId, now: Instant) -> EndpointTicket {
         self.pick_endpoint(Some(avoid), now)
