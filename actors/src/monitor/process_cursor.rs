@@ -5,7 +5,7 @@
 //! are refused. It counts only for sensors that may cause `exhausted` and that refusals relieve.
 //!
 //! A process that was stopped (SIGSTOP, a paused virtual machine) has waits that its requests did not cause. The monitor has its own
-//! thread, so a gap between its samples shows such a stop, and the waits of that time move nothing.
+//! thread, so its samples are late by the same time, and that time does not count.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,11 +17,8 @@ use crate::monitor::reading::Readings;
 use crate::monitor::sensor::Sensor;
 use crate::shedding::{CursorOwner, PressureReading, ProcessWaits, SheddingHandle, WaitTotals, WaitWindow};
 
-/// A gap between two samples that is longer than this, and than so many intervals, means that the whole process was stopped.
-const STOPPED_MIN: Duration = Duration::from_millis(500);
-const STOPPED_INTERVALS: u32 = 4;
-/// How long after a stop the waits are still those of the stop: the windows of all waits have begun anew then.
-const STALE_AFTER_STOP: Duration = Duration::from_millis(300);
+/// How long after a late sample the waits may be those of the same stop: the windows of all waits have begun anew then.
+const LATENESS_HOLDS: Duration = Duration::from_millis(300);
 
 /// The percentage of a limit above which pressure moves the cursor.
 pub(crate) fn pressure_threshold(config: &MonitorConfig) -> f64 {
@@ -35,12 +32,13 @@ pub(crate) struct ProcessCursor {
     waits: Arc<ProcessWaits>,
     mailboxes: WaitWindow,
     thresholds: LevelThresholds,
+    /// Time between two samples.
+    interval: Duration,
     /// The last sample.
     sampled: Instant,
-    /// A longer gap between two samples is a stop.
-    gap_max: Duration,
-    /// The waits before this time are those of a stop.
-    waits_from: Instant,
+    /// The gap before a late sample, and until when it counts.
+    lateness: Duration,
+    late_until: Instant,
 }
 
 impl ProcessCursor {
@@ -50,9 +48,10 @@ impl ProcessCursor {
             waits: Arc::clone(&shedding.waits),
             mailboxes: WaitWindow::new(now),
             thresholds: LevelThresholds::from(config),
+            interval: config.interval,
             sampled: now,
-            gap_max: STOPPED_MIN.max(config.interval * STOPPED_INTERVALS),
-            waits_from: now,
+            lateness: Duration::ZERO,
+            late_until: now,
         }
     }
 
@@ -67,12 +66,23 @@ impl ProcessCursor {
             self.waits.mailboxes.publish(self.mailboxes.mean().unwrap_or_default(), now);
         }
         let pressure = self.pressure(readings);
-        if now.saturating_duration_since(std::mem::replace(&mut self.sampled, now)) > self.gap_max {
-            self.waits_from = now + STALE_AFTER_STOP;
-        }
-        let wait = self.waits.worst(now).filter(|_| now >= self.waits_from);
+        let lateness = self.lateness(now);
+        let wait = self.waits.worst(now).map(|wait| wait.saturating_sub(lateness));
         self.owner.publish_wait(wait, now);
         self.owner.update(wait, pressure, now);
+    }
+
+    /// The time since the sample before, if this sample or one just before it is late. The samples have a thread of their own, so requests do not make them late.
+    fn lateness(&mut self, now: Instant) -> Duration {
+        let gap = now.saturating_duration_since(std::mem::replace(&mut self.sampled, now));
+        if now >= self.late_until {
+            self.lateness = Duration::ZERO;
+        }
+        // Timers of other threads were due up to one interval before this one.
+        if gap > self.interval * 3 / 2 && gap >= self.lateness {
+            (self.lateness, self.late_until) = (gap, now + LATENESS_HOLDS);
+        }
+        self.lateness
     }
 
     /// The highest pressure that refusals relieve before all requests are refused.
@@ -103,8 +113,9 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    fn cursor(now: Instant) -> (SheddingHandle, ProcessCursor) {
-        let config = Config::default();
+    fn cursor(now: Instant, interval: Duration) -> (SheddingHandle, ProcessCursor) {
+        let mut config = Config::default();
+        config.monitor.interval = interval;
         let threshold = pressure_threshold(&config.monitor);
         let shedding =
             SheddingHandle::new(&config, threshold, std::iter::empty(), &Registry::new(), now).unwrap();
@@ -121,7 +132,7 @@ mod tests {
     #[test]
     fn waits_raise_the_cursor() {
         let mut now = clock::now();
-        let (shedding, mut cursor) = cursor(now);
+        let (shedding, mut cursor) = cursor(now, ms(250));
         let shedder = &shedding.process;
         let cpu = Some(ThreadCpuTime { used: ms(0), delayed: ms(0) });
         let mut meter = shedding.waits.lag_meter(0, cpu, now);
@@ -151,7 +162,7 @@ mod tests {
     #[test]
     fn a_stop_of_the_process_is_no_wait() {
         let mut now = clock::now();
-        let (shedding, mut cursor) = cursor(now);
+        let (shedding, mut cursor) = cursor(now, ms(100));
         let cpu = Some(ThreadCpuTime { used: ms(0), delayed: ms(0) });
         let mut meter = shedding.waits.lag_meter(0, cpu, now);
         let mut sample = |after: u64, lag: u64| {
@@ -163,6 +174,9 @@ mod tests {
         sample(100, 0);
         assert!(sample(3_000, 3_000) < 1e-9, "stopped for three seconds");
         assert!((0..10).all(|_| sample(100, 0) < 1e-9));
+        for _ in 0..10 {
+            assert!(sample(400, 300) < 1e-9 && sample(100, 0) < 1e-9, "stopped for 300 ms each");
+        }
         let last = (0..10).map(|_| sample(100, 60)).last();
         assert!(last > Some(0.1), "{last:?}");
     }
@@ -172,7 +186,7 @@ mod tests {
     fn pressure_raises_the_cursor_before_all_is_refused() {
         let run = |readings: Readings| {
             let mut now = clock::now();
-            let (shedding, mut cursor) = cursor(now);
+            let (shedding, mut cursor) = cursor(now, ms(250));
             for _ in 0..10 {
                 now += ms(250);
                 cursor.update(&readings, WaitTotals::default(), now);
