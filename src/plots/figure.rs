@@ -1,7 +1,7 @@
 //! A plot as HTML: the image, and the same data as a table.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::svg::{PlotError, svg};
 use super::text::escape;
@@ -10,6 +10,9 @@ use crate::telemetry::rfc3339;
 
 /// The most rows of a table.
 const ROWS: usize = 10;
+
+/// The end of the year 9999 since 1970: time stamps have no later year.
+const TIME_MAX: Duration = Duration::from_secs(253_402_300_799);
 
 /// The image with its caption, and the table below it in a part that can be opened.
 ///
@@ -86,8 +89,11 @@ fn row_label(plot: &Plot, row: usize, in_row: usize) -> String {
         TimeLabels::Ago if row == 0 => format!("last {}", scale::length(from)),
         TimeLabels::Ago => format!("{} to {} ago", scale::length(from), scale::length(to)),
         TimeLabels::Clock => {
+            // The last value is that of the interval which begins at `end`.
+            let end = plot.end.checked_add(plot.interval).unwrap_or(plot.end);
             let clock = |before: Duration| {
-                let time = plot.end.checked_sub(before).map(rfc3339).unwrap_or_default();
+                let time = end.checked_sub(before).map(|time| time.min(SystemTime::UNIX_EPOCH + TIME_MAX));
+                let time = time.map(rfc3339).unwrap_or_default();
                 time.get(11..19).unwrap_or_default().to_owned()
             };
             format!("{} to {}", clock(from), clock(to))

@@ -28,7 +28,7 @@ pub(crate) struct Plot {
     pub(crate) id: String,
     pub(crate) title: String,
     pub(crate) unit: Unit,
-    /// The time of the last value.
+    /// The time of the last value; with [`TimeLabels::Clock`] the begin of its interval.
     pub(crate) end: SystemTime,
     /// The time between two values.
     pub(crate) interval: Duration,

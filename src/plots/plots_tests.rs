@@ -170,7 +170,9 @@ fn a_table_has_the_same_data() {
     assert_eq!(texts[8..], ["2 min to 1 min ago", "0 B", "29.5 B", "59 B"]);
     assert!(cells.iter().filter(|of| of.0 == "th").all(|of| attribute(of, "scope").is_some()));
     let clock = Plot { time_labels: TimeLabels::Clock, ..plot(vec![Some(1.0); 60]) };
-    assert!(figure(&clock).unwrap().contains("11:59:00 to 12:00:00"));
+    assert!(figure(&clock).unwrap().contains("11:59:01 to 12:00:01"));
+    let far = Plot { end: SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799), ..clock.clone() };
+    assert!(figure(&far).unwrap().contains("23:59:00 to 23:59:59"));
     assert!(svg(&clock).unwrap().contains("11:58"));
 }
 

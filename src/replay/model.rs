@@ -8,7 +8,7 @@ use tidegate_config::{Config, Costs};
 
 use crate::replay::configuration::ConfiguredNames;
 use crate::replay::log::merge::MergedLog;
-use crate::replay::names::LoggedClient;
+use crate::replay::names::{LoggedClient, NO_SUCH_BUCKET};
 use crate::replay::request::RecordedRequest;
 use crate::replay::tally::RequestTag;
 
@@ -43,6 +43,9 @@ impl<O: Observer<RequestTag>> Model<O> {
         let bucket = request.bucket.and_then(|bucket| self.names.bucket(bucket, &log.names.buckets));
         let cost = request.class.cost(&bucket.map_or(self.costs, |(_, costs)| costs));
         let bucket = bucket.map(|(bucket, _)| bucket);
+        let is_missing = request.bucket.is_some() && bucket.is_none();
+        // The gateway routes before it authenticates, so this reason replaces a later one of the log.
+        let tag = if is_missing { RequestTag { lasting_refusal: Some(NO_SUCH_BUCKET), ..tag } } else { tag };
         let caller = match request.client {
             client if client.is_untracked() => ReplayCaller::Untracked,
             LoggedClient::Key(key) => {
@@ -57,12 +60,8 @@ impl<O: Observer<RequestTag>> Model<O> {
             class: request.class,
             client: request.address.map(IpKey::from),
             caller,
-            // A bucket that the configuration does not have gets a local reply.
-            work: if request.bucket.is_some() && bucket.is_none() {
-                Work::Local { took: Duration::ZERO }
-            } else {
-                work
-            },
+            // A request to a bucket that the configuration does not have gets a local reply after the limits of its head.
+            work: if is_missing { Work::Local { took: Duration::ZERO } } else { work },
         };
         self.replay.arrive(arrival, tag, &mut self.observer);
         (bucket, cost)

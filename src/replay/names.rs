@@ -12,6 +12,10 @@ use crate::replay::log::line::RequestFields;
 /// The number of all names beyond the maximum of their table. No limit of one name applies to it.
 pub(crate) const OTHERS: u32 = u32::MAX;
 
+/// The reason of a request to a bucket that a configuration does not have, with its number in each table of reasons.
+const NO_SUCH_BUCKET_REASON: &str = "no_such_bucket";
+pub(crate) const NO_SUCH_BUCKET: u32 = 0;
+
 /// The longest name with a number of its own, in bytes. A line may have a megabyte.
 const NAME_BYTES_MAX: usize = 1024;
 
@@ -119,11 +123,14 @@ pub(crate) struct LogNames {
 
 impl Default for LogNames {
     fn default() -> Self {
+        // The gateway has about 200.
+        let mut reasons = Names::new(256);
+        // A replay refuses with it, whether the log has it or not. It is the first one, so its number is known.
+        reasons.id(NO_SUCH_BUCKET_REASON);
         Self {
             // A configuration has at most this many buckets.
             buckets: Names::new(65_536),
-            // The gateway has about 200.
-            reasons: Names::new(256),
+            reasons,
             keys: Names::new(KEYS_MAX),
             subjects: Names::new(KEYS_MAX),
         }
@@ -156,6 +163,17 @@ impl LogNames {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A replay refuses with a reason that the log need not have.
+    #[test]
+    fn the_reason_for_a_missing_bucket_has_its_number() {
+        let mut names = LogNames::default();
+        assert_eq!(names.reasons.name(NO_SUCH_BUCKET), "no_such_bucket");
+        assert_eq!(
+            ["x_denied", "no_such_bucket"].map(|reason| names.reasons.id(reason)),
+            [1, NO_SUCH_BUCKET]
+        );
+    }
 
     /// The memory is bounded: names beyond the maximum share a number, and known ones keep theirs.
     #[test]

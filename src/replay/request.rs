@@ -238,8 +238,8 @@ mod tests {
         let broken = recorded(&RequestFields { status: 200, ..denied.clone() });
         assert!(broken.refusal.is_none() && broken.reason.is_some() && broken.lasting_refusal().is_none());
         let denied = recorded(&denied);
-        assert_eq!((denied.call, denied.lasting_refusal()), (RecordedCall::None, Some(0)));
-        assert!(denied.refusal == Some(RefusalReason::Other(0)) && !denied.is_shed());
+        assert_eq!((denied.call, denied.lasting_refusal()), (RecordedCall::None, Some(1)));
+        assert!(denied.refusal == Some(RefusalReason::Other(1)) && !denied.is_shed());
     }
 
     /// A request that was shed may make its call in a replay.
@@ -255,7 +255,7 @@ mod tests {
             };
             let shed = recorded(&shed);
             assert_eq!((shed.call, shed.lasting_refusal()), (RecordedCall::Prevented, None), "{reason}");
-            assert!(shed.refusal == Some(RefusalReason::Other(0)) && shed.is_shed(), "{reason}");
+            assert!(shed.refusal == Some(RefusalReason::Other(1)) && shed.is_shed(), "{reason}");
         }
     }
 

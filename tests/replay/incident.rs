@@ -196,6 +196,11 @@ fn wrong_arguments_are_named() {
     let (early, late) = ("2026-11-21T07:00:00Z", "2026-11-21T08:00:00Z");
     for (arguments, code, word) in [
         (vec!["--from", "yesterday", "--to", late, path], 2, "RFC 3339"),
+        (
+            vec!["--from", "2026", "--to", late, path],
+            2,
+            "'--from <TIME>': this is no valid date and time in RFC 3339; write 20",
+        ),
         (vec!["--from", late, "--to", early, path], 2, "--from is after --to"),
         (vec!["--from", early, "--to", late, "/nonexistent"], 2, "cannot open"),
         (vec!["--from", early, "--to", late], 2, "<LOG>"),

@@ -226,7 +226,7 @@ fn other_refusals_of_the_log_are_counted() {
     }
     let page = std::fs::read_to_string(&html).unwrap();
     assert!(
-        page.contains("signature_mismatch") && page.contains("20 requests were refused by the log"),
+        page.contains("signature_mismatch") && page.contains("20 of the requests that the log refused"),
         "{page}"
     );
 }
@@ -247,7 +247,7 @@ fn the_text_and_the_page_have_the_same_notes() {
     let page = std::fs::read_to_string(&html).unwrap();
     for note in [
         "1 lines are cut",
-        "5 requests were refused by the log",
+        "5 of the requests that the log refused had called no store",
         "5 of these have no request before them to estimate from: 10 ms are assumed",
         "1 requests ended with no_such_bucket",
         "the log refused and new admits: 5",
@@ -305,17 +305,53 @@ fn untracked_subjects_share_no_limit() {
     assert!(report["not_simulated"].to_string().contains("beyond the first 100,000"), "{report}");
 }
 
-/// O7: buckets and keys that the new configuration does not have are named
+/// O7: a bucket that the new configuration does not have is refused, after the limits of the head; such buckets and keys are named
 #[test]
 fn missing_buckets_are_named() {
     let directory = Scratch::new();
     let mut lines = steady();
     lines.truncate(5);
-    lines.push(access_line(600, 5, "10.0.0.1", "").replace("\"bucket\":\"b\"", "\"bucket\":\"gone\""));
+    let gone = |line: &str| line.replace("\"bucket\":\"b\"", "\"bucket\":\"gone\"");
+    lines.push(gone(&access_line(600, 5, "10.0.0.1", "")));
+    // The gateway routes before it authenticates.
+    lines.push(gone(&refused_line(650, 403, "signature_mismatch")));
     lines.push(access_line(700, 5, "10.0.0.1", "\"key\":\"AKIA\","));
     let log = write_log(directory.path(), "log", &lines);
-    let report = report(&configuration(""), &[], &[&log]);
-    assert_eq!(report["log"]["missing_buckets"]["gone"], 1, "{report}");
-    assert_eq!(report["log"]["missing_keys"], 1);
-    assert_eq!(report["buckets"].as_array().unwrap().len(), 2);
+    let old = directory.path().join("old.toml");
+    std::fs::write(&old, configuration("").replace("buckets.b.", "buckets.gone.")).unwrap();
+    let compared = report(&configuration(""), &["--against", old.to_str().unwrap()], &[&log]);
+    assert_eq!(compared["log"]["missing_buckets"]["gone"], 2, "{compared}");
+    assert_eq!(compared["log"]["missing_keys"], 1);
+    assert_eq!(compared["buckets"].as_array().unwrap().len(), 2);
+    let new = side(&compared, "new");
+    assert_eq!((&new["admitted"], &new["refused"]), (&6.into(), &2.into()), "{compared}");
+    assert_eq!(new["refused_by_reason"], serde_json::json!({ "no_such_bucket": 2 }));
+    assert_eq!(compared["newly_refused"], 1, "the log refused the other one: {compared}");
+    let of_old = &side(&compared, "against")["refused_by_reason"];
+    assert_eq!(*of_old, serde_json::json!({ "no_such_bucket": 6, "signature_mismatch": 1 }), "{compared}");
+    let limit = "rate_limit.global.requests_per_second = 0.001\nrate_limit.global.burst = 6";
+    let limited = report(&configuration(limit), &[], &[&log]);
+    let reasons = &side(&limited, "new")["refused_by_reason"];
+    assert_eq!(*reasons, serde_json::json!({ "no_such_bucket": 1, "rate_limit_global": 2 }), "{limited}");
+}
+
+/// O7: a row of the page's tables has the requests that began in its time
+#[test]
+fn the_rows_of_the_page_have_their_times() {
+    let directory = Scratch::new();
+    let mut lines: Vec<String> = (0..20).map(|at| access_line(at * 1_000, 1, "10.0.0.1", "")).collect();
+    lines.extend((0..6).map(|at| access_line(4_100 + at, 1, "10.0.0.1", "")));
+    let log = write_log(directory.path(), "log", &lines);
+    let html = directory.path().join("report.html");
+    let run = simulate(&configuration(""), &["--html", html.to_str().unwrap()], &[&log]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let page = std::fs::read_to_string(&html).unwrap();
+    let rows: Vec<&str> = page.split("<tr>").filter(|row| row.contains(" to 07:")).take(10).collect();
+    // All of the second 4 are in its row, and the rows span the time of the log.
+    let busy = "<th scope=\"row\">07:10:04 to 07:10:06</th><td>1</td><td>4</td><td>7</td>";
+    assert!(rows[7].starts_with(busy), "{rows:#?}");
+    assert!(
+        rows[0].contains("07:10:18 to 07:10:20") && rows[9].contains("07:10:00 to 07:10:02"),
+        "{rows:#?}"
+    );
 }

@@ -174,12 +174,18 @@ impl LogSummary {
             (counts.too_long, "lines are longer than 1 MiB and are skipped"),
             (counts.late, "requests came too late in the log and are replayed later than they began"),
             (counts.clock_steps, "steps of the log's clock backwards are left out"),
-            (self.estimated, "requests were refused by the log: their service time is estimated"),
+            (
+                self.estimated,
+                "of the requests that the log refused had called no store and may call it in a replay: their service time is estimated",
+            ),
             (
                 self.without_observation,
                 "of these have no request before them to estimate from: 10 ms are assumed",
             ),
-            (self.missing_keys, "requests have keys that the new configuration does not have"),
+            (
+                self.missing_keys,
+                "requests have keys that the new configuration does not have: new does not refuse them for that",
+            ),
             (
                 self.untracked,
                 "requests have keys or subjects beyond the first 100,000: no limit of a key, a subject or a client charges them",
@@ -188,7 +194,9 @@ impl LogSummary {
         let numbers = numbers.into_iter().filter(|(count, _)| *count > 0);
         let problems = self.problems.iter().map(|problem| format!("{}: {}", problem.log, problem.problem));
         let missing = self.missing_buckets.iter().map(|(bucket, count)| {
-            format!("{count} requests to {bucket}, which the new configuration does not have")
+            format!(
+                "{count} requests to {bucket}, which the new configuration does not have: new refuses them"
+            )
         });
         let reasons = self.other_reasons.iter().map(|(reason, count)| {
             format!("{count} requests ended with {reason}, which a replay does not change")
