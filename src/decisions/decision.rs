@@ -277,6 +277,7 @@ pub(crate) struct RequestEnd {
     pub(crate) attempts: u32,
     pub(crate) admission: Option<Duration>,
     pub(crate) queue: Option<Duration>,
+    /// From the permit to the head of the answer, or to the failure of the last attempt.
     pub(crate) first_byte: Option<Duration>,
     pub(crate) total: Duration,
     pub(crate) sent_bytes: u64,

@@ -44,7 +44,14 @@ impl SheddingRejection {
             CutRule::Cohort | CutRule::None => "its hash is in the part that is cut",
         };
         let class = class.as_str();
-        format!("cursor {cursor:.2} because of {}; class {class}; client {client}: {rule}", cause_text(cause))
+        let target = match (self.scope, cause) {
+            (CursorScope::Bucket, CursorCause::Wait(_) | CursorCause::EarlyWait(_)) => {
+                "; the target, if unset, is half of `queue_timeout_ms`"
+            }
+            _ => "",
+        };
+        let cause = cause_text(cause);
+        format!("cursor {cursor:.2} because of {cause}; class {class}; client {client}: {rule}{target}")
     }
 
     pub(crate) fn figures(&self) -> Figures {
@@ -61,10 +68,9 @@ impl SheddingRejection {
                 let figures = Figures::of(DecisionScope::Bucket).decided_by(DecidingActor::Pool);
                 figures.set_by(match shed.cause {
                     CursorCause::QueueLength(_) => &[Upstream("concurrency.max_queued")],
-                    CursorCause::Wait(_) | CursorCause::EarlyWait(_) | CursorCause::Pressure(_) => &[
-                        Upstream("concurrency.shedding.target_wait_ms"),
-                        Upstream("concurrency.queue_timeout_ms"),
-                    ],
+                    CursorCause::Wait(_) | CursorCause::EarlyWait(_) | CursorCause::Pressure(_) => {
+                        &[Upstream("concurrency.shedding.target_wait_ms")]
+                    }
                 })
             }
         };
@@ -100,5 +106,50 @@ pub(crate) fn client_name(keyring: &Keyring, client: ClientId) -> String {
         ClientId::Key(key) => format!("key {}", keyring.name(key)),
         ClientId::Subject(hash) => format!("subject #{hash:016x}"),
         ClientId::Address(address) => format!("address {address}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_config::Priority;
+
+    use super::*;
+
+    /// X11, O4: a refusal names the key of its target, as the status does, and what the target follows from
+    #[test]
+    fn a_wait_names_its_target() {
+        let wait = Duration::from_millis(2500);
+        for (scope, cause, key, is_derived) in [
+            (CursorScope::Process, CursorCause::Wait(wait), Process("shedding.target_wait_ms"), false),
+            (
+                CursorScope::Bucket,
+                CursorCause::Wait(wait),
+                Upstream("concurrency.shedding.target_wait_ms"),
+                true,
+            ),
+            (
+                CursorScope::Bucket,
+                CursorCause::EarlyWait(wait),
+                Upstream("concurrency.shedding.target_wait_ms"),
+                true,
+            ),
+            (CursorScope::Bucket, CursorCause::QueueLength(90.0), Upstream("concurrency.max_queued"), false),
+        ] {
+            let shed = Shed {
+                cursor: 0.5,
+                cause,
+                threshold: 2000.0,
+                class: Priority::Low,
+                client: None,
+                rule: CutRule::Cohort,
+                retry_after: Duration::from_secs(1),
+            };
+            let rejection = SheddingRejection { scope, shed, client: "address 127.0.0.1".to_owned() };
+            assert_eq!(rejection.figures().keys, [key], "{cause:?}");
+            let detail = rejection.detail();
+            assert_eq!(detail.ends_with("is half of `queue_timeout_ms`"), is_derived, "{detail}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The status as lines for people: the status, the causes with their effects, sensors, buckets.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -134,15 +135,22 @@ fn bucket_lines(buckets: &Map<String, Value>, lines_max: usize) -> Vec<String> {
 /// The state of the circuits: that of the last sample, or those of the document that are not closed.
 fn circuit(bucket: &Value) -> String {
     if let Some(state) = bucket["circuit"].as_str() {
-        return format!("circuit {}", escape_controls(state));
+        return format!("circuit {}", circuit_state(state));
     }
     let circuits = bucket["breaker"].as_object().into_iter().flatten();
     let states = circuits.filter_map(|(class, circuit)| {
         let state = circuit["state"].as_str().filter(|state| *state != "closed")?;
-        Some(format!("circuit {} {}", escape_controls(class), escape_controls(state)))
+        // The document has `open` until the request that is the first trial.
+        let is_over = circuit["open_for_ms"].as_u64() == Some(0);
+        let state = if is_over { "half_open" } else { state };
+        Some(format!("circuit {} {}", escape_controls(class), circuit_state(state)))
     });
     let states: Vec<String> = states.collect();
     if states.is_empty() { "circuit closed".to_owned() } else { states.join(", ") }
+}
+
+fn circuit_state(state: &str) -> Cow<'_, str> {
+    if state == "half_open" { "half-open".into() } else { escape_controls(state) }
 }
 
 fn text(value: &Value) -> String {
@@ -205,6 +213,20 @@ mod tests {
                 "bucket b0: circuit read open, 1 of 2 in flight, 3 of 4 queued",
             ]
         );
+    }
+
+    /// X7: a circuit is half-open as soon as its open time is over, as in its cause
+    #[test]
+    fn a_circuit_after_its_open_time_is_half_open() {
+        for (circuit, expected) in [
+            (json!({ "state": "open", "open_for_ms": 1 }), "circuit read open"),
+            (json!({ "state": "open", "open_for_ms": 0 }), "circuit read half-open"),
+            (json!({ "state": "half_open", "open_for_ms": null }), "circuit read half-open"),
+        ] {
+            let bucket = json!({ "breaker": { "mode": "on", "read": circuit } });
+            assert_eq!(super::circuit(&bucket), expected, "{bucket}");
+        }
+        assert_eq!(circuit(&json!({ "circuit": "half_open" })), "circuit half-open");
     }
 
     /// X7: there are at most 20 lines, and what is left out is counted

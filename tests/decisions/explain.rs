@@ -28,13 +28,14 @@ async fn a_repeated_request_has_a_story() {
     assert_eq!(sentences.len(), 2, "{sentences:?}");
     for part in [
         "failed with status 503",
+        "and the gateway was to repeat it",
         "`upstream_status`",
         "measured 1 attempt, threshold 3 attempts",
         "`buckets.b.s3.retry.max_attempts`",
     ] {
         assert!(sentences[0].contains(part), "{part}: {}", sentences[0]);
     }
-    for part in ["the request ended with status 200", "attempts: 2", "bytes sent: 10"] {
+    for part in ["the request ended with status 200", ", all attempts ", "attempts: 2", "bytes sent: 10"] {
         assert!(sentences[1].contains(part), "{part}: {}", sentences[1]);
     }
     let line = gateway.wait_for_access_line("told").await;

@@ -257,6 +257,7 @@ async fn capacity_is_measured() {
     );
     assert_eq!(record["config"]["key"], "buckets.b.s3.concurrency.max_queued", "{record}");
     assert_eq!(record["actor"]["name"], "pool:b", "{record}");
+    assert_ne!(record["until"], record["at"], "the time of the refusal is not its end: {record}");
 }
 
 /// O4: bytes that are no request have a record too, without a request ID

@@ -51,7 +51,7 @@ async fn the_heaviest_client_is_refused() {
     );
     let newest = decisions["decisions"][0]["detail"].as_str().unwrap();
     assert!(newest.contains("client key heavy"), "{newest}");
-    assert!(newest.ends_with("it has more than half of all traffic and is thinned"), "{newest}");
+    assert!(newest.contains(": it has more than half of all traffic and is thinned; the target"), "{newest}");
     assert_eq!(status["top_clients"][0]["client"], "key heavy", "{status}");
     assert!(status["top_clients"][0]["share"].as_f64().unwrap() > 0.5, "{status}");
 }

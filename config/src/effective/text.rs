@@ -8,8 +8,9 @@ use crate::effective::{EffectiveKey, EffectiveValue};
 use crate::problem::Origin;
 
 const HEAD: &str = "\
-# The effective configuration of tidegate. Loading this file gives the same configuration, except for secrets and for paths with a
-# hidden query: set these again, else their checks are off. A key behind `#` has no value, is a secret, or is not set and stays so, because setting it would affect other keys.
+# The effective configuration of tidegate. Loading this file gives the same configuration, except for secrets and
+# for paths with a hidden query: set these again, else their checks are off.
+# A key behind `#` has no value, is a secret, or is not set and stays so, because setting it would affect other keys.
 ";
 
 /// The text of the file.

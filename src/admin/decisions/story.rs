@@ -68,13 +68,13 @@ fn what(decisions: &Decisions, facts: &DecisionFacts) -> Option<String> {
         ),
         DecisionKind::Queued => format!("the request{of_bucket} had waited (`{reason}`)"),
         DecisionKind::Retry => format!(
-            "an attempt{of_bucket}{endpoint} failed{status} for the reason `{reason}`, and the gateway repeated it"
+            "an attempt{of_bucket}{endpoint} failed{status} for the reason `{reason}`, and the gateway was to repeat it"
         ),
         DecisionKind::Hedge => {
             format!("an attempt{of_bucket}{endpoint} was slow, and the gateway sent the read a second time")
         }
         DecisionKind::Shadow => format!(
-            "the request{of_bucket} passed only because of a shadow mode: it would have been refused{status} for the reason `{reason}`"
+            "the request{of_bucket} passed this check only because of a shadow mode: it would have been refused{status} for the reason `{reason}`"
         ),
         DecisionKind::Cut => format!("the gateway ended the transfer{of_bucket} for the reason `{reason}`"),
         DecisionKind::Ejection => format!("rotation{of_bucket}{endpoint} changed: `{reason}`"),
@@ -123,7 +123,8 @@ fn detail(entry: &RingEntry) -> Option<String> {
 fn end_sentence(end: &RequestEnd) -> String {
     let RequestEnd { status, attempts, admission, queue, first_byte, total, sent_bytes } = end;
     let phase = |name: &str, time: &Option<Duration>| time.map(|time| format!("{name} {}", text_of(time)));
-    let phases = [phase("admission", admission), phase("queue", queue), phase("first byte", first_byte)];
+    // The time ends with the last attempt, which may have had no answer.
+    let phases = [phase("admission", admission), phase("queue", queue), phase("all attempts", first_byte)];
     let phases: Vec<String> = phases.into_iter().flatten().collect();
     let phases = if phases.is_empty() { String::new() } else { format!(" ({})", phases.join(", ")) };
     let status = match status {

@@ -173,8 +173,7 @@ impl BucketInput<'_> {
         Some(Finding { until: failover.returns_at, ..finding })
     }
 
-    /// One cause for each endpoint that is out of rotation, or one for the bucket if all are. One more for the
-    /// bucket if the others fail.
+    /// One cause for each endpoint that is out of rotation, or one for the bucket if all are out or all fail.
     fn endpoints(&self, now: Instant) -> Vec<Finding> {
         let pairs = self.authorities.iter().zip(&self.pool.endpoints);
         let out: Vec<_> =
@@ -185,7 +184,13 @@ impl BucketInput<'_> {
                 let scope = self.scope(ScopeKind::Endpoint, name);
                 Finding { until, ..Finding::new(CauseCode::EndpointOut, scope, message) }
             };
-            return self.failing_endpoints().into_iter().chain(out.into_iter().map(finding)).collect();
+            // While all are called, those in rotation do not serve the requests of the others.
+            let failing = self.failing_endpoints();
+            return if failing.is_some() {
+                failing.into_iter().collect()
+            } else {
+                out.into_iter().map(finding).collect()
+            };
         }
         let until = out.iter().filter_map(|(_, (_, until))| *until).min();
         let reasons: Vec<_> = out.into_iter().map(|(_, (why, _))| why).collect();

@@ -134,7 +134,11 @@ impl Sampler {
     /// The present state of the buckets that have series of their own.
     pub(in crate::admin) fn buckets(shared: &Shared, now: Instant) -> impl Iterator<Item = BucketSample<'_>> {
         shared.router.buckets().iter().take(BUCKETS_MAX).map(move |bucket| {
-            let circuits = bucket.breaker.views(now).map(|view| view.state);
+            let circuits = bucket.breaker.views(now).map(|view| match (view.state, view.open_for) {
+                // The actor changes the state to half-open only with the next request.
+                (CircuitState::Open, Some(Duration::ZERO)) => CircuitState::HalfOpen,
+                (state, _) => state,
+            });
             let weight = |state: &CircuitState| match state {
                 CircuitState::Closed => 0,
                 CircuitState::HalfOpen => 1,

@@ -1,5 +1,7 @@
 //! The figures of requests that got no permit from a bucket's gate.
 
+use std::time::Duration;
+
 use tidegate_actors::PoolRejection;
 
 use crate::decisions::actor_figures::unavailable;
@@ -19,25 +21,25 @@ pub(super) fn of(rejection: &PoolRejection, context: FigureContext<'_>) -> Figur
     };
     match rejection {
         PoolRejection::QueueFull { queued, in_flight: _, retry_after } => {
-            with_max(figures.measured(number(*queued as u64), Unit::Requests).until(*retry_after))
+            with_max(until(figures.measured(number(*queued as u64), Unit::Requests), *retry_after))
         }
         // The queue was full.
-        PoolRejection::Displaced { retry_after } => with_max(figures.until(*retry_after)),
+        PoolRejection::Displaced { retry_after } => with_max(until(figures, *retry_after)),
         PoolRejection::QueueTooLong { expected, left, is_deadline } => figures
             .measured(ms(*expected), Unit::Milliseconds)
             .threshold(ms(*left), Unit::Milliseconds)
             .until(*expected)
             .set_by(wait_keys(*is_deadline, context)),
         PoolRejection::Overload { waited, retry_after } => {
-            let figures = figures.measured(ms(*waited), Unit::Milliseconds).until(*retry_after);
+            let figures = until(figures.measured(ms(*waited), Unit::Milliseconds), *retry_after);
             let figures = figures.set_by(&[Upstream("concurrency.codel_target_ms")]);
             concurrency.map_or(figures, |one| figures.threshold(ms(one.codel_target), Unit::Milliseconds))
         }
-        PoolRejection::QueueTimeout { waited, limit, is_deadline, retry_after } => figures
-            .measured(ms(*waited), Unit::Milliseconds)
-            .threshold(ms(*limit), Unit::Milliseconds)
-            .until(*retry_after)
-            .set_by(wait_keys(*is_deadline, context)),
+        PoolRejection::QueueTimeout { waited, limit, is_deadline, retry_after } => {
+            let figures = figures.measured(ms(*waited), Unit::Milliseconds);
+            let figures = until(figures.threshold(ms(*limit), Unit::Milliseconds), *retry_after);
+            figures.set_by(wait_keys(*is_deadline, context))
+        }
         PoolRejection::NoCredential { retry_after, is_refused } => {
             let keys: &[_] = match is_refused {
                 true => &[Upstream("credential_pool.refused_seconds")],
@@ -52,7 +54,25 @@ pub(super) fn of(rejection: &PoolRejection, context: FigureContext<'_>) -> Figur
     }
 }
 
+/// The figures with the expected wait of a queue. A queue without a known pace expects zero, which is no time.
+fn until(figures: Figures, expected: Duration) -> Figures {
+    if expected.is_zero() { figures } else { figures.until(expected) }
+}
+
 /// What limits the wait of a request: its deadline, or the timeout of the queue.
 fn wait_keys(is_deadline: bool, context: FigureContext<'_>) -> ThresholdKeys {
     if is_deadline { deadline::keys(context.deadline) } else { &[Upstream("concurrency.queue_timeout_ms")] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// O4: a queue without a known pace names no time
+    #[test]
+    fn an_unknown_wait_is_no_time() {
+        let figures = || Figures::of(DecisionScope::Bucket);
+        assert_eq!(until(figures(), Duration::ZERO).until, None);
+        assert_eq!(until(figures(), Duration::from_millis(1)).until, Some(Duration::from_millis(1)));
+    }
 }
