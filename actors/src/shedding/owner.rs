@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::ActionMode;
 
-use crate::shedding::class_ladder::ClassPresence;
+use crate::shedding::class_ladder::{ClassLadder, ClassPresence};
 use crate::shedding::cursor::{CLASSES, Cursor, CursorInput};
 use crate::shedding::excess_hold::ExcessHold;
 use crate::shedding::order;
@@ -101,7 +101,10 @@ impl CursorOwner {
         let costs = shedder.class_costs();
         let (refused, shadowed) = shedder.counts();
         let all_refused = [0, 1, 2].map(|at: usize| refused[at] + shadowed[at]);
-        let ladder = self.presence.ladder(&costs, all_refused, period);
+        // The wait inside the process has causes beside its requests, so class low is cut first even if it has no traffic: a short
+        // lag then refuses nobody of a higher class.
+        let present = self.presence.ladder(&costs, all_refused, period);
+        let ladder = if shedder.target.is_queue { present } else { ClassLadder::ALL };
         let before = self.cursor.value();
         let wanted = self.cursor.update(input, period, &ladder);
         let ends: [Option<f64>; CLASSES] = [0, 1, 2].map(|at: usize| order::excess_end(&costs[at]));
