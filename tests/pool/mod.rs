@@ -43,7 +43,7 @@ async fn queue_holds(gateway: &Gateway, waiting: usize) {
     .await;
 }
 
-/// P3, X7: requests whose wait has timed out, or whose clients have left, are not counted in the queue, although no permit is released
+/// P3, X7: requests that have timed out and those of clients that have left are not counted in the queue, although no permit is released
 #[tokio::test]
 async fn a_queue_counts_no_request_that_has_left() {
     let (upstream, latch) = held();

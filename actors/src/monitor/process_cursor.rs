@@ -72,7 +72,8 @@ impl ProcessCursor {
         self.owner.update(wait, pressure, now);
     }
 
-    /// The time since the sample before, if this sample or one just before it is late. The samples have a thread of their own, so requests do not make them late.
+    /// The time since the sample before, if this sample or one just before it is late. The samples have a thread of their own, so
+    /// requests do not make them late.
     fn lateness(&mut self, now: Instant) -> Duration {
         let gap = now.saturating_duration_since(std::mem::replace(&mut self.sampled, now));
         if now >= self.late_until {

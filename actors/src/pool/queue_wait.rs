@@ -1,6 +1,7 @@
 //! The wait of a request in the queue, on its caller's side.
 //!
-//! A caller that gives up tells the pool. Behind a full gate nothing else would, and the queue would count requests that have left it.
+//! A caller that gives up sends a message to the pool. Behind a full gate no other message comes, and the queue would count requests
+//! that have left it.
 
 use std::time::Instant;
 
@@ -41,7 +42,7 @@ impl MessageHandler<LeaveQueue> for Pool {
     }
 }
 
-/// Tells the pool at the end of a wait that the caller has given up.
+/// Sends [`LeaveQueue`] at the end of a wait, if the caller has given up.
 struct QueueExit<'a> {
     mailbox: &'a Mailbox<Pool>,
     /// Whether the pool has removed the request from the queue itself.

@@ -102,7 +102,7 @@ impl CursorOwner {
         let (refused, shadowed) = shedder.counts();
         let all_refused = [0, 1, 2].map(|at: usize| refused[at] + shadowed[at]);
         // The wait inside the process has causes beside its requests, so class low is cut first even if it has no traffic: a short
-        // lag then refuses nobody of a higher class.
+        // lag then refuses no request of a higher class.
         let present = self.presence.ladder(&costs, all_refused, period);
         let ladder = if shedder.target.is_queue { present } else { ClassLadder::ALL };
         let before = self.cursor.value();
