@@ -17,6 +17,7 @@ mod count;
 pub mod descriptors;
 pub mod ephemeral_ports;
 mod events;
+mod ids;
 mod intensity;
 mod launches;
 mod lazy_counter;
@@ -47,6 +48,7 @@ pub use chaos::{Crash, CrashPoint, Stall, UnknownCrashPoint};
 pub use client_counts::ClientTicket;
 pub use client_waits::{ClientWaitTicket, WaitCut};
 pub use events::{ActorChange, ActorEventSink};
+pub use ids::{Id, IdMap, Ids};
 pub use launches::{Launch, Launches};
 pub use lazy_counter::LazyCounter;
 pub use limiter::{

@@ -6,34 +6,43 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tidegate_config::{Costs, Priority, PriorityConfig};
 
-/// A configured bucket, as an index into every per-bucket table. Unknown names in requests cannot grow such a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BucketId(u16);
+/// A configured bucket, by the ID of its name (`ids.rs`). Unknown names in requests get none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BucketId(u32);
 
 impl BucketId {
-    /// The bucket at this index of the configuration, which allows at most 65,536 buckets.
-    pub const fn new(index: u16) -> Self {
-        Self(index)
+    /// The bucket with this number.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
     }
 
-    /// The index in a per-bucket table.
+    /// The number of the ID. It is not a position: use an `IdMap`.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The position in a table of a configuration that was never reloaded.
     pub fn index(self) -> usize {
-        usize::from(self.0)
+        self.0 as usize
     }
 }
 
-/// A configured client key or API key, as an index into every per-key table. Unknown keys in requests cannot grow
-/// such a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A configured client key or API key, by the ID of its name (`ids.rs`). Unknown keys in requests get none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(u32);
 
 impl KeyId {
-    /// The key at this index of the configuration; API keys follow the client keys.
-    pub const fn new(index: u32) -> Self {
-        Self(index)
+    /// The key with this number.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
     }
 
-    /// The index in a per-key table.
+    /// The number of the ID. It is not a position: use an `IdMap`.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The position in a table of a configuration that was never reloaded.
     pub fn index(self) -> usize {
         self.0 as usize
     }
@@ -102,7 +111,7 @@ impl ClientId {
     /// Fingerprint for `ActorMessage::message_fingerprint`.
     pub(crate) fn fingerprint(self) -> u64 {
         match self {
-            Self::Key(key) => key.index() as u64,
+            Self::Key(key) => u64::from(key.number()),
             Self::Subject(hash) => hash,
             Self::Address(address) => address.fingerprint(),
         }

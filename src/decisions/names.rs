@@ -92,7 +92,7 @@ impl Names {
     /// The bucket of this name.
     pub(crate) fn find_bucket(&self, name: &str) -> Option<BucketId> {
         let at = self.buckets.iter().position(|bucket| bucket.name == name)?;
-        u16::try_from(at).ok().map(BucketId::new)
+        u32::try_from(at).ok().map(BucketId::new)
     }
 
     pub(crate) fn client_key(&self, id: KeyId) -> Option<&str> {

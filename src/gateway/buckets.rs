@@ -42,7 +42,7 @@ impl BucketBuilder<'_> {
         let mut buckets = Vec::new();
         for (index, ((name, bucket), (pool, breaker))) in self.config.buckets.iter().zip(handles).enumerate()
         {
-            let id = BucketId::new(u16::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
+            let id = BucketId::new(u32::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
             let tls = |source| StartError::Tls { bucket: name.clone(), source };
             let upstream = &bucket.upstream;
             let dialer = Dialer::new(&upstream.endpoints, upstream, &self.config.dns);

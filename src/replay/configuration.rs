@@ -24,7 +24,7 @@ pub(crate) struct ConfiguredNames {
 
 impl ConfiguredNames {
     pub(crate) fn new(config: &Config) -> Self {
-        let ids = (0..=u16::MAX).map(BucketId::new);
+        let ids = (0..).map(BucketId::new);
         let bucket = |((name, bucket), id): ((&String, &tidegate_config::BucketConfig), BucketId)| {
             (name.clone(), (id, bucket.costs))
         };

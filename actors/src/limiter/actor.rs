@@ -37,7 +37,7 @@ impl ActorMessage for Admit {
     const NAME: &'static str = "limiter.admit";
 
     fn message_fingerprint(&self) -> u64 {
-        let bucket = self.bucket.map_or(u64::from(u16::MAX) + 1, |bucket| bucket.index() as u64);
+        let bucket = self.bucket.map_or(u64::from(u32::MAX) + 1, |bucket| u64::from(bucket.number()));
         self.client.fingerprint() ^ (bucket << 32)
     }
 }

@@ -21,7 +21,7 @@ impl Scenario {
     pub(super) fn start_connect_probe(&mut self) {
         let Some(at) = self.clients.iter().position(Option::is_none) else { return };
         let chosen = self.rng.below(self.shared.pools.len());
-        let bucket = BucketId::new(u16::try_from(chosen).unwrap_or(0));
+        let bucket = BucketId::new(u32::try_from(chosen).unwrap_or(0));
         let endpoint = self.rng.below(self.shared.pools[chosen].view(self.now).endpoints.len());
         if self.shared.breakers[chosen].probed_circuits(self.now).is_empty() {
             return;
