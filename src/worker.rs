@@ -2,38 +2,26 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use slog::Logger;
-use tidegate_actors::{Actors, CostSampler, MonitorHandle};
-use tidegate_config::{Config, EffectiveConfig, ServerConfig};
-use tokio::sync::watch;
+use tidegate_actors::{BucketId, CostSampler, IdMap, MonitorHandle};
+use tidegate_config::{Config, ServerConfig};
 
-use crate::auth::jwt::TokenVerifier;
-use crate::auth::{AuthContext, Keyring, Regions, SigningKeyCache, TokenCache};
-use crate::buffers::ReservedBytes;
+use crate::auth::{AuthContext, Keyring, SigningKeyCache, TokenCache};
 use crate::buffers::body_memory::BodyMemory;
 use crate::buffers::client_wait::WaitReceivers;
 use crate::buffers::send_progress::{SendLimits, SendWatch};
-use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
-use crate::chaos::Chaos;
-use crate::decisions::{Decisions, Recorder};
-use crate::degradation::published::Degradation;
-use crate::router::Router;
-use crate::server::AcceptMetrics;
-use crate::server::idle_closer::IdleCloser;
+use crate::buffers::{BufferBudget, Transfers};
+use crate::decisions::Recorder;
+use crate::process::{Process, Shared};
 use crate::server::idle_connections::IdleConnections;
 use crate::server::rejected_addresses::RejectedAddresses;
-use crate::server::tls::ServerTls;
-use crate::shortage::ShortageMetrics;
-use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
+use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::client::UpstreamClient;
-use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
-use crate::upstream::exchange::connector::ConnectionCounts;
-use crate::upstream::rules::refresh_health::RefreshHealth;
 use crate::upstream::{CallResources, RequestHost};
 
 /// The number of worker threads of the data listener: `server.workers`, or one for each core.
@@ -47,97 +35,9 @@ pub(crate) fn worker_threads(config: &Config) -> usize {
 /// How long a connection without a request yet stays open in the phase `Closing`.
 pub(crate) const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
-/// Phase of the shutdown, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum DrainPhase {
-    /// No shutdown was requested.
-    Serving,
-    /// Each response is the last of its connection.
-    Draining,
-    /// The data listener is closed, and idle connections close.
-    Closing,
-    /// The drain timeout is over: unfinished requests and answers are cut off.
-    CuttingOff,
-}
-
-/// The state that all threads share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    /// Every key with its value and its origin, for the admin listener.
-    pub(crate) effective: EffectiveConfig,
-    pub(crate) router: Router,
-    pub(crate) keyring: Keyring,
-    /// The regions of clients' signatures and of the gateway's.
-    pub(crate) regions: Regions,
-    /// The verifier of tokens, if tokens are configured.
-    pub(crate) tokens: Option<TokenVerifier>,
-    pub(crate) actors: Actors,
-    pub(crate) metrics: RequestMetrics,
-    /// The open connections to upstreams, by bucket.
-    pub(crate) upstream_connections: Vec<ConnectionCounts>,
-    /// Whether the set of keys that verify tokens can be fetched; none without a set.
-    pub(crate) token_key_health: Option<Arc<RefreshHealth>>,
-    /// The causes of degradation.
-    pub(crate) degradation: Degradation,
-    pub(crate) log: Logger,
-    pub(crate) log_stats: Arc<LogStats>,
-    /// The decisions of all threads.
-    pub(crate) decisions: Arc<Decisions>,
-    /// The values that the log redacts.
-    pub(crate) redaction: Redaction,
-    /// The phase of the drain.
-    pub(crate) drain: watch::Sender<DrainPhase>,
-    /// The time of the signal to stop.
-    pub(crate) drain_began: OnceLock<Instant>,
-    /// The TLS certificate of the data listener; `None` for cleartext.
-    pub(crate) tls: Option<Arc<ServerTls>>,
-    /// The same of the admin listener.
-    pub(crate) admin_tls: Option<Arc<ServerTls>>,
-    pub(crate) chaos: Chaos,
-    /// The memory for finished responses that wait for their clients.
-    pub(crate) send_buffer: ReservedBytes,
-    /// The data listener's connections.
-    pub(crate) client_connections: Arc<IdleConnections>,
-    pub(crate) idle_closer: IdleCloser,
-    pub(crate) shortages: ShortageMetrics,
-    pub(crate) accepting: AcceptMetrics,
-    /// The budget for enlarged socket buffers.
-    pub(crate) buffer_budget: Arc<BufferBudget>,
-    /// The memory of bodies that are read whole.
-    pub(crate) body_memory: Arc<BodyMemory>,
-    pub(crate) buffer_metrics: BufferMetrics,
-}
-
-impl Shared {
-    /// Whether the gateway drains or stops.
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.drain.borrow() != DrainPhase::Serving
-    }
-
-    /// The reason of a request that ends without its complete response, if nothing else is known: the client has
-    /// closed its connection, unless the gateway has.
-    pub(crate) fn unfinished_reason(&self) -> &'static str {
-        if *self.drain.borrow() == DrainPhase::CuttingOff { "drain_timeout" } else { "client_gone" }
-    }
-}
-
-impl ConfiguredBuckets for Shared {
-    fn buckets(&self) -> &[Bucket] {
-        self.router.buckets()
-    }
-
-    fn log(&self) -> &Logger {
-        &self.log
-    }
-
-    fn monitor(&self) -> &MonitorHandle {
-        &self.actors.monitor
-    }
-}
-
 /// The actors that count waits for clients.
 fn wait_receivers(shared: &Shared) -> WaitReceivers {
-    let pools = shared.router.buckets().iter().map(|bucket| bucket.pool.clone()).collect();
+    let pools = shared.router.buckets().iter().map(|bucket| (bucket.id, bucket.pool.clone())).collect();
     WaitReceivers { monitor: shared.actors.monitor.clone(), pools }
 }
 
@@ -161,10 +61,11 @@ impl ResponseLimits {
 
 /// The state of one worker thread.
 pub(crate) struct Worker {
+    pub(crate) process: Arc<Process>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: ResponseLimits,
     /// The clients of upstreams, by bucket.
-    upstream_clients: Vec<UpstreamClient>,
+    upstream_clients: IdMap<BucketId, Rc<UpstreamClient>>,
     /// The connections of the listener that this thread serves.
     pub(crate) client_connections: Arc<IdleConnections>,
     signing_keys: SigningKeyCache,
@@ -184,14 +85,15 @@ impl Worker {
     /// A worker of the data listener.
     pub(crate) fn data(shared: Arc<Shared>) -> Rc<Self> {
         let limits = ResponseLimits::data(&shared.config.server);
-        let (connections, recorder) = (Arc::clone(&shared.client_connections), shared.decisions.recorder());
+        let (connections, recorder) =
+            (Arc::clone(&shared.process.client_connections), shared.process.decisions.recorder());
         Self::new(shared, connections, limits, (recorder, None))
     }
 
     /// The worker of the admin listener.
     pub(crate) fn admin(shared: Arc<Shared>, connections: Arc<IdleConnections>) -> Rc<Self> {
         let limits = ResponseLimits::admin(&shared.config.server);
-        let recorder = shared.decisions.admin_recorder();
+        let recorder = shared.process.decisions.admin_recorder();
         Self::new(shared, connections, limits, (recorder, Some(RefCell::default())))
     }
 
@@ -201,17 +103,15 @@ impl Worker {
         limits: ResponseLimits,
         (decisions, rejected_addresses): (Recorder, Option<RefCell<RejectedAddresses>>),
     ) -> Rc<Self> {
-        let upstream_clients = shared
-            .router
-            .buckets()
-            .iter()
-            .zip(&shared.upstream_connections)
-            .map(|(bucket, counts)| UpstreamClient::new(bucket, &shared.keyring, counts))
-            .collect();
+        let client =
+            |bucket: &Arc<Bucket>| (bucket.id, Rc::new(UpstreamClient::new(bucket, &shared.keyring)));
+        let upstream_clients = shared.router.buckets().iter().map(client).collect();
         let send_watch = SendWatch::new(limits.pace, wait_receivers(&shared));
         let (signing_keys, token_cache) = (SigningKeyCache::default(), TokenCache::default());
-        let transfers = Rc::new(Transfers::new(&shared.buffer_budget, &shared.buffer_metrics));
+        let transfers =
+            Rc::new(Transfers::new(&shared.process.buffer_budget, &shared.process.buffer_metrics));
         Rc::new(Self {
+            process: Arc::clone(&shared.process),
             shared,
             limits,
             upstream_clients,
@@ -233,21 +133,15 @@ impl Worker {
 
     /// The idle connections to upstreams of all threads.
     pub(crate) fn idle_upstreams(&self) -> usize {
-        let buckets = self.shared.router.buckets().iter().zip(&self.shared.upstream_connections);
-        buckets.map(|(bucket, counts)| counts.open().saturating_sub(bucket.pool.in_flight())).sum()
+        let buckets = self.shared.router.buckets().iter();
+        buckets.map(|bucket| bucket.connections.open().saturating_sub(bucket.pool.in_flight())).sum()
     }
 
     /// Closes this thread's idle connections to upstreams; returns their number.
     pub(crate) fn close_idle_upstreams(&self) -> usize {
-        let buckets = self
-            .shared
-            .router
-            .buckets()
-            .iter()
-            .zip(&self.shared.upstream_connections)
-            .zip(&self.upstream_clients);
-        let with_idle = buckets.filter(|((bucket, counts), _)| counts.open() > bucket.pool.in_flight());
-        with_idle.map(|(_, client)| client.close_idle()).sum()
+        let buckets = self.shared.router.buckets().iter();
+        let with_idle = buckets.filter(|bucket| bucket.connections.open() > bucket.pool.in_flight());
+        with_idle.map(|bucket| self.client(bucket).close_idle()).sum()
     }
 
     /// What authentication reads.
@@ -273,25 +167,23 @@ impl Worker {
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &UpstreamClient {
-        &self.upstream_clients[bucket.id.index()]
+        &self.upstream_clients[bucket.id]
     }
 }
 
-impl ConfiguredBuckets for Worker {
-    fn buckets(&self) -> &[Bucket] {
-        self.shared.router.buckets()
+impl RequestHost for Worker {
+    fn bucket(&self, id: BucketId) -> &Bucket {
+        self.shared.router.bucket(id)
     }
 
     fn log(&self) -> &Logger {
-        &self.shared.log
+        &self.process.log
     }
 
     fn monitor(&self) -> &MonitorHandle {
         &self.shared.actors.monitor
     }
-}
 
-impl RequestHost for Worker {
     fn config(&self) -> &Config {
         &self.shared.config
     }
@@ -305,7 +197,7 @@ impl RequestHost for Worker {
     }
 
     fn metrics(&self) -> &RequestMetrics {
-        &self.shared.metrics
+        &self.process.metrics
     }
 
     fn decisions(&self) -> &Recorder {
@@ -321,18 +213,14 @@ impl RequestHost for Worker {
     }
 
     fn buffer_budget(&self) -> &Arc<BufferBudget> {
-        &self.shared.buffer_budget
+        &self.process.buffer_budget
     }
 
     fn body_memory(&self) -> &Arc<BodyMemory> {
-        &self.shared.body_memory
-    }
-
-    fn connections(&self) -> &[ConnectionCounts] {
-        &self.shared.upstream_connections
+        &self.process.body_memory
     }
 
     fn unfinished_reason(&self) -> &'static str {
-        self.shared.unfinished_reason()
+        self.process.unfinished_reason()
     }
 }

@@ -102,7 +102,7 @@ impl AdminAccess {
         rejected: TokenRejection,
     ) -> AdminRejection {
         if rejected.is_logged {
-            warn!(worker.shared.log, "many wrong tokens at the admin listener from one address, further ones get 429";
+            warn!(worker.process.log, "many wrong tokens at the admin listener from one address, further ones get 429";
                 "client" => client.map(|client| client.to_canonical().to_string()),
                 "hint" => "correct the token of that client, or keep the address away from the admin listener");
         }

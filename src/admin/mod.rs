@@ -94,17 +94,20 @@ async fn openapi() -> impl Responder {
 async fn metrics(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
     let (shared, now) = (&worker.shared, clock::now());
     shared.actors.observe(now);
-    shared.shortages.observe();
-    shared.metrics.observe_send_buffer(shared.send_buffer.get());
-    shared.buffer_metrics.observe_reserved(shared.buffer_budget.reserved_bytes());
-    for (bucket, connections) in shared.router.buckets().iter().zip(&shared.upstream_connections) {
+    shared.process.shortages.observe();
+    shared.process.metrics.observe_send_buffer(shared.process.send_buffer.get());
+    shared.process.buffer_metrics.observe_reserved(shared.process.buffer_budget.reserved_bytes());
+    for bucket in shared.router.buckets() {
         let size = bucket.config.upstream.connection_pool.size.get();
-        bucket.metrics.connections.observe(size, connections.open(), bucket.pool.in_flight());
+        bucket.metrics.connections.observe(size, bucket.connections.open(), bucket.pool.in_flight());
     }
-    let clients = shared.client_connections.count();
-    shared.metrics.client_connections.observe(clients.open, clients.idle);
+    let clients = shared.process.client_connections.count();
+    shared.process.metrics.client_connections.observe(clients.open, clients.idle);
     let format = Format::negotiate(request.headers().get_all(ACCEPT).map(HeaderValue::as_bytes));
-    metrics_reply(format.content_type(), shared.metrics.exposition.encode(format, (now, clock::wall())))
+    metrics_reply(
+        format.content_type(),
+        shared.process.metrics.exposition.encode(format, (now, clock::wall())),
+    )
 }
 
 #[derive(Deserialize)]
@@ -177,7 +180,7 @@ async fn crash_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpRe
     if !worker.shared.config.admin.chaos {
         return chaos_disabled(&request);
     }
-    worker.shared.chaos.arm();
+    worker.process.chaos.arm();
     json_reply(AdminStatus::Accepted, &json!({ "crashing": 1 }))
 }
 

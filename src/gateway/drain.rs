@@ -19,9 +19,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::{DATA, RunningGateway};
+use crate::process::{DrainPhase, Shared};
 use crate::server::open_connections;
 use crate::telemetry::millis;
-use crate::worker::{DrainPhase, Shared};
 
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// Deadline for the worker threads to stop. They have no work left by then.
@@ -65,7 +65,7 @@ impl RunningGateway {
     /// The handle for reloads. It works also while the gateway drains.
     #[must_use]
     pub fn reload(&self) -> Reload {
-        Reload { certificates: self.reloads.clone(), log: self.shared.log.clone() }
+        Reload { certificates: self.reloads.clone(), log: self.shared.process.log.clone() }
     }
 
     /// Waits until a worker thread has ended unexpectedly, and returns its name. Only a defect causes that. The actors of the thread are
@@ -79,27 +79,27 @@ impl RunningGateway {
         let Self { shared, server, open, background_tasks, .. } = self;
         let began = clock::now();
         let delay = shared.config.server.drain_delay;
-        let _ = shared.drain_began.set(began);
-        shared.drain.send_replace(DrainPhase::Draining);
-        info!(shared.log, "draining"; "in_flight" => shared.actors.monitor.in_flight(),
+        let _ = shared.process.drain_began.set(began);
+        shared.process.drain.send_replace(DrainPhase::Draining);
+        info!(shared.process.log, "draining"; "in_flight" => shared.actors.monitor.in_flight(),
             "connections" => open_connections(&open), "delay_ms" => millis(delay));
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
         server.close(DATA).await;
-        shared.drain.send_replace(DrainPhase::Closing);
+        shared.process.drain.send_replace(DrainPhase::Closing);
         let deadline = clock::now() + shared.config.server.drain_timeout;
         let unfinished = wait_until_drained(&shared, || open_connections(&open), deadline).await;
         if unfinished.requests > 0 || unfinished.connections > 0 {
-            warn!(shared.log, "drain timeout reached: unfinished requests and connections are cut off"; "cut_off" => unfinished.cut_off(),
+            warn!(shared.process.log, "drain timeout reached: unfinished requests and connections are cut off"; "cut_off" => unfinished.cut_off(),
                 "connections" => unfinished.connections, "unsent_bytes" => unfinished.unsent_bytes,
                 "hint" => "raise server.drain_timeout if requests need longer");
         }
-        shared.drain.send_replace(DrainPhase::CuttingOff);
+        shared.process.drain.send_replace(DrainPhase::CuttingOff);
         background_tasks.iter().for_each(JoinHandle::abort);
         server.stop(STOP_TIMEOUT).await;
         let elapsed = clock::now().saturating_duration_since(began);
-        info!(shared.log, "stopped"; "took_ms" => millis(elapsed));
+        info!(shared.process.log, "stopped"; "took_ms" => millis(elapsed));
         unfinished.cut_off()
     }
 }
@@ -112,8 +112,11 @@ async fn wait_until_drained(
 ) -> Unfinished {
     loop {
         let requests = shared.actors.monitor.in_flight();
-        let left =
-            Unfinished { requests, connections: connections(), unsent_bytes: shared.send_buffer.get() };
+        let left = Unfinished {
+            requests,
+            connections: connections(),
+            unsent_bytes: shared.process.send_buffer.get(),
+        };
         if (left.requests == 0 && left.connections == 0) || clock::now() >= deadline {
             return left;
         }

@@ -19,8 +19,9 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use prometheus::Registry;
 use slog::{Logger, info};
-use tidegate_actors::{ActorSystem, Launch, Launches, clock};
+use tidegate_actors::{ActorSystem, Ids, Launch, Launches, clock};
 use tidegate_config::{Config, EffectiveConfig};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -38,6 +39,7 @@ use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
 use crate::listener;
 use crate::pressure;
+use crate::process::{DrainPhase, Process, Shared};
 use crate::router::Router;
 use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
 use crate::server::idle_closer::IdleCloser;
@@ -52,9 +54,7 @@ use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::telemetry::redact::Redaction;
 use crate::upstream::health;
-use crate::upstream::health::credential_check;
-use crate::upstream::health::reachability;
-use crate::worker::{DrainPhase, Shared, Worker, worker_threads};
+use crate::worker::{Worker, worker_threads};
 use buckets::BucketBuilder;
 
 pub use drain::Reload;
@@ -113,80 +113,94 @@ impl Gateway {
         let (data_socket, admin_socket) = listen_both(&config)?;
         let (address, admin) = (data_socket.local_addr()?, admin_socket.local_addr()?);
 
-        let tls = ServerTls::load(&config.server.tls)?;
-        let admin_tls = ServerTls::load_admin(&config.admin.tls)?;
+        let tls = [ServerTls::load(&config.server.tls)?, ServerTls::load_admin(&config.admin.tls)?];
         let registry = Exposition::registry(&config.metrics.namespace)?;
         let decisions = Decisions::new(&config, worker_threads(&config), &log);
         let ActorSystem { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events())?;
         actors.monitor.watch_log(Arc::new(log_control.clone()));
-        let log_stats = log_control.stats();
         decisions.set_actors(&actors);
-        let metrics = RequestMetrics::register(&registry, &config, &log)?;
-        let buffer_metrics = BufferMetrics::register(&registry)?;
-        log_stats.register(&registry)?;
-        let accept_metrics = AcceptMetrics::register(&registry)?;
+        let process = Arc::new(process_state(&config, &registry, (tls, decisions), (&log, log_control))?);
         let mut background_tasks = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
-        let reloads =
-            reload_certificates([&tls, &admin_tls], &config, &tls_metrics, &log, &mut background_tasks);
+        let reloads = reload_certificates(&process, &config, &tls_metrics, &mut background_tasks);
         let (tokens, renewal) = jwks_fetcher::token_verifier(&config)?.unzip();
         let renewal = renewal.flatten();
         let token_key_health = renewal.as_ref().map(|renewal| renewal.health());
         background_tasks.extend(renewal.map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
-        let parts = BucketBuilder { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
-        let buckets = parts.build(pools.into_iter().zip(breakers), &mut background_tasks)?;
+        let ids = Ids::new(&config);
+        let parts = BucketBuilder { config: &config, ids: &ids, tokens: tokens.as_ref(), process: &process };
+        let buckets = parts.build(pools.into_iter().zip(breakers))?;
         let shared = Arc::new(Shared {
-            upstream_connections: buckets.iter().map(|_| Default::default()).collect(),
             router: Router::new(buckets),
             keyring: Keyring::new(&config),
             regions: Regions::new(&config),
             tokens,
             token_key_health,
-            degradation: Degradation::new(&registry, metrics.refusals(), possible(&config))?,
             actors,
-            metrics,
-            log: log.clone(),
-            log_stats,
-            decisions,
             redaction: Redaction::from_config(&config),
-            drain: watch::Sender::new(DrainPhase::Serving),
-            drain_began: OnceLock::new(),
-            accepting: accept_metrics.clone(),
-            tls,
-            admin_tls,
-            chaos: Chaos::default(),
-            send_buffer: ReservedBytes::default(),
-            buffer_budget: BufferBudget::new(config.server.buffer_budget),
-            body_memory: Arc::default(),
-            buffer_metrics,
-            client_connections: IdleConnections::data(clock::now()),
-            idle_closer: IdleCloser::register(&registry)?,
-            shortages: ShortageMetrics::register(&registry)?,
+            process,
             config,
             effective,
         });
-        let (server, open) = serve(&shared, launches, (data_socket, admin_socket), accept_metrics)?;
+        let (server, open) = serve(&shared, launches, (data_socket, admin_socket))?;
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
         background_tasks.push(actix_rt::spawn(refresh::run(Arc::clone(&shared))));
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
-        background_tasks.extend(health::start(&shared));
-        background_tasks.extend(reachability::start(&shared));
-        background_tasks.extend(credential_check::start(&shared));
+        background_tasks.extend(bucket_tasks(&shared));
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         Ok(RunningGateway { address, admin_address: admin, shared, server, open, reloads, background_tasks })
     }
 }
 
+/// Starts the checks of each bucket.
+fn bucket_tasks(shared: &Shared) -> Vec<JoinHandle<()>> {
+    let (log, monitor) = (&shared.process.log, &shared.actors.monitor);
+    shared.router.buckets().iter().flat_map(|bucket| health::start(bucket, log, monitor)).collect()
+}
+
+/// Builds the state of the process.
+fn process_state(
+    config: &Config,
+    registry: &Registry,
+    ([tls, admin_tls], decisions): ([Option<Arc<ServerTls>>; 2], Arc<Decisions>),
+    (log, log_control): (&Logger, &LogControl),
+) -> Result<Process, StartError> {
+    let metrics = RequestMetrics::register(registry, config, log)?;
+    let buffer_metrics = BufferMetrics::register(registry)?;
+    let log_stats = log_control.stats();
+    log_stats.register(registry)?;
+    Ok(Process {
+        accepting: AcceptMetrics::register(registry)?,
+        degradation: Degradation::new(registry, metrics.refusals(), possible(config))?,
+        metrics,
+        log: log.clone(),
+        log_stats,
+        decisions,
+        drain: watch::Sender::new(DrainPhase::Serving),
+        drain_began: OnceLock::new(),
+        tls,
+        admin_tls,
+        chaos: Chaos::default(),
+        send_buffer: ReservedBytes::default(),
+        buffer_budget: BufferBudget::new(config.server.buffer_budget),
+        body_memory: Arc::default(),
+        buffer_metrics,
+        client_connections: IdleConnections::data(clock::now()),
+        idle_closer: IdleCloser::register(registry)?,
+        shortages: ShortageMetrics::register(registry)?,
+    })
+}
+
 /// Starts the tasks that reload the certificates of the data listener and of the admin listener. Each notification reloads one of them.
 fn reload_certificates(
-    both: [&Option<Arc<ServerTls>>; 2],
+    process: &Process,
     config: &Config,
     metrics: &TlsMetrics,
-    log: &Logger,
     background_tasks: &mut Vec<JoinHandle<()>>,
 ) -> Vec<Arc<Notify>> {
+    let (both, log) = ([&process.tls, &process.admin_tls], &process.log);
     let intervals = [config.server.tls.reload_interval, config.admin.tls.reload_interval];
     let mut reloads = Vec::new();
     for (tls, every) in both.into_iter().zip(intervals) {
@@ -228,15 +242,14 @@ fn serve(
     shared: &Arc<Shared>,
     mut launches: Launches,
     (data, admin): (TcpListener, TcpListener),
-    metrics: AcceptMetrics,
 ) -> Result<(Server, Vec<Arc<AtomicUsize>>), StartError> {
-    let count = worker_threads(&shared.config);
+    let (count, process) = (worker_threads(&shared.config), &shared.process);
     launches.start_own_threads()?;
     let mut threads = WorkerThreads::new();
     let (mut senders, mut open) = (Vec::new(), Vec::new());
     for (index, launches) in launches.distribute(count).into_iter().enumerate() {
         let worker = DataThread { index, launches, shared: Arc::clone(shared) };
-        let thread = match shared.tls.clone() {
+        let thread = match process.tls.clone() {
             None => worker.start(&mut threads, listener::cleartext_handler),
             Some(tls) => worker.start(&mut threads, |worker| listener::tls_handler(worker, tls)),
         }?;
@@ -257,15 +270,15 @@ fn serve(
     let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
 
     let budget = Arc::new(DescriptorBudget::new(&shared.config));
-    budget.log_limits(&shared.log);
+    budget.log_limits(&process.log);
     let limit = ConnectionLimit { open: vec![thread.open()], max: admin_max + RESERVED };
     let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins, (reserve, streams_max));
     let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(admission));
     let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
-    let admission = DescriptorAdmission::data(limit, budget, shared);
+    let admission = DescriptorAdmission::data(limit, budget, process);
     let data = Listener::new(DATA, data, senders, Box::new(admission));
 
-    let server = Server::start(vec![admin, data], threads, metrics, &shared.log)?;
+    let server = Server::start(vec![admin, data], threads, process.accepting.clone(), &process.log)?;
     Ok((server, open))
 }
 

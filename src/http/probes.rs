@@ -20,8 +20,9 @@ use tidegate_config::Addressing;
 use tidegate_s3::addressing;
 
 use crate::http::error::{AdminStatus, json_reply};
+use crate::process::Shared;
 use crate::request_head::Head;
-use crate::worker::{Shared, Worker};
+use crate::worker::Worker;
 
 /// The paths of probes on both listeners.
 pub(crate) const LIVE: &str = "/-/livez";
@@ -91,7 +92,7 @@ fn ready_reply(shared: &Shared) -> HttpResponse {
 
 /// Why this process cannot serve new requests.
 fn not_ready_reason(shared: &Shared) -> Option<&'static str> {
-    if shared.is_draining() {
+    if shared.process.is_draining() {
         Some("draining")
     } else if shared.actors.limiter.refuses_all(clock::now()) {
         Some("limiter_failed")

@@ -206,7 +206,7 @@ async fn serve(
     }
 
     // 7 breaker ticket, 8 upstream
-    worker.shared.chaos.panic_if_armed();
+    worker.process.chaos.panic_if_armed();
     let response = upstream::call(worker.call_resources(), bucket, outbound, call.grant, record).await?;
     record.set_response_occupancy(bucket.id);
     let status = response.status();
@@ -261,7 +261,7 @@ async fn admit(
     };
     let bucket = request.bucket;
     request_validation::validate_for_bucket(head, request.bytes, &bucket.config)?;
-    injection::check_and_log(&worker.shared.log, bucket, head.uri, record)?;
+    injection::check_and_log(&worker.process.log, bucket, head.uri, record)?;
     let deadline = request_validation::request_deadline(head, bucket, record.started)?;
 
     // 5 authentication by the head or by the fields of a form, then authorization

@@ -102,7 +102,7 @@ where
             let service = AdminService { application, connection, ticket: Rc::clone(ticket) };
             Http1::new(Rc::new(service), Rc::clone(worker))
         };
-        let Some(tls) = &worker.shared.admin_tls else {
+        let Some(tls) = &worker.process.admin_tls else {
             return http1(false).serve(connection, client).await;
         };
         if let Some((connection, _)) = connection.tls_handshake(client, tls, worker).await {

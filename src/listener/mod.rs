@@ -70,7 +70,7 @@ where
 {
     async fn serve(self: Rc<Self>, stream: TcpStream) {
         if let Some((connection, client)) = ClientConnection::accept(stream, &self.worker).await {
-            self.worker.shared.metrics.client_connections.count(HttpProtocol::Http1, TlsVersion::None);
+            self.worker.process.metrics.client_connections.count(HttpProtocol::Http1, TlsVersion::None);
             self.http1.serve(connection, client).await;
         }
     }

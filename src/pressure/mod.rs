@@ -69,16 +69,21 @@ impl TransferReview {
 fn close_idle(worker: &Worker, view: &MonitorView) {
     let (shared, actions) = (&worker.shared, worker.shared.actors.monitor.actions());
     let config = (&shared.config.monitor, IdleLevels::of(actions));
-    let closing = shared.idle_closer.close_idle(view, config, &shared.client_connections, &shared.log);
+    let closing = shared.process.idle_closer.close_idle(
+        view,
+        config,
+        &shared.process.client_connections,
+        &shared.process.log,
+    );
     touch(actions, Action::IdleConnections, closing.clients as u64);
     let upstreams = match closing.upstreams {
         None => return,
         Some(InForce::Enforced) => {
             let closed = worker.close_idle_upstreams();
-            shared.idle_closer.count_closed_upstreams(closed);
+            shared.process.idle_closer.count_closed_upstreams(closed);
             closed
         }
-        Some(InForce::Shadow) => shared.idle_closer.count_more_upstreams(worker.idle_upstreams()),
+        Some(InForce::Shadow) => shared.process.idle_closer.count_more_upstreams(worker.idle_upstreams()),
     };
     touch(actions, Action::IdleUpstreams, upstreams as u64);
 }

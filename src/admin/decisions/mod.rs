@@ -39,7 +39,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
 
 /// `GET /decisions?request_id=&reason=&bucket=&client=&since=&limit=`.
 async fn decisions(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
-    let decisions = &worker.shared.decisions;
+    let decisions = &worker.process.decisions;
     let query = Parameters::parse(request.query_string(), &parameters::OF_DECISIONS)
         .and_then(|parameters| parameters.decision_query(decisions.names()));
     match query {
@@ -49,7 +49,7 @@ async fn decisions(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpRespon
 }
 
 fn document(worker: &Worker, query: &DecisionQuery) -> Value {
-    let decisions = &worker.shared.decisions;
+    let decisions = &worker.process.decisions;
     let FoundDecisions { entries, recorded, kept, overwritten, sampled_out, memory_bytes, counts } =
         decisions.find(query);
     let names = decisions.names();
@@ -67,7 +67,7 @@ fn document(worker: &Worker, query: &DecisionQuery) -> Value {
 
 /// `GET /explain?request_id=`: the story of one request.
 async fn explain_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
-    let decisions = &worker.shared.decisions;
+    let decisions = &worker.process.decisions;
     let id = Parameters::parse(request.query_string(), &parameters::OF_EXPLAIN)
         .and_then(|parameters| parameters.required_request_id());
     let id = match id {
@@ -109,7 +109,7 @@ async fn explain_made_up(
         }
     };
     let explanation = explain(&worker, &made_up).await;
-    json_reply(AdminStatus::Ok, &made_up::document(&worker.shared.decisions, &explanation))
+    json_reply(AdminStatus::Ok, &made_up::document(&worker.process.decisions, &explanation))
 }
 
 /// Why the body could not be read. One that is too large is refused before it is complete.

@@ -110,7 +110,7 @@ fn reply(
     let mut reply = match drawn {
         Ok(Ok(text)) => text_reply(content_type, Bytes::from(text)),
         Ok(Err(error)) => {
-            error!(worker.shared.log, "a plot of the status could not be drawn"; "error" => %error,
+            error!(worker.process.log, "a plot of the status could not be drawn"; "error" => %error,
                 "hint" => "this is a defect: report it; /status/history has the same values");
             let id = request_id::of(request.headers());
             admin_error_reply(AdminStatus::Unavailable, "plot_failed", &error.to_string(), &id)

@@ -14,8 +14,8 @@ use crate::degradation::cause::{CauseEvent, Change, Moment};
 use crate::degradation::codes::Severity;
 use crate::degradation::counts::EffectCounts;
 use crate::degradation::published::CauseList;
+use crate::process::Shared;
 use crate::telemetry::millis;
-use crate::worker::Shared;
 
 /// The time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
@@ -23,9 +23,9 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 /// Collects the state and publishes the causes.
 pub(super) fn refresh(shared: &Shared) -> (Arc<CauseList>, Moment) {
     // Detects a blocked write. The time is read afterwards, so the age of the write is at least the threshold.
-    shared.log_stats.check_blocked_write();
-    shared.degradation.refresh(|at| {
-        let counts = EffectCounts::default().with_refusals(shared.degradation.refusals());
+    shared.process.log_stats.check_blocked_write();
+    shared.process.degradation.refresh(|at| {
+        let counts = EffectCounts::default().with_refusals(shared.process.degradation.refusals());
         causes::sample(&input::collect(shared, at.now, at.wall), counts)
     })
 }
@@ -34,7 +34,7 @@ pub(super) fn refresh(shared: &Shared) -> (Arc<CauseList>, Moment) {
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut ticks = interval(SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut changes = shared.degradation.subscribe();
+    let mut changes = shared.process.degradation.subscribe();
     let mut logged = 0;
     loop {
         // Another thread may have found an event.
@@ -48,9 +48,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let list = Arc::clone(&changes.borrow_and_update());
         let (lost, events) = list.events_after(logged);
         if lost > 0 {
-            warn!(shared.log, "changes of causes are not logged: there were too many at once"; "count" => lost);
+            warn!(shared.process.log, "changes of causes are not logged: there were too many at once"; "count" => lost);
         }
-        events.for_each(|event| log_event(&shared.log, event));
+        events.for_each(|event| log_event(&shared.process.log, event));
         logged = list.sequence;
     }
 }

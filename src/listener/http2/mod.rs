@@ -60,9 +60,10 @@ use crate::listener::connection::{ClientConnection, log_rejected};
 use crate::listener::http1::ClientTransport;
 use crate::listener::keep_alive::KeepAlive;
 use crate::listener::send_buffer::ConnectionBuffer;
+use crate::process::DrainPhase;
 use crate::server::idle_connections::IdleSlot;
+use crate::worker::FIRST_REQUEST_TIME;
 use crate::worker::Worker;
-use crate::worker::{DrainPhase, FIRST_REQUEST_TIME};
 use connection_state::ConnectionState;
 use exchange::Exchange;
 use inbound_body::InboundBody;
@@ -137,13 +138,13 @@ pub(crate) async fn serve<S, A>(
         header_timeout: server.header_timeout,
         keep_alive: KeepAlive::of(worker),
         header_bytes: server.limits.max_header_size,
-        drain: worker.shared.drain.subscribe(),
+        drain: worker.process.drain.subscribe(),
         watch: Some(Rc::clone(&worker.send_watch)),
         buffer: Some(ConnectionBuffer::new(worker)),
         idle,
         client_socket: Some(ClientSocket {
             buffers: Rc::clone(socket.buffers()),
-            budget: Arc::clone(&worker.shared.buffer_budget),
+            budget: Arc::clone(&worker.process.buffer_budget),
         }),
     };
     let refused = |why: MalformedRequest| log_rejected(worker, client, "malformed", &why);

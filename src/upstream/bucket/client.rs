@@ -15,7 +15,7 @@ use crate::auth::Keyring;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::credentials::CredentialSource;
-use crate::upstream::exchange::connector::{ConnectionCounts, ConnectorSettings};
+use crate::upstream::exchange::connector::ConnectorSettings;
 use crate::upstream::exchange::sent_request::{OutboundRequest, PooledConnections, SentRequest};
 
 /// A signer and the credentials that it was made from.
@@ -45,12 +45,12 @@ pub(crate) struct UpstreamClient {
 }
 
 impl UpstreamClient {
-    pub(crate) fn new(bucket: &Bucket, keyring: &Keyring, counts: &ConnectionCounts) -> Self {
+    pub(crate) fn new(bucket: &Bucket, keyring: &Keyring) -> Self {
         let upstream = &bucket.config.upstream;
         let limit = upstream.connection_pool.size.get().max(upstream.concurrency.max_concurrent.get());
         let connector = ConnectorSettings {
             dialer: Arc::clone(&bucket.dialer),
-            counts: counts.clone(),
+            counts: bucket.connections.clone(),
             timeout: upstream.connect_timeout,
             limit,
         };

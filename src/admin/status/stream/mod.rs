@@ -78,7 +78,7 @@ impl StatusFeed {
         sampler.new_series().for_each(|series| history.add(series));
         let feed = Rc::new(Self {
             worker: Rc::clone(worker),
-            hub: RefCell::new(EventHub::new(shared.degradation.started.wall)),
+            hub: RefCell::new(EventHub::new(shared.process.degradation.started.wall)),
             history: RefCell::new(history),
             sampler: RefCell::new(sampler),
             errors: RefCell::new(errors),
@@ -97,7 +97,7 @@ impl StatusFeed {
 
     /// Sends samples and changes. Never returns.
     async fn send_events(self: Rc<Self>) {
-        let mut changes = self.worker.shared.degradation.subscribe();
+        let mut changes = self.worker.process.degradation.subscribe();
         // Changes before the subscription are in the snapshots of all watchers.
         self.sequence.set(self.sequence.get().max(changes.borrow_and_update().sequence));
         let mut ticks = interval_at((clock::now() + POINT_EVERY).into(), POINT_EVERY);
@@ -138,7 +138,7 @@ impl StatusFeed {
         let missed = usize::try_from(passed.saturating_sub(1)).unwrap_or(usize::MAX);
         let (mut sampler, mut history) = (self.sampler.borrow_mut(), self.history.borrow_mut());
         let mut errors = self.errors.borrow_mut();
-        errors.read(shared.degradation.refusals());
+        errors.read(shared.process.degradation.refusals());
         let (values, wall) = (sampler.sample(shared, &errors, now), clock::wall());
         sampler.new_series().for_each(|series| history.add(series));
         history.push(&values, missed, wall);
@@ -185,7 +185,7 @@ impl StatusFeed {
     fn log_dropped(&self) {
         let dropped = self.hub.borrow_mut().take_dropped();
         if dropped > 0 {
-            info!(self.worker.shared.log, "watchers of the status stream were disconnected because they did not read";
+            info!(self.worker.process.log, "watchers of the status stream were disconnected because they did not read";
                 "count" => dropped, "hint" => "they resume with their last event ID; find out why they are slow");
         }
     }
@@ -221,7 +221,7 @@ fn restart_after_panics<F: Future<Output = ()> + 'static>(
     let feed = Rc::clone(feed);
     actix_rt::spawn(async move {
         while actix_rt::spawn(task(Rc::clone(&feed))).await.is_err_and(|ended| ended.is_panic()) {
-            error!(feed.worker.shared.log, "a task of the status stream panicked and starts again";
+            error!(feed.worker.process.log, "a task of the status stream panicked and starts again";
                 "hint" => "this is a defect: report the panic in the log before this line");
             tokio::time::sleep(RESTART_PAUSE).await;
         }
