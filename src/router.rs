@@ -77,6 +77,11 @@ impl Router {
         &self.by_id[id]
     }
 
+    /// The bucket of any ID; none if the configuration lacks it.
+    pub(crate) fn get(&self, id: BucketId) -> Option<&Arc<Bucket>> {
+        self.by_id.get(id)
+    }
+
     /// The ways of authentication that any bucket accepts.
     pub(crate) fn accepted_auth(&self) -> &AcceptedAuth {
         &self.accepted_auth

@@ -16,13 +16,12 @@ pub(crate) mod status;
 mod token_failures;
 mod unrouted;
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::Route;
 use actix_web::guard::{self, GuardContext};
 use actix_web::http::header::{ACCEPT, HeaderValue};
-use actix_web::web::{self, Data, Path, Query, ServiceConfig};
+use actix_web::web::{self, Path, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Deserialize;
 use serde_json::json;
@@ -31,7 +30,7 @@ use tidegate_actors::{Crash, CrashPoint, Stall, clock};
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_reply, static_json_reply};
 use crate::http::{probes, request_id};
 use crate::telemetry::metrics::exposition::Format;
-use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 use access::{SESSION, STREAM};
 
 /// JSON Schema of the status document.
@@ -76,7 +75,7 @@ fn is_plain_check(context: &GuardContext<'_>) -> bool {
     probes::is_plain_check(&head.method, head.uri.path(), &head.headers)
 }
 
-async fn status_page(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+async fn status_page(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     if let Some(refused) = decisions::unexpected_query(&request) {
         return refused;
     }
@@ -91,7 +90,7 @@ async fn openapi() -> impl Responder {
     static_json_reply("application/json", OPENAPI)
 }
 
-async fn metrics(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+async fn metrics(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     let (shared, now) = (&worker.shared, clock::now());
     shared.actors.observe(now);
     shared.process.shortages.observe();
@@ -121,7 +120,7 @@ struct CrashQuery {
 /// `POST /actors/{name}/crash?at=decide|apply|applied|timer|started[&victim=next]`.
 async fn crash(
     request: HttpRequest,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
     name: Path<String>,
     query: Query<CrashQuery>,
 ) -> HttpResponse {
@@ -157,7 +156,7 @@ struct StallQuery {
 /// `POST /actors/{name}/stall?ms=TIME`.
 async fn stall(
     request: HttpRequest,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
     name: Path<String>,
     query: Option<Query<StallQuery>>,
 ) -> HttpResponse {
@@ -176,7 +175,7 @@ async fn stall(
 }
 
 /// `POST /requests/crash`: the next request that is about to be sent upstream panics.
-async fn crash_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+async fn crash_request(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     if !worker.shared.config.admin.chaos {
         return chaos_disabled(&request);
     }

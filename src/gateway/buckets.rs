@@ -1,17 +1,18 @@
 //! Builds the configured buckets.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use slog::Logger;
 use tidegate_actors::{BreakerHandle, BucketId, Ids, PoolHandle};
-use tidegate_config::{BucketConfig, Config, Endpoint};
+use tidegate_config::{BucketConfig, Config, DnsConfig, Endpoint, Identity};
 use tokio::sync::Semaphore;
 
 use super::StartError;
 use crate::auth::AcceptedAuth;
 use crate::auth::jwt::TokenVerifier;
 use crate::http::cors_preflight;
-use crate::process::Process;
+use crate::process::{Process, Shared};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::region_mismatch::SigningRegion;
 use crate::upstream::connect::destination::Destination;
@@ -30,17 +31,29 @@ pub(super) struct BucketBuilder<'a> {
     pub(super) ids: &'a Ids,
     pub(super) tokens: Option<&'a TokenVerifier>,
     pub(super) process: &'a Process,
+    /// The configuration that this one replaces.
+    pub(super) current: Option<&'a Shared>,
 }
 
 impl BucketBuilder<'_> {
-    /// Builds each configured bucket with the handles of its pool and breaker.
+    /// Builds each configured bucket with the handles of its pool and breaker. Unchanged buckets are those of the current
+    /// configuration.
     pub(super) fn build(
         &self,
-        handles: impl Iterator<Item = (PoolHandle, BreakerHandle)>,
+        handles: Vec<(PoolHandle, BreakerHandle)>,
     ) -> Result<Vec<Arc<Bucket>>, StartError> {
+        let inputs = CommonInputs::of(self.config);
+        let current = self.current.filter(|current| CommonInputs::of(&current.config) == inputs);
+        let unchanged = |id: BucketId, bucket: &BucketConfig| {
+            let own = current?.router.get(id)?;
+            (own.config == *bucket).then(|| Arc::clone(own))
+        };
         let named = self.config.buckets.iter().zip(self.ids.buckets()).zip(handles);
         named
-            .map(|(((name, bucket), (_, id)), handles)| self.build_one((id, name, bucket), handles))
+            .map(|(((name, bucket), (_, id)), handles)| match unchanged(id, bucket) {
+                Some(own) => Ok(own),
+                None => self.build_one((id, name, bucket), handles),
+            })
             .collect()
     }
 
@@ -76,6 +89,32 @@ impl BucketBuilder<'_> {
             signing_region: SigningRegion::new(&upstream.region, name, log),
             preflight_permits: Arc::new(Semaphore::new(cors_preflight::preflights_max(bucket))),
         }))
+    }
+}
+
+/// The parts of a configuration outside of its buckets from which every bucket is built.
+#[derive(PartialEq)]
+struct CommonInputs<'a> {
+    dns: &'a DnsConfig,
+    token_locations: Option<[Option<&'a str>; 3]>,
+    /// The headers of all credentials, which no client may set.
+    credential_headers: BTreeSet<&'a str>,
+}
+
+impl<'a> CommonInputs<'a> {
+    fn of(config: &'a Config) -> Self {
+        let all = config.buckets.values().flat_map(|bucket| &bucket.upstream.credentials_by_name);
+        let header = |identity: &'a Identity| match identity {
+            Identity::Header { name, .. } => Some(name.as_str()),
+            Identity::Pair(_) | Identity::Container(_) => None,
+        };
+        let locations = config.jwt.as_ref();
+        Self {
+            dns: &config.dns,
+            token_locations: locations
+                .map(|jwt| [Some(jwt.header.as_str()), jwt.cookie.as_deref(), jwt.query.as_deref()]),
+            credential_headers: all.filter_map(|one| header(&one.identity)).collect(),
+        }
     }
 }
 

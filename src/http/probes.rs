@@ -8,12 +8,10 @@
 //! Ready means that this process can serve requests. Open circuits and frozen stores do not change that: a shared
 //! store must not take all replicas out of service.
 
-use std::rc::Rc;
 
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, ORIGIN};
-use actix_web::web::Data;
 use serde_json::json;
 use tidegate_actors::clock;
 use tidegate_config::Addressing;
@@ -23,6 +21,7 @@ use crate::http::error::{AdminStatus, json_reply};
 use crate::process::Shared;
 use crate::request_head::Head;
 use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 
 /// The paths of probes on both listeners.
 pub(crate) const LIVE: &str = "/-/livez";
@@ -34,7 +33,7 @@ pub(crate) async fn live() -> HttpResponse {
 }
 
 /// The readiness probe: the process can serve new requests.
-pub(crate) async fn ready(worker: Data<Rc<Worker>>) -> HttpResponse {
+pub(crate) async fn ready(CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     ready_reply(&worker.shared)
 }
 

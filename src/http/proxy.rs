@@ -16,7 +16,6 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use actix_web::dev::Payload;
-use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
 use tidegate_actors::{BucketId, InFlightSlot, OperationClass};
@@ -49,14 +48,14 @@ use crate::upstream::{
     self, BodyPlan, PresignedQuery, ProxiedRequest, ProxyBody, ResponseForward, UpstreamGrant,
 };
 use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 
 /// Serves one request on the data listener.
 pub(crate) async fn proxy(
     request: HttpRequest,
     payload: web::Payload,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
 ) -> HttpResponse<ProxyBody> {
-    let worker = Rc::clone(&worker);
     #[cfg(feature = "bench")]
     if !worker.shared.config.guards {
         return raw::forward(&worker, request, payload.into_inner()).await;

@@ -19,19 +19,20 @@ use crate::pressure::collect::CollectPlan;
 use crate::pressure::schedule::has_passed;
 use crate::server::idle_closer::IdleLevels;
 use crate::worker::Worker;
+use crate::worker::slot::WorkerSlot;
 
 /// Time between two reviews of the transfers while memory is not short. Sockets that were idle for two reviews give up their large buffers.
 const REVIEW_EVERY: Duration = Duration::from_millis(250);
 
 /// Starts the task of a worker thread. Must be called on that thread.
-pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
-    let worker = Rc::clone(worker);
+pub(crate) fn start(slot: &Rc<WorkerSlot>) -> JoinHandle<()> {
+    let slot = Rc::clone(slot);
     actix_rt::spawn(async move {
-        let mut views = worker.shared.actors.monitor.subscribe();
+        let mut views = slot.current().shared.actors.monitor.subscribe();
         let (mut plan, mut review) = (CollectPlan::default(), TransferReview::default());
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
-            let now = clock::now();
+            let (worker, now) = (slot.current(), clock::now());
             review.act_on_transfers(&worker, &view, now);
             close_idle(&worker, &view);
             // Last, so that memory which the other steps have freed is returned.

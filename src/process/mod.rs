@@ -1,8 +1,9 @@
 //! The state of the process: what outlives each configuration.
 //!
 //! [`Process`] has the log, the metrics, the listeners' certificates, the budgets of memory and the drain. [`Shared`] is the state of
-//! one configuration. Both are shared by all threads.
+//! one configuration. Both are shared by all threads. [`configurations::Configurations`] has the current one.
 
+pub(crate) mod configurations;
 pub(crate) mod shared;
 
 use std::sync::{Arc, OnceLock};

@@ -8,10 +8,9 @@ mod made_up;
 pub(super) mod parameters;
 mod story;
 
-use std::rc::Rc;
 
 use actix_web::error::PayloadError;
-use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
@@ -23,6 +22,7 @@ use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
 use crate::http::explain::explain;
 use crate::http::request_id;
 use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 use made_up::InvalidBody;
 use parameters::{InvalidParameter, Parameters};
 
@@ -38,7 +38,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
 }
 
 /// `GET /decisions?request_id=&reason=&bucket=&client=&since=&limit=`.
-async fn decisions(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+async fn decisions(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     let decisions = &worker.process.decisions;
     let query = Parameters::parse(request.query_string(), &parameters::OF_DECISIONS)
         .and_then(|parameters| parameters.decision_query(decisions.names()));
@@ -66,7 +66,7 @@ fn document(worker: &Worker, query: &DecisionQuery) -> Value {
 }
 
 /// `GET /explain?request_id=`: the story of one request.
-async fn explain_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+async fn explain_request(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     let decisions = &worker.process.decisions;
     let id = Parameters::parse(request.query_string(), &parameters::OF_EXPLAIN)
         .and_then(|parameters| parameters.required_request_id());
@@ -94,7 +94,7 @@ async fn explain_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> Http
 async fn explain_made_up(
     request: HttpRequest,
     body: Result<Bytes, Error>,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
 ) -> HttpResponse {
     let parsed = body.map_err(|error| unread(&error)).and_then(|body| made_up::parse(&body));
     let made_up = match parsed {

@@ -15,6 +15,7 @@ use crate::degradation::codes::Severity;
 use crate::degradation::counts::EffectCounts;
 use crate::degradation::published::CauseList;
 use crate::process::Shared;
+use crate::process::configurations::Configurations;
 use crate::telemetry::millis;
 
 /// The time between two samples.
@@ -31,10 +32,11 @@ pub(super) fn refresh(shared: &Shared) -> (Arc<CauseList>, Moment) {
 }
 
 /// Refreshes the causes and logs their changes. Never returns.
-pub(crate) async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(configurations: Arc<Configurations>) {
     let mut ticks = interval(SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut changes = shared.process.degradation.subscribe();
+    let process = Arc::clone(&configurations.current().process);
+    let mut changes = process.degradation.subscribe();
     let mut logged = 0;
     loop {
         // Another thread may have found an event.
@@ -43,14 +45,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             changed = changes.changed() => changed.is_err(),
         };
         if is_tick {
-            refresh(&shared);
+            refresh(&configurations.current());
         }
         let list = Arc::clone(&changes.borrow_and_update());
         let (lost, events) = list.events_after(logged);
         if lost > 0 {
-            warn!(shared.process.log, "changes of causes are not logged: there were too many at once"; "count" => lost);
+            warn!(process.log, "changes of causes are not logged: there were too many at once"; "count" => lost);
         }
-        events.for_each(|event| log_event(&shared.process.log, event));
+        events.for_each(|event| log_event(&process.log, event));
         logged = list.sequence;
     }
 }

@@ -1,4 +1,6 @@
-//! The state of one worker thread: everything shared, and its own upstream clients and caches.
+//! The state of one worker thread for one configuration: everything shared, and its own upstream clients and caches.
+
+pub(crate) mod slot;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -59,7 +61,7 @@ impl ResponseLimits {
     }
 }
 
-/// The state of one worker thread.
+/// The state of one worker thread for one configuration.
 pub(crate) struct Worker {
     pub(crate) process: Arc<Process>,
     pub(crate) shared: Arc<Shared>,
@@ -68,17 +70,17 @@ pub(crate) struct Worker {
     upstream_clients: IdMap<BucketId, Rc<UpstreamClient>>,
     /// The connections of the listener that this thread serves.
     pub(crate) client_connections: Arc<IdleConnections>,
-    signing_keys: SigningKeyCache,
-    token_cache: TokenCache,
+    signing_keys: Rc<SigningKeyCache>,
+    token_cache: Rc<TokenCache>,
     /// Records the decisions of this thread.
     pub(crate) decisions: Recorder,
     /// The addresses of rejected connections of the admin listener. None on the data listener, where each is a decision.
-    pub(crate) rejected_addresses: Option<RefCell<RejectedAddresses>>,
+    pub(crate) rejected_addresses: Option<Rc<RefCell<RejectedAddresses>>>,
     /// The responses and uploads of this thread that wait for their clients.
     pub(crate) send_watch: Rc<SendWatch>,
     /// The large bodies of this thread.
     pub(crate) transfers: Rc<Transfers>,
-    pub(crate) cost_sampler: CostSampler,
+    pub(crate) cost_sampler: Rc<CostSampler>,
 }
 
 impl Worker {
@@ -94,20 +96,19 @@ impl Worker {
     pub(crate) fn admin(shared: Arc<Shared>, connections: Arc<IdleConnections>) -> Rc<Self> {
         let limits = ResponseLimits::admin(&shared.config.server);
         let recorder = shared.process.decisions.admin_recorder();
-        Self::new(shared, connections, limits, (recorder, Some(RefCell::default())))
+        Self::new(shared, connections, limits, (recorder, Some(Rc::default())))
     }
 
     fn new(
         shared: Arc<Shared>,
         client_connections: Arc<IdleConnections>,
         limits: ResponseLimits,
-        (decisions, rejected_addresses): (Recorder, Option<RefCell<RejectedAddresses>>),
+        (decisions, rejected_addresses): (Recorder, Option<Rc<RefCell<RejectedAddresses>>>),
     ) -> Rc<Self> {
         let client =
             |bucket: &Arc<Bucket>| (bucket.id, Rc::new(UpstreamClient::new(bucket, &shared.keyring)));
         let upstream_clients = shared.router.buckets().iter().map(client).collect();
         let send_watch = SendWatch::new(limits.pace, wait_receivers(&shared));
-        let (signing_keys, token_cache) = (SigningKeyCache::default(), TokenCache::default());
         let transfers =
             Rc::new(Transfers::new(&shared.process.buffer_budget, &shared.process.buffer_metrics));
         Rc::new(Self {
@@ -116,13 +117,52 @@ impl Worker {
             limits,
             upstream_clients,
             client_connections,
-            signing_keys,
-            token_cache,
+            signing_keys: Rc::default(),
+            token_cache: Rc::default(),
             decisions,
             rejected_addresses,
             send_watch,
             transfers,
-            cost_sampler: CostSampler::new(rand::random()),
+            cost_sampler: Rc::new(CostSampler::new(rand::random())),
+        })
+    }
+
+    /// The worker of the thread for the next configuration. What belongs to the thread stays. Upstream clients of unchanged buckets
+    /// stay with their idle connections, and cached keys and tokens stay if nothing that they depend on has changed.
+    fn successor(&self, shared: Arc<Shared>) -> Rc<Self> {
+        let server = &shared.config.server;
+        let limits =
+            if self.serves_data() { ResponseLimits::data(server) } else { ResponseLimits::admin(server) };
+        self.send_watch.configure(limits.pace, wait_receivers(&shared));
+        let (old, new) = (&self.shared.config, &shared.config);
+        let is_same_auth = old.keys == new.keys && old.s3 == new.s3 && old.sessions == new.sessions;
+        let are_same_tokens =
+            old.jwt == new.jwt && old.policies == new.policies && old.sessions == new.sessions;
+        let has_same_signers =
+            self.shared.keyring.upstream_credentials().eq(shared.keyring.upstream_credentials());
+        let client = |bucket: &Arc<Bucket>| {
+            let own = self.shared.router.get(bucket.id).filter(|own| Arc::ptr_eq(own, bucket));
+            let client = match own.and_then(|own| self.upstream_clients.get(own.id)) {
+                Some(client) if has_same_signers => Rc::clone(client),
+                Some(client) => Rc::new(client.with_signers_of(bucket, &shared.keyring)),
+                None => Rc::new(UpstreamClient::new(bucket, &shared.keyring)),
+            };
+            (bucket.id, client)
+        };
+        let upstream_clients = shared.router.buckets().iter().map(client).collect();
+        Rc::new(Self {
+            process: Arc::clone(&self.process),
+            limits,
+            upstream_clients,
+            client_connections: Arc::clone(&self.client_connections),
+            signing_keys: if is_same_auth { Rc::clone(&self.signing_keys) } else { Rc::default() },
+            token_cache: if are_same_tokens { Rc::clone(&self.token_cache) } else { Rc::default() },
+            decisions: self.decisions.clone(),
+            rejected_addresses: self.rejected_addresses.clone(),
+            send_watch: Rc::clone(&self.send_watch),
+            transfers: Rc::clone(&self.transfers),
+            cost_sampler: Rc::clone(&self.cost_sampler),
+            shared,
         })
     }
 
@@ -150,7 +190,7 @@ impl Worker {
         AuthContext {
             keyring: &shared.keyring,
             regions: &shared.regions,
-            tokens: shared.tokens.as_ref(),
+            tokens: shared.tokens.as_deref(),
             sessions: &shared.actors.sessions,
             cache_ttl: shared.config.sessions.ttl,
             base_domains: &shared.config.server.base_domains,
