@@ -23,6 +23,7 @@ mod listener;
 pub mod origin;
 mod plots;
 mod pressure;
+mod process;
 pub mod replay;
 mod request_head;
 mod router;

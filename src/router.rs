@@ -5,8 +5,9 @@
 //! under a glob use no memory. `s3/src/addressing.rs` finds the name in the Host or in the path.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use tidegate_actors::BucketId;
+use tidegate_actors::{BucketId, IdMap};
 use tidegate_config::Pattern;
 use tidegate_s3::bucket_name::is_bucket_name;
 
@@ -24,14 +25,16 @@ pub(crate) enum RouteRejection {
 
 /// All buckets.
 pub(crate) struct Router {
-    buckets: Vec<Bucket>,
+    /// In the order of the configuration.
+    buckets: Vec<Arc<Bucket>>,
+    by_id: IdMap<BucketId, Arc<Bucket>>,
     accepted_auth: AcceptedAuth,
     exact: HashMap<String, BucketId>,
     globs: Vec<(Pattern, BucketId)>,
 }
 
 impl Router {
-    pub(crate) fn new(buckets: Vec<Bucket>) -> Self {
+    pub(crate) fn new(buckets: Vec<Arc<Bucket>>) -> Self {
         let mut exact = HashMap::new();
         let mut globs = Vec::new();
         for bucket in &buckets {
@@ -44,7 +47,8 @@ impl Router {
         }
         globs.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.literal_len()));
         let accepted_auth = AcceptedAuth::union(buckets.iter().map(|bucket| &bucket.accepted_auth));
-        Self { buckets, accepted_auth, exact, globs }
+        let by_id = buckets.iter().map(|bucket| (bucket.id, Arc::clone(bucket))).collect();
+        Self { buckets, by_id, accepted_auth, exact, globs }
     }
 
     /// Finds the bucket for a client's bucket name, which is decoded. Text that is not a bucket name matches no glob.
@@ -68,8 +72,14 @@ impl Router {
         self.globs.iter().find(|(pattern, _)| pattern.matches(name)).map(|(_, id)| id)
     }
 
+    /// The bucket of an ID that this router has given.
     pub(crate) fn bucket(&self, id: BucketId) -> &Bucket {
-        &self.buckets[id.index()]
+        &self.by_id[id]
+    }
+
+    /// The bucket of any ID; none if the configuration lacks it.
+    pub(crate) fn get(&self, id: BucketId) -> Option<&Arc<Bucket>> {
+        self.by_id.get(id)
     }
 
     /// The ways of authentication that any bucket accepts.
@@ -77,7 +87,8 @@ impl Router {
         &self.accepted_auth
     }
 
-    pub(crate) fn buckets(&self) -> &[Bucket] {
+    /// All buckets, in the order of the configuration.
+    pub(crate) fn buckets(&self) -> &[Arc<Bucket>] {
         &self.buckets
     }
 }

@@ -23,7 +23,7 @@ const REPEAT_WINDOW: Duration = Duration::from_millis(100);
 pub(crate) enum SignalRequest {
     /// Drain and exit: SIGTERM, SIGINT.
     Stop,
-    /// Reload certificates and keys: SIGHUP.
+    /// Reload the configuration, certificates and keys: SIGHUP.
     Reload,
     /// Open the log file again: SIGUSR1.
     ReopenLog,

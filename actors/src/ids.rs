@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Index;
 
 use tidegate_config::Config;
 
@@ -183,6 +184,17 @@ impl<I: Id, T> IdMap<I, T> {
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+impl<I: Id, T> Index<I> for IdMap<I, T> {
+    type Output = T;
+
+    /// The value of an ID that is in the table. Any other ID is a defect, like an index beyond the end of a slice.
+    #[inline]
+    fn index(&self, id: I) -> &T {
+        let at = self.position(id).unwrap_or(usize::MAX);
+        &self.entries[at].1
     }
 }
 

@@ -41,6 +41,7 @@ use crate::supervisor::Prepared;
 use crate::types::BucketId;
 
 /// The handles of all actors.
+#[derive(Clone)]
 pub struct Actors {
     /// Resource levels and the cap on requests in flight.
     pub monitor: MonitorHandle,

@@ -34,6 +34,7 @@ use super::session::{Session, StreamSession};
 use crate::http::probes::{LIVE, READY, is_plain_check};
 use crate::http::request_id;
 use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PROBES: [&str; 4] = ["/livez", "/readyz", LIVE, READY];
@@ -102,7 +103,7 @@ impl AdminAccess {
         rejected: TokenRejection,
     ) -> AdminRejection {
         if rejected.is_logged {
-            warn!(worker.shared.log, "many wrong tokens at the admin listener from one address, further ones get 429";
+            warn!(worker.process.log, "many wrong tokens at the admin listener from one address, further ones get 429";
                 "client" => client.map(|client| client.to_canonical().to_string()),
                 "hint" => "correct the token of that client, or keep the address away from the admin listener");
         }
@@ -203,7 +204,7 @@ impl AdminAccess {
 
 /// Calls the handler of a request that may reach it, and refuses the others.
 pub(crate) async fn guard(
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
     access: Data<Rc<AdminAccess>>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

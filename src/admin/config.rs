@@ -12,12 +12,12 @@ use tidegate_config::{EffectiveKey, EffectiveValue, Literal, Origin};
 use crate::admin::decisions::unexpected_query;
 use crate::admin::status::stream::StatusFeed;
 use crate::http::error::{AdminStatus, json_reply};
-use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 
 /// Replies with every key. A limit has its last hour too.
 pub(crate) async fn page(
     request: HttpRequest,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
     feed: Data<Rc<StatusFeed>>,
 ) -> HttpResponse {
     if let Some(refused) = unexpected_query(&request) {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::process::Shared;
 use crate::telemetry::metrics::ErrorFamily;
-use crate::worker::Shared;
 
 /// Errors since the start. A reading allocates only for a reason that it meets for the first time.
 pub(super) struct ErrorTally {
@@ -18,7 +18,7 @@ impl ErrorTally {
     pub(super) fn new(shared: &Shared) -> Self {
         let buckets = shared.router.buckets().iter().map(|bucket| bucket.name.as_str());
         let mut this = Self::of_buckets(buckets);
-        this.read(shared.degradation.refusals());
+        this.read(shared.process.degradation.refusals());
         this
     }
 

@@ -16,13 +16,12 @@ pub(crate) mod status;
 mod token_failures;
 mod unrouted;
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::Route;
 use actix_web::guard::{self, GuardContext};
 use actix_web::http::header::{ACCEPT, HeaderValue};
-use actix_web::web::{self, Data, Path, Query, ServiceConfig};
+use actix_web::web::{self, Path, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Deserialize;
 use serde_json::json;
@@ -31,7 +30,7 @@ use tidegate_actors::{Crash, CrashPoint, Stall, clock};
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_reply, static_json_reply};
 use crate::http::{probes, request_id};
 use crate::telemetry::metrics::exposition::Format;
-use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 use access::{SESSION, STREAM};
 
 /// JSON Schema of the status document.
@@ -76,7 +75,7 @@ fn is_plain_check(context: &GuardContext<'_>) -> bool {
     probes::is_plain_check(&head.method, head.uri.path(), &head.headers)
 }
 
-async fn status_page(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+async fn status_page(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     if let Some(refused) = decisions::unexpected_query(&request) {
         return refused;
     }
@@ -91,20 +90,23 @@ async fn openapi() -> impl Responder {
     static_json_reply("application/json", OPENAPI)
 }
 
-async fn metrics(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+async fn metrics(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     let (shared, now) = (&worker.shared, clock::now());
     shared.actors.observe(now);
-    shared.shortages.observe();
-    shared.metrics.observe_send_buffer(shared.send_buffer.get());
-    shared.buffer_metrics.observe_reserved(shared.buffer_budget.reserved_bytes());
-    for (bucket, connections) in shared.router.buckets().iter().zip(&shared.upstream_connections) {
+    shared.process.shortages.observe();
+    shared.process.metrics.observe_send_buffer(shared.process.send_buffer.get());
+    shared.process.buffer_metrics.observe_reserved(shared.process.buffer_budget.reserved_bytes());
+    for bucket in shared.router.buckets() {
         let size = bucket.config.upstream.connection_pool.size.get();
-        bucket.metrics.connections.observe(size, connections.open(), bucket.pool.in_flight());
+        bucket.metrics.connections.observe(size, bucket.connections.open(), bucket.pool.in_flight());
     }
-    let clients = shared.client_connections.count();
-    shared.metrics.client_connections.observe(clients.open, clients.idle);
+    let clients = shared.process.client_connections.count();
+    shared.process.metrics.client_connections.observe(clients.open, clients.idle);
     let format = Format::negotiate(request.headers().get_all(ACCEPT).map(HeaderValue::as_bytes));
-    metrics_reply(format.content_type(), shared.metrics.exposition.encode(format, (now, clock::wall())))
+    metrics_reply(
+        format.content_type(),
+        shared.process.metrics.exposition.encode(format, (now, clock::wall())),
+    )
 }
 
 #[derive(Deserialize)]
@@ -118,7 +120,7 @@ struct CrashQuery {
 /// `POST /actors/{name}/crash?at=decide|apply|applied|timer|started[&victim=next]`.
 async fn crash(
     request: HttpRequest,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
     name: Path<String>,
     query: Query<CrashQuery>,
 ) -> HttpResponse {
@@ -154,7 +156,7 @@ struct StallQuery {
 /// `POST /actors/{name}/stall?ms=TIME`.
 async fn stall(
     request: HttpRequest,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
     name: Path<String>,
     query: Option<Query<StallQuery>>,
 ) -> HttpResponse {
@@ -173,11 +175,11 @@ async fn stall(
 }
 
 /// `POST /requests/crash`: the next request that is about to be sent upstream panics.
-async fn crash_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
+async fn crash_request(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     if !worker.shared.config.admin.chaos {
         return chaos_disabled(&request);
     }
-    worker.shared.chaos.arm();
+    worker.process.chaos.arm();
     json_reply(AdminStatus::Accepted, &json!({ "crashing": 1 }))
 }
 

@@ -21,6 +21,7 @@ use super::status::stream::StatusFeed;
 use crate::http::error::{AdminStatus, session_reply};
 use crate::http::request_id;
 use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 
 /// The longest form.
 const FORM_BYTES_MAX: usize = 4 << 10;
@@ -40,7 +41,7 @@ pub(super) async fn login(
     request: HttpRequest,
     body: Payload,
     access: Data<Rc<AdminAccess>>,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
 ) -> HttpResponse {
     match authenticated(&request, body, &access, &worker).await {
         Ok((role, status)) => {

@@ -42,8 +42,8 @@ pub(crate) struct Sample<'a> {
 
 /// The responses and uploads of one worker thread that wait for their clients.
 pub(crate) struct SendWatch {
-    receivers: WaitReceivers,
-    limits: SendLimits,
+    receivers: RefCell<WaitReceivers>,
+    limits: Cell<SendLimits>,
     registered: RefCell<Vec<Weak<dyn Sampled>>>,
     is_running: Cell<bool>,
 }
@@ -74,7 +74,18 @@ pub(crate) struct SendProgress {
 
 impl SendWatch {
     pub(crate) fn new(limits: SendLimits, receivers: WaitReceivers) -> Rc<Self> {
-        Rc::new(Self { receivers, limits, registered: RefCell::default(), is_running: Cell::new(false) })
+        Rc::new(Self {
+            receivers: RefCell::new(receivers),
+            limits: Cell::new(limits),
+            registered: RefCell::default(),
+            is_running: Cell::new(false),
+        })
+    }
+
+    /// Uses the limits and the actors of another configuration from the next sample on.
+    pub(crate) fn configure(&self, limits: SendLimits, receivers: WaitReceivers) {
+        self.limits.set(limits);
+        self.receivers.replace(receivers);
     }
 
     /// The progress of a new response.
@@ -117,7 +128,8 @@ impl SendWatch {
 
     fn sample_all(&self, last: Instant, now: Instant) {
         let elapsed = now.saturating_duration_since(last);
-        let sample = Sample { elapsed, now, receivers: &self.receivers, limits: &self.limits };
+        let (receivers, limits) = (self.receivers.borrow(), self.limits.get());
+        let sample = Sample { elapsed, now, receivers: &receivers, limits: &limits };
         // A woken connection is polled later, so nothing is registered while this runs.
         self.registered
             .borrow_mut()

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tidegate_actors::clock;
 
 use super::DescriptorBudget;
+use crate::process::Process;
 use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
 use crate::server::idle_connections::{IDLE_MIN, IdleConnections};
 use crate::server::{Admission, AdmissionDecision, ConnectionLimit, PauseCause};
-use crate::worker::Shared;
 
 /// While idle connections close, 1/64 of the budget and four more may be open beyond it.
 const OVERSHOOT_SHARE: usize = 64;
@@ -34,7 +34,7 @@ pub(crate) struct DescriptorAdmission {
 
 /// Which listener it is.
 enum ListenerKind {
-    Data(Arc<Shared>),
+    Data(Arc<Process>),
     Admin {
         reserve: Arc<ConnectionReserve>,
         /// `admin.max_stream_clients`
@@ -43,9 +43,13 @@ enum ListenerKind {
 }
 
 impl DescriptorAdmission {
-    pub(crate) fn data(limit: ConnectionLimit, budget: Arc<DescriptorBudget>, shared: &Arc<Shared>) -> Self {
-        let connections = Arc::clone(&shared.client_connections);
-        Self { limit, budget, connections, kind: ListenerKind::Data(Arc::clone(shared)) }
+    pub(crate) fn data(
+        limit: ConnectionLimit,
+        budget: Arc<DescriptorBudget>,
+        process: &Arc<Process>,
+    ) -> Self {
+        let connections = Arc::clone(&process.client_connections);
+        Self { limit, budget, connections, kind: ListenerKind::Data(Arc::clone(process)) }
     }
 
     /// `limit` is the maximum with the reserve and without event streams.
@@ -64,8 +68,8 @@ impl DescriptorAdmission {
         let count = over + max / BATCH_SHARE;
         let closing = self.connections.close_oldest(count, IDLE_MIN, clock::now());
         let overshoot = match &self.kind {
-            ListenerKind::Data(shared) => {
-                shared.idle_closer.count_closed_for_new(closing.newly_closing);
+            ListenerKind::Data(process) => {
+                process.idle_closer.count_closed_for_new(closing.newly_closing);
                 OVERSHOOT_MIN + max / OVERSHOOT_SHARE
             }
             // Beyond the maximum a connection belongs to the reserve.

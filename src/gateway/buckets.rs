@@ -1,24 +1,26 @@
 //! Builds the configured buckets.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use slog::Logger;
-use tidegate_actors::{BreakerHandle, BucketId, PoolHandle};
-use tidegate_config::{BucketConfig, Config, Endpoint};
+use tidegate_actors::{BreakerHandle, BucketId, Ids, PoolHandle};
+use tidegate_config::{BucketConfig, Config, DnsConfig, Endpoint, Identity};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
 use super::StartError;
 use crate::auth::AcceptedAuth;
 use crate::auth::jwt::TokenVerifier;
 use crate::http::cors_preflight;
-use crate::telemetry::metrics::RequestMetrics;
+use crate::process::{Process, Shared};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::region_mismatch::SigningRegion;
 use crate::upstream::connect::destination::Destination;
 use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::credentials::CredentialSource;
+use crate::upstream::credentials::RenewalTasks;
 use crate::upstream::credentials::sources::CredentialSourceBuilder;
+use crate::upstream::exchange::connector::ConnectionCounts;
 use crate::upstream::headers::filter::RequestHeaderFilter;
 use crate::upstream::rules::late_calls::LateCalls;
 use crate::upstream::rules::store_clock::StoreClock;
@@ -26,51 +28,93 @@ use crate::upstream::rules::store_clock::StoreClock;
 /// Configuration and shared parts from which buckets are built.
 pub(super) struct BucketBuilder<'a> {
     pub(super) config: &'a Config,
+    pub(super) ids: &'a Ids,
     pub(super) tokens: Option<&'a TokenVerifier>,
-    pub(super) metrics: &'a RequestMetrics,
-    pub(super) log: &'a Logger,
+    pub(super) process: &'a Process,
+    /// The configuration that this one replaces.
+    pub(super) current: Option<&'a Shared>,
 }
 
 impl BucketBuilder<'_> {
-    /// Builds each configured bucket with the handles of its pool and breaker. The tasks that renew credentials are added to
-    /// `background_tasks`.
+    /// Builds each configured bucket with the handles of its pool and breaker. Unchanged buckets are those of the current
+    /// configuration.
     pub(super) fn build(
         &self,
-        handles: impl Iterator<Item = (PoolHandle, BreakerHandle)>,
-        background_tasks: &mut Vec<JoinHandle<()>>,
-    ) -> Result<Vec<Bucket>, StartError> {
-        let mut buckets = Vec::new();
-        for (index, ((name, bucket), (pool, breaker))) in self.config.buckets.iter().zip(handles).enumerate()
-        {
-            let id = BucketId::new(u32::try_from(index).map_err(|_| StartError::TooManyBuckets)?);
-            let tls = |source| StartError::Tls { bucket: name.clone(), source };
-            let upstream = &bucket.upstream;
-            let dialer = Dialer::new(&upstream.endpoints, upstream, &self.config.dns);
-            let (config, kind, log) = (self.config, bucket.kind, self.log);
-            let mut sources = CredentialSourceBuilder { name, kind, upstream, config, log, background_tasks };
-            let credentials =
-                sources.build().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
-            let accepted_auth =
-                AcceptedAuth::from_config(bucket, self.tokens.map(|tokens| &tokens.locations));
-            buckets.push(Bucket {
-                id,
-                name: name.clone(),
-                config: bucket.clone(),
-                header_filter: client_headers(bucket, &accepted_auth, &credentials),
-                accepted_auth,
-                destinations: destinations(name, bucket)?,
-                clocks: store_clocks(name, bucket, self.log),
-                dialer: Arc::new(dialer.map_err(tls)?.with_log(name, self.log)),
-                credentials,
-                pool,
-                breaker,
-                metrics: self.metrics.bucket(name, (config, bucket)),
-                late_calls: LateCalls::default(),
-                signing_region: SigningRegion::new(&upstream.region, name, self.log),
-                preflight_permits: Arc::new(Semaphore::new(cors_preflight::preflights_max(bucket))),
-            });
+        handles: Vec<(PoolHandle, BreakerHandle)>,
+    ) -> Result<Vec<Arc<Bucket>>, StartError> {
+        let inputs = CommonInputs::of(self.config);
+        let current = self.current.filter(|current| CommonInputs::of(&current.config) == inputs);
+        let unchanged = |id: BucketId, bucket: &BucketConfig| {
+            let own = current?.router.get(id)?;
+            (own.config == *bucket).then(|| Arc::clone(own))
+        };
+        let named = self.config.buckets.iter().zip(self.ids.buckets()).zip(handles);
+        named
+            .map(|(((name, bucket), (_, id)), handles)| match unchanged(id, bucket) {
+                Some(own) => Ok(own),
+                None => self.build_one((id, name, bucket), handles),
+            })
+            .collect()
+    }
+
+    fn build_one(
+        &self,
+        (id, name, bucket): (BucketId, &String, &BucketConfig),
+        (pool, breaker): (PoolHandle, BreakerHandle),
+    ) -> Result<Arc<Bucket>, StartError> {
+        let (config, kind, log, upstream) = (self.config, bucket.kind, &self.process.log, &bucket.upstream);
+        let tls = |source| StartError::Tls { bucket: name.clone(), source };
+        let dialer = Dialer::new(&upstream.endpoints, upstream, &config.dns);
+        let mut sources =
+            CredentialSourceBuilder { name, kind, upstream, config, log, renewals: RenewalTasks::default() };
+        let credentials =
+            sources.build().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
+        let accepted_auth = AcceptedAuth::from_config(bucket, self.tokens.map(|tokens| &tokens.locations));
+        Ok(Arc::new(Bucket {
+            id,
+            name: name.clone(),
+            config: bucket.clone(),
+            header_filter: client_headers(bucket, &accepted_auth, &credentials),
+            accepted_auth,
+            destinations: destinations(name, bucket)?,
+            clocks: store_clocks(name, bucket, log),
+            dialer: Arc::new(dialer.map_err(tls)?.with_log(name, log)),
+            credentials,
+            _renewals: sources.renewals,
+            pool,
+            breaker,
+            metrics: self.process.metrics.bucket(name, (config, bucket)),
+            connections: ConnectionCounts::default(),
+            late_calls: LateCalls::default(),
+            signing_region: SigningRegion::new(&upstream.region, name, log),
+            preflight_permits: Arc::new(Semaphore::new(cors_preflight::preflights_max(bucket))),
+        }))
+    }
+}
+
+/// The parts of a configuration outside of its buckets from which every bucket is built.
+#[derive(PartialEq)]
+struct CommonInputs<'a> {
+    dns: &'a DnsConfig,
+    token_locations: Option<[Option<&'a str>; 3]>,
+    /// The headers of all credentials, which no client may set.
+    credential_headers: BTreeSet<&'a str>,
+}
+
+impl<'a> CommonInputs<'a> {
+    fn of(config: &'a Config) -> Self {
+        let all = config.buckets.values().flat_map(|bucket| &bucket.upstream.credentials_by_name);
+        let header = |identity: &'a Identity| match identity {
+            Identity::Header { name, .. } => Some(name.as_str()),
+            Identity::Pair(_) | Identity::Container(_) => None,
+        };
+        let locations = config.jwt.as_ref();
+        Self {
+            dns: &config.dns,
+            token_locations: locations
+                .map(|jwt| [Some(jwt.header.as_str()), jwt.cookie.as_deref(), jwt.query.as_deref()]),
+            credential_headers: all.filter_map(|one| header(&one.identity)).collect(),
         }
-        Ok(buckets)
     }
 }
 

@@ -13,37 +13,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use slog::{Logger, info, warn};
+use slog::{info, warn};
 use tidegate_actors::clock;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::reload::Reload;
 use super::{DATA, RunningGateway};
+use crate::process::{DrainPhase, Shared};
 use crate::server::open_connections;
 use crate::telemetry::millis;
-use crate::worker::{DrainPhase, Shared};
 
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// Deadline for the worker threads to stop. They have no work left by then.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Reloads the parts of the configuration that need no restart: the TLS files of both listeners.
-#[derive(Clone)]
-pub struct Reload {
-    certificates: Vec<Arc<Notify>>,
-    log: Logger,
-}
-
-impl Reload {
-    /// Requests a reload. The result is logged.
-    pub fn request(&self) {
-        if self.certificates.is_empty() {
-            info!(self.log, "reload requested, and nothing can be reloaded: no listener has a certificate";
-                "hint" => "restart the process to apply a changed configuration");
-        }
-        self.certificates.iter().for_each(|certificates| certificates.notify_one());
-    }
-}
 
 /// Requests and connections that are left at the end of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +47,7 @@ impl RunningGateway {
     /// The handle for reloads. It works also while the gateway drains.
     #[must_use]
     pub fn reload(&self) -> Reload {
-        Reload { certificates: self.reloads.clone(), log: self.shared.log.clone() }
+        Reload { parts: self.reloads.clone() }
     }
 
     /// Waits until a worker thread has ended unexpectedly, and returns its name. Only a defect causes that. The actors of the thread are
@@ -76,30 +58,31 @@ impl RunningGateway {
 
     /// Drains and stops. Returns the number of requests and answers that were cut off.
     pub async fn stop(self) -> usize {
-        let Self { shared, server, open, background_tasks, .. } = self;
+        let Self { configurations, server, open, background_tasks, .. } = self;
         let began = clock::now();
-        let delay = shared.config.server.drain_delay;
-        let _ = shared.drain_began.set(began);
-        shared.drain.send_replace(DrainPhase::Draining);
-        info!(shared.log, "draining"; "in_flight" => shared.actors.monitor.in_flight(),
+        let shared = configurations.current();
+        let (process, delay) = (Arc::clone(&shared.process), shared.config.server.drain_delay);
+        let _ = process.drain_began.set(began);
+        process.drain.send_replace(DrainPhase::Draining);
+        info!(process.log, "draining"; "in_flight" => shared.actors.monitor.in_flight(),
             "connections" => open_connections(&open), "delay_ms" => millis(delay));
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
         server.close(DATA).await;
-        shared.drain.send_replace(DrainPhase::Closing);
+        process.drain.send_replace(DrainPhase::Closing);
         let deadline = clock::now() + shared.config.server.drain_timeout;
         let unfinished = wait_until_drained(&shared, || open_connections(&open), deadline).await;
         if unfinished.requests > 0 || unfinished.connections > 0 {
-            warn!(shared.log, "drain timeout reached: unfinished requests and connections are cut off"; "cut_off" => unfinished.cut_off(),
+            warn!(process.log, "drain timeout reached: unfinished requests and connections are cut off"; "cut_off" => unfinished.cut_off(),
                 "connections" => unfinished.connections, "unsent_bytes" => unfinished.unsent_bytes,
                 "hint" => "raise server.drain_timeout if requests need longer");
         }
-        shared.drain.send_replace(DrainPhase::CuttingOff);
+        process.drain.send_replace(DrainPhase::CuttingOff);
         background_tasks.iter().for_each(JoinHandle::abort);
         server.stop(STOP_TIMEOUT).await;
         let elapsed = clock::now().saturating_duration_since(began);
-        info!(shared.log, "stopped"; "took_ms" => millis(elapsed));
+        info!(process.log, "stopped"; "took_ms" => millis(elapsed));
         unfinished.cut_off()
     }
 }
@@ -112,8 +95,11 @@ async fn wait_until_drained(
 ) -> Unfinished {
     loop {
         let requests = shared.actors.monitor.in_flight();
-        let left =
-            Unfinished { requests, connections: connections(), unsent_bytes: shared.send_buffer.get() };
+        let left = Unfinished {
+            requests,
+            connections: connections(),
+            unsent_bytes: shared.process.send_buffer.get(),
+        };
         if (left.requests == 0 && left.connections == 0) || clock::now() >= deadline {
             return left;
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tidegate_actors::{ThreadCpuFile, ThreadCpuTime, clock};
 use tokio::time::sleep_until;
 
-use crate::worker::Worker;
+use crate::worker::slot::WorkerSlot;
 
 /// Time between two measurements: four in each window of 100 ms.
 const PERIOD: Duration = Duration::from_millis(25);
@@ -16,12 +16,11 @@ const IDLE_PERIOD: Duration = Duration::from_millis(100);
 const IDLE_BELOW: u32 = 50;
 
 /// Starts the task of a worker thread. Must be called on that thread.
-pub(super) fn start(worker: &Rc<Worker>, index: usize) {
+pub(super) fn start(slot: &Rc<WorkerSlot>, index: usize) {
     // Opened before the thread serves: the budget of descriptors counts what is open.
     let mut file = ThreadCpuFile::default();
-    let waits = &worker.shared.actors.shedding.waits;
     let mut last = (clock::now(), file.read());
-    let mut meter = waits.lag_meter(index, last.1, last.0);
+    let mut meter = slot.current().shared.actors.shedding.waits.lag_meter(index, last.1, last.0);
     actix_rt::spawn(async move {
         let mut period = PERIOD;
         loop {

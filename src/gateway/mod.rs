@@ -8,6 +8,7 @@ mod buckets;
 mod drain;
 mod event_loop_lag;
 mod jwks_fetcher;
+mod reload;
 mod start_error;
 pub mod startup_check;
 
@@ -19,15 +20,16 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use prometheus::Registry;
 use slog::{Logger, info};
-use tidegate_actors::{ActorSystem, Launch, Launches, clock};
+use tidegate_actors::{ActorSystem, Ids, Launch, Launches, clock};
 use tidegate_config::{Config, EffectiveConfig};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::status::possible::possible;
 use crate::admin::status::refresh;
-use crate::auth::{Keyring, Regions};
 use crate::buffers::ReservedBytes;
 use crate::buffers::send_progress::SendLimits;
 use crate::buffers::{BufferBudget, BufferMetrics};
@@ -38,7 +40,8 @@ use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
 use crate::listener;
 use crate::pressure;
-use crate::router::Router;
+use crate::process::configurations::{Configurations, Retirement, ThreadCommand};
+use crate::process::{DrainPhase, Process, Shared};
 use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
 use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
@@ -50,14 +53,11 @@ use crate::shortage::{ShortageMetrics, log_episodes};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
-use crate::telemetry::redact::Redaction;
-use crate::upstream::health;
-use crate::upstream::health::credential_check;
-use crate::upstream::health::reachability;
-use crate::worker::{DrainPhase, Shared, Worker, worker_threads};
-use buckets::BucketBuilder;
+use crate::worker::slot::WorkerSlot;
+use crate::worker::{Worker, worker_threads};
+use reload::{Reloader, SharedParts};
 
-pub use drain::Reload;
+pub use reload::Reload;
 pub use start_error::StartError;
 
 /// Connections per data worker. A worker cannot serve that many: the in-flight limit and the descriptor limit are reached first.
@@ -81,11 +81,11 @@ pub struct RunningGateway {
     pub address: SocketAddr,
     /// Address of the admin listener.
     pub admin_address: SocketAddr,
-    shared: Arc<Shared>,
+    configurations: Arc<Configurations>,
     server: Server,
     /// Open connections of the data listener, by worker.
     open: Vec<Arc<AtomicUsize>>,
-    /// Each notification reloads the TLS files of one listener; none without TLS.
+    /// Each notification reloads one part: the configuration, or the TLS files of one listener.
     reloads: Vec<Arc<Notify>>,
     background_tasks: Vec<JoinHandle<()>>,
 }
@@ -113,80 +113,97 @@ impl Gateway {
         let (data_socket, admin_socket) = listen_both(&config)?;
         let (address, admin) = (data_socket.local_addr()?, admin_socket.local_addr()?);
 
-        let tls = ServerTls::load(&config.server.tls)?;
-        let admin_tls = ServerTls::load_admin(&config.admin.tls)?;
+        let tls = [ServerTls::load(&config.server.tls)?, ServerTls::load_admin(&config.admin.tls)?];
         let registry = Exposition::registry(&config.metrics.namespace)?;
         let decisions = Decisions::new(&config, worker_threads(&config), &log);
         let ActorSystem { actors, pools, breakers, launches } =
             tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events())?;
         actors.monitor.watch_log(Arc::new(log_control.clone()));
-        let log_stats = log_control.stats();
         decisions.set_actors(&actors);
-        let metrics = RequestMetrics::register(&registry, &config, &log)?;
-        let buffer_metrics = BufferMetrics::register(&registry)?;
-        log_stats.register(&registry)?;
-        let accept_metrics = AcceptMetrics::register(&registry)?;
+        let process = Arc::new(process_state(&config, &registry, (tls, decisions), (&log, log_control))?);
         let mut background_tasks = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
-        let reloads =
-            reload_certificates([&tls, &admin_tls], &config, &tls_metrics, &log, &mut background_tasks);
+        let mut reloads = reload_certificates(&process, &config, &tls_metrics, &mut background_tasks);
         let (tokens, renewal) = jwks_fetcher::token_verifier(&config)?.unzip();
         let renewal = renewal.flatten();
         let token_key_health = renewal.as_ref().map(|renewal| renewal.health());
         background_tasks.extend(renewal.map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
-        let parts = BucketBuilder { config: &config, tokens: tokens.as_ref(), metrics: &metrics, log: &log };
-        let buckets = parts.build(pools.into_iter().zip(breakers), &mut background_tasks)?;
-        let shared = Arc::new(Shared {
-            upstream_connections: buckets.iter().map(|_| Default::default()).collect(),
-            router: Router::new(buckets),
-            keyring: Keyring::new(&config),
-            regions: Regions::new(&config),
-            tokens,
-            token_key_health,
-            degradation: Degradation::new(&registry, metrics.refusals(), possible(&config))?,
-            actors,
-            metrics,
-            log: log.clone(),
-            log_stats,
-            decisions,
-            redaction: Redaction::from_config(&config),
-            drain: watch::Sender::new(DrainPhase::Serving),
-            drain_began: OnceLock::new(),
-            accepting: accept_metrics.clone(),
-            tls,
-            admin_tls,
-            chaos: Chaos::default(),
-            send_buffer: ReservedBytes::default(),
-            buffer_budget: BufferBudget::new(config.server.buffer_budget),
-            body_memory: Arc::default(),
-            buffer_metrics,
-            client_connections: IdleConnections::data(clock::now()),
-            idle_closer: IdleCloser::register(&registry)?,
-            shortages: ShortageMetrics::register(&registry)?,
+        let (retirement, retired) = Retirement::first();
+        let parts = SharedParts {
+            process,
+            ids: Ids::new(&config),
             config,
             effective,
-        });
-        let (server, open) = serve(&shared, launches, (data_socket, admin_socket), accept_metrics)?;
-        background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
-        background_tasks.push(actix_rt::spawn(refresh::run(Arc::clone(&shared))));
-        background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
-        background_tasks.extend(health::start(&shared));
-        background_tasks.extend(reachability::start(&shared));
-        background_tasks.extend(credential_check::start(&shared));
+            actors,
+            of_buckets: pools.into_iter().zip(breakers).collect(),
+            tokens: tokens.map(Arc::new),
+            token_key_health,
+        };
+        let shared = parts.build(None, retirement)?;
+        let (server, open, threads) = serve(&shared, launches, (data_socket, admin_socket))?;
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
-        Ok(RunningGateway { address, admin_address: admin, shared, server, open, reloads, background_tasks })
+        background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
+        background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
+        let configurations = Arc::new(Configurations::new(shared, threads));
+        background_tasks.push(actix_rt::spawn(refresh::run(Arc::clone(&configurations))));
+        let requests = Arc::<Notify>::default();
+        let reloader = Reloader::new(&configurations, &requests, retired);
+        background_tasks.push(actix_rt::spawn(reloader.run()));
+        reloads.push(requests);
+        Ok(RunningGateway {
+            address,
+            admin_address: admin,
+            configurations,
+            server,
+            open,
+            reloads,
+            background_tasks,
+        })
     }
+}
+
+/// Builds the state of the process.
+fn process_state(
+    config: &Config,
+    registry: &Registry,
+    ([tls, admin_tls], decisions): ([Option<Arc<ServerTls>>; 2], Arc<Decisions>),
+    (log, log_control): (&Logger, &LogControl),
+) -> Result<Process, StartError> {
+    let metrics = RequestMetrics::register(registry, config, log)?;
+    let buffer_metrics = BufferMetrics::register(registry)?;
+    let log_stats = log_control.stats();
+    log_stats.register(registry)?;
+    Ok(Process {
+        accepting: AcceptMetrics::register(registry)?,
+        degradation: Degradation::new(registry, metrics.refusals(), possible(config))?,
+        metrics,
+        log: log.clone(),
+        log_stats,
+        decisions,
+        drain: watch::Sender::new(DrainPhase::Serving),
+        drain_began: OnceLock::new(),
+        tls,
+        admin_tls,
+        chaos: Chaos::default(),
+        send_buffer: ReservedBytes::default(),
+        buffer_budget: BufferBudget::new(config.server.buffer_budget),
+        body_memory: Arc::default(),
+        buffer_metrics,
+        client_connections: IdleConnections::data(clock::now()),
+        idle_closer: IdleCloser::register(registry)?,
+        shortages: ShortageMetrics::register(registry)?,
+    })
 }
 
 /// Starts the tasks that reload the certificates of the data listener and of the admin listener. Each notification reloads one of them.
 fn reload_certificates(
-    both: [&Option<Arc<ServerTls>>; 2],
+    process: &Process,
     config: &Config,
     metrics: &TlsMetrics,
-    log: &Logger,
     background_tasks: &mut Vec<JoinHandle<()>>,
 ) -> Vec<Arc<Notify>> {
+    let (both, log) = ([&process.tls, &process.admin_tls], &process.log);
     let intervals = [config.server.tls.reload_interval, config.admin.tls.reload_interval];
     let mut reloads = Vec::new();
     for (tls, every) in both.into_iter().zip(intervals) {
@@ -223,22 +240,26 @@ fn listen(
     })
 }
 
-/// Starts the worker threads with the actors, and the acceptor. Also returns the counts of open data connections.
+/// The running server, the counts of open data connections, and the senders of commands to the threads.
+type Served = (Server, Vec<Arc<AtomicUsize>>, Vec<UnboundedSender<ThreadCommand>>);
+
+/// Starts the worker threads with the actors, and the acceptor.
 fn serve(
     shared: &Arc<Shared>,
     mut launches: Launches,
     (data, admin): (TcpListener, TcpListener),
-    metrics: AcceptMetrics,
-) -> Result<(Server, Vec<Arc<AtomicUsize>>), StartError> {
-    let count = worker_threads(&shared.config);
+) -> Result<Served, StartError> {
+    let (count, process) = (worker_threads(&shared.config), &shared.process);
     launches.start_own_threads()?;
     let mut threads = WorkerThreads::new();
-    let (mut senders, mut open) = (Vec::new(), Vec::new());
+    let (mut senders, mut open, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     for (index, launches) in launches.distribute(count).into_iter().enumerate() {
-        let worker = DataThread { index, launches, shared: Arc::clone(shared) };
-        let thread = match shared.tls.clone() {
+        let (sender, receiver) = unbounded_channel();
+        commands.push(sender);
+        let worker = DataThread { index, launches, shared: Arc::clone(shared), commands: receiver };
+        let thread = match process.tls.clone() {
             None => worker.start(&mut threads, listener::cleartext_handler),
-            Some(tls) => worker.start(&mut threads, |worker| listener::tls_handler(worker, tls)),
+            Some(tls) => worker.start(&mut threads, |slot| listener::tls_handler(slot, tls)),
         }?;
         senders.push(thread.sender());
         open.push(thread.open());
@@ -249,24 +270,26 @@ fn serve(
     let reserve = ConnectionReserve::new(admin_max, streams_max);
     let (for_admin, connections, for_handler) =
         (Arc::clone(shared), Arc::clone(&admins), Arc::clone(&reserve));
+    let (sender, receiver) = unbounded_channel();
+    commands.push(sender);
     let build = move || {
-        let worker = Worker::admin(for_admin, connections);
-        pressure::start(&worker);
-        listener::admin_handler(worker, for_handler)
+        let slot = WorkerSlot::start(Worker::admin(for_admin, connections), receiver);
+        pressure::start(&slot);
+        listener::admin_handler(slot, for_handler)
     };
     let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
 
     let budget = Arc::new(DescriptorBudget::new(&shared.config));
-    budget.log_limits(&shared.log);
+    budget.log_limits(&process.log);
     let limit = ConnectionLimit { open: vec![thread.open()], max: admin_max + RESERVED };
     let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins, (reserve, streams_max));
     let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(admission));
     let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
-    let admission = DescriptorAdmission::data(limit, budget, shared);
+    let admission = DescriptorAdmission::data(limit, budget, process);
     let data = Listener::new(DATA, data, senders, Box::new(admission));
 
-    let server = Server::start(vec![admin, data], threads, metrics, &shared.log)?;
-    Ok((server, open))
+    let server = Server::start(vec![admin, data], threads, process.accepting.clone(), &process.log)?;
+    Ok((server, open, commands))
 }
 
 /// A worker thread of the data listener before its start.
@@ -275,21 +298,22 @@ struct DataThread {
     /// Its share of the actors.
     launches: Vec<Launch>,
     shared: Arc<Shared>,
+    commands: UnboundedReceiver<ThreadCommand>,
 }
 
 impl DataThread {
     fn start<S: ConnectionHandler, F: Future<Output = io::Result<S>> + 'static>(
         self,
         threads: &mut WorkerThreads,
-        service: impl FnOnce(Rc<Worker>) -> F + Send + 'static,
+        service: impl FnOnce(Rc<WorkerSlot>) -> F + Send + 'static,
     ) -> io::Result<&WorkerThread> {
-        let Self { index, launches, shared } = self;
+        let Self { index, launches, shared, commands } = self;
         threads.start(format!("data worker {index}"), DATA_BLOCKING_THREADS, move || {
             launches.into_iter().for_each(Launch::start);
-            let worker = Worker::data(shared);
-            pressure::start(&worker);
-            event_loop_lag::start(&worker, index);
-            service(worker)
+            let slot = WorkerSlot::start(Worker::data(shared), commands);
+            pressure::start(&slot);
+            event_loop_lag::start(&slot, index);
+            service(slot)
         })
     }
 }

@@ -60,9 +60,6 @@ pub enum StartError {
     /// The keys that verify tokens cannot be used.
     #[error("jwt.{0}")]
     Tokens(#[from] TokenSourceError),
-    /// More buckets than IDs.
-    #[error("buckets: more than 65535 buckets are configured")]
-    TooManyBuckets,
     /// No client could be served under the limit of descriptors.
     #[error(transparent)]
     Descriptors(#[from] DescriptorLimitError),

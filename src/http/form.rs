@@ -146,7 +146,7 @@ impl ReceivedForm {
         let Head { uri, headers, .. } = upload.head();
         check_headers(headers, &server.limits)?;
         request_validation::validate_target(uri, bucket.config.max_uri_length)?;
-        injection::check_and_log(&worker.shared.log, bucket, uri, record)?;
+        injection::check_and_log(&worker.process.log, bucket, uri, record)?;
         let (scheme, host) = (upstream::client_scheme(server), addressing::request_host(form.head));
         let reply = FormReply {
             done: SuccessAction::from_fields(&fields),

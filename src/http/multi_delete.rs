@@ -16,7 +16,7 @@ use crate::http::error_reply::REASON;
 use crate::http::proxy_status;
 use crate::upstream::record::Record;
 use crate::upstream::{DeniedErrors, UpstreamRejection, UpstreamRequest};
-use crate::worker::{Shared, Worker};
+use crate::worker::Worker;
 
 /// The result of the check of a list of objects.
 pub(super) enum DeleteCheck {
@@ -33,7 +33,7 @@ pub(super) fn check(
     request: &mut UpstreamRequest,
     record: &mut Record,
 ) -> Result<DeleteCheck, GatewayError> {
-    let Shared { keyring, log, .. } = &*worker.shared;
+    let (keyring, log) = (&worker.shared.keyring, &worker.process.log);
     match check_delete_keys(caller, request.head(), request.body.buffered(), keyring)? {
         CheckedDeleteList::Allowed => Ok(DeleteCheck::Forward(None)),
         CheckedDeleteList::Reduced { document, errors, counts: (denied, listed) } => {

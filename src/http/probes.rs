@@ -8,20 +8,20 @@
 //! Ready means that this process can serve requests. Open circuits and frozen stores do not change that: a shared
 //! store must not take all replicas out of service.
 
-use std::rc::Rc;
 
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, ORIGIN};
-use actix_web::web::Data;
 use serde_json::json;
 use tidegate_actors::clock;
 use tidegate_config::Addressing;
 use tidegate_s3::addressing;
 
 use crate::http::error::{AdminStatus, json_reply};
+use crate::process::Shared;
 use crate::request_head::Head;
-use crate::worker::{Shared, Worker};
+use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 
 /// The paths of probes on both listeners.
 pub(crate) const LIVE: &str = "/-/livez";
@@ -33,7 +33,7 @@ pub(crate) async fn live() -> HttpResponse {
 }
 
 /// The readiness probe: the process can serve new requests.
-pub(crate) async fn ready(worker: Data<Rc<Worker>>) -> HttpResponse {
+pub(crate) async fn ready(CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     ready_reply(&worker.shared)
 }
 
@@ -91,7 +91,7 @@ fn ready_reply(shared: &Shared) -> HttpResponse {
 
 /// Why this process cannot serve new requests.
 fn not_ready_reason(shared: &Shared) -> Option<&'static str> {
-    if shared.is_draining() {
+    if shared.process.is_draining() {
         Some("draining")
     } else if shared.actors.limiter.refuses_all(clock::now()) {
         Some("limiter_failed")

@@ -16,7 +16,6 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use actix_web::dev::Payload;
-use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use futures_util::FutureExt;
 use tidegate_actors::{BucketId, InFlightSlot, OperationClass};
@@ -49,14 +48,14 @@ use crate::upstream::{
     self, BodyPlan, PresignedQuery, ProxiedRequest, ProxyBody, ResponseForward, UpstreamGrant,
 };
 use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 
 /// Serves one request on the data listener.
 pub(crate) async fn proxy(
     request: HttpRequest,
     payload: web::Payload,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
 ) -> HttpResponse<ProxyBody> {
-    let worker = Rc::clone(&worker);
     #[cfg(feature = "bench")]
     if !worker.shared.config.guards {
         return raw::forward(&worker, request, payload.into_inner()).await;
@@ -206,7 +205,7 @@ async fn serve(
     }
 
     // 7 breaker ticket, 8 upstream
-    worker.shared.chaos.panic_if_armed();
+    worker.process.chaos.panic_if_armed();
     let response = upstream::call(worker.call_resources(), bucket, outbound, call.grant, record).await?;
     record.set_response_occupancy(bucket.id);
     let status = response.status();
@@ -261,7 +260,7 @@ async fn admit(
     };
     let bucket = request.bucket;
     request_validation::validate_for_bucket(head, request.bytes, &bucket.config)?;
-    injection::check_and_log(&worker.shared.log, bucket, head.uri, record)?;
+    injection::check_and_log(&worker.process.log, bucket, head.uri, record)?;
     let deadline = request_validation::request_deadline(head, bucket, record.started)?;
 
     // 5 authentication by the head or by the fields of a form, then authorization

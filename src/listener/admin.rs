@@ -31,7 +31,7 @@ use crate::listener::connection::ClientConnection;
 use crate::listener::http1::Http1;
 use crate::server::ConnectionHandler;
 use crate::server::connection_reserve::{ConnectionReserve, ConnectionTicket};
-use crate::worker::Worker;
+use crate::worker::slot::WorkerSlot;
 
 /// The longest life of a connection of the reserve.
 const RESERVE_TIME: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// Serves the connections of the admin listener.
 struct AdminHandler<A> {
     application: Rc<A>,
-    worker: Rc<Worker>,
+    slot: Rc<WorkerSlot>,
     reserve: Arc<ConnectionReserve>,
 }
 
@@ -54,19 +54,19 @@ struct AdminService<A> {
 
 /// The admin listener.
 pub(crate) async fn admin_handler(
-    worker: Rc<Worker>,
+    slot: Rc<WorkerSlot>,
     reserve: Arc<ConnectionReserve>,
 ) -> io::Result<impl ConnectionHandler> {
-    let access = AdminAccess::new(&worker.shared.config.admin, clock::now())?;
+    let access = AdminAccess::new(&slot.current().shared.config.admin, clock::now())?;
     let application = App::new()
         .wrap(from_fn(access::guard))
-        .app_data(Data::new(Rc::clone(&worker)))
+        .app_data(Rc::clone(&slot))
         .app_data(Data::new(Rc::new(access)))
-        .app_data(Data::new(StatusFeed::start(&worker, &reserve)))
+        .app_data(Data::new(StatusFeed::start(&slot, &reserve)))
         .configure(admin::routes);
     let application =
         build_service(map_config(application.into_factory(), |()| AppConfig::default())).await?;
-    Ok(AdminHandler { application: Rc::new(application), worker, reserve })
+    Ok(AdminHandler { application: Rc::new(application), slot, reserve })
 }
 
 impl<A> ConnectionHandler for AdminHandler<A>
@@ -94,18 +94,22 @@ where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
     async fn serve_until_end(&self, stream: TcpStream, ticket: &Rc<ConnectionTicket>) {
-        let worker = &self.worker;
-        let Some((connection, client)) = ClientConnection::without_proxy(stream, worker) else { return };
+        let worker = self.slot.current();
+        let accepted = ClientConnection::without_proxy(stream, &worker);
+        let Some((connection, client)) = accepted else { return };
         let http1 = |has_certificate| {
             let connection = AdminConnection { is_reserve: ticket.is_reserve(), has_certificate };
             let application = Rc::clone(&self.application);
             let service = AdminService { application, connection, ticket: Rc::clone(ticket) };
-            Http1::new(Rc::new(service), Rc::clone(worker))
+            Http1::new(Rc::new(service), Rc::clone(&self.slot))
         };
-        let Some(tls) = &worker.shared.admin_tls else {
+        let Some(tls) = worker.process.admin_tls.clone() else {
+            drop(worker);
             return http1(false).serve(connection, client).await;
         };
-        if let Some((connection, _)) = connection.tls_handshake(client, tls, worker).await {
+        let secured = connection.tls_handshake(client, &tls, &worker).await;
+        drop(worker);
+        if let Some((connection, _)) = secured {
             http1(tls.verifies_clients()).serve(connection, client).await;
         }
     }

@@ -131,7 +131,7 @@ impl ClientConnection<TcpStream> {
                     true => (Protocol::Http2, HttpProtocol::Http2),
                     false => (Protocol::Http1, HttpProtocol::Http1),
                 };
-                worker.shared.metrics.client_connections.count(http, version);
+                worker.process.metrics.client_connections.count(http, version);
                 Some((ClientConnection { stream, slot, source }, protocol))
             }
             Ok(Err(error)) => {
@@ -219,7 +219,7 @@ pub(crate) fn log_rejected(
     reason: &'static str,
     error: &dyn fmt::Display,
 ) {
-    worker.shared.metrics.unrouted.count(reason);
+    worker.process.metrics.unrouted.count(reason);
     let detail = error.to_string();
     let is_logged = match (&worker.rejected_addresses, client) {
         (None, _) => {
@@ -234,7 +234,7 @@ pub(crate) fn log_rejected(
         (Some(_), None) => false,
     };
     if is_logged && worker.shared.config.log.access {
-        info!(worker.shared.log, "request"; "error" => detail,
+        info!(worker.process.log, "request"; "error" => detail,
             "client" => client.map(|client| client.ip().to_canonical().to_string()), "reason" => reason);
     }
 }

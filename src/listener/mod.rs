@@ -13,6 +13,7 @@ pub(crate) mod proxy_protocol;
 pub(crate) mod send_buffer;
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,9 +21,10 @@ use actix_http::{Protocol, Request};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceResponse};
-use actix_web::web::{self, Data};
+use actix_web::web;
 use actix_web::{App, Error};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 pub(crate) use admin::admin_handler;
 
@@ -32,36 +34,36 @@ use crate::listener::http1::Http1;
 use crate::server::ConnectionHandler;
 use crate::server::tls::ServerTls;
 use crate::telemetry::metrics::connections::{HttpProtocol, TlsVersion};
-use crate::worker::Worker;
+use crate::worker::slot::WorkerSlot;
 
 /// Serves the cleartext connections of one worker thread.
 pub(crate) struct CleartextHandler<A> {
     http1: Http1<A>,
-    worker: Rc<Worker>,
+    slot: Rc<WorkerSlot>,
 }
 
 /// Serves the TLS connections of one worker thread.
 pub(crate) struct TlsHandler<A> {
     application: Rc<A>,
     http1: Http1<A>,
-    worker: Rc<Worker>,
+    slot: Rc<WorkerSlot>,
     tls: Arc<ServerTls>,
 }
 
 /// The data listener without TLS.
-pub(crate) async fn cleartext_handler(worker: Rc<Worker>) -> io::Result<impl ConnectionHandler> {
-    let application = Rc::new(data_application(&worker).await?);
-    Ok(CleartextHandler { http1: Http1::new(application, Rc::clone(&worker)), worker })
+pub(crate) async fn cleartext_handler(slot: Rc<WorkerSlot>) -> io::Result<impl ConnectionHandler> {
+    let application = Rc::new(data_application(&slot).await?);
+    Ok(CleartextHandler { http1: Http1::new(application, Rc::clone(&slot)), slot })
 }
 
 /// The data listener with TLS.
 pub(crate) async fn tls_handler(
-    worker: Rc<Worker>,
+    slot: Rc<WorkerSlot>,
     tls: Arc<ServerTls>,
 ) -> io::Result<impl ConnectionHandler> {
-    let application = Rc::new(data_application(&worker).await?);
-    let http1 = Http1::new(Rc::clone(&application), Rc::clone(&worker));
-    Ok(TlsHandler { application, http1, worker, tls })
+    let application = Rc::new(data_application(&slot).await?);
+    let http1 = Http1::new(Rc::clone(&application), Rc::clone(&slot));
+    Ok(TlsHandler { application, http1, slot, tls })
 }
 
 impl<A> ConnectionHandler for CleartextHandler<A>
@@ -69,8 +71,15 @@ where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
     async fn serve(self: Rc<Self>, stream: TcpStream) {
-        if let Some((connection, client)) = ClientConnection::accept(stream, &self.worker).await {
-            self.worker.shared.metrics.client_connections.count(HttpProtocol::Http1, TlsVersion::None);
+        let accepted = {
+            let worker = self.slot.current();
+            let accepted = ClientConnection::accept(stream, &worker).await;
+            if accepted.is_some() {
+                worker.process.metrics.client_connections.count(HttpProtocol::Http1, TlsVersion::None);
+            }
+            accepted
+        };
+        if let Some((connection, client)) = accepted {
             self.http1.serve(connection, client).await;
         }
     }
@@ -82,24 +91,34 @@ where
 {
     /// Serves HTTP/1.1 or HTTP/2, as the TLS handshake negotiates.
     async fn serve(self: Rc<Self>, stream: TcpStream) {
-        let worker = &self.worker;
-        let Some((connection, client)) = ClientConnection::accept(stream, worker).await else { return };
-        match connection.tls_handshake(client, &self.tls, worker).await {
-            Some((connection, Protocol::Http2)) => {
-                http2::serve(connection, client, &self.application, worker).await;
+        match self.handshake(stream).await {
+            Some((connection, client, Protocol::Http2)) => {
+                http2::serve(connection, client, &self.application, &self.slot).await;
             }
-            Some((connection, _)) => self.http1.serve(connection, client).await,
+            Some((connection, client, _)) => self.http1.serve(connection, client).await,
             None => {}
         }
     }
 }
 
+impl<A> TlsHandler<A> {
+    /// The connection after its PROXY header and its handshake, its client's address, and the negotiated protocol.
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+    ) -> Option<(ClientConnection<TlsStream<TcpStream>>, Option<SocketAddr>, Protocol)> {
+        let worker = self.slot.current();
+        let (connection, client) = ClientConnection::accept(stream, &worker).await?;
+        let (connection, protocol) = connection.tls_handshake(client, &self.tls, &worker).await?;
+        Some((connection, client, protocol))
+    }
+}
+
 /// The application of the data listener, for both protocols.
 async fn data_application(
-    worker: &Rc<Worker>,
+    slot: &Rc<WorkerSlot>,
 ) -> io::Result<impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static + use<>> {
-    let application =
-        App::new().app_data(Data::new(Rc::clone(worker))).default_service(web::to(proxy::proxy));
+    let application = App::new().app_data(Rc::clone(slot)).default_service(web::to(proxy::proxy));
     build_service(map_config(application.into_factory(), |()| AppConfig::default())).await
 }
 

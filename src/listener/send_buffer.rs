@@ -9,13 +9,17 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::worker::{Shared, Worker};
+use crate::process::Process;
+use crate::worker::Worker;
 
 /// The reservations of one connection.
 pub(crate) struct ConnectionBuffer {
-    shared: Arc<Shared>,
+    process: Arc<Process>,
     reserved: Cell<u64>,
+    /// `server.send_buffer_per_connection`
     max: u64,
+    /// `server.send_buffer`
+    process_max: u64,
 }
 
 /// Memory for bytes that wait for the client. Dropping it releases the memory.
@@ -27,17 +31,15 @@ pub(crate) struct Reservation {
 
 impl ConnectionBuffer {
     pub(crate) fn new(worker: &Worker) -> Rc<Self> {
-        let max = worker.limits.send_buffer;
-        Rc::new(Self { shared: Arc::clone(&worker.shared), reserved: Cell::new(0), max })
+        let (max, process_max) = (worker.limits.send_buffer, worker.shared.config.server.send_buffer);
+        Rc::new(Self { process: Arc::clone(&worker.process), reserved: Cell::new(0), max, process_max })
     }
 
     /// Reserves memory for this number of bytes; `None` beyond the limit of the connection or of the process.
     pub(crate) fn try_reserve(self: &Rc<Self>, bytes: usize) -> Option<Reservation> {
         let bytes = bytes as u64;
         let reserved = self.reserved.get().checked_add(bytes)?;
-        if reserved > self.max
-            || !self.shared.send_buffer.try_add(bytes, self.shared.config.server.send_buffer)
-        {
+        if reserved > self.max || !self.process.send_buffer.try_add(bytes, self.process_max) {
             return None;
         }
         self.reserved.set(reserved);
@@ -51,7 +53,7 @@ impl Reservation {
         let bytes = (bytes as u64).min(self.bytes);
         self.bytes -= bytes;
         self.buffer.reserved.set(self.buffer.reserved.get().saturating_sub(bytes));
-        self.buffer.shared.send_buffer.subtract(bytes);
+        self.buffer.process.send_buffer.subtract(bytes);
     }
 }
 

@@ -19,19 +19,20 @@ use crate::pressure::collect::CollectPlan;
 use crate::pressure::schedule::has_passed;
 use crate::server::idle_closer::IdleLevels;
 use crate::worker::Worker;
+use crate::worker::slot::WorkerSlot;
 
 /// Time between two reviews of the transfers while memory is not short. Sockets that were idle for two reviews give up their large buffers.
 const REVIEW_EVERY: Duration = Duration::from_millis(250);
 
 /// Starts the task of a worker thread. Must be called on that thread.
-pub(crate) fn start(worker: &Rc<Worker>) -> JoinHandle<()> {
-    let worker = Rc::clone(worker);
+pub(crate) fn start(slot: &Rc<WorkerSlot>) -> JoinHandle<()> {
+    let slot = Rc::clone(slot);
     actix_rt::spawn(async move {
-        let mut views = worker.shared.actors.monitor.subscribe();
+        let mut views = slot.current().shared.actors.monitor.subscribe();
         let (mut plan, mut review) = (CollectPlan::default(), TransferReview::default());
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
-            let now = clock::now();
+            let (worker, now) = (slot.current(), clock::now());
             review.act_on_transfers(&worker, &view, now);
             close_idle(&worker, &view);
             // Last, so that memory which the other steps have freed is returned.
@@ -69,16 +70,21 @@ impl TransferReview {
 fn close_idle(worker: &Worker, view: &MonitorView) {
     let (shared, actions) = (&worker.shared, worker.shared.actors.monitor.actions());
     let config = (&shared.config.monitor, IdleLevels::of(actions));
-    let closing = shared.idle_closer.close_idle(view, config, &shared.client_connections, &shared.log);
+    let closing = shared.process.idle_closer.close_idle(
+        view,
+        config,
+        &shared.process.client_connections,
+        &shared.process.log,
+    );
     touch(actions, Action::IdleConnections, closing.clients as u64);
     let upstreams = match closing.upstreams {
         None => return,
         Some(InForce::Enforced) => {
             let closed = worker.close_idle_upstreams();
-            shared.idle_closer.count_closed_upstreams(closed);
+            shared.process.idle_closer.count_closed_upstreams(closed);
             closed
         }
-        Some(InForce::Shadow) => shared.idle_closer.count_more_upstreams(worker.idle_upstreams()),
+        Some(InForce::Shadow) => shared.process.idle_closer.count_more_upstreams(worker.idle_upstreams()),
     };
     touch(actions, Action::IdleUpstreams, upstreams as u64);
 }

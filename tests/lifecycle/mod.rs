@@ -2,6 +2,7 @@
 
 mod accepting;
 mod drain;
+mod reload;
 mod signals;
 
 use std::io::ErrorKind;

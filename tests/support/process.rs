@@ -46,12 +46,17 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// The number of its threads.
+    pub(crate) fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count()
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn send_sigterm(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Sends SIGHUP, which reloads the certificate.
+    /// Sends SIGHUP, which reloads the configuration and the certificate.
     pub(crate) fn send_sighup(&self) {
         self.signal(Signal::HUP);
     }

@@ -11,6 +11,7 @@ use crate::shedding::process_waits::ProcessWaits;
 use crate::shedding::shedder::Shedder;
 
 /// All cursors.
+#[derive(Clone)]
 pub struct SheddingHandle {
     /// The cursor of the process.
     pub process: Arc<Shedder>,

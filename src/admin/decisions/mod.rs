@@ -8,10 +8,9 @@ mod made_up;
 pub(super) mod parameters;
 mod story;
 
-use std::rc::Rc;
 
 use actix_web::error::PayloadError;
-use actix_web::web::{self, Bytes, Data, ServiceConfig};
+use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
@@ -23,6 +22,7 @@ use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
 use crate::http::explain::explain;
 use crate::http::request_id;
 use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 use made_up::InvalidBody;
 use parameters::{InvalidParameter, Parameters};
 
@@ -38,8 +38,8 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
 }
 
 /// `GET /decisions?request_id=&reason=&bucket=&client=&since=&limit=`.
-async fn decisions(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
-    let decisions = &worker.shared.decisions;
+async fn decisions(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
+    let decisions = &worker.process.decisions;
     let query = Parameters::parse(request.query_string(), &parameters::OF_DECISIONS)
         .and_then(|parameters| parameters.decision_query(decisions.names()));
     match query {
@@ -49,7 +49,7 @@ async fn decisions(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpRespon
 }
 
 fn document(worker: &Worker, query: &DecisionQuery) -> Value {
-    let decisions = &worker.shared.decisions;
+    let decisions = &worker.process.decisions;
     let FoundDecisions { entries, recorded, kept, overwritten, sampled_out, memory_bytes, counts } =
         decisions.find(query);
     let names = decisions.names();
@@ -66,8 +66,8 @@ fn document(worker: &Worker, query: &DecisionQuery) -> Value {
 }
 
 /// `GET /explain?request_id=`: the story of one request.
-async fn explain_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> HttpResponse {
-    let decisions = &worker.shared.decisions;
+async fn explain_request(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
+    let decisions = &worker.process.decisions;
     let id = Parameters::parse(request.query_string(), &parameters::OF_EXPLAIN)
         .and_then(|parameters| parameters.required_request_id());
     let id = match id {
@@ -94,7 +94,7 @@ async fn explain_request(request: HttpRequest, worker: Data<Rc<Worker>>) -> Http
 async fn explain_made_up(
     request: HttpRequest,
     body: Result<Bytes, Error>,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
 ) -> HttpResponse {
     let parsed = body.map_err(|error| unread(&error)).and_then(|body| made_up::parse(&body));
     let made_up = match parsed {
@@ -109,7 +109,7 @@ async fn explain_made_up(
         }
     };
     let explanation = explain(&worker, &made_up).await;
-    json_reply(AdminStatus::Ok, &made_up::document(&worker.shared.decisions, &explanation))
+    json_reply(AdminStatus::Ok, &made_up::document(&worker.process.decisions, &explanation))
 }
 
 /// Why the body could not be read. One that is too large is refused before it is complete.

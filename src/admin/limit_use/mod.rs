@@ -19,8 +19,8 @@ use tidegate_actors::SessionsReport;
 use tidegate_config::Config;
 
 use crate::admin::error_tally::ErrorTally;
+use crate::process::Shared;
 use crate::server::connection_reserve::ConnectionReserve;
-use crate::worker::Shared;
 
 use limit_entry::LimitEntry;
 use readings::{LimitReader, LimitReading};

@@ -7,8 +7,8 @@ use tidegate_actors::{BreakerHandle, Level, MonitorPeaks, MonitorView, PoolHandl
 
 use super::limit_entry::{HitSource, LimitEntry, PeakSource};
 use crate::admin::error_tally::ErrorTally;
+use crate::process::Shared;
 use crate::server::connection_reserve::ConnectionReserve;
-use crate::worker::Shared;
 
 /// The counters of one limit.
 #[derive(Debug, Clone, Copy, PartialEq)]

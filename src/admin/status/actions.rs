@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use tidegate_actors::{ActionEntry, ActionView};
 
 use crate::degradation::cause::Moment;
+use crate::process::Shared;
 use crate::telemetry::rfc3339;
-use crate::worker::Shared;
 
 /// All actions, in the order of the table.
 pub(super) fn document(shared: &Shared, now: Instant) -> Value {
-    let started = shared.degradation.started;
+    let started = shared.process.degradation.started;
     let elapsed = now.saturating_duration_since(started.now);
     let at = Moment { now, wall: started.wall.checked_add(elapsed).unwrap_or(started.wall) };
     shared.actors.monitor.actions().views().iter().map(|view| action(view, at)).collect()

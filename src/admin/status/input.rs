@@ -7,6 +7,7 @@ use tidegate_actors::{
 };
 use tidegate_config::{BreakerMode, OnFailure};
 
+use crate::process::{DrainPhase, Shared};
 use crate::server::certificate_validity::Validity;
 use crate::server::tls::ServerTls;
 use crate::shortage::{PresentShortage, Shortage};
@@ -18,7 +19,6 @@ use crate::upstream::credentials::RenewalView;
 use crate::upstream::rules::late_calls::LateCallsSnapshot;
 use crate::upstream::rules::refresh_health::FailingRefresh;
 use crate::upstream::rules::store_clock::ClockSnapshot;
-use crate::worker::{DrainPhase, Shared};
 
 /// Published state from which causes are derived.
 pub(super) struct StatusInput<'a> {
@@ -125,12 +125,12 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
     StatusInput {
         now,
         wall,
-        draining: shared.drain_began.get().map(|began| DrainState {
+        draining: shared.process.drain_began.get().map(|began| DrainState {
             began: *began,
-            accepts: *shared.drain.borrow() == DrainPhase::Draining,
+            accepts: *shared.process.drain.borrow() == DrainPhase::Draining,
         }),
-        waiting: shared.accepting.paused_listeners(),
-        chaos: shared.config.admin.chaos.then_some(shared.degradation.started.now),
+        waiting: shared.process.accepting.paused_listeners(),
+        chaos: shared.config.admin.chaos.then_some(shared.process.degradation.started.now),
         level: level(shared, now),
         actions: monitor.actions().views().to_vec(),
         client_limit: (shared.config.concurrency.max_per_client, monitor.shadowed_clients()),
@@ -140,7 +140,7 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
         actors: shared.actors.actor_stats().map(|stats| actor(stats, now)).collect(),
         limiter_refuses: shared.config.rate_limit.on_failure == OnFailure::Refuse,
         shortages: Shortage::present().collect(),
-        certificates: [("data", &shared.tls), ("admin", &shared.admin_tls)]
+        certificates: [("data", &shared.process.tls), ("admin", &shared.process.admin_tls)]
             .into_iter()
             .filter_map(|(listener, tls)| tls.as_ref().map(|tls| certificate(listener, tls)))
             .collect(),
@@ -148,8 +148,8 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
             TokenKeysInput { is_missing: tokens.keys().is_unavailable(), failing: health.current() }
         }),
         buckets: shared.router.buckets().iter().map(|each| bucket(shared, each, now, wall)).collect(),
-        log: shared.log_stats.current(),
-        log_lines_lost: shared.log_stats.lost(),
+        log: shared.process.log_stats.current(),
+        log_lines_lost: shared.process.log_stats.lost(),
     }
 }
 

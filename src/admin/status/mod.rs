@@ -32,9 +32,9 @@ use tidegate_actors::{
 use crate::admin::status::failing_endpoints::FailingEndpoints;
 use crate::degradation::cause::{Cause, CauseEvent};
 use crate::degradation::codes::Severity;
+use crate::process::Shared;
 use crate::telemetry::{millis, rfc3339};
 use crate::upstream::bucket::Bucket;
-use crate::worker::Shared;
 
 /// The events in the document.
 const EVENTS_SHOWN: usize = 64;
@@ -60,7 +60,7 @@ pub(crate) async fn document(shared: &Shared) -> StatusDocument {
     let limiter = shared.actors.limiter.inspect().await.ok();
     let sessions = shared.actors.sessions.inspect().await.ok();
     let (list, at) = refresh::refresh(shared);
-    let started = shared.degradation.started;
+    let started = shared.process.degradation.started;
     let shown = list.events.iter().skip(list.events.len().saturating_sub(EVENTS_SHOWN));
     StatusDocument {
         status: list.severity().map_or("ok", Severity::as_str),
@@ -87,7 +87,7 @@ fn parts(
     document.insert("waits".to_owned(), shedding::waits(shared, now));
     document.insert("shedding".to_owned(), shedding::shedding(shared, now));
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
-    let clients = shared.client_connections.count();
+    let clients = shared.process.client_connections.count();
     document.insert("clients".to_owned(), json!({ "open": clients.open, "idle": clients.idle }));
     document.insert(
         "buckets".to_owned(),
@@ -95,7 +95,7 @@ fn parts(
             .router
             .buckets()
             .iter()
-            .map(|found| (found.name.clone(), bucket(shared, found, now)))
+            .map(|found| (found.name.clone(), bucket(found, now)))
             .collect::<Map<_, _>>()
             .into(),
     );
@@ -181,7 +181,7 @@ fn memory(memory: &MemoryUse, view: &MonitorView) -> Value {
     })
 }
 
-fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
+fn bucket(bucket: &Bucket, now: Instant) -> Value {
     let breaker = &bucket.breaker;
     let mut circuits = Map::new();
     circuits.insert("mode".to_owned(), breaker.mode().as_str().into());
@@ -207,7 +207,7 @@ fn bucket(shared: &Shared, bucket: &Bucket, now: Instant) -> Value {
             "adaptive": pool.limit.as_ref().map(|limit| adaptive_limit(limit, now)),
             "queued": pool.queued,
             "max_queued": pool.queued_max,
-            "connections": shared.upstream_connections[bucket.id.index()].open(),
+            "connections": bucket.connections.open(),
             "amplification": round(pool.amplification),
             "endpoints": endpoints,
             "credentials": pool.credentials.iter().map(|view| credential(view, now)).collect::<Vec<_>>(),

@@ -19,6 +19,7 @@ use crate::http::error::{AdminStatus, admin_error_reply, text_reply};
 use crate::http::request_id;
 use crate::plots::{self, Plot, PlotError};
 use crate::worker::Worker;
+use crate::worker::slot::CurrentWorker;
 
 const OF_FIGURES: [&str; 1] = ["bucket"];
 const OF_IMAGE: [&str; 1] = ["series"];
@@ -40,7 +41,7 @@ const OF_PROCESS: [(&str, &[&str]); 3] = [
 pub(crate) async fn figures(
     request: HttpRequest,
     feed: Data<Rc<StatusFeed>>,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
 ) -> HttpResponse {
     let plots = Parameters::parse(request.query_string(), &OF_FIGURES).and_then(|query| {
         let plots = feed.read_history(|history| match query.text("bucket") {
@@ -59,7 +60,7 @@ pub(crate) async fn figures(
 pub(crate) async fn image(
     request: HttpRequest,
     feed: Data<Rc<StatusFeed>>,
-    worker: Data<Rc<Worker>>,
+    CurrentWorker(worker): CurrentWorker,
 ) -> HttpResponse {
     let plot = Parameters::parse(request.query_string(), &OF_IMAGE).and_then(|query| {
         let list = query.text("series").unwrap_or_default();
@@ -110,7 +111,7 @@ fn reply(
     let mut reply = match drawn {
         Ok(Ok(text)) => text_reply(content_type, Bytes::from(text)),
         Ok(Err(error)) => {
-            error!(worker.shared.log, "a plot of the status could not be drawn"; "error" => %error,
+            error!(worker.process.log, "a plot of the status could not be drawn"; "error" => %error,
                 "hint" => "this is a defect: report it; /status/history has the same values");
             let id = request_id::of(request.headers());
             admin_error_reply(AdminStatus::Unavailable, "plot_failed", &error.to_string(), &id)

@@ -14,8 +14,9 @@ use crate::degradation::cause::{CauseEvent, Change, Moment};
 use crate::degradation::codes::Severity;
 use crate::degradation::counts::EffectCounts;
 use crate::degradation::published::CauseList;
+use crate::process::Shared;
+use crate::process::configurations::Configurations;
 use crate::telemetry::millis;
-use crate::worker::Shared;
 
 /// The time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
@@ -23,18 +24,19 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 /// Collects the state and publishes the causes.
 pub(super) fn refresh(shared: &Shared) -> (Arc<CauseList>, Moment) {
     // Detects a blocked write. The time is read afterwards, so the age of the write is at least the threshold.
-    shared.log_stats.check_blocked_write();
-    shared.degradation.refresh(|at| {
-        let counts = EffectCounts::default().with_refusals(shared.degradation.refusals());
+    shared.process.log_stats.check_blocked_write();
+    shared.process.degradation.refresh(|at| {
+        let counts = EffectCounts::default().with_refusals(shared.process.degradation.refusals());
         causes::sample(&input::collect(shared, at.now, at.wall), counts)
     })
 }
 
 /// Refreshes the causes and logs their changes. Never returns.
-pub(crate) async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(configurations: Arc<Configurations>) {
     let mut ticks = interval(SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut changes = shared.degradation.subscribe();
+    let process = Arc::clone(&configurations.current().process);
+    let mut changes = process.degradation.subscribe();
     let mut logged = 0;
     loop {
         // Another thread may have found an event.
@@ -43,14 +45,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             changed = changes.changed() => changed.is_err(),
         };
         if is_tick {
-            refresh(&shared);
+            refresh(&configurations.current());
         }
         let list = Arc::clone(&changes.borrow_and_update());
         let (lost, events) = list.events_after(logged);
         if lost > 0 {
-            warn!(shared.log, "changes of causes are not logged: there were too many at once"; "count" => lost);
+            warn!(process.log, "changes of causes are not logged: there were too many at once"; "count" => lost);
         }
-        events.for_each(|event| log_event(&shared.log, event));
+        events.for_each(|event| log_event(&process.log, event));
         logged = list.sequence;
     }
 }

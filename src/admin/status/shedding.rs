@@ -8,8 +8,8 @@ use tidegate_config::{ActionMode, Priority, key_name};
 
 use crate::admin::status::round;
 use crate::http::shedding_rejection::{cause_text, client_name};
+use crate::process::Shared;
 use crate::telemetry::millis;
-use crate::worker::Shared;
 
 /// The heaviest clients in the document.
 const CLIENTS_SHOWN: usize = 10;

@@ -17,6 +17,7 @@ mod query;
 
 use std::iter;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use fetch::{ListFetch, fetch};
@@ -69,7 +70,7 @@ pub(super) async fn list_buckets(
     let shared = &worker.shared;
     let is_requested =
         |section: &&Bucket| section.config.kind == Kind::S3 && query.matches_region(region(worker, section));
-    let sections = shared.router.buckets().iter().filter(is_requested);
+    let sections = shared.router.buckets().iter().map(Arc::as_ref).filter(is_requested);
     let (exact, patterns): (Vec<_>, Vec<_>) = sections.partition(|bucket| bucket.config.pattern.is_exact());
     let mut visible = VisibleBuckets::default();
     for section in

@@ -25,9 +25,10 @@ use crate::listener::http1::head::HeadScanner;
 use crate::listener::http1::request_buffer::RequestBuffer;
 use crate::listener::http1::write_buffer::WriteBuffer;
 use crate::listener::keep_alive::KeepAlive;
+use crate::process::DrainPhase;
 use crate::server::idle_connections::IdleSlot;
+use crate::worker::FIRST_REQUEST_TIME;
 use crate::worker::Worker;
-use crate::worker::{DrainPhase, FIRST_REQUEST_TIME};
 
 /// The most bytes that are read ahead while a request is served; more stay in the socket.
 const AHEAD_BYTES_MAX: usize = 8 << 10;
@@ -110,7 +111,7 @@ impl<S: ClientTransport> Http1Connection<S> {
             write_buffer: WriteBuffer::default(),
             timer: ConnectionTimer::new(clock::now() + server.header_timeout),
             idle,
-            drain_watch: DrainWatch::new(worker.shared.drain.subscribe()),
+            drain_watch: DrainWatch::new(worker.process.drain.subscribe()),
             header_timeout: server.header_timeout,
             keep_alive: KeepAlive::of(worker),
             has_begun: false,

@@ -36,7 +36,7 @@ use actix_web::{Error, HttpResponse};
 use tidegate_actors::clock;
 use tidegate_s3::request::BodyLength;
 
-use crate::buffers::send_progress::SendProgress;
+use crate::buffers::send_progress::{SendProgress, SendWatch};
 use crate::client_address::AddressSource;
 use crate::http::error::head_rejection_status;
 use crate::http::head_rejection::HeadRejection;
@@ -48,7 +48,7 @@ use crate::listener::http1::head::HeadInfo;
 use crate::listener::http1::request_buffer::{RequestBuffer, UnreadBody};
 use crate::listener::http1::response_sender::{ResponseSender, SendResult};
 use crate::listener::send_buffer::ConnectionBuffer;
-use crate::worker::Worker;
+use crate::worker::slot::WorkerSlot;
 
 pub(crate) use connection::ClientTransport;
 
@@ -60,7 +60,9 @@ const REQUESTS_BEFORE_YIELD: u32 = 32;
 /// The HTTP/1.1 server of one worker thread.
 pub(crate) struct Http1<A> {
     application: Rc<A>,
-    worker: Rc<Worker>,
+    slot: Rc<WorkerSlot>,
+    /// That of the thread.
+    send_watch: Rc<SendWatch>,
     date: DateCache,
 }
 
@@ -68,8 +70,9 @@ impl<A> Http1<A>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
 {
-    pub(crate) fn new(application: Rc<A>, worker: Rc<Worker>) -> Self {
-        Self { application, worker, date: DateCache::default() }
+    pub(crate) fn new(application: Rc<A>, slot: Rc<WorkerSlot>) -> Self {
+        let send_watch = Rc::clone(&slot.current().send_watch);
+        Self { application, slot, send_watch, date: DateCache::default() }
     }
 
     /// Serves a connection to its end.
@@ -79,9 +82,11 @@ where
         client: Option<SocketAddr>,
     ) {
         let source = accepted.source;
-        let (stream, slot) = accepted.into_parts();
-        let mut connection = Http1Connection::new(stream, slot, &self.worker);
-        let buffer = ConnectionBuffer::new(&self.worker);
+        let (stream, idle) = accepted.into_parts();
+        let (mut connection, buffer) = {
+            let worker = self.slot.current();
+            (Http1Connection::new(stream, idle, &worker), ConnectionBuffer::new(&worker))
+        };
         for turn in (1..=REQUESTS_BEFORE_YIELD).cycle() {
             let bytes = match connection.next_request().await {
                 NextRequest::Head(bytes) => bytes,
@@ -95,7 +100,7 @@ where
                 Err(error) => return self.refuse(connection, client, error.into()).await,
             };
             drop(bytes);
-            let progress = self.worker.send_watch.progress(Some(connection.socket.buffers()));
+            let progress = self.send_watch.progress(Some(connection.socket.buffers()));
             attach_context(&mut request, &head_info, &connection.inbound, (client, source, &progress));
             let outcome = {
                 let handler = pin!(self.application.call(request));
@@ -170,7 +175,7 @@ where
         why: HeadRejection,
     ) {
         let (status, reason) = head_rejection_status(why);
-        log_rejected(&self.worker, client, reason, &why);
+        log_rejected(&self.slot.current(), client, reason, &why);
         self.date.with(clock::now(), |date| {
             connection.write_buffer.write(|buffer| encode::write_refusal(buffer, status, date));
         });

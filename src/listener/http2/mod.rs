@@ -60,9 +60,11 @@ use crate::listener::connection::{ClientConnection, log_rejected};
 use crate::listener::http1::ClientTransport;
 use crate::listener::keep_alive::KeepAlive;
 use crate::listener::send_buffer::ConnectionBuffer;
+use crate::process::DrainPhase;
 use crate::server::idle_connections::IdleSlot;
+use crate::worker::FIRST_REQUEST_TIME;
 use crate::worker::Worker;
-use crate::worker::{DrainPhase, FIRST_REQUEST_TIME};
+use crate::worker::slot::WorkerSlot;
 use connection_state::ConnectionState;
 use exchange::Exchange;
 use inbound_body::InboundBody;
@@ -124,31 +126,18 @@ pub(crate) async fn serve<S, A>(
     connection: ClientConnection<S>,
     client: Option<SocketAddr>,
     application: &Rc<A>,
-    worker: &Worker,
+    slot: &WorkerSlot,
 ) where
     S: ClientTransport,
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
     let socket = OpenSocket::new(connection.stream().descriptor(), BufferRetention::UntilIdle);
-    let server = &worker.shared.config.server;
     let peer = Peer { client, source: connection.source };
     let (stream, idle) = connection.into_parts();
-    let settings = ConnectionSettings {
-        header_timeout: server.header_timeout,
-        keep_alive: KeepAlive::of(worker),
-        header_bytes: server.limits.max_header_size,
-        drain: worker.shared.drain.subscribe(),
-        watch: Some(Rc::clone(&worker.send_watch)),
-        buffer: Some(ConnectionBuffer::new(worker)),
-        idle,
-        client_socket: Some(ClientSocket {
-            buffers: Rc::clone(socket.buffers()),
-            budget: Arc::clone(&worker.shared.buffer_budget),
-        }),
-    };
-    let refused = |why: MalformedRequest| log_rejected(worker, client, "malformed", &why);
+    let settings = ConnectionSettings::new(idle, &socket, &slot.current());
+    let refused = |why: MalformedRequest| log_rejected(&slot.current(), client, "malformed", &why);
     if let Err(ended) = drive(stream, peer, application, settings, refused).await {
-        log_rejected(worker, client, ended.reason(), &ended);
+        log_rejected(&slot.current(), client, ended.reason(), &ended);
     }
 }
 
@@ -169,6 +158,25 @@ pub(crate) struct ConnectionSettings {
     pub(crate) idle: IdleSlot,
     /// The client's socket; `None` if the loop runs in memory.
     pub(crate) client_socket: Option<ClientSocket>,
+}
+
+impl ConnectionSettings {
+    fn new(idle: IdleSlot, socket: &OpenSocket, worker: &Worker) -> Self {
+        let server = &worker.shared.config.server;
+        Self {
+            header_timeout: server.header_timeout,
+            keep_alive: KeepAlive::of(worker),
+            header_bytes: server.limits.max_header_size,
+            drain: worker.process.drain.subscribe(),
+            watch: Some(Rc::clone(&worker.send_watch)),
+            buffer: Some(ConnectionBuffer::new(worker)),
+            idle,
+            client_socket: Some(ClientSocket {
+                buffers: Rc::clone(socket.buffers()),
+                budget: Arc::clone(&worker.process.buffer_budget),
+            }),
+        }
+    }
 }
 
 /// The peer of the connection.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tidegate_actors::{Action, MonitorHandle};
+use tidegate_actors::{Action, BucketId, IdMap, MonitorHandle};
 
 use crate::buffers::Transfers;
 use crate::upstream::bucket::Bucket;
@@ -12,14 +12,14 @@ use crate::upstream::bucket::client::UpstreamClient;
 #[derive(Clone, Copy)]
 pub(crate) struct CallResources<'a> {
     /// The clients, by bucket.
-    pub(crate) clients: &'a [UpstreamClient],
+    pub(crate) clients: &'a IdMap<BucketId, Rc<UpstreamClient>>,
     pub(crate) transfers: &'a Rc<Transfers>,
     pub(crate) monitor: &'a MonitorHandle,
 }
 
 impl<'a> CallResources<'a> {
     pub(crate) fn client(self, bucket: &Bucket) -> &'a UpstreamClient {
-        &self.clients[bucket.id.index()]
+        &self.clients[bucket.id]
     }
 
     /// Whether a failed attempt may be repeated: not while the action `retries` is in force. Counts what the action prevents.

@@ -15,7 +15,7 @@ use crate::auth::Keyring;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::credentials::CredentialSource;
-use crate::upstream::exchange::connector::{ConnectionCounts, ConnectorSettings};
+use crate::upstream::exchange::connector::ConnectorSettings;
 use crate::upstream::exchange::sent_request::{OutboundRequest, PooledConnections, SentRequest};
 
 /// A signer and the credentials that it was made from.
@@ -30,13 +30,18 @@ pub(crate) fn signing_credentials(credentials: &Credentials) -> SigningCredentia
     }
 }
 
-/// The client for the upstream of one bucket on one worker.
-pub(crate) struct UpstreamClient {
-    connections: RefCell<PooledConnections>,
+/// The connections of one worker thread to the upstream of one bucket.
+struct ClientConnections {
+    open: RefCell<PooledConnections>,
     /// Buckets for which awc may keep connections, if buckets have separate connections.
     pooled_buckets: RefCell<HashSet<String>>,
     pooled_buckets_max: usize,
     connector: ConnectorSettings,
+}
+
+/// The client for the upstream of one bucket on one worker.
+pub(crate) struct UpstreamClient {
+    connections: Rc<ClientConnections>,
     region: String,
     /// The last signer of each credential of the bucket.
     signers: RefCell<Vec<CachedSigner>>,
@@ -45,15 +50,31 @@ pub(crate) struct UpstreamClient {
 }
 
 impl UpstreamClient {
-    pub(crate) fn new(bucket: &Bucket, keyring: &Keyring, counts: &ConnectionCounts) -> Self {
+    pub(crate) fn new(bucket: &Bucket, keyring: &Keyring) -> Self {
         let upstream = &bucket.config.upstream;
         let limit = upstream.connection_pool.size.get().max(upstream.concurrency.max_concurrent.get());
         let connector = ConnectorSettings {
             dialer: Arc::clone(&bucket.dialer),
-            counts: counts.clone(),
+            counts: bucket.connections.clone(),
             timeout: upstream.connect_timeout,
             limit,
         };
+        let connections = ClientConnections {
+            open: RefCell::new(connector.connections()),
+            pooled_buckets: RefCell::default(),
+            pooled_buckets_max: upstream.connection_pool.max_idle.max(1),
+            connector,
+        };
+        Self::of_connections(Rc::new(connections), bucket, keyring)
+    }
+
+    /// A client with the same connections that signs for the keys of another keyring.
+    pub(crate) fn with_signers_of(&self, bucket: &Bucket, keyring: &Keyring) -> Self {
+        Self::of_connections(Rc::clone(&self.connections), bucket, keyring)
+    }
+
+    fn of_connections(connections: Rc<ClientConnections>, bucket: &Bucket, keyring: &Keyring) -> Self {
+        let upstream = &bucket.config.upstream;
         let region = upstream.region.clone();
         let with_signer = |(id, pair)| (id, Rc::new(Signer::new(signing_credentials(&pair), region.clone())));
         let client_signers = if bucket.config.kind == Kind::S3 {
@@ -61,31 +82,24 @@ impl UpstreamClient {
         } else {
             HashMap::new()
         };
-        Self {
-            connections: RefCell::new(connector.connections()),
-            pooled_buckets: RefCell::default(),
-            pooled_buckets_max: upstream.connection_pool.max_idle.max(1),
-            connector,
-            region,
-            signers: RefCell::new(vec![None; upstream.credentials_by_name.len().max(1)]),
-            client_signers,
-        }
+        let signers = RefCell::new(vec![None; upstream.credentials_by_name.len().max(1)]);
+        Self { connections, region, signers, client_signers }
     }
 
     /// Sends a request over one of the connections, once the call is polled.
     pub(crate) fn send(&self, request: OutboundRequest, body: BoxBody) -> SentRequest {
-        self.connections.borrow().send(request, body)
+        self.connections.open.borrow().send(request, body)
     }
 
     /// Records a bucket that has separate connections. awc never forgets a key and never closes idle connections of a
     /// key that is not used again, and clients can invent names under a glob. So awc's pool is replaced when
     /// there are more buckets than `max_idle` connections.
     pub(crate) fn track_bucket(&self, bucket: &str) {
-        let mut buckets = self.pooled_buckets.borrow_mut();
+        let mut buckets = self.connections.pooled_buckets.borrow_mut();
         if buckets.contains(bucket) {
             return;
         }
-        if buckets.len() >= self.pooled_buckets_max {
+        if buckets.len() >= self.connections.pooled_buckets_max {
             buckets.clear();
             self.close_idle();
         }
@@ -95,9 +109,10 @@ impl UpstreamClient {
     /// Closes the idle connections on this thread and returns their number. awc has no function for that, but drops
     /// them with its pool. Connections in use close at the end of their responses.
     pub(crate) fn close_idle(&self) -> usize {
-        let open = self.connector.counts.open();
-        self.connections.replace(self.connector.connections());
-        open.saturating_sub(self.connector.counts.open())
+        let ClientConnections { open, connector, .. } = &*self.connections;
+        let before = connector.counts.open();
+        open.replace(connector.connections());
+        before.saturating_sub(connector.counts.open())
     }
 
     /// Whether this client key signs upstream requests itself.

@@ -8,8 +8,7 @@ pub(crate) mod region_mismatch;
 
 use std::sync::Arc;
 
-use slog::Logger;
-use tidegate_actors::{BreakerHandle, BucketId, CredentialId, EndpointId, MonitorHandle, PoolHandle};
+use tidegate_actors::{BreakerHandle, BucketId, CredentialId, EndpointId, PoolHandle};
 use tidegate_config::BucketConfig;
 use tokio::sync::Semaphore;
 
@@ -18,7 +17,8 @@ use crate::telemetry::metrics::BucketMetrics;
 use crate::upstream::bucket::region_mismatch::SigningRegion;
 use crate::upstream::connect::destination::Destination;
 use crate::upstream::connect::dialer::Dialer;
-use crate::upstream::credentials::CredentialSource;
+use crate::upstream::credentials::{CredentialSource, RenewalTasks};
+use crate::upstream::exchange::connector::ConnectionCounts;
 use crate::upstream::headers::filter::RequestHeaderFilter;
 use crate::upstream::rules::late_calls::LateCalls;
 use crate::upstream::rules::store_clock::StoreClock;
@@ -39,9 +39,13 @@ pub(crate) struct Bucket {
     pub(crate) dialer: Arc<Dialer>,
     /// The credentials that sign its requests.
     pub(crate) credentials: CredentialSource,
+    /// The tasks that renew its credentials. They end with the bucket.
+    pub(crate) _renewals: RenewalTasks,
     pub(crate) pool: PoolHandle,
     pub(crate) breaker: BreakerHandle,
     pub(crate) metrics: BucketMetrics,
+    /// Its open connections, on all threads.
+    pub(crate) connections: ConnectionCounts,
     pub(crate) late_calls: LateCalls,
     pub(crate) signing_region: SigningRegion,
     /// Permits for preflights at its store.
@@ -63,13 +67,4 @@ impl Bucket {
     pub(crate) fn credential(&self, id: CredentialId) -> Option<&str> {
         self.config.upstream.credentials_by_name.get(id.0).map(|credential| credential.name.as_str())
     }
-}
-
-/// All configured buckets, the log and the monitor: what the background tasks of upstreams use.
-pub(crate) trait ConfiguredBuckets: 'static {
-    fn buckets(&self) -> &[Bucket];
-
-    fn log(&self) -> &Logger;
-
-    fn monitor(&self) -> &MonitorHandle;
 }

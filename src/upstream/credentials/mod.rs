@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use tidegate_actors::{CredentialId, clock};
 use tidegate_config::Credentials;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub(crate) use injected::InjectedHeaders;
@@ -61,6 +62,22 @@ pub(crate) enum CredentialSource {
 /// Credentials that are renewed.
 #[derive(Clone)]
 pub(crate) struct RenewedCredentials(watch::Sender<RenewalState>, Arc<RefreshHealth>);
+
+/// The tasks that renew the credentials of a bucket. Dropping it ends them.
+#[derive(Debug, Default)]
+pub(crate) struct RenewalTasks(Vec<JoinHandle<()>>);
+
+impl RenewalTasks {
+    fn push(&mut self, task: JoinHandle<()>) {
+        self.0.push(task);
+    }
+}
+
+impl Drop for RenewalTasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
 
 /// The renewal of one credential, for the status.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use actix_rt::task::JoinHandle;
 use slog::Logger;
 use thiserror::Error;
 use tidegate_config::{Config, ContainerCredentials, Credentials, Identity, Kind, UpstreamConfig};
 
 use super::injected::{InjectedHeaderError, InjectedHeaders};
-use super::{CredentialSource, RenewedCredentials, renewal_loop};
+use super::{CredentialSource, RenewalTasks, RenewedCredentials, renewal_loop};
 use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::connect::tls::TlsError;
 
@@ -37,7 +36,8 @@ pub(crate) struct CredentialSourceBuilder<'a> {
     pub(crate) upstream: &'a UpstreamConfig,
     pub(crate) config: &'a Config,
     pub(crate) log: &'a Logger,
-    pub(crate) background_tasks: &'a mut Vec<JoinHandle<()>>,
+    /// The renewals that it has started.
+    pub(crate) renewals: RenewalTasks,
 }
 
 impl CredentialSourceBuilder<'_> {
@@ -78,7 +78,7 @@ impl CredentialSourceBuilder<'_> {
         let renewed = RenewedCredentials::new();
         let renewal =
             renewal_loop(self.name.to_owned(), container.clone(), dialer, renewed.clone(), self.log.clone());
-        self.background_tasks.push(actix_rt::spawn(renewal));
+        self.renewals.push(actix_rt::spawn(renewal));
         Ok(CredentialSource::Renewed(renewed))
     }
 }

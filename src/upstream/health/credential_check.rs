@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use slog::{Logger, info, warn};
-use tidegate_actors::{BucketId, CredentialCheckResult, CredentialId, EndpointId, clock};
+use tidegate_actors::{CredentialCheckResult, CredentialId, EndpointId, clock};
 use tidegate_config::{Addressing, Kind};
 use tidegate_s3::target;
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::shortage::Shortage;
 use crate::upstream::attempt::credential_feedback::is_credential_error_code;
-use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::exchange::internal_request;
 use crate::upstream::health::internal_call::{CallIdentity, InternalCall, InternalResponse, send};
 
@@ -35,27 +35,21 @@ const ACCEPTED: &str = "accepted";
 const REFUSED: &str = "refused";
 const INCONCLUSIVE: &str = "inconclusive";
 
-/// Starts the tasks of the buckets that can check their credentials.
-pub(crate) fn start(shared: &Arc<impl ConfiguredBuckets>) -> Vec<JoinHandle<()>> {
-    let buckets = shared.buckets().iter();
-    let checked = buckets.filter(|bucket| bucket.config.upstream.checks_credentials());
-    let begin = |bucket: &Bucket| {
-        bucket.metrics.init_credential_checks(&[ACCEPTED, REFUSED, INCONCLUSIVE]);
-        actix_rt::spawn(check_loop(Arc::clone(shared), bucket.id))
-    };
-    checked.map(begin).collect()
+/// Starts the task of a bucket that can check its credentials.
+pub(super) fn start(bucket: &Arc<Bucket>, log: &Logger) -> Option<JoinHandle<()>> {
+    if !bucket.config.upstream.checks_credentials() {
+        return None;
+    }
+    bucket.metrics.init_credential_checks(&[ACCEPTED, REFUSED, INCONCLUSIVE]);
+    Some(actix_rt::spawn(check_loop(Arc::clone(bucket), log.clone())))
 }
 
-async fn check_loop(shared: Arc<impl ConfiguredBuckets>, bucket: BucketId) {
-    let bucket = &shared.buckets()[bucket.index()];
+async fn check_loop(bucket: Arc<Bucket>, log: Logger) {
     let http = internal_request::internal_client(Arc::clone(&bucket.dialer), CHECK_TIMEOUT);
     loop {
         bucket.pool.wait_for_suspects().await;
-        let checks = bucket
-            .pool
-            .drain_suspects()
-            .into_iter()
-            .map(|suspect| check(&http, bucket, suspect, shared.log()));
+        let checks =
+            bucket.pool.drain_suspects().into_iter().map(|suspect| check(&http, &bucket, suspect, &log));
         join_all(checks).await;
         sleep(CHECK_EVERY).await;
     }

@@ -5,22 +5,22 @@
 //! Jitter spreads the checks of many gateways. Checks of an endpoint are sequential: an endpoint that hangs has one
 //! waiting check, not many. The body of a healthy response is not inspected.
 
-pub(crate) mod credential_check;
+mod credential_check;
 pub(crate) mod internal_call;
-pub(crate) mod reachability;
+mod reachability;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use slog::{info, warn};
+use slog::{Logger, info, warn};
 use thiserror::Error;
-use tidegate_actors::{Action, BucketId, EndpointId, OverloadActions, clock};
+use tidegate_actors::{Action, EndpointId, MonitorHandle, OverloadActions, clock};
 use tidegate_config::HealthCheckConfig;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
+use crate::upstream::bucket::Bucket;
 use crate::upstream::exchange::internal_request;
 use crate::upstream::health::internal_call::{CallIdentity, InternalCall, InternalCallError, send};
 
@@ -56,28 +56,26 @@ impl CheckThinning {
     }
 }
 
-/// Starts the checks of all endpoints that have a health check path.
-pub(crate) fn start(shared: &Arc<impl ConfiguredBuckets>) -> Vec<JoinHandle<()>> {
-    let mut tasks = Vec::new();
-    for bucket in shared.buckets() {
-        let upstream = &bucket.config.upstream;
-        if let Some(path) = &upstream.load_balancing.health_check.path {
-            let checks = (0..upstream.endpoints.len()).map(EndpointId).map(|endpoint| {
-                actix_rt::spawn(check_loop(Arc::clone(shared), bucket.id, endpoint, path.clone()))
-            });
-            tasks.extend(checks);
-        }
-    }
-    tasks
+/// Starts the tasks of a bucket: checks of its endpoints and credentials, and connect probes. They hold the bucket until they are
+/// aborted.
+pub(crate) fn start(bucket: &Arc<Bucket>, log: &Logger, monitor: &MonitorHandle) -> Vec<JoinHandle<()>> {
+    let upstream = &bucket.config.upstream;
+    let checked = upstream.load_balancing.health_check.path.iter();
+    let endpoints =
+        checked.flat_map(|path| (0..upstream.endpoints.len()).map(move |at| (EndpointId(at), path)));
+    let checks = endpoints.map(|(endpoint, path)| {
+        let context = (log.clone(), monitor.clone());
+        actix_rt::spawn(check_loop(Arc::clone(bucket), endpoint, path.clone(), context))
+    });
+    checks.chain(reachability::start(bucket, log)).chain(credential_check::start(bucket, log)).collect()
 }
 
 async fn check_loop(
-    shared: Arc<impl ConfiguredBuckets>,
-    bucket: BucketId,
+    bucket: Arc<Bucket>,
     endpoint: EndpointId,
     path: String,
+    (log, monitor): (Logger, MonitorHandle),
 ) {
-    let bucket = &shared.buckets()[bucket.index()];
     let HealthCheckConfig { interval, timeout: check_timeout, .. } =
         &bucket.config.upstream.load_balancing.health_check;
     let http = internal_request::internal_client(Arc::clone(&bucket.dialer), *check_timeout);
@@ -87,12 +85,12 @@ async fn check_loop(
     let mut pause = interval.mul_f64(0.1 * rand::rng().random::<f64>());
     loop {
         sleep(pause).await;
-        if thinning.leaves_out(shared.monitor().actions()) {
+        if thinning.leaves_out(monitor.actions()) {
             pause = interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>());
             continue;
         }
         let began = clock::now();
-        let result = timeout(*check_timeout, check_once(&http, bucket, endpoint, &path)).await;
+        let result = timeout(*check_timeout, check_once(&http, &bucket, endpoint, &path)).await;
         let outcome = result.unwrap_or(Err(HealthCheckError::Slow(*check_timeout)));
         pause = interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>());
         if let Err(HealthCheckError::Call(error)) = &outcome
@@ -103,11 +101,11 @@ async fn check_loop(
         }
         match &outcome {
             Err(error) if was_healthy => {
-                warn!(shared.log(), "health check failed"; "bucket" => &bucket.name, "endpoint" => authority,
+                warn!(log, "health check failed"; "bucket" => &bucket.name, "endpoint" => authority,
                     "error" => error.to_string());
             }
             Ok(()) if !was_healthy => {
-                info!(shared.log(), "health check succeeded"; "bucket" => &bucket.name, "endpoint" => authority);
+                info!(log, "health check succeeded"; "bucket" => &bucket.name, "endpoint" => authority);
             }
             _ => {}
         }

@@ -13,31 +13,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use slog::info;
-use tidegate_actors::{BucketId, EndpointId, clock};
+use slog::{Logger, info};
+use tidegate_actors::{EndpointId, clock};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::shortage::Shortage;
-use crate::upstream::bucket::{Bucket, ConfiguredBuckets};
+use crate::upstream::bucket::Bucket;
 
-/// Starts the tasks of all buckets that probe.
-pub(crate) fn start(shared: &Arc<impl ConfiguredBuckets>) -> Vec<JoinHandle<()>> {
-    let probed = shared.buckets().iter().filter_map(|bucket| {
-        let interval = bucket.config.upstream.circuit_breaker.connect_probe_interval?;
-        Some(actix_rt::spawn(probe_loop(Arc::clone(shared), bucket.id, interval)))
-    });
-    probed.collect()
+/// Starts the task of a bucket that probes.
+pub(super) fn start(bucket: &Arc<Bucket>, log: &Logger) -> Option<JoinHandle<()>> {
+    let interval = bucket.config.upstream.circuit_breaker.connect_probe_interval?;
+    Some(actix_rt::spawn(probe_loop(Arc::clone(bucket), interval, log.clone())))
 }
 
-async fn probe_loop(shared: Arc<impl ConfiguredBuckets>, bucket: BucketId, interval: Duration) {
-    let bucket = &shared.buckets()[bucket.index()];
+async fn probe_loop(bucket: Arc<Bucket>, interval: Duration, log: Logger) {
     let mut endpoints_in_turn = (0..bucket.config.upstream.endpoints.len()).map(EndpointId).cycle();
     loop {
         bucket.breaker.wait_for_probe().await;
         for endpoint in &mut endpoints_in_turn {
             sleep(interval.mul_f64(0.9 + 0.2 * rand::rng().random::<f64>())).await;
-            if !probe(&*shared, bucket, endpoint).await {
+            if !probe(&bucket, endpoint, &log).await {
                 break;
             }
         }
@@ -45,7 +41,7 @@ async fn probe_loop(shared: Arc<impl ConfiguredBuckets>, bucket: BucketId, inter
 }
 
 /// Probes one endpoint. Returns false if no circuit waits any more.
-async fn probe(shared: &impl ConfiguredBuckets, bucket: &Bucket, endpoint: EndpointId) -> bool {
+async fn probe(bucket: &Bucket, endpoint: EndpointId, log: &Logger) -> bool {
     let began = clock::now();
     let unreached = bucket.breaker.probed_circuits(began);
     if unreached.is_empty() {
@@ -55,7 +51,7 @@ async fn probe(shared: &impl ConfiguredBuckets, bucket: &Bucket, endpoint: Endpo
     bucket.metrics.count_probe(is_reached);
     if is_reached {
         let authority = &bucket.config.upstream.endpoints[endpoint.0].authority;
-        info!(shared.log(), "endpoint can be connected to again"; "bucket" => &bucket.name,
+        info!(log, "endpoint can be connected to again"; "bucket" => &bucket.name,
             "endpoint" => authority.as_str());
         bucket.pool.report_connected(endpoint, began);
         for circuit in unreached {

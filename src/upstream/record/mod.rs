@@ -254,7 +254,7 @@ impl Record {
 
     fn log_access(&self, durations: &RequestDurations, now: Instant) {
         let host = &self.host;
-        let bucket = self.bucket.map(|id| &host.buckets()[id.index()]);
+        let bucket = self.bucket.map(|id| host.bucket(id));
         let credential = bucket.zip(self.credential).and_then(|(bucket, id)| bucket.credential(id));
         let uri = &self.request.uri;
         let (key, subject) = match &self.caller {
@@ -316,7 +316,7 @@ impl Drop for Record {
         self.record_end(&durations);
         let host = &self.host;
         if let Some(bucket) = self.bucket {
-            let metrics = &host.buckets()[bucket.index()].metrics;
+            let metrics = &host.bucket(bucket).metrics;
             metrics.count_response(self.status);
             let is_detailed = !host.monitor().actions().applies(Action::DetailedMetrics);
             let id = self.id.to_str().unwrap_or_default();

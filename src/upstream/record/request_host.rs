@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use slog::Logger;
+use tidegate_actors::{BucketId, MonitorHandle};
 use tidegate_config::Config;
 
 use crate::auth::Keyring;
@@ -12,11 +14,17 @@ use crate::buffers::{BufferBudget, Transfers};
 use crate::decisions::Recorder;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
-use crate::upstream::bucket::ConfiguredBuckets;
-use crate::upstream::exchange::connector::ConnectionCounts;
+use crate::upstream::bucket::Bucket;
 
 /// The worker thread of a request.
-pub(crate) trait RequestHost: ConfiguredBuckets {
+pub(crate) trait RequestHost: 'static {
+    /// A bucket of the configuration.
+    fn bucket(&self, id: BucketId) -> &Bucket;
+
+    fn log(&self) -> &Logger;
+
+    fn monitor(&self) -> &MonitorHandle;
+
     fn config(&self) -> &Config;
 
     fn keyring(&self) -> &Keyring;
@@ -36,9 +44,6 @@ pub(crate) trait RequestHost: ConfiguredBuckets {
 
     /// The memory of bodies that are read whole.
     fn body_memory(&self) -> &Arc<BodyMemory>;
-
-    /// The open connections to upstreams, by bucket.
-    fn connections(&self) -> &[ConnectionCounts];
 
     /// The reason of a request that ends without its complete response, if nothing else is known.
     fn unfinished_reason(&self) -> &'static str;

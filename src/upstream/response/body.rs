@@ -113,7 +113,7 @@ pub(crate) fn forward_response(
     let ResponseForward { response: call, bucket, slot, may_have_late_error, renaming, denied_errors } =
         forward;
     let UpstreamResponse { response: mut upstream, error_document, permit, ticket, socket } = call;
-    let bucket = &host.buckets()[bucket.index()];
+    let bucket = host.bucket(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
     let status = upstream.status();
     let headers = upstream.headers();
@@ -193,7 +193,7 @@ impl ResponseBody {
         let Some(guards) = self.guards.take() else { return };
         let RequestGuards { mut record, ticket, permit, _slot } = guards;
         let is_late_error = self.late_error.as_ref().is_some_and(LateErrorScan::is_error);
-        let Some(bucket) = record.bucket.map(|id| &self.host.buckets()[id.index()]) else { return };
+        let Some(bucket) = record.bucket.map(|id| self.host.bucket(id)) else { return };
         if let Some(ticket) = ticket {
             if is_late_error {
                 record.reason = Some("late_error");
@@ -235,7 +235,7 @@ impl ResponseBody {
             }
             slog::warn!(self.host.log(), "transfer broken"; "id" => guards.record.id.to_str().unwrap_or_default(),
                 "error" => error.to_string());
-            let bucket = guards.record.bucket.map(|id| &self.host.buckets()[id.index()]);
+            let bucket = guards.record.bucket.map(|id| self.host.bucket(id));
             let began = guards.record.phases.first_byte.unwrap_or(guards.record.started);
             // An upstream may give up on a gateway that paused reading. Without a ticket the outcome was reported
             // with the response head.
@@ -266,9 +266,9 @@ impl ResponseBody {
             return;
         }
         let host = &self.host;
-        let bucket = &host.buckets()[id.index()];
+        let bucket = host.bucket(id);
         let idle_max = bucket.config.upstream.connection_pool.max_idle;
-        let open = host.connections()[id.index()].open();
+        let open = bucket.connections.open();
         // The permit of this request is still held, so its connection is not counted as idle.
         let is_surplus = open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max;
         if is_surplus || self.transfer.has_open_window() {

@@ -1,6 +1,7 @@
 //! Reads one point of each series: snapshots as they are, counters as rates since the last point.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_actors::{CircuitState, Sensor, WaitReading};
@@ -9,8 +10,8 @@ use super::quantile::quantile;
 use super::series::SeriesInfo;
 use super::{BUCKETS_MAX, SENSORS_MAX};
 use crate::admin::error_tally::ErrorTally;
+use crate::process::Shared;
 use crate::upstream::bucket::Bucket;
-use crate::worker::Shared;
 
 /// The quantiles of the duration of requests.
 const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];
@@ -155,7 +156,7 @@ impl Sampler {
 }
 
 impl GroupCounters {
-    fn read(buckets: &[Bucket]) -> Self {
+    fn read(buckets: &[Arc<Bucket>]) -> Self {
         let mut this = Self::default();
         for bucket in buckets {
             this.server_errors += bucket.metrics.server_errors();
@@ -177,8 +178,12 @@ impl GroupCounters {
 }
 
 /// The values of a group, in the order of [`SeriesInfo::of_bucket`].
-fn group_values(members: &[Bucket], new: &GroupCounters, (elapsed, now): (Duration, Instant)) -> Vec<f32> {
-    let sum = |count: fn(&Bucket) -> usize| members.iter().map(count).sum::<usize>() as f32;
+fn group_values(
+    members: &[Arc<Bucket>],
+    new: &GroupCounters,
+    (elapsed, now): (Duration, Instant),
+) -> Vec<f32> {
+    let sum = |count: fn(&Bucket) -> usize| members.iter().map(|bucket| count(bucket)).sum::<usize>() as f32;
     let bounds = members.first().map_or(&[][..], |bucket| bucket.metrics.times.requests().bounds());
     let mut values = vec![
         per_second(new.times.iter().sum(), elapsed),

@@ -36,7 +36,7 @@ use crate::degradation::published::CauseList;
 use crate::http::error::{encoded_json_reply, event_stream_reply};
 use crate::http::request_id;
 use crate::server::connection_reserve::{ConnectionReserve, ConnectionTicket};
-use crate::worker::Worker;
+use crate::worker::slot::WorkerSlot;
 use hub::EventHub;
 use watcher::EventBody;
 
@@ -53,7 +53,7 @@ const OF_HISTORY: [&str; 1] = ["series"];
 
 /// The event streams and the history, on the admin thread.
 pub(crate) struct StatusFeed {
-    worker: Rc<Worker>,
+    slot: Rc<WorkerSlot>,
     hub: RefCell<EventHub>,
     history: RefCell<History>,
     sampler: RefCell<Sampler>,
@@ -71,14 +71,15 @@ pub(crate) struct StatusFeed {
 
 impl StatusFeed {
     /// Starts the tasks. Must be called on the admin thread.
-    pub(crate) fn start(worker: &Rc<Worker>, reserve: &Arc<ConnectionReserve>) -> Rc<Self> {
-        let (shared, now) = (&worker.shared, clock::now());
+    pub(crate) fn start(slot: &Rc<WorkerSlot>, reserve: &Arc<ConnectionReserve>) -> Rc<Self> {
+        let (worker, now) = (slot.current(), clock::now());
+        let shared = &worker.shared;
         let errors = ErrorTally::new(shared);
         let (mut sampler, mut history) = (Sampler::new(shared, &errors, now), History::default());
         sampler.new_series().for_each(|series| history.add(series));
         let feed = Rc::new(Self {
-            worker: Rc::clone(worker),
-            hub: RefCell::new(EventHub::new(shared.degradation.started.wall)),
+            slot: Rc::clone(slot),
+            hub: RefCell::new(EventHub::new(shared.process.degradation.started.wall)),
             history: RefCell::new(history),
             sampler: RefCell::new(sampler),
             errors: RefCell::new(errors),
@@ -97,7 +98,7 @@ impl StatusFeed {
 
     /// Sends samples and changes. Never returns.
     async fn send_events(self: Rc<Self>) {
-        let mut changes = self.worker.shared.degradation.subscribe();
+        let mut changes = self.slot.current().process.degradation.subscribe();
         // Changes before the subscription are in the snapshots of all watchers.
         self.sequence.set(self.sequence.get().max(changes.borrow_and_update().sequence));
         let mut ticks = interval_at((clock::now() + POINT_EVERY).into(), POINT_EVERY);
@@ -127,18 +128,19 @@ impl StatusFeed {
         if list.sequence <= sequence {
             return;
         }
-        let level = self.worker.shared.actors.monitor.level();
+        let level = self.slot.current().shared.actors.monitor.level();
         self.hub.borrow_mut().send_change(&encode::change(list, sequence, level), clock::now());
     }
 
     fn take_sample(&self, now: Instant) {
-        let shared = &self.worker.shared;
+        let worker = self.slot.current();
+        let shared = &worker.shared;
         let second = now.saturating_duration_since(self.started).as_secs_f64().round() as u64;
         let passed = second.saturating_sub(self.second.replace(second));
         let missed = usize::try_from(passed.saturating_sub(1)).unwrap_or(usize::MAX);
         let (mut sampler, mut history) = (self.sampler.borrow_mut(), self.history.borrow_mut());
         let mut errors = self.errors.borrow_mut();
-        errors.read(shared.degradation.refusals());
+        errors.read(shared.process.degradation.refusals());
         let (values, wall) = (sampler.sample(shared, &errors, now), clock::wall());
         sampler.new_series().for_each(|series| history.add(series));
         history.push(&values, missed, wall);
@@ -156,7 +158,7 @@ impl StatusFeed {
     async fn send_snapshots(self: Rc<Self>) {
         loop {
             self.snapshot_wanted.notified().await;
-            let document = super::document(&self.worker.shared).await;
+            let document = super::document(&self.slot.current().shared).await;
             self.hub.borrow_mut().send_snapshot(&document, clock::now());
             self.log_dropped();
             tokio::time::sleep(SNAPSHOT_PAUSE).await;
@@ -166,7 +168,7 @@ impl StatusFeed {
     /// Asks the session cache for its size now and then. Never returns.
     async fn inspect_sessions(self: Rc<Self>) {
         loop {
-            let report = self.worker.shared.actors.sessions.inspect().await.ok();
+            let report = self.slot.current().shared.actors.sessions.inspect().await.ok();
             self.limits.borrow_mut().set_sessions(report);
             tokio::time::sleep(SESSIONS_EVERY).await;
         }
@@ -185,7 +187,7 @@ impl StatusFeed {
     fn log_dropped(&self) {
         let dropped = self.hub.borrow_mut().take_dropped();
         if dropped > 0 {
-            info!(self.worker.shared.log, "watchers of the status stream were disconnected because they did not read";
+            info!(self.slot.current().process.log, "watchers of the status stream were disconnected because they did not read";
                 "count" => dropped, "hint" => "they resume with their last event ID; find out why they are slow");
         }
     }
@@ -221,7 +223,7 @@ fn restart_after_panics<F: Future<Output = ()> + 'static>(
     let feed = Rc::clone(feed);
     actix_rt::spawn(async move {
         while actix_rt::spawn(task(Rc::clone(&feed))).await.is_err_and(|ended| ended.is_panic()) {
-            error!(feed.worker.shared.log, "a task of the status stream panicked and starts again";
+            error!(feed.slot.current().process.log, "a task of the status stream panicked and starts again";
                 "hint" => "this is a defect: report the panic in the log before this line");
             tokio::time::sleep(RESTART_PAUSE).await;
         }

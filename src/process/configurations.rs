@@ -1,0 +1,95 @@
+//! The current configuration of the process, and how another one replaces it.
+//!
+//! A request ends with the configuration it began with. So all threads switch between two requests, each on its own, and a replaced
+//! configuration lives on until its last request has ended. Then it is retired, and its number is sent to the gateway.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tidegate_actors::Launch;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+use super::Shared;
+
+/// The number of a configuration in its process, from 1.
+pub(crate) type ConfigNumber = u64;
+
+/// A command to a worker thread. The thread drops or uses the sender when it is done.
+pub(crate) enum ThreadCommand {
+    /// Start these actors.
+    Start(Vec<Launch>, oneshot::Sender<()>),
+    /// Serve new requests with this configuration.
+    Switch(Arc<Shared>, oneshot::Sender<()>),
+}
+
+/// Sends the number of its configuration when the last user of it has dropped it.
+pub(crate) struct Retirement {
+    number: ConfigNumber,
+    retired: UnboundedSender<ConfigNumber>,
+}
+
+impl Retirement {
+    /// That of the first configuration, and the receiver of all numbers.
+    pub(crate) fn first() -> (Self, UnboundedReceiver<ConfigNumber>) {
+        let (retired, numbers) = unbounded_channel();
+        (Self { number: 1, retired }, numbers)
+    }
+
+    /// That of the configuration after this one.
+    pub(crate) fn next(&self) -> Self {
+        Self { number: self.number + 1, retired: self.retired.clone() }
+    }
+
+    pub(crate) fn number(&self) -> ConfigNumber {
+        self.number
+    }
+}
+
+impl Drop for Retirement {
+    fn drop(&mut self) {
+        // Nobody receives the numbers once the gateway has ended.
+        let _ = self.retired.send(self.number);
+    }
+}
+
+/// The current configuration, and the threads that serve with it.
+pub(crate) struct Configurations {
+    current: ArcSwap<Shared>,
+    /// Those of the data listener, then the admin thread.
+    threads: Vec<UnboundedSender<ThreadCommand>>,
+}
+
+impl Configurations {
+    pub(crate) fn new(first: Arc<Shared>, threads: Vec<UnboundedSender<ThreadCommand>>) -> Self {
+        Self { current: ArcSwap::new(first), threads }
+    }
+
+    /// The configuration that new requests are served with. Hold it only for a moment: it retires when the last user has dropped it.
+    pub(crate) fn current(&self) -> Arc<Shared> {
+        self.current.load_full()
+    }
+
+    /// Makes `next` the current configuration. `launches` are its new actors, by thread of the data listener; they start first.
+    /// Returns when every thread serves its new requests with it. A thread that has ended is left out.
+    pub(crate) async fn install(&self, next: Arc<Shared>, launches: Vec<Vec<Launch>>) {
+        let new_actors = self.threads.iter().zip(launches).filter(|(_, launches)| !launches.is_empty());
+        let started = new_actors.map(|(thread, launches)| {
+            let (done, is_done) = oneshot::channel();
+            let _ = thread.send(ThreadCommand::Start(launches, done));
+            is_done
+        });
+        for is_done in started.collect::<Vec<_>>() {
+            let _ = is_done.await;
+        }
+        self.current.store(Arc::clone(&next));
+        let switched = self.threads.iter().map(|thread| {
+            let (done, is_done) = oneshot::channel();
+            let _ = thread.send(ThreadCommand::Switch(Arc::clone(&next), done));
+            is_done
+        });
+        for is_done in switched.collect::<Vec<_>>() {
+            let _ = is_done.await;
+        }
+    }
+}

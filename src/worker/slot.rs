@@ -1,0 +1,69 @@
+//! The worker of the current configuration on one thread.
+//!
+//! A connection lives longer than a configuration, so it holds the slot and takes the current worker once for each request. The request
+//! holds that worker to its end. Nothing else may hold a worker, because the last one that is dropped retires its configuration.
+
+use std::cell::RefCell;
+use std::future::{Ready, ready};
+use std::rc::Rc;
+
+use actix_web::dev::Payload;
+use actix_web::error::ErrorInternalServerError;
+use actix_web::{Error, FromRequest, HttpRequest};
+use tidegate_actors::Launch;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::Worker;
+use crate::process::configurations::ThreadCommand;
+
+/// The current worker of one thread.
+pub(crate) struct WorkerSlot {
+    current: RefCell<Rc<Worker>>,
+}
+
+impl WorkerSlot {
+    /// Starts the task that runs the commands of the thread. Must be called on that thread.
+    pub(crate) fn start(worker: Rc<Worker>, commands: UnboundedReceiver<ThreadCommand>) -> Rc<Self> {
+        let this = Rc::new(Self { current: RefCell::new(worker) });
+        actix_rt::spawn(Rc::clone(&this).run_commands(commands));
+        this
+    }
+
+    /// The worker for a request that begins now.
+    #[inline]
+    pub(crate) fn current(&self) -> Rc<Worker> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// Runs the commands of the thread. Returns when the gateway has ended.
+    async fn run_commands(self: Rc<Self>, mut commands: UnboundedReceiver<ThreadCommand>) {
+        while let Some(command) = commands.recv().await {
+            let done = match command {
+                ThreadCommand::Start(launches, done) => {
+                    launches.into_iter().for_each(Launch::start);
+                    done
+                }
+                ThreadCommand::Switch(shared, done) => {
+                    let next = self.current().successor(shared);
+                    drop(self.current.replace(next));
+                    done
+                }
+            };
+            // The sender waits for all threads, unless the process ends.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// The current worker, as an argument of a request's handler.
+pub(crate) struct CurrentWorker(pub(crate) Rc<Worker>);
+
+impl FromRequest for CurrentWorker {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let slot = request.app_data::<Rc<WorkerSlot>>();
+        ready(slot.map(|slot| Self(slot.current())).ok_or_else(|| ErrorInternalServerError("no worker")))
+    }
+}
