@@ -9,6 +9,7 @@ mod actor_shell;
 mod actor_stats;
 mod ask_timeout;
 mod breaker;
+mod change_queue;
 mod chaos;
 mod client_counts;
 mod client_waits;
@@ -52,8 +53,8 @@ pub use ids::{Id, IdMap, Ids};
 pub use launches::{Launch, Launches};
 pub use lazy_counter::LazyCounter;
 pub use limiter::{
-    Allowed, LadderKey, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterRejection, LimiterReport,
-    PeekedLimit, RateLadder,
+    Allowed, LadderKey, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterReconfigure,
+    LimiterRejection, LimiterReport, PeekedLimit, RateLadder,
 };
 pub use mailbox::AskError;
 pub use monitor::{
