@@ -351,3 +351,7 @@ impl LimiterHandle {
 fn take_peak(limit: &Option<ConfiguredLimit>) -> Option<f64> {
     limit.as_ref().map(|limit| limit.peak.take())
 }
+
+#[cfg(test)]
+#[path = "handle_tests.rs"]
+mod tests;

@@ -9,6 +9,8 @@
 //! TAT' = max(TAT, now) + cost/rate      admit if  TAT' − now ≤ burst/rate      retry after  TAT' − burst/rate − now
 //! ```
 //!
+//! A reload keeps the arrival times by ID, see `reconfigure.rs`.
+//!
 //! *Restart*: after a crash in `decide` the state is kept. If dirty, every key, known or not, starts with its burst
 //! spent; lockouts for failed authentications stay.
 //! *While failed*: limited requests are refused or pass, by `rate_limit.on_failure`.
@@ -27,6 +29,10 @@ mod per_key;
 mod per_subject;
 mod rate_ladder;
 mod reconfigure;
+#[cfg(test)]
+mod reload_names_tests;
+#[cfg(test)]
+mod reload_tests;
 mod settings;
 mod state;
 #[cfg(test)]
