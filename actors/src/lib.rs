@@ -70,8 +70,8 @@ pub use pool::{
     ReadKind, RequestFingerprints, RetryTicket, ServingView,
 };
 pub use sessions::{
-    ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReport, SigningKey,
-    SigningKeyId, TokenHash, VerifiedToken,
+    ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReconfigure,
+    SessionsReport, SigningKey, SigningKeyId, TokenHash, VerifiedToken,
 };
 pub use shedding::{
     ClassCountsView, ClassCutView, ClientCost, CostSampler, CursorCause, CutRule, LagMeter, ProcessWaits,
@@ -80,4 +80,4 @@ pub use shedding::{
 };
 pub use system::{ActorSystem, Actors, UnknownActor, prepare};
 pub use trip::{EjectionRule, EjectionTrip, RefusalProof, Trip, TripRule};
-pub use types::{BucketId, ClientId, IpKey, KeyId, OperationClass};
+pub use types::{BucketId, ClientId, ConfigNumber, IpKey, KeyId, OperationClass};

@@ -169,9 +169,9 @@ pub(crate) fn prepare_with_seed(
     }
 
     let channel = spawner.prepare::<Sessions>("sessions");
-    let sessions = SessionsHandle::new(channel.mailbox.clone());
-    on_workers
-        .push(spawner.build(channel, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
+    let component = Sessions::new(&config.sessions, SessionsMetrics::register(registry)?);
+    let sessions = SessionsHandle::new(channel.mailbox.clone(), &component);
+    on_workers.push(spawner.build(channel, component));
 
     let channel = spawner.prepare::<Monitor>("monitor");
     let watched: Vec<Arc<ActorStats>> = [limiter.actor(), sessions.actor()]
