@@ -18,9 +18,14 @@ impl LazyCounter {
         let labels = labels.iter().map(|&label| label.to_owned()).collect();
         let this = Self { family: family.clone(), labels, counter: OnceLock::new() };
         if can_count {
-            this.counter();
+            this.expose();
         }
         this
+    }
+
+    /// Exposes it, at 0 if it has counted nothing.
+    pub fn expose(&self) {
+        self.counter();
     }
 
     /// Counts one.

@@ -9,6 +9,7 @@ mod actor_shell;
 mod actor_stats;
 mod ask_timeout;
 mod breaker;
+mod change_queue;
 mod chaos;
 mod client_counts;
 mod client_waits;
@@ -52,8 +53,8 @@ pub use ids::{Id, IdMap, Ids};
 pub use launches::{Launch, Launches};
 pub use lazy_counter::LazyCounter;
 pub use limiter::{
-    Allowed, LadderKey, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterRejection, LimiterReport,
-    PeekedLimit, RateLadder,
+    Allowed, LadderKey, LimitScope, LimitScopes, LimitStatus, LimiterHandle, LimiterReconfigure,
+    LimiterRejection, LimiterReport, PeekedLimit, RateLadder,
 };
 pub use mailbox::AskError;
 pub use monitor::{
@@ -69,8 +70,8 @@ pub use pool::{
     ReadKind, RequestFingerprints, RetryTicket, ServingView,
 };
 pub use sessions::{
-    ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReport, SigningKey,
-    SigningKeyId, TokenHash, VerifiedToken,
+    ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReconfigure,
+    SessionsReport, SigningKey, SigningKeyId, TokenHash, VerifiedToken,
 };
 pub use shedding::{
     ClassCountsView, ClassCutView, ClientCost, CostSampler, CursorCause, CutRule, LagMeter, ProcessWaits,
@@ -79,4 +80,4 @@ pub use shedding::{
 };
 pub use system::{ActorSystem, Actors, UnknownActor, prepare};
 pub use trip::{EjectionRule, EjectionTrip, RefusalProof, Trip, TripRule};
-pub use types::{BucketId, ClientId, IpKey, KeyId, OperationClass};
+pub use types::{BucketId, ClientId, ConfigNumber, IpKey, KeyId, OperationClass};

@@ -13,7 +13,7 @@ use actix::dev::channel::{AddressReceiver, channel};
 use prometheus::Registry;
 use slog::{Logger, o};
 use thiserror::Error;
-use tidegate_config::{BreakerConfig, BucketConfig, Config, LimitHeaders, RateLimit};
+use tidegate_config::{BreakerConfig, Config};
 
 use crate::actor_shell::{ActorShell, Component};
 use crate::actor_stats::ActorStats;
@@ -21,12 +21,10 @@ use crate::breaker::{Breaker, BreakerFamilies, BreakerHandle, CircuitId, Publish
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::events::{ActorEventSink, ActorEvents};
+use crate::ids::Ids;
 use crate::intensity::Intensity;
 use crate::launches::{Launch, Launches};
-use crate::limiter::{
-    AuthFailuresState, AuthLockout, BucketLimits, Limiter, LimiterHandle, LimiterMetrics, LimiterPeaks,
-    LimiterState, Limits, PerKeyState, PerSubjectState,
-};
+use crate::limiter::{Limiter, LimiterHandle, LimiterMetrics};
 use crate::mailbox::{Mailbox, SupervisedActor};
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle, ProcessCursor, pressure_threshold};
@@ -151,8 +149,8 @@ pub(crate) fn prepare_with_seed(
     let spawner = Spawner { config, families: &families, log, events, seed };
     let mut on_workers = Vec::new();
 
-    let limiter_metrics = Arc::new(LimiterMetrics::register(registry, config)?);
-    let (limiter, launch) = limiter(&spawner, &limiter_metrics, now);
+    let limiter_metrics = Arc::new(LimiterMetrics::register(registry, config, &Ids::new(config))?);
+    let (limiter, launch) = limiter(&spawner, &Ids::new(config), &limiter_metrics, now);
     on_workers.push(launch);
 
     // All pools first, then all breakers: in alternation, every pool would be on the same one of two workers.
@@ -172,9 +170,9 @@ pub(crate) fn prepare_with_seed(
     }
 
     let channel = spawner.prepare::<Sessions>("sessions");
-    let sessions = SessionsHandle::new(channel.mailbox.clone());
-    on_workers
-        .push(spawner.build(channel, Sessions::new(&config.sessions, SessionsMetrics::register(registry)?)));
+    let component = Sessions::new(&config.sessions, SessionsMetrics::register(registry)?);
+    let sessions = SessionsHandle::new(channel.mailbox.clone(), &component);
+    on_workers.push(spawner.build(channel, component));
 
     let channel = spawner.prepare::<Monitor>("monitor");
     let watched: Vec<Arc<ActorStats>> = [limiter.actor(), sessions.actor()]
@@ -214,46 +212,15 @@ pub(crate) fn prepare_with_seed(
     Ok(ActorSystem { actors, pools, breakers, launches: Launches { own_thread, on_workers } })
 }
 
-fn limiter(spawner: &Spawner<'_>, metrics: &Arc<LimiterMetrics>, now: Instant) -> (LimiterHandle, Launch) {
-    let Config { rate_limit, buckets, keys, api_keys, .. } = spawner.config;
+fn limiter(
+    spawner: &Spawner<'_>,
+    ids: &Ids,
+    metrics: &Arc<LimiterMetrics>,
+    now: Instant,
+) -> (LimiterHandle, Launch) {
     let channel = spawner.prepare::<Limiter>("limiter");
-    let limits: Vec<Option<RateLimit>> = buckets.values().map(|bucket| bucket.rate_limit).collect();
-    let configured =
-        keys.values().map(|key| key.rate_limit).chain(api_keys.values().map(|key| key.rate_limit));
-    let key_limits: Vec<Option<RateLimit>> = configured.map(|limit| limit.or(rate_limit.per_key)).collect();
-    let clients_max = rate_limit.table_capacity.get();
-    let is_gateway_limited = rate_limit.global.is_some() || rate_limit.per_ip.is_some();
-    let sends_headers = rate_limit.headers == LimitHeaders::Always;
-    let auth_lockout = Arc::new(AuthLockout::new(clients_max));
-    let bucket_limits = |bucket: &BucketConfig| BucketLimits {
-        is_limited: is_gateway_limited || bucket.rate_limit.is_some(),
-        costs: bucket.costs,
-    };
-    let state = LimiterState::new(rate_limit.global, rate_limit.per_ip, &limits, clients_max, now);
-    let per_key = PerKeyState::new(&key_limits, sends_headers, now);
-    let per_subject = PerSubjectState::new(rate_limit.per_subject, clients_max, sends_headers, now);
-    let failures = AuthFailuresState::new(rate_limit.failed_auth, clients_max, now);
-    let shared = Limits {
-        buckets: buckets.values().map(bucket_limits).collect(),
-        costs: rate_limit.cost,
-        is_limited: is_gateway_limited,
-        keys: key_limits.iter().map(Option::is_some).collect(),
-        subjects: rate_limit.per_subject.is_some(),
-        sends_headers,
-        auth_failures: rate_limit.failed_auth,
-        auth_lockout: Arc::clone(&auth_lockout),
-        on_failure: rate_limit.on_failure,
-        metrics: Arc::clone(metrics),
-        peaks: LimiterPeaks::of(&state, (&per_key, &per_subject), &failures),
-        hasher: ahash::RandomState::new(),
-    };
-    let handle = LimiterHandle::new(channel.mailbox.clone(), Arc::new(shared));
-    let limiter = Limiter::new(
-        state.with_headers(sends_headers),
-        (per_key, per_subject),
-        (failures, auth_lockout),
-        Arc::clone(metrics),
-    );
+    let (handle, limiter) =
+        LimiterHandle::create(channel.mailbox.clone(), (spawner.config, ids), metrics, now);
     (handle, spawner.build(channel, limiter))
 }
 

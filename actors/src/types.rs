@@ -48,6 +48,32 @@ impl KeyId {
     }
 }
 
+/// The number of a configuration in this process. Each reload that takes effect gets the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConfigNumber(u64);
+
+impl ConfigNumber {
+    /// The configuration that the process started with.
+    pub const FIRST: Self = Self(1);
+
+    /// The number of the next configuration.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The number, from 1 on.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for ConfigNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The key of a client address for limits (L3): a whole IPv4 address, IPv4-mapped IPv6 as IPv4, IPv6 by its /64
 /// network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

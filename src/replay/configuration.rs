@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tidegate_actors::{BucketId, KeyId};
+use tidegate_actors::{BucketId, IdMap, Ids, KeyId};
 use tidegate_config::{Config, Costs};
 
 use crate::replay::names::{Names, OTHERS};
@@ -14,8 +14,7 @@ pub(crate) struct ConfiguredNames {
     /// By the number of the name in the log.
     known_buckets: Vec<Option<(BucketId, Costs)>>,
     known_keys: Vec<Option<KeyId>>,
-    /// The names of the buckets, by their IDs.
-    pub(crate) bucket_names: Vec<String>,
+    bucket_names: IdMap<BucketId, String>,
     /// Requests to buckets that the configuration does not have, by the number of the name.
     pub(crate) missing_buckets: BTreeMap<u32, u64>,
     /// Requests with keys that the configuration does not have.
@@ -23,22 +22,25 @@ pub(crate) struct ConfiguredNames {
 }
 
 impl ConfiguredNames {
-    pub(crate) fn new(config: &Config) -> Self {
-        let ids = (0..).map(BucketId::new);
-        let bucket = |((name, bucket), id): ((&String, &tidegate_config::BucketConfig), BucketId)| {
-            (name.clone(), (id, bucket.costs))
-        };
-        // The numbers of keys are those of `auth/keyring.rs`.
-        let names = config.keys.values().map(|key| &key.access_key_id).chain(config.api_keys.keys());
+    pub(crate) fn new(config: &Config, ids: &Ids) -> Self {
+        let buckets = ids.buckets().zip(config.buckets.values());
+        let access_key_ids = config.keys.values().map(|key| key.access_key_id.clone());
+        let client_keys = access_key_ids.zip(ids.client_keys().map(|(_, id)| id));
+        let api_keys = ids.api_keys().map(|(name, id)| (name.to_owned(), id));
         Self {
-            buckets: config.buckets.iter().zip(ids).map(bucket).collect(),
-            keys: names.zip(0..).map(|(name, id)| (name.clone(), KeyId::new(id))).collect(),
+            buckets: buckets.map(|((name, id), bucket)| (name.to_owned(), (id, bucket.costs))).collect(),
+            keys: client_keys.chain(api_keys).collect(),
             known_buckets: Vec::new(),
             known_keys: Vec::new(),
-            bucket_names: config.buckets.keys().cloned().collect(),
+            bucket_names: ids.buckets().map(|(name, id)| (id, name.to_owned())).collect(),
             missing_buckets: BTreeMap::new(),
             missing_keys: 0,
         }
+    }
+
+    /// The name of a bucket.
+    pub(crate) fn bucket_name(&self, bucket: BucketId) -> &str {
+        self.bucket_names.get(bucket).map_or("", String::as_str)
     }
 
     /// The bucket of this number in the log, if the configuration has it.

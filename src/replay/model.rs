@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_actors::replay::{Arrival, Observer, Replay, ReplayCaller, Work};
-use tidegate_actors::{BucketId, IpKey};
+use tidegate_actors::{BucketId, Ids, IpKey};
 use tidegate_config::{Config, Costs};
 
 use crate::replay::configuration::ConfiguredNames;
@@ -24,9 +24,10 @@ pub(crate) struct Model<O> {
 
 impl<O: Observer<RequestTag>> Model<O> {
     pub(crate) fn new(config: &Config, seed: u64, observer: O) -> Self {
+        let ids = Ids::new(config);
         Self {
-            names: ConfiguredNames::new(config),
-            replay: Replay::new(config, seed),
+            names: ConfiguredNames::new(config, &ids),
+            replay: Replay::new(config, &ids, seed),
             observer,
             costs: config.rate_limit.cost,
         }

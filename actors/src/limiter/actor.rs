@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::actor_shell::{Component, MessageHandler};
+use crate::change_queue::ChangeQueue;
 use crate::limiter::LimiterMetrics;
 use crate::limiter::auth_failures::{AuthFailuresState, AuthLockout, LockoutDecision};
 use crate::limiter::limit_status::{Allowed, LimitStatus};
+use crate::limiter::limits::Limits;
 use crate::limiter::per_key::{KeyCharge, PerKeyState};
 use crate::limiter::per_subject::{PerSubjectState, SubjectCharge, SubjectKey};
+use crate::limiter::reconfigure::LimiterChange;
+use crate::limiter::settings::LimiterSettings;
 use crate::limiter::state::{Charge, LimiterState};
 use crate::mailbox::ActorMessage;
 use crate::types::{BucketId, IpKey, KeyId};
@@ -56,7 +60,7 @@ impl ActorMessage for AdmitKey {
     const NAME: &'static str = "limiter.admit_key";
 
     fn message_fingerprint(&self) -> u64 {
-        self.key.index() as u64 ^ (1 << 62)
+        u64::from(self.key.number()) ^ (1 << 62)
     }
 }
 
@@ -120,17 +124,49 @@ pub(crate) struct Limiter {
     per_subject: PerSubjectState,
     failures: AuthFailuresState,
     auth_lockout: Arc<AuthLockout>,
-    metrics: Arc<LimiterMetrics>,
+    /// The metrics of the buckets of all configurations in use.
+    metrics: LimiterMetrics,
+    changes: Arc<ChangeQueue<LimiterChange>>,
 }
 
 impl Limiter {
-    pub(crate) fn new(
-        state: LimiterState,
-        (per_key, per_subject): (PerKeyState, PerSubjectState),
-        (failures, auth_lockout): (AuthFailuresState, Arc<AuthLockout>),
-        metrics: Arc<LimiterMetrics>,
-    ) -> Self {
-        Self { state, per_key, per_subject, failures, auth_lockout, metrics }
+    pub(super) fn new(limits: &Limits, changes: Arc<ChangeQueue<LimiterChange>>, now: Instant) -> Self {
+        let settings = &*limits.settings;
+        Self {
+            state: LimiterState::new(settings, now),
+            per_key: PerKeyState::new(settings, now),
+            per_subject: PerSubjectState::new(settings, now),
+            failures: AuthFailuresState::new(settings, now),
+            auth_lockout: Arc::clone(&limits.auth_lockout),
+            metrics: LimiterMetrics::clone(&limits.metrics),
+            changes,
+        }
+    }
+
+    /// Applies the changes that wait.
+    pub(super) fn apply_changes(&mut self, now: Instant) {
+        let changes = Arc::clone(&self.changes);
+        changes.apply_all(|change| match change {
+            LimiterChange::Reconfigure { settings, metrics } => {
+                self.reconfigure(settings, now);
+                self.metrics.extend(metrics);
+            }
+            LimiterChange::Forget { buckets, keys } => {
+                buckets.iter().for_each(|bucket| self.state.forget(*bucket));
+                keys.iter().for_each(|key| self.per_key.forget(*key));
+                self.metrics.remove(buckets);
+            }
+        });
+    }
+
+    fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) {
+        self.state.reconfigure(settings, now);
+        self.per_key.reconfigure(settings, now);
+        self.per_subject.reconfigure(settings, now);
+        self.auth_lockout.set_capacity(settings.clients_max);
+        if self.failures.reconfigure(settings, now) {
+            self.auth_lockout.update(|client| self.failures.wait(client, now), now);
+        }
     }
 
     fn count_refused(&self, bucket: Option<BucketId>) {
@@ -146,6 +182,10 @@ impl Component for Limiter {
         self.per_key.rebuild(now);
         self.per_subject.rebuild(now);
         self.failures.rebuild(now);
+    }
+
+    fn restarted(&mut self, now: Instant) {
+        self.apply_changes(now);
     }
 }
 

@@ -11,15 +11,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidegate_config::RateLimit;
-
 use crate::clock::nanos_between;
-use crate::limiter::burst_peaks::BurstPeak;
-use crate::limiter::gcra::{Gcra, Tat};
+use crate::limiter::gcra::Tat;
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
+use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
 use crate::limiter::table::{TatSlot, TatTable};
 use crate::types::IpKey;
 
@@ -27,10 +25,8 @@ use crate::types::IpKey;
 #[derive(Debug)]
 pub(crate) struct AuthFailuresState {
     origin: Instant,
-    gcra: Option<Gcra>,
+    limit: Option<ConfiguredLimit>,
     clients: TatTable<IpKey>,
-    /// Of the client that used most of its burst.
-    peak: Arc<Option<BurstPeak>>,
 }
 
 /// The decision about a failure.
@@ -52,20 +48,38 @@ pub(crate) struct FailureCharge {
 }
 
 impl AuthFailuresState {
-    pub(crate) fn new(limit: Option<RateLimit>, clients_max: usize, now: Instant) -> Self {
-        let gcra = limit.map(Gcra::new);
-        let peak = Arc::new(gcra.as_ref().map(BurstPeak::new));
-        Self { origin: now, gcra, clients: TatTable::new(clients_max), peak }
+    pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
+        let (limit, clients) = (settings.failed_auth.clone(), TatTable::new(settings.clients_max));
+        Self { origin: now, limit, clients }
     }
 
-    /// The peak of the burst.
-    pub(super) fn peak(&self) -> &Arc<Option<BurstPeak>> {
-        &self.peak
+    /// Replaces the limit. Charged failures stay charged. Returns whether the times of clients have changed.
+    pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) -> bool {
+        let (now, new) = (nanos_between(self.origin, now), &settings.failed_auth);
+        let is_changed = match (&self.limit, new) {
+            (Some(old), Some(new)) => !old.gcra.has_pace_of(&new.gcra),
+            (old, new) => old.is_some() || new.is_some(),
+        };
+        // Failures have no leases.
+        self.clients.reconfigure(self.limit.as_ref(), new.as_ref(), 0, now);
+        self.clients.set_capacity(settings.clients_max, now);
+        self.limit.clone_from(new);
+        is_changed
+    }
+
+    /// The time until one more failure of a client fits; none if it fits now.
+    pub(super) fn wait(&self, client: IpKey, now: Instant) -> Option<Duration> {
+        let now = nanos_between(self.origin, now);
+        let (_, tat) = self.clients.slot(client, now);
+        let wait = self.limit.as_ref()?.gcra.next_tat(tat, 1, now).err();
+        wait.map(Duration::from_nanos)
     }
 
     /// Checks one more failure of a client.
     pub(crate) fn decide(&self, client: IpKey, now: Instant) -> Result<LockoutDecision, LimitStatus> {
-        let Some(gcra) = &self.gcra else { return Ok(LockoutDecision::NoCharge(Allowed::default())) };
+        let Some(ConfiguredLimit { gcra, .. }) = &self.limit else {
+            return Ok(LockoutDecision::NoCharge(Allowed::default()));
+        };
         let now = nanos_between(self.origin, now);
         let (slot, tat) = self.clients.slot(client, now);
         let next = match gcra.next_tat(tat, 1, now) {
@@ -88,12 +102,12 @@ impl AuthFailuresState {
     pub(crate) fn apply(&mut self, charge: FailureCharge, now: Instant) {
         let now = nanos_between(self.origin, now);
         self.clients.write(charge.slot, charge.next, now);
-        self.peak.iter().for_each(|peak| peak.record(charge.next, now));
+        self.limit.iter().for_each(|limit| limit.peak.record(charge.next, now));
     }
 
     /// Spends every burst as of now. Lockouts stay, because they are published.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        self.clients.rebuild(nanos_between(self.origin, now) + self.gcra.map_or(0, |gcra| gcra.tolerance));
+        self.clients.rebuild(nanos_between(self.origin, now), self.limit.as_ref());
     }
 }
 
@@ -102,18 +116,37 @@ impl AuthFailuresState {
 pub(crate) struct AuthLockout {
     count: AtomicUsize,
     clients: Mutex<LockedOutClients>,
-    clients_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct LockedOutClients {
     until: HashMap<IpKey, Instant, ahash::RandomState>,
     sweep: VecDeque<IpKey>,
+    clients_max: usize,
 }
 
 impl AuthLockout {
     pub(crate) fn new(clients_max: usize) -> Self {
-        Self { count: AtomicUsize::new(0), clients: Mutex::default(), clients_max }
+        let clients = LockedOutClients { clients_max, ..LockedOutClients::default() };
+        Self { count: AtomicUsize::new(0), clients: Mutex::new(clients) }
+    }
+
+    /// Changes the maximum number of clients.
+    pub(super) fn set_capacity(&self, clients_max: usize) {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).clients_max = clients_max;
+    }
+
+    /// Moves the end of each lockout to `wait` from now on; none ends it.
+    pub(super) fn update(&self, wait: impl Fn(IpKey) -> Option<Duration>, now: Instant) {
+        let mut locked = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let LockedOutClients { until, sweep, .. } = &mut *locked;
+        until.retain(|client, until| {
+            let wait = wait(*client).filter(|_| *until > now);
+            *until = now + wait.unwrap_or_default();
+            wait.is_some()
+        });
+        sweep.retain(|client| until.contains_key(client));
+        self.count.store(until.len(), Ordering::Relaxed);
     }
 
     /// Remaining lockout of a client.
@@ -138,7 +171,7 @@ impl AuthLockout {
             }
         }
         let known = clients.until.contains_key(&client);
-        if known || clients.until.len() < self.clients_max {
+        if known || clients.until.len() < clients.clients_max {
             clients.until.insert(client, until);
             if !known {
                 clients.sweep.push_back(client);
@@ -150,16 +183,21 @@ impl AuthLockout {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_config::LimitMode;
+    use tidegate_config::{LimitMode, RateLimit};
 
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn settings(limit: RateLimit, clients_max: usize) -> LimiterSettings {
+        let failed_auth = Some(ConfiguredLimit::new(limit));
+        LimiterSettings { failed_auth, ..LimiterSettings::unlimited(clients_max) }
+    }
+
     fn state(clients_max: usize, now: Instant) -> AuthFailuresState {
         let limit =
             RateLimit { requests_per_second: 1.0, burst: 3.try_into().unwrap(), mode: LimitMode::Enforce };
-        AuthFailuresState::new(Some(limit), clients_max, now)
+        AuthFailuresState::new(&settings(limit, clients_max), now)
     }
 
     fn fail(
@@ -227,7 +265,7 @@ mod tests {
         let mut state = state(10, t0);
         let limit =
             RateLimit { requests_per_second: 1.0, burst: 1.try_into().unwrap(), mode: LimitMode::Shadow };
-        state.gcra = Some(Gcra::new(limit));
+        state.limit = Some(ConfiguredLimit::new(limit));
         assert_eq!(fail(&mut state, 1, t0), Ok(Some(1000 * MS)));
         for _ in 0..3 {
             let shadowed = |decision: Result<LockoutDecision, LimitStatus>| match decision {

@@ -1,13 +1,8 @@
 //! The highest used share of each burst since it was last read, for advice on the limits. No decision reads it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::limiter::auth_failures::AuthFailuresState;
 use crate::limiter::gcra::{Gcra, Tat};
-use crate::limiter::per_key::PerKeyState;
-use crate::limiter::per_subject::PerSubjectState;
-use crate::limiter::state::LimiterState;
 
 /// The peak of one limit.
 #[derive(Debug)]
@@ -15,43 +10,6 @@ pub(super) struct BurstPeak {
     /// How far the arrival time was ahead, in nanoseconds.
     ahead: AtomicU64,
     tolerance: u64,
-}
-
-/// The peaks of all limits that have one key, or one table of keys.
-#[derive(Debug)]
-pub(crate) struct BurstPeaks {
-    pub(super) global: Option<BurstPeak>,
-    pub(super) per_ip: Option<BurstPeak>,
-    pub(super) buckets: Box<[Option<BurstPeak>]>,
-}
-
-/// The peaks of all states of the limiter.
-#[derive(Debug)]
-pub(crate) struct LimiterPeaks {
-    pub(super) bursts: Arc<BurstPeaks>,
-    keys: Arc<[Option<BurstPeak>]>,
-    pub(super) subjects: Arc<Option<BurstPeak>>,
-    pub(super) failed_auth: Arc<Option<BurstPeak>>,
-}
-
-impl LimiterPeaks {
-    pub(crate) fn of(
-        state: &LimiterState,
-        (per_key, per_subject): (&PerKeyState, &PerSubjectState),
-        failures: &AuthFailuresState,
-    ) -> Self {
-        Self {
-            bursts: Arc::clone(state.peaks()),
-            keys: Arc::clone(per_key.peaks()),
-            subjects: Arc::clone(per_subject.peak()),
-            failed_auth: Arc::clone(failures.peak()),
-        }
-    }
-
-    /// The peak of the key that used most of its burst; all start again.
-    pub(super) fn take_of_keys(&self) -> Option<f64> {
-        self.keys.iter().flatten().map(BurstPeak::take).reduce(f64::max)
-    }
 }
 
 impl BurstPeak {

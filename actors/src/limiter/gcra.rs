@@ -15,7 +15,7 @@ use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 pub(super) type Tat = u64;
 
 #[expect(clippy::cast_possible_truncation, reason = "milliseconds")]
-const LEASE_NANOS: u64 = LEASE_TTL.as_nanos() as u64;
+pub(super) const LEASE_NANOS: u64 = LEASE_TTL.as_nanos() as u64;
 
 /// One limit in nanoseconds.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,28 @@ impl Gcra {
     pub(super) fn new(limit: RateLimit) -> Self {
         let interval = (1e9 / limit.requests_per_second).ceil().max(1.0) as u64;
         Self { limit, interval, tolerance: interval.saturating_mul(u64::from(limit.burst.get())) }
+    }
+
+    /// Whether both limits have the same rate and burst, so that arrival times have the same meaning.
+    pub(super) fn has_pace_of(&self, other: &Self) -> bool {
+        (self.interval, self.tolerance) == (other.interval, other.tolerance)
+    }
+
+    /// The arrival time under this limit, which replaces `old`. The tokens in use stay in use, at most the whole burst.
+    ///
+    /// `lease_left` is the remaining time of leases that `old` granted. It is added because a faster rate would shorten
+    /// the time that these leases have paid for. If no token becomes free by the change, the arrival time stays.
+    pub(super) fn convert(&self, old: &Self, tat: Tat, lease_left: u64, now: u64) -> Tat {
+        let ahead = tat.saturating_sub(now);
+        if self.interval == old.interval && (ahead <= self.tolerance || self.tolerance >= old.tolerance) {
+            return tat;
+        }
+        if ahead == 0 {
+            return tat;
+        }
+        let ahead = (u128::from(ahead) * u128::from(self.interval)).div_ceil(u128::from(old.interval));
+        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX).min(self.tolerance);
+        now.saturating_add(ahead).saturating_add(lease_left)
     }
 
     /// Whether the limit is in shadow mode: it counts what it would refuse and refuses nothing.

@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tidegate_config::{Costs, LimitMode, OnFailure, RateLimit};
+use tidegate_config::{Config, LimitMode, OnFailure};
 
+use crate::change_queue::ChangeQueue;
+use crate::ids::Ids;
 use crate::limiter::LimiterMetrics;
 use crate::limiter::actor::{
     Admit, AdmitKey, AdmitReply, AdmitSubject, ChargeAuthFailure, Inspect, Limiter, LimiterReport,
 };
-use crate::limiter::auth_failures::AuthLockout;
-use crate::limiter::burst_peaks::{BurstPeak, LimiterPeaks};
 use crate::limiter::lease::{self, LEASE_MAX, LeaseDraw, LeaseKey};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
+use crate::limiter::limits::Limits;
 use crate::limiter::peek::{Peek, PeekedLimit};
 use crate::limiter::per_subject::SubjectKey;
+use crate::limiter::reconfigure::{ApplyChanges, LimiterChange, LimiterReconfigure};
+use crate::limiter::settings::ConfiguredLimit;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
@@ -28,66 +31,60 @@ pub enum LimiterRejection {
     Unavailable(AskError),
 }
 
-/// The part of the configuration that is used without asking the actor.
-#[derive(Debug)]
-pub(crate) struct Limits {
-    pub(crate) buckets: Vec<BucketLimits>,
-    /// Costs of requests without a bucket.
-    pub(crate) costs: Costs,
-    /// Whether any limit applies to requests without a bucket.
-    pub(crate) is_limited: bool,
-    /// Whether each client key has a limit.
-    pub(crate) keys: Vec<bool>,
-    /// Whether token subjects have a limit.
-    pub(crate) subjects: bool,
-    /// Whether admitted requests get rate-limit headers. If so, every request asks the actor.
-    pub(crate) sends_headers: bool,
-    /// The limit of failed authentications.
-    pub(crate) auth_failures: Option<RateLimit>,
-    /// Clients over that limit.
-    pub(crate) auth_lockout: Arc<AuthLockout>,
-    pub(crate) on_failure: OnFailure,
-    pub(crate) metrics: Arc<LimiterMetrics>,
-    pub(crate) peaks: LimiterPeaks,
-    /// Hashes subjects.
-    pub(crate) hasher: ahash::RandomState,
-}
-
-/// The limits of one bucket.
-#[derive(Debug)]
-pub(crate) struct BucketLimits {
-    /// Whether any limit applies; otherwise the actor is not asked.
-    pub(crate) is_limited: bool,
-    pub(crate) costs: Costs,
-}
-
-impl Limits {
-    fn cost(&self, bucket: Option<BucketId>, class: OperationClass) -> u32 {
-        let bucket_limits = bucket.and_then(|bucket| self.buckets.get(bucket.index()));
-        class.cost(bucket_limits.map_or(&self.costs, |bucket| &bucket.costs))
-    }
-}
-
-/// The handle of the limiter.
+/// The handle of the limiter for the requests of one configuration.
 #[derive(Clone)]
 pub struct LimiterHandle {
     mailbox: Mailbox<Limiter>,
+    changes: Arc<ChangeQueue<LimiterChange>>,
     limits: Arc<Limits>,
-    /// The number of this limiter in the process. It is part of the lease keys, because a thread may serve several
-    /// limiters.
+    /// The number of this handle in the process. It is part of the lease keys, because a thread may serve several
+    /// limiters, and because leases of a replaced configuration must not be spent under the limits of the next one.
     number: usize,
 }
 
 impl LimiterHandle {
-    pub(crate) fn new(mailbox: Mailbox<Limiter>, limits: Arc<Limits>) -> Self {
+    /// The handle and the component of the first configuration.
+    pub(crate) fn create(
+        mailbox: Mailbox<Limiter>,
+        (config, ids): (&Config, &Ids),
+        metrics: &Arc<LimiterMetrics>,
+        now: Instant,
+    ) -> (Self, Limiter) {
+        let limits = Arc::new(Limits::new(config, ids, Arc::clone(metrics)));
+        let changes = Arc::default();
+        let limiter = Limiter::new(&limits, Arc::clone(&changes), now);
+        (Self::new(mailbox, changes, limits), limiter)
+    }
+
+    fn new(mailbox: Mailbox<Limiter>, changes: Arc<ChangeQueue<LimiterChange>>, limits: Arc<Limits>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        Self { mailbox, limits, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+        Self { mailbox, changes, limits, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// The handle of the configuration that replaces this one, and the change for the actor, which has no effect until
+    /// its `commit`. `ids` are those of the new configuration, reloaded from those of this one. Both handles work on.
+    pub fn reconfigured(&self, config: &Config, ids: &Ids) -> (Self, LimiterReconfigure) {
+        let limits = Arc::new(self.limits.reconfigured(config, ids));
+        let change = LimiterReconfigure {
+            mailbox: self.mailbox.clone(),
+            changes: Arc::clone(&self.changes),
+            settings: Arc::clone(&limits.settings),
+            metrics: Arc::clone(&limits.metrics),
+        };
+        (Self::new(self.mailbox.clone(), Arc::clone(&self.changes), limits), change)
+    }
+
+    /// Drops the limits and the series of buckets and keys that neither the current nor a replaced configuration has.
+    pub fn forget(&self, buckets: Vec<BucketId>, keys: Vec<KeyId>) {
+        self.limits.metrics.forget(&buckets);
+        self.changes.push(LimiterChange::Forget { buckets, keys });
+        self.mailbox.notify(ApplyChanges);
     }
 
     /// The same limiter with its own leases, as on another thread.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn on_another_thread(&self) -> Self {
-        Self::new(self.mailbox.clone(), Arc::clone(&self.limits))
+        Self::new(self.mailbox.clone(), Arc::clone(&self.changes), Arc::clone(&self.limits))
     }
 
     /// The cost of a request, in tokens of each limit that applies.
@@ -100,7 +97,7 @@ impl LimiterHandle {
     pub fn refuses_all(&self, now: Instant) -> bool {
         let limits = &self.limits;
         limits.on_failure == OnFailure::Refuse
-            && limits.buckets.iter().all(|bucket| bucket.is_limited)
+            && limits.limits_all()
             && self.mailbox.actor_stats().failed_for(now).is_some()
     }
 
@@ -114,7 +111,7 @@ impl LimiterHandle {
         client: IpKey,
         now: Instant,
     ) -> Result<Allowed, LimiterRejection> {
-        if self.limits.buckets.get(bucket.index()).is_some_and(|bucket| !bucket.is_limited) {
+        if self.limits.is_unlimited(bucket) {
             return Ok(Allowed::default());
         }
         self.charge(Some(bucket), class, client, now).await
@@ -145,8 +142,11 @@ impl LimiterHandle {
     ) -> Result<Allowed, LimiterRejection> {
         let cost = self.limits.cost(bucket, class);
         let key = (self.number, bucket, client);
-        let draw =
-            if self.limits.sends_headers { LeaseDraw::Ask { more: 0 } } else { lease::spend(key, cost, now) };
+        let draw = if self.limits.settings.sends_headers {
+            LeaseDraw::Ask { more: 0 }
+        } else {
+            lease::spend(key, cost, now)
+        };
         let more = match draw {
             LeaseDraw::Paid { refill } => {
                 if refill {
@@ -176,7 +176,7 @@ impl LimiterHandle {
         bucket: Option<BucketId>,
         class: OperationClass,
     ) -> Result<Allowed, LimiterRejection> {
-        if !self.limits.keys.get(key.index()).copied().unwrap_or(false) {
+        if !self.limits.limits_key(key) {
             return Ok(Allowed::default());
         }
         let cost = self.limits.cost(bucket, class);
@@ -196,7 +196,7 @@ impl LimiterHandle {
         bucket: Option<BucketId>,
         class: OperationClass,
     ) -> Result<Allowed, LimiterRejection> {
-        if !self.limits.subjects {
+        if self.limits.settings.per_subject.is_none() {
             return Ok(Allowed::default());
         }
         let cost = self.limits.cost(bucket, class);
@@ -295,32 +295,32 @@ impl LimiterHandle {
 
     /// The highest used share of the global burst since the last call, from 0 to 1; none without a limit.
     pub fn take_global_peak(&self) -> Option<f64> {
-        self.limits.peaks.bursts.global.as_ref().map(BurstPeak::take)
+        take_peak(&self.limits.settings.global)
     }
 
     /// The same of the client address that used most of its burst.
     pub fn take_ip_peak(&self) -> Option<f64> {
-        self.limits.peaks.bursts.per_ip.as_ref().map(BurstPeak::take)
+        take_peak(&self.limits.settings.per_ip)
     }
 
-    /// The same of a bucket, by its index.
-    pub fn take_bucket_peak(&self, bucket: usize) -> Option<f64> {
-        self.limits.peaks.bursts.buckets.get(bucket)?.as_ref().map(BurstPeak::take)
+    /// The same of a bucket.
+    pub fn take_bucket_peak(&self, bucket: BucketId) -> Option<f64> {
+        take_peak(self.limits.settings.buckets.get(bucket)?)
     }
 
     /// The same of the client key that used most of its burst.
     pub fn take_key_peak(&self) -> Option<f64> {
-        self.limits.peaks.take_of_keys()
+        self.limits.settings.take_key_peak()
     }
 
     /// The same of the token subject that used most of its burst.
     pub fn take_subject_peak(&self) -> Option<f64> {
-        self.limits.peaks.subjects.as_ref().as_ref().map(BurstPeak::take)
+        take_peak(&self.limits.settings.per_subject)
     }
 
     /// The same of the client address that used most of its burst of failed authentications.
     pub fn take_failed_auth_peak(&self) -> Option<f64> {
-        self.limits.peaks.failed_auth.as_ref().as_ref().map(BurstPeak::take)
+        take_peak(&self.limits.settings.failed_auth)
     }
 
     /// Asks for a refill of a lease, while the tokens left are used.
@@ -347,3 +347,11 @@ impl LimiterHandle {
         &self.mailbox
     }
 }
+
+fn take_peak(limit: &Option<ConfiguredLimit>) -> Option<f64> {
+    limit.as_ref().map(|limit| limit.peak.take())
+}
+
+#[cfg(test)]
+#[path = "handle_tests.rs"]
+mod tests;

@@ -59,6 +59,12 @@ impl LimitScopes {
     }
 }
 
+impl FromIterator<LimitScope> for LimitScopes {
+    fn from_iter<S: IntoIterator<Item = LimitScope>>(scopes: S) -> Self {
+        scopes.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
 /// The state of a limit after a request, for refusals and, where configured, for the headers of every answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LimitStatus {
@@ -104,7 +110,7 @@ impl Allowed {
 
     /// The scopes of the shadow limits that would have refused it.
     pub fn shadowed_scopes(&self) -> LimitScopes {
-        self.shadowed.iter().fold(LimitScopes::default(), |scopes, status| scopes.with(status.scope))
+        self.shadowed.iter().map(|status| status.scope).collect()
     }
 
     /// Adds the result of further limits.

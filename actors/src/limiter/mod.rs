@@ -9,6 +9,8 @@
 //! TAT' = max(TAT, now) + cost/rate      admit if  TAT' − now ≤ burst/rate      retry after  TAT' − burst/rate − now
 //! ```
 //!
+//! A reload keeps the arrival times by ID, see `reconfigure.rs`.
+//!
 //! *Restart*: after a crash in `decide` the state is kept. If dirty, every key, known or not, starts with its burst
 //! spent; lockouts for failed authentications stay.
 //! *While failed*: limited requests are refused or pass, by `rate_limit.on_failure`.
@@ -20,21 +22,26 @@ mod gcra;
 mod handle;
 mod lease;
 mod limit_status;
+mod limits;
 mod metrics;
 mod peek;
 mod per_key;
 mod per_subject;
 mod rate_ladder;
+mod reconfigure;
+#[cfg(test)]
+mod reload_names_tests;
+#[cfg(test)]
+mod reload_tests;
+mod settings;
 mod state;
 #[cfg(test)]
 mod state_tests;
 mod table;
+mod timed_limit;
 
 pub(crate) use actor::Limiter;
 pub use actor::LimiterReport;
-pub(crate) use auth_failures::{AuthFailuresState, AuthLockout};
-pub(crate) use burst_peaks::LimiterPeaks;
-pub(crate) use handle::{BucketLimits, Limits};
 pub use handle::{LimiterHandle, LimiterRejection};
 pub use limit_status::{Allowed, LimitScope, LimitScopes, LimitStatus};
 pub(crate) use metrics::LimiterMetrics;
@@ -42,4 +49,6 @@ pub use peek::PeekedLimit;
 pub(crate) use per_key::PerKeyState;
 pub(crate) use per_subject::{PerSubjectState, SubjectKey};
 pub use rate_ladder::{LadderKey, RateLadder};
+pub use reconfigure::LimiterReconfigure;
+pub(crate) use settings::LimiterSettings;
 pub(crate) use state::LimiterState;

@@ -78,7 +78,7 @@ mod tests {
     use tidegate_config::{LimitMode, RateLimit};
 
     use super::*;
-    use crate::limiter::{LimiterState, PerKeyState};
+    use crate::limiter::{LimiterSettings, LimiterState, PerKeyState};
 
     fn limit(burst: u32, mode: LimitMode) -> Option<RateLimit> {
         Some(RateLimit { requests_per_second: 1.0, burst: burst.try_into().unwrap(), mode })
@@ -90,8 +90,9 @@ mod tests {
         let (now, bucket) = (crate::clock::now(), BucketId::new(0));
         let client = IpKey::from(IpAddr::from(Ipv4Addr::LOCALHOST));
         let buckets = [limit(3, LimitMode::Enforce)];
-        let mut state =
-            LimiterState::new(limit(9, LimitMode::Enforce), limit(1, LimitMode::Shadow), &buckets, 10, now);
+        let (global, per_ip) = (limit(9, LimitMode::Enforce), limit(1, LimitMode::Shadow));
+        let settings = LimiterSettings::of_heads(global, per_ip, &buckets, 10);
+        let mut state = LimiterState::new(&settings, now);
         for left in [3, 2, 1, 0, 0] {
             let before = format!("{state:?}");
             let peeked = state.peek(Some(bucket), client, 1, now);
@@ -115,7 +116,8 @@ mod tests {
     #[test]
     fn a_peek_of_a_key_agrees_with_its_charge() {
         let now = crate::clock::now();
-        let mut state = PerKeyState::new(&[limit(2, LimitMode::Enforce), None], false, now);
+        let mut state =
+            PerKeyState::new(&LimiterSettings::of_keys(&[limit(2, LimitMode::Enforce), None]), now);
         let charge = state.decide(KeyId::new(0), 2, now).unwrap();
         state.apply(KeyId::new(0), &charge);
         let peeked = state.peek(KeyId::new(0), 1, now).unwrap();

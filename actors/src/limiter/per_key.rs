@@ -1,25 +1,22 @@
 //! The limit of each configured client key, its own or the common one: one arrival time per key, so no client can
 //! grow the table. Token subjects are not configured, see `per_subject.rs`.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_config::RateLimit;
-
 use crate::clock::nanos_between;
-use crate::limiter::burst_peaks::BurstPeak;
-use crate::limiter::gcra::{Gcra, Tat};
+use crate::ids::IdMap;
+use crate::limiter::gcra::Tat;
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::peek::PeekedLimit;
+use crate::limiter::settings::LimiterSettings;
+use crate::limiter::timed_limit::{TimedLimit, reconfigure_all, table};
 use crate::types::KeyId;
 
 /// The limit and arrival time of each key; none without a limit.
 #[derive(Debug)]
 pub(crate) struct PerKeyState {
     origin: Instant,
-    keys: Vec<Option<(Gcra, Tat)>>,
-    /// The peak of each key with a limit.
-    peaks: Arc<[Option<BurstPeak>]>,
+    keys: IdMap<KeyId, Option<TimedLimit>>,
     /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
 }
@@ -35,49 +32,51 @@ pub(crate) struct KeyCharge {
 }
 
 impl PerKeyState {
-    pub(crate) fn new(limits: &[Option<RateLimit>], sends_headers: bool, now: Instant) -> Self {
-        let keys: Vec<_> = limits.iter().map(|limit| limit.map(|limit| (Gcra::new(limit), 0))).collect();
-        let peak = |limit: &Option<(Gcra, Tat)>| limit.as_ref().map(|(gcra, _)| BurstPeak::new(gcra));
-        let peaks = keys.iter().map(peak).collect();
-        Self { origin: now, keys, peaks, sends_headers }
+    pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
+        Self { origin: now, keys: table(&settings.keys), sends_headers: settings.sends_headers }
     }
 
-    /// The peaks of the bursts.
-    pub(super) fn peaks(&self) -> &Arc<[Option<BurstPeak>]> {
-        &self.peaks
+    /// Replaces the limits. Used tokens stay used; keys that the settings lack keep their limits.
+    pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) {
+        // Keys have no leases.
+        reconfigure_all(&mut self.keys, &settings.keys, 0, nanos_between(self.origin, now));
+        self.sends_headers = settings.sends_headers;
+    }
+
+    /// Removes the limit of a key that no configuration has any more.
+    pub(super) fn forget(&mut self, key: KeyId) {
+        self.keys.remove(key);
     }
 
     /// Checks a request of this cost.
     pub(crate) fn decide(&self, key: KeyId, cost: u32, now: Instant) -> Result<KeyCharge, LimitStatus> {
-        let limit = self.keys.get(key.index()).and_then(Option::as_ref);
-        let Some((gcra, tat)) = limit else {
+        let Some(timed) = self.keys.get(key).and_then(Option::as_ref) else {
             return Ok(KeyCharge { next: None, decided: 0, allowed: Allowed::default() });
         };
         let now = nanos_between(self.origin, now);
-        let (next, allowed) = gcra.check(LimitScope::Key, *tat, cost, self.sends_headers, now)?;
+        let (next, allowed) =
+            timed.gcra().check(LimitScope::Key, timed.tat, cost, self.sends_headers, now)?;
         Ok(KeyCharge { next, decided: now, allowed })
     }
 
     /// The limit of a key, without a charge; none without a limit.
     pub(super) fn peek(&self, key: KeyId, cost: u32, now: Instant) -> Option<PeekedLimit> {
-        let (gcra, tat) = self.keys.get(key.index())?.as_ref()?;
-        Some(PeekedLimit::of(LimitScope::Key, gcra, *tat, cost, nanos_between(self.origin, now)))
+        let timed = self.keys.get(key)?.as_ref()?;
+        let now = nanos_between(self.origin, now);
+        Some(PeekedLimit::of(LimitScope::Key, timed.gcra(), timed.tat, cost, now))
     }
 
     /// Charges what `decide` allowed.
     pub(crate) fn apply(&mut self, key: KeyId, charge: &KeyCharge) {
-        if let (Some(next), Some(Some((_, tat)))) = (charge.next, self.keys.get_mut(key.index())) {
-            *tat = next;
-            self.peaks[key.index()].iter().for_each(|peak| peak.record(next, charge.decided));
+        if let (Some(next), Some(Some(timed))) = (charge.next, self.keys.get_mut(key)) {
+            timed.charge(next, charge.decided);
         }
     }
 
     /// Spends every key's burst as of now.
     pub(crate) fn rebuild(&mut self, now: Instant) {
         let now = nanos_between(self.origin, now);
-        for (gcra, tat) in self.keys.iter_mut().flatten() {
-            *tat = now + gcra.tolerance;
-        }
+        self.keys.values_mut().flatten().for_each(|timed| timed.rebuild(now));
     }
 }
 
@@ -85,7 +84,7 @@ impl PerKeyState {
 mod tests {
     use std::time::Duration;
 
-    use tidegate_config::LimitMode;
+    use tidegate_config::{LimitMode, RateLimit};
 
     use super::*;
 
@@ -98,7 +97,7 @@ mod tests {
     fn keys_have_budgets_of_their_own() {
         let t0 = crate::clock::now();
         let two = limit(2, LimitMode::Enforce);
-        let mut state = PerKeyState::new(&[two, two], false, t0);
+        let mut state = PerKeyState::new(&LimiterSettings::of_keys(&[two, two]), t0);
         let mut charge_one = |key, now, crash| {
             if crash {
                 state.rebuild(now);
@@ -119,7 +118,8 @@ mod tests {
     fn keys_have_limits_of_their_own() {
         let t0 = crate::clock::now();
         let limits = [limit(7, LimitMode::Enforce), limit(7, LimitMode::Shadow), None];
-        let mut state = PerKeyState::new(&limits, true, t0);
+        let settings = LimiterSettings { sends_headers: true, ..LimiterSettings::of_keys(&limits) };
+        let mut state = PerKeyState::new(&settings, t0);
         let mut charge_one = |key, cost| {
             let charge = state.decide(KeyId::new(key), cost, t0);
             if let Ok(charge) = &charge {

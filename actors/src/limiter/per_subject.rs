@@ -5,15 +5,12 @@
 //! without a subject share one budget. Only verified tokens are counted, so a client cannot invent subjects.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_config::RateLimit;
-
 use crate::clock::nanos_between;
-use crate::limiter::burst_peaks::BurstPeak;
-use crate::limiter::gcra::{Gcra, Tat};
+use crate::limiter::gcra::Tat;
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
+use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
 use crate::limiter::table::{TatSlot, TatTable};
 
 /// A subject, as its hash.
@@ -35,10 +32,8 @@ impl SubjectKey {
 #[derive(Debug)]
 pub(crate) struct PerSubjectState {
     origin: Instant,
-    gcra: Option<Gcra>,
+    limit: Option<ConfiguredLimit>,
     subjects: TatTable<SubjectKey>,
-    /// Of the subject that used most of its burst.
-    peak: Arc<Option<BurstPeak>>,
     /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
 }
@@ -52,20 +47,23 @@ pub(crate) struct SubjectCharge {
 }
 
 impl PerSubjectState {
-    pub(crate) fn new(
-        limit: Option<RateLimit>,
-        subjects_max: usize,
-        sends_headers: bool,
-        now: Instant,
-    ) -> Self {
-        let gcra = limit.map(Gcra::new);
-        let peak = Arc::new(gcra.as_ref().map(BurstPeak::new));
-        Self { origin: now, gcra, subjects: TatTable::new(subjects_max), peak, sends_headers }
+    pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
+        Self {
+            origin: now,
+            limit: settings.per_subject.clone(),
+            subjects: TatTable::new(settings.clients_max),
+            sends_headers: settings.sends_headers,
+        }
     }
 
-    /// The peak of the burst.
-    pub(super) fn peak(&self) -> &Arc<Option<BurstPeak>> {
-        &self.peak
+    /// Replaces the limit. Used tokens stay used.
+    pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) {
+        let (now, new) = (nanos_between(self.origin, now), &settings.per_subject);
+        // Subjects have no leases.
+        self.subjects.reconfigure(self.limit.as_ref(), new.as_ref(), 0, now);
+        self.subjects.set_capacity(settings.clients_max, now);
+        self.limit.clone_from(new);
+        self.sends_headers = settings.sends_headers;
     }
 
     /// Checks a request of this cost.
@@ -75,7 +73,7 @@ impl PerSubjectState {
         cost: u32,
         now: Instant,
     ) -> Result<SubjectCharge, LimitStatus> {
-        let Some(gcra) = &self.gcra else {
+        let Some(ConfiguredLimit { gcra, .. }) = &self.limit else {
             return Ok(SubjectCharge { slot: None, allowed: Allowed::default() });
         };
         let now = nanos_between(self.origin, now);
@@ -89,13 +87,13 @@ impl PerSubjectState {
         if let Some((slot, next)) = charge.slot {
             let now = nanos_between(self.origin, now);
             self.subjects.write(slot, next, now);
-            self.peak.iter().for_each(|peak| peak.record(next, now));
+            self.limit.iter().for_each(|limit| limit.peak.record(next, now));
         }
     }
 
     /// Spends every subject's burst as of now.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        self.subjects.rebuild(nanos_between(self.origin, now) + self.gcra.map_or(0, |gcra| gcra.tolerance));
+        self.subjects.rebuild(nanos_between(self.origin, now), self.limit.as_ref());
     }
 }
 
@@ -103,7 +101,7 @@ impl PerSubjectState {
 mod tests {
     use std::time::Duration;
 
-    use tidegate_config::LimitMode;
+    use tidegate_config::{LimitMode, RateLimit};
 
     use super::*;
 
@@ -114,7 +112,9 @@ mod tests {
         let hasher = ahash::RandomState::new();
         let limit =
             RateLimit { requests_per_second: 1.0, burst: 2.try_into().unwrap(), mode: LimitMode::Enforce };
-        let mut state = PerSubjectState::new(Some(limit), 2, false, t0);
+        let per_subject = Some(ConfiguredLimit::new(limit));
+        let settings = LimiterSettings { per_subject, ..LimiterSettings::unlimited(2) };
+        let mut state = PerSubjectState::new(&settings, t0);
         let mut charge_one = |subject: Option<&str>, now, crash| {
             if crash {
                 state.rebuild(now);

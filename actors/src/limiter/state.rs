@@ -3,17 +3,16 @@
 //! A limit in shadow mode is charged as if it enforced: a request that it would refuse is not charged to it, but to
 //! the others. So enabling it later changes nothing except that it refuses.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_config::RateLimit;
-
 use crate::clock::nanos_between;
-use crate::limiter::burst_peaks::{BurstPeak, BurstPeaks};
-use crate::limiter::gcra::{Gcra, Tat};
+use crate::ids::IdMap;
+use crate::limiter::gcra::{Gcra, LEASE_NANOS, Tat};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::peek::PeekedLimit;
+use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
 use crate::limiter::table::{TatSlot, TatTable};
+use crate::limiter::timed_limit::{TimedLimit, reconfigure, reconfigure_all, table};
 use crate::types::{BucketId, IpKey};
 
 /// The arrival times to write for an admitted request.
@@ -32,11 +31,12 @@ pub(crate) struct Charge {
 #[derive(Debug)]
 pub(crate) struct LimiterState {
     origin: Instant,
-    global: Option<(Gcra, Tat)>,
-    buckets: Vec<Option<(Gcra, Tat)>>,
-    per_ip: Option<Gcra>,
-    peaks: Arc<BurstPeaks>,
+    global: Option<TimedLimit>,
+    buckets: IdMap<BucketId, Option<TimedLimit>>,
+    per_ip: Option<ConfiguredLimit>,
     pub(super) clients: TatTable<IpKey>,
+    /// The end of the last lease, whoever holds it.
+    leased_until: u64,
     /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
 }
@@ -85,39 +85,39 @@ impl LimitsCheck {
 }
 
 impl LimiterState {
-    pub(crate) fn new(
-        global: Option<RateLimit>,
-        per_ip: Option<RateLimit>,
-        buckets: &[Option<RateLimit>],
-        clients_max: usize,
-        now: Instant,
-    ) -> Self {
-        let gcra = |limit: Option<RateLimit>| limit.map(Gcra::new);
-        let peak = |limit: Option<RateLimit>| gcra(limit).as_ref().map(BurstPeak::new);
-        let peaks = Arc::new(BurstPeaks {
-            global: peak(global),
-            per_ip: peak(per_ip),
-            buckets: buckets.iter().map(|limit| peak(*limit)).collect(),
-        });
+    pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
         Self {
             origin: now,
-            global: gcra(global).map(|gcra| (gcra, 0)),
-            buckets: buckets.iter().map(|limit| gcra(*limit).map(|gcra| (gcra, 0))).collect(),
-            per_ip: gcra(per_ip),
-            peaks,
-            clients: TatTable::new(clients_max),
-            sends_headers: false,
+            global: settings.global.as_ref().map(TimedLimit::new),
+            buckets: table(&settings.buckets),
+            per_ip: settings.per_ip.clone(),
+            clients: TatTable::new(settings.clients_max),
+            leased_until: 0,
+            sends_headers: settings.sends_headers,
         }
     }
 
-    /// The peaks of the bursts.
-    pub(crate) fn peaks(&self) -> &Arc<BurstPeaks> {
-        &self.peaks
+    /// The same state with rate-limit headers.
+    #[cfg(test)]
+    pub(super) fn sending_headers(self) -> Self {
+        Self { sends_headers: true, ..self }
     }
 
-    /// Enables rate-limit headers for admitted requests.
-    pub(crate) fn with_headers(self, sends_headers: bool) -> Self {
-        Self { sends_headers, ..self }
+    /// Replaces the limits. Used tokens stay used; buckets that the settings lack keep their limits.
+    pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) {
+        let now = nanos_between(self.origin, now);
+        let lease_left = self.leased_until.saturating_sub(now);
+        reconfigure(&mut self.global, settings.global.as_ref(), lease_left, now);
+        reconfigure_all(&mut self.buckets, &settings.buckets, lease_left, now);
+        self.clients.reconfigure(self.per_ip.as_ref(), settings.per_ip.as_ref(), lease_left, now);
+        self.clients.set_capacity(settings.clients_max, now);
+        self.per_ip.clone_from(&settings.per_ip);
+        self.sends_headers = settings.sends_headers;
+    }
+
+    /// Removes the limit of a bucket that no configuration has any more.
+    pub(super) fn forget(&mut self, bucket: BucketId) {
+        self.buckets.remove(bucket);
     }
 
     /// Checks every limit that applies to a request of this cost, without charging. `more` tokens are asked as a
@@ -142,14 +142,16 @@ impl LimiterState {
             refusal: None,
         };
         let global = self.global.as_ref();
-        let global =
-            global.and_then(|(gcra, tat)| Some((gcra, check.check(gcra, *tat, LimitScope::Global)?)));
-        let slot = self.per_ip.as_ref().map(|gcra| (gcra, self.clients.slot(client, now)));
+        let global = global.and_then(|timed| {
+            Some((timed.gcra(), check.check(timed.gcra(), timed.tat, LimitScope::Global)?))
+        });
+        let slot = self.per_ip.as_ref().map(|limit| (&limit.gcra, self.clients.slot(client, now)));
         let client =
             slot.and_then(|(gcra, (slot, tat))| Some((gcra, slot, check.check(gcra, tat, LimitScope::Ip)?)));
-        let limit = bucket.and_then(|bucket| self.buckets.get(bucket.index())?.as_ref());
-        let bucket_tat =
-            limit.and_then(|(gcra, tat)| Some((gcra, check.check(gcra, *tat, LimitScope::Bucket)?)));
+        let limit = bucket.and_then(|bucket| self.buckets.get(bucket)?.as_ref());
+        let bucket_tat = limit.and_then(|timed| {
+            Some((timed.gcra(), check.check(timed.gcra(), timed.tat, LimitScope::Bucket)?))
+        });
         if let Some(refusal) = check.refusal {
             return Err(refusal);
         }
@@ -176,42 +178,41 @@ impl LimiterState {
     ) -> Vec<PeekedLimit> {
         let now = nanos_between(self.origin, now);
         let of = |scope, gcra: &Gcra, tat| PeekedLimit::of(scope, gcra, tat, cost, now);
-        let global = self.global.as_ref().map(|(gcra, tat)| of(LimitScope::Global, gcra, *tat));
-        let per_ip =
-            self.per_ip.as_ref().map(|gcra| of(LimitScope::Ip, gcra, self.clients.slot(client, now).1));
-        let bucket = bucket.and_then(|bucket| self.buckets.get(bucket.index())?.as_ref());
-        let bucket = bucket.map(|(gcra, tat)| of(LimitScope::Bucket, gcra, *tat));
+        let global = self.global.as_ref().map(|timed| of(LimitScope::Global, timed.gcra(), timed.tat));
+        let per_ip = self.per_ip.as_ref();
+        let per_ip = per_ip.map(|limit| of(LimitScope::Ip, &limit.gcra, self.clients.slot(client, now).1));
+        let bucket = bucket.and_then(|bucket| self.buckets.get(bucket)?.as_ref());
+        let bucket = bucket.map(|timed| of(LimitScope::Bucket, timed.gcra(), timed.tat));
         [global, per_ip, bucket].into_iter().flatten().collect()
     }
 
     /// Charges what `decide` allowed.
     pub(crate) fn apply(&mut self, charge: &Charge, now: Instant) {
-        let (now, peaks) = (nanos_between(self.origin, now), &self.peaks);
-        let record = |peak: &Option<BurstPeak>, next| peak.iter().for_each(|peak| peak.record(next, now));
-        if let (Some(next), Some((_, tat))) = (charge.global, &mut self.global) {
-            *tat = next;
-            record(&peaks.global, next);
+        let now = nanos_between(self.origin, now);
+        if charge.leased > 0 {
+            self.leased_until = self.leased_until.max(now + LEASE_NANOS);
+        }
+        if let (Some(next), Some(timed)) = (charge.global, &mut self.global) {
+            timed.charge(next, now);
         }
         if let Some((bucket, next)) = charge.bucket
-            && let Some(Some((_, tat))) = self.buckets.get_mut(bucket.index())
+            && let Some(Some(timed)) = self.buckets.get_mut(bucket)
         {
-            *tat = next;
-            record(&peaks.buckets[bucket.index()], next);
+            timed.charge(next, now);
         }
         if let Some((slot, next)) = charge.client {
             self.clients.write(slot, next, now);
-            record(&peaks.per_ip, next);
+            self.per_ip.iter().for_each(|limit| limit.peak.record(next, now));
         }
     }
 
     /// Spends every burst as of now: a crash during a write must not free budget.
     pub(crate) fn rebuild(&mut self, now: Instant) {
         let now = nanos_between(self.origin, now);
-        for (gcra, tat) in self.global.iter_mut().chain(self.buckets.iter_mut().flatten()) {
-            *tat = now + gcra.tolerance;
+        for timed in self.global.iter_mut().chain(self.buckets.values_mut().flatten()) {
+            timed.rebuild(now);
         }
-        let spent = now + self.per_ip.map_or(0, |gcra| gcra.tolerance);
-        self.clients.rebuild(spent);
+        self.clients.rebuild(now, self.per_ip.as_ref());
     }
 
     /// Number of clients in the table.

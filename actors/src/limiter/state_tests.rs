@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::{LimitMode, RateLimit};
 
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
+use crate::limiter::settings::LimiterSettings;
 use crate::limiter::state::LimiterState;
 use crate::types::{BucketId, IpKey};
 
@@ -18,6 +19,16 @@ fn limit(requests_per_second: f64, burst: u32) -> Option<RateLimit> {
 
 fn shadow(requests_per_second: f64, burst: u32) -> Option<RateLimit> {
     limit(requests_per_second, burst).map(|limit| RateLimit { mode: LimitMode::Shadow, ..limit })
+}
+
+fn limiter_state(
+    global: Option<RateLimit>,
+    per_ip: Option<RateLimit>,
+    buckets: &[Option<RateLimit>],
+    clients_max: usize,
+    now: Instant,
+) -> LimiterState {
+    LimiterState::new(&LimiterSettings::of_heads(global, per_ip, buckets, clients_max), now)
 }
 
 fn client(n: u32) -> IpKey {
@@ -38,7 +49,7 @@ fn admit(state: &mut LimiterState, from: u32, now: Instant) -> Result<(), LimitS
 #[test]
 fn a_new_slot_is_no_fresh_budget() {
     let t0 = crate::clock::now();
-    let mut state = LimiterState::new(None, limit(1.0, 2), &[None], 1, t0);
+    let mut state = limiter_state(None, limit(1.0, 2), &[None], 1, t0);
     assert!(admit(&mut state, 1, t0).is_ok());
     assert!(admit(&mut state, 2, t0).is_ok() && admit(&mut state, 2, t0).is_ok(), "shared");
     let later = t0 + Duration::from_secs(1);
@@ -51,7 +62,7 @@ fn a_new_slot_is_no_fresh_budget() {
 #[test]
 fn the_burst_passes_then_the_rate() {
     let t0 = crate::clock::now();
-    let mut state = LimiterState::new(None, limit(10.0, 3), &[None], 10, t0);
+    let mut state = limiter_state(None, limit(10.0, 3), &[None], 10, t0);
     for _ in 0..3 {
         assert_eq!(admit(&mut state, 1, t0), Ok(()));
     }
@@ -66,7 +77,7 @@ fn the_burst_passes_then_the_rate() {
 #[test]
 fn a_refusal_charges_no_limit() {
     let t0 = crate::clock::now();
-    let mut state = LimiterState::new(limit(1.0, 5), limit(1.0, 1), &[limit(1.0, 5)], 10, t0);
+    let mut state = limiter_state(limit(1.0, 5), limit(1.0, 1), &[limit(1.0, 5)], 10, t0);
     assert_eq!(admit(&mut state, 1, t0), Ok(()));
     for _ in 0..20 {
         assert_eq!(admit(&mut state, 1, t0).unwrap_err().scope, LimitScope::Ip);
@@ -81,7 +92,7 @@ fn a_refusal_charges_no_limit() {
 #[test]
 fn a_rebuild_spends_every_burst() {
     let t0 = crate::clock::now();
-    let mut state = LimiterState::new(limit(10.0, 5), limit(10.0, 5), &[limit(10.0, 5)], 10, t0);
+    let mut state = limiter_state(limit(10.0, 5), limit(10.0, 5), &[limit(10.0, 5)], 10, t0);
     assert_eq!(admit(&mut state, 1, t0), Ok(()));
     state.rebuild(t0);
     assert!(admit(&mut state, 1, t0).is_err(), "known client");
@@ -93,7 +104,7 @@ fn a_rebuild_spends_every_burst() {
 #[test]
 fn clients_beyond_the_table_share_one_budget() {
     let t0 = crate::clock::now();
-    let mut state = LimiterState::new(None, limit(1.0, 1), &[None], 1000, t0);
+    let mut state = limiter_state(None, limit(1.0, 1), &[None], 1000, t0);
     let admitted = (0..1_000_000).filter(|n| admit(&mut state, *n, t0).is_ok()).count();
     assert_eq!(admitted, 1001, "1000 clients with their own budget and one for all others");
     assert_eq!(state.clients(), 1000);
@@ -107,7 +118,7 @@ fn clients_beyond_the_table_share_one_budget() {
 #[test]
 fn leases_are_debited_in_advance() {
     let t0 = crate::clock::now();
-    let mut state = LimiterState::new(None, limit(1.0, 4000), &[None], 10, t0);
+    let mut state = limiter_state(None, limit(1.0, 4000), &[None], 10, t0);
     let mut admitted = 0;
     while let Ok(charge) = state.decide(BUCKET, client(1), 1, 64, t0) {
         state.apply(&charge, t0);
@@ -115,7 +126,7 @@ fn leases_are_debited_in_advance() {
         assert_eq!(charge.leased, if admitted <= 2001 { 2 } else { 0 }, "after {admitted}");
     }
     assert_eq!(admitted, 4000);
-    let small = LimiterState::new(None, limit(1.0, 1999), &[limit(1e6, 1_000_000)], 10, t0);
+    let small = limiter_state(None, limit(1.0, 1999), &[limit(1e6, 1_000_000)], 10, t0);
     assert_eq!(small.decide(BUCKET, client(1), 1, 64, t0).unwrap().leased, 0);
 }
 
@@ -123,7 +134,7 @@ fn leases_are_debited_in_advance() {
 #[test]
 fn a_cost_is_charged_whole_or_not_at_all() {
     let t0 = crate::clock::now();
-    let mut state = LimiterState::new(limit(1.0, 20), limit(10.0, 10), &[limit(1.0, 20)], 10, t0);
+    let mut state = limiter_state(limit(1.0, 20), limit(10.0, 10), &[limit(1.0, 20)], 10, t0);
     assert!(charge(&mut state, 1, 7, t0).is_ok());
     let refusal = charge(&mut state, 1, 7, t0).unwrap_err();
     assert_eq!((refusal.scope, refusal.remaining), (LimitScope::Ip, 3));
@@ -140,7 +151,7 @@ fn a_cost_is_charged_whole_or_not_at_all() {
 #[test]
 fn a_shadow_refuses_nothing() {
     let t0 = crate::clock::now();
-    let mut state = LimiterState::new(None, shadow(10.0, 2), &[limit(1.0, 4)], 10, t0);
+    let mut state = limiter_state(None, shadow(10.0, 2), &[limit(1.0, 4)], 10, t0);
     let names = |allowed: Result<Allowed, LimitStatus>| {
         allowed
             .map(|allowed| allowed.shadowed_scopes().contains(LimitScope::Ip))
@@ -162,7 +173,7 @@ fn a_shadow_refuses_nothing() {
 #[test]
 fn a_shadow_is_not_charged_for_what_others_refuse() {
     let t0 = crate::clock::now();
-    let mut state = LimiterState::new(shadow(1.0, 3), limit(1.0, 1), &[None], 10, t0);
+    let mut state = limiter_state(shadow(1.0, 3), limit(1.0, 1), &[None], 10, t0);
     assert!(charge(&mut state, 1, 1, t0).is_ok());
     for _ in 0..5 {
         assert!(charge(&mut state, 1, 1, t0).is_err());
@@ -180,7 +191,7 @@ fn a_shadow_is_not_charged_for_what_others_refuse() {
 fn the_tightest_limit_is_reported() {
     let t0 = crate::clock::now();
     let limits = (limit(1.0, 10), limit(10.0, 5), [shadow(1.0, 3)]);
-    let mut state = LimiterState::new(limits.0, limits.1, &limits.2, 10, t0).with_headers(true);
+    let mut state = limiter_state(limits.0, limits.1, &limits.2, 10, t0).sending_headers();
     let status = charge(&mut state, 1, 2, t0).unwrap().tightest.unwrap();
     assert_eq!((status.scope, status.remaining, status.burst), (LimitScope::Ip, 3, 5));
     assert_eq!(status.retry_after, Duration::from_millis(100));
@@ -194,8 +205,7 @@ fn the_tightest_limit_is_reported() {
 #[test]
 fn leases_are_for_whole_requests() {
     let t0 = crate::clock::now();
-    let state =
-        LimiterState::new(limit(1e6, 1_000_000), None, &[shadow(1e6, 1_000_000), shadow(1.0, 1)], 10, t0);
+    let state = limiter_state(limit(1e6, 1_000_000), None, &[shadow(1e6, 1_000_000), shadow(1.0, 1)], 10, t0);
     let leased = |bucket, cost| {
         state.decide(BucketId::new(bucket), client(1), cost, 64, t0).map(|charge| charge.leased)
     };
@@ -245,7 +255,7 @@ proptest! {
     #[test]
     fn never_more_than_rate_times_window_plus_burst(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
         let (mut now, rate) = (crate::clock::now(), f64::from(rate));
-        let mut state = LimiterState::new(None, None, &[limit(rate, burst)], 2, now);
+        let mut state = limiter_state(None, None, &[limit(rate, burst)], 2, now);
         let mut admitted = Admitted::default();
         for (pause, from, cost, crash) in steps {
             now += pause;
@@ -264,7 +274,7 @@ proptest! {
     fn a_clock_that_jumps_back_admits_no_more(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
         let (origin, rate) = (crate::clock::now(), f64::from(rate));
         let mut now = origin;
-        let mut state = LimiterState::new(None, None, &[limit(rate, burst)], 2, now);
+        let mut state = limiter_state(None, None, &[limit(rate, burst)], 2, now);
         let mut used: Vec<(Instant, u32)> = Vec::new();
         for (pause, from, cost, jumps_back) in steps {
             now += pause;
@@ -288,8 +298,8 @@ proptest! {
     #[test]
     fn shadow_mode_decides_as_enforce_mode(rate in 1u32..1000, burst in 9u32..50, steps in steps()) {
         let (mut now, rate) = (crate::clock::now(), f64::from(rate));
-        let mut enforcing = LimiterState::new(None, None, &[limit(rate, burst)], 2, now);
-        let mut shadowing = LimiterState::new(None, None, &[shadow(rate, burst)], 2, now);
+        let mut enforcing = limiter_state(None, None, &[limit(rate, burst)], 2, now);
+        let mut shadowing = limiter_state(None, None, &[shadow(rate, burst)], 2, now);
         for (pause, from, cost, crash) in steps {
             now += pause;
             if crash {
@@ -309,7 +319,7 @@ proptest! {
         steps in prop::collection::vec((0u64..9_000_000, 0u8..8), 1..60),
     ) {
         let (mut now, rate) = (crate::clock::now(), f64::from(rate));
-        let mut state = LimiterState::new(None, None, &[limit(rate, burst)], 2, now).with_headers(true);
+        let mut state = limiter_state(None, None, &[limit(rate, burst)], 2, now).sending_headers();
         let mut used: Vec<(Instant, u32)> = Vec::new();
         for (pause, step) in steps {
             now += Duration::from_nanos(pause);
@@ -341,7 +351,7 @@ proptest! {
 #[test]
 fn a_request_without_a_bucket_has_the_limits_of_the_gateway() {
     let t0 = crate::clock::now();
-    let mut state = LimiterState::new(limit(0.001, 3), limit(0.001, 2), &[limit(0.001, 1)], 10, t0);
+    let mut state = limiter_state(limit(0.001, 3), limit(0.001, 2), &[limit(0.001, 1)], 10, t0);
     let mut unrouted = |from: u32| -> Result<(), LimitScope> {
         let charge =
             state.decide(None::<BucketId>, client(from), 1, 0, t0).map_err(|refusal| refusal.scope)?;
@@ -350,7 +360,7 @@ fn a_request_without_a_bucket_has_the_limits_of_the_gateway() {
     };
     assert_eq!([unrouted(1), unrouted(1), unrouted(1)], [Ok(()), Ok(()), Err(LimitScope::Ip)]);
     assert_eq!([unrouted(2), unrouted(3)], [Ok(()), Err(LimitScope::Global)]);
-    let mut fresh = LimiterState::new(None, None, &[limit(0.001, 1)], 10, t0);
+    let mut fresh = limiter_state(None, None, &[limit(0.001, 1)], 10, t0);
     let charge = fresh.decide(None::<BucketId>, client(1), 1, 0, t0).unwrap();
     fresh.apply(&charge, t0);
     assert_eq!(admit(&mut fresh, 1, t0), Ok(()), "the bucket's budget is untouched");

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 use crate::limiter::gcra::Tat;
+use crate::limiter::settings::ConfiguredLimit;
 
 /// Old clients that each new client checks for idleness: one makes room for it, the other lets the table shrink.
 const SWEPT_PER_INSERT: usize = 2;
@@ -70,12 +71,41 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
         }
     }
 
-    /// Removes all clients. Every client starts with the arrival time `spent`.
-    pub(super) fn rebuild(&mut self, spent: Tat) {
+    /// Removes all clients. Every client starts with its burst spent.
+    pub(super) fn rebuild(&mut self, now: u64, limit: Option<&ConfiguredLimit>) {
+        let spent = now.saturating_add(limit.map_or(0, |limit| limit.gcra.tolerance));
         self.clients.clear();
         self.sweep.clear();
         self.overflow = spent;
         self.floor = spent;
+    }
+
+    /// Replaces the limit of all clients. Without an old or a new limit nobody has used anything.
+    pub(super) fn reconfigure(
+        &mut self,
+        old: Option<&ConfiguredLimit>,
+        new: Option<&ConfiguredLimit>,
+        lease_left: u64,
+        now: u64,
+    ) {
+        let Some((old, new)) = old.zip(new) else {
+            *self = Self::new(self.clients_max);
+            return;
+        };
+        if old.gcra.has_pace_of(&new.gcra) {
+            return;
+        }
+        let tats = self.clients.values_mut().chain([&mut self.overflow, &mut self.floor]);
+        tats.for_each(|tat| *tat = new.gcra.convert(&old.gcra, *tat, lease_left, now));
+    }
+
+    /// Changes the maximum number of clients. Clients beyond a lower one keep their slots until they are idle.
+    pub(super) fn set_capacity(&mut self, clients_max: usize, now: u64) {
+        self.clients_max = clients_max;
+        if self.clients.len() > clients_max && self.floor <= now {
+            self.clients.retain(|_, tat| *tat > now);
+            self.sweep.retain(|client| self.clients.contains_key(client));
+        }
     }
 
     /// Number of clients with their own slot.
@@ -85,8 +115,9 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
 
     /// Whether a slot is free, or will be after the two oldest clients are checked.
     fn has_capacity(&self, now: u64) -> bool {
-        let idle = |client: &K| self.clients.get(client).is_some_and(|tat| self.is_idle(*tat, now));
-        self.clients.len() < self.clients_max || self.sweep.iter().take(SWEPT_PER_INSERT).any(idle)
+        let idle = |client: &&K| self.clients.get(*client).is_some_and(|tat| self.is_idle(*tat, now));
+        let freed = || self.sweep.iter().take(SWEPT_PER_INSERT).filter(idle).count();
+        self.clients.len() < self.clients_max || self.clients.len() - freed() < self.clients_max
     }
 
     /// Whether the client's whole budget is free. Removing a client sets it to the floor, so none is removed before

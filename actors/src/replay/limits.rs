@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
-use tidegate_config::{ActionMode, Config, Costs, Priority, PriorityConfig, RateLimit};
+use tidegate_config::{ActionMode, Config, Costs, Priority, PriorityConfig};
 
 use crate::client_counts::{ClientCounts, ClientTicket};
-use crate::limiter::{LimitScopes, LimitStatus, LimiterState, PerKeyState, PerSubjectState, SubjectKey};
-use crate::replay::{Arrival, RateScope, Refusal, ReplayCaller};
-use crate::types::BucketId;
+use crate::ids::{IdMap, Ids};
+use crate::limiter::{
+    LimitScopes, LimitStatus, LimiterSettings, LimiterState, PerKeyState, PerSubjectState, SubjectKey,
+};
+use crate::replay::{Arrival, Observer, RateScope, Refusal, ReplayCaller};
+use crate::types::{BucketId, KeyId};
 
 /// The costs and priorities of one bucket.
 struct BucketSettings {
@@ -33,45 +36,43 @@ pub(super) struct ReplayLimits {
     clients: Option<ClientCounts>,
     /// Whether the limit of requests in flight of one client refuses nothing.
     is_client_shadow: bool,
-    buckets: Vec<BucketSettings>,
+    buckets: IdMap<BucketId, BucketSettings>,
     /// Costs of requests without a bucket.
     costs: Costs,
-    key_priorities: Vec<Option<Priority>>,
+    key_priorities: IdMap<KeyId, Option<Priority>>,
     hasher: ahash::RandomState,
 }
 
 impl ReplayLimits {
-    pub(super) fn new(config: &Config, origin: Instant) -> Self {
-        let limits = &config.rate_limit;
-        let own = config.buckets.values().map(|bucket| bucket.rate_limit).collect::<Vec<_>>();
-        let keys = config.keys.values().map(|key| (key.rate_limit, key.priority));
-        let keys = keys.chain(config.api_keys.values().map(|key| (key.rate_limit, key.priority)));
-        let (key_limits, key_priorities): (Vec<Option<RateLimit>>, Vec<_>) =
-            keys.map(|(limit, priority)| (limit.or(limits.per_key), priority)).unzip();
-        let clients_max = limits.table_capacity.get();
+    pub(super) fn new(config: &Config, ids: &Ids, origin: Instant) -> Self {
+        let client_keys = ids.client_keys().zip(config.keys.values().map(|key| key.priority));
+        let api_keys = ids.api_keys().zip(config.api_keys.values().map(|key| key.priority));
         let settings = |bucket: &tidegate_config::BucketConfig| BucketSettings {
             costs: bucket.costs,
             priority: bucket.upstream.concurrency.priority,
         };
+        let buckets = ids.buckets().zip(config.buckets.values());
         let per_client_max = config.concurrency.max_per_client;
         let per_client_mode = config.concurrency.max_per_client_mode;
+        // Nobody reads the headers of a replay.
+        let limits = LimiterSettings::new(config, ids).without_headers();
         Self {
-            state: LimiterState::new(limits.global, limits.per_ip, &own, clients_max, origin),
-            per_key: PerKeyState::new(&key_limits, false, origin),
-            per_subject: PerSubjectState::new(limits.per_subject, clients_max, false, origin),
+            state: LimiterState::new(&limits, origin),
+            per_key: PerKeyState::new(&limits, origin),
+            per_subject: PerSubjectState::new(&limits, origin),
             clients: (per_client_max > 0 && per_client_mode != ActionMode::Off)
                 .then(|| ClientCounts::new(usize::MAX, per_client_max)),
             is_client_shadow: per_client_mode == ActionMode::Shadow,
-            buckets: config.buckets.values().map(settings).collect(),
-            costs: limits.cost,
-            key_priorities,
+            buckets: buckets.map(|((_, id), bucket)| (id, settings(bucket))).collect(),
+            costs: config.rate_limit.cost,
+            key_priorities: client_keys.chain(api_keys).map(|((_, id), priority)| (id, priority)).collect(),
             hasher: ahash::RandomState::with_seeds(1, 2, 3, 4),
         }
     }
 
     /// What the request costs the limits.
     pub(super) fn cost(&self, arrival: &Arrival<'_>) -> u32 {
-        let bucket = arrival.bucket.and_then(|bucket| self.buckets.get(bucket.index()));
+        let bucket = arrival.bucket.and_then(|bucket| self.buckets.get(bucket));
         arrival.class.cost(bucket.map_or(&self.costs, |bucket| &bucket.costs))
     }
 
@@ -127,15 +128,21 @@ impl ReplayLimits {
     /// The priority of the request in the queue of its bucket.
     pub(super) fn priority(&self, bucket: BucketId, arrival: &Arrival<'_>) -> Priority {
         let of_key = match arrival.caller {
-            ReplayCaller::Key(key) => self.key_priorities.get(key.index()).copied().flatten(),
+            ReplayCaller::Key(key) => self.key_priorities.get(key).copied().flatten(),
             ReplayCaller::Anonymous | ReplayCaller::Subject(_) | ReplayCaller::Untracked => None,
         };
-        let of_bucket =
-            self.buckets.get(bucket.index()).map(|bucket| arrival.class.priority(&bucket.priority));
+        let of_bucket = self.buckets.get(bucket).map(|bucket| arrival.class.priority(&bucket.priority));
         of_key.or(of_bucket).unwrap_or(Priority::Normal)
     }
 }
 
 fn refusal(status: LimitStatus) -> Refusal {
     Refusal::Limit(RateScope::of(status.scope))
+}
+
+/// Reports the limits in shadow mode that would have refused a request.
+pub(super) fn report_shadowed<T: Copy>(scopes: LimitScopes, request: T, observer: &mut impl Observer<T>) {
+    for scope in scopes.iter() {
+        observer.shadowed(request, Refusal::Limit(RateScope::of(scope)));
+    }
 }

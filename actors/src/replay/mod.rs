@@ -27,13 +27,13 @@ use tidegate_config::Config;
 use crate::client_counts::ClientTicket;
 use crate::clock;
 use crate::count::BoundedCount;
-use crate::limiter::LimitScopes;
+use crate::ids::{IdMap, Ids};
 use crate::pool::Permit;
 use crate::replay::call::{Due, DueKind, Flight, Flights};
 use crate::replay::circuits::BucketCircuits;
 use crate::replay::cursor::CursorAnswer;
 use crate::replay::gate::{BucketGate, GateAnswer, GateEvent};
-use crate::replay::limits::{ClientAdmission, ReplayLimits};
+use crate::replay::limits::{ClientAdmission, ReplayLimits, report_shadowed};
 use crate::types::{BucketId, ClientId, IpKey, KeyId, OperationClass};
 
 pub use call::{CallOutcome, Work};
@@ -115,8 +115,8 @@ pub struct Replay<T> {
     now: Duration,
     slots: BoundedCount,
     limits: ReplayLimits,
-    circuits: Vec<BucketCircuits>,
-    gates: Vec<BucketGate>,
+    circuits: IdMap<BucketId, BucketCircuits>,
+    gates: IdMap<BucketId, BucketGate>,
     flights: Flights<T>,
     due: BinaryHeap<Due>,
     events: Vec<GateEvent>,
@@ -125,23 +125,21 @@ pub struct Replay<T> {
 }
 
 impl<T: Copy> Replay<T> {
-    /// An idle gateway. `seed` determines all random choices.
-    pub fn new(config: &Config, seed: u64) -> Self {
+    /// An idle gateway. `ids` are those of the configuration; `seed` determines all random choices.
+    pub fn new(config: &Config, ids: &Ids, seed: u64) -> Self {
         let origin = clock::now();
-        let buckets = || config.buckets.values();
+        let buckets = || ids.buckets().map(|(_, id)| id).zip(config.buckets.values()).zip(seed..);
+        let circuits = buckets()
+            .map(|((id, bucket), seed)| (id, BucketCircuits::new(&bucket.upstream.circuit_breaker, seed)));
+        let gates =
+            buckets().map(|((id, bucket), seed)| (id, BucketGate::new(&bucket.upstream, seed, origin)));
         Self {
             origin,
             now: Duration::ZERO,
             slots: BoundedCount::new(config.server.max_concurrent_requests.get()),
-            limits: ReplayLimits::new(config, origin),
-            circuits: buckets()
-                .zip(seed..)
-                .map(|(bucket, seed)| BucketCircuits::new(&bucket.upstream.circuit_breaker, seed))
-                .collect(),
-            gates: buckets()
-                .zip(seed..)
-                .map(|(bucket, seed)| BucketGate::new(&bucket.upstream, seed, origin))
-                .collect(),
+            limits: ReplayLimits::new(config, ids, origin),
+            circuits: circuits.collect(),
+            gates: gates.collect(),
             flights: Flights::default(),
             due: BinaryHeap::new(),
             events: Vec::new(),
@@ -151,7 +149,7 @@ impl<T: Copy> Replay<T> {
 
     /// Permits in use, and requests in the queue, of a bucket.
     pub fn occupancy(&self, bucket: BucketId) -> (usize, usize) {
-        self.gates.get(bucket.index()).map_or((0, 0), BucketGate::occupancy)
+        self.gates.get(bucket).map_or((0, 0), BucketGate::occupancy)
     }
 
     /// Requests that hold a slot.
@@ -173,7 +171,9 @@ impl<T: Copy> Replay<T> {
                 DueKind::QueueTimeout { wait } => self.time_out(due.flight, wait, observer),
                 DueKind::Cursor { bucket } => {
                     let now = self.instant();
-                    self.gates[bucket.index()].serve_queue(now);
+                    if let Some(gate) = self.gates.get_mut(bucket) {
+                        gate.serve_queue(now);
+                    }
                     self.handle_events(bucket, observer);
                 }
             }
@@ -229,7 +229,7 @@ impl<T: Copy> Replay<T> {
         };
         let shadowed = self.limits.charge_caller(arrival, now)?;
         report_shadowed(shadowed, request, observer);
-        let Some(bucket) = arrival.bucket.filter(|bucket| bucket.index() < self.gates.len()) else {
+        let Some(bucket) = arrival.bucket.filter(|bucket| self.gates.get(*bucket).is_some()) else {
             let flight = self.flights.insert(Flight { client_ticket, ..Flight::local(request) });
             self.due.push(Due { at: self.now + service, flight, kind: DueKind::End });
             observer.admitted(request, Duration::ZERO);
@@ -249,9 +249,11 @@ impl<T: Copy> Replay<T> {
     ) -> Result<(), Refusal> {
         let now = self.instant();
         let priority = self.limits.priority(bucket, arrival);
-        let gate = &mut self.gates[bucket.index()];
+        let (Some(gate), Some(circuits)) = (self.gates.get_mut(bucket), self.circuits.get_mut(bucket)) else {
+            return Ok(());
+        };
         gate.cursor.charge(arrival, priority, self.limits.cost(arrival));
-        self.circuits[bucket.index()].check(arrival.class, now).map_err(Refusal::Circuit)?;
+        circuits.check(arrival.class, now).map_err(Refusal::Circuit)?;
         match gate.cursor_answer(arrival, priority, now) {
             CursorAnswer::Admitted => {}
             CursorAnswer::Shadowed => observer.shadowed(request, Refusal::ShedBucket),
@@ -280,8 +282,8 @@ impl<T: Copy> Replay<T> {
                 }
             }
             GateAnswer::Queued => {
-                observer.queued(request, self.gates[bucket.index()].occupancy().1);
-                let at = self.now + self.gates[bucket.index()].wait_max(deadline, now);
+                observer.queued(request, gate.occupancy().1);
+                let at = self.now + gate.wait_max(deadline, now);
                 self.due.push(Due { at, flight, kind: DueKind::QueueTimeout { wait } });
             }
             GateAnswer::Refused(refusal) => {
@@ -298,7 +300,7 @@ impl<T: Copy> Replay<T> {
         let (now, at) = (self.instant(), self.now);
         let Some(flight) = self.flights.get_mut(id) else { return Ok(()) };
         let Some(bucket) = flight.bucket else { return Ok(()) };
-        let circuits = &mut self.circuits[bucket.index()];
+        let Some(circuits) = self.circuits.get_mut(bucket) else { return Ok(()) };
         let acquired = circuits.acquire(flight.class, now).map_err(Refusal::Circuit)?;
         if let Some(refusal) = acquired.shadowed {
             observer.shadowed(flight.request, Refusal::Circuit(refusal));
@@ -320,16 +322,18 @@ impl<T: Copy> Replay<T> {
         let Some(mut flight) = self.flights.remove(id) else { return };
         self.slots.release();
         let (Some(bucket), now) = (flight.bucket, self.instant()) else { return };
-        if let Some(ticket) = flight.ticket.take() {
-            let circuits = &mut self.circuits[bucket.index()];
-            if let Some(state) = circuits.report(flight.class, ticket, flight.outcome, now) {
-                let class = circuits.label(flight.class);
-                observer.circuit(CircuitMove { at: self.now, bucket, class, state });
-            }
+        if let Some(ticket) = flight.ticket.take()
+            && let Some(circuits) = self.circuits.get_mut(bucket)
+            && let Some(state) = circuits.report(flight.class, ticket, flight.outcome, now)
+        {
+            let class = circuits.label(flight.class);
+            observer.circuit(CircuitMove { at: self.now, bucket, class, state });
         }
         // The permit is released here, and the count of the client with it.
         drop((flight.permit, flight.client_ticket));
-        self.gates[bucket.index()].wake(now);
+        if let Some(gate) = self.gates.get_mut(bucket) {
+            gate.wake(now);
+        }
         self.handle_events(bucket, observer);
     }
 
@@ -340,8 +344,7 @@ impl<T: Copy> Replay<T> {
             return;
         };
         let (request, bucket, arrived) = (flight.request, flight.bucket, flight.arrived);
-        if let Some(bucket) = bucket {
-            let gate = &mut self.gates[bucket.index()];
+        if let Some(gate) = bucket.and_then(|bucket| self.gates.get_mut(bucket)) {
             gate.cancel(wait);
             gate.cursor.record_wait(self.now.saturating_sub(arrived));
         }
@@ -353,8 +356,8 @@ impl<T: Copy> Replay<T> {
     /// Carries out what the queue of a bucket has decided, until nothing is left: a refusal releases a permit.
     fn handle_events(&mut self, bucket: BucketId, observer: &mut impl Observer<T>) {
         let now = self.instant();
-        loop {
-            self.gates[bucket.index()].take_events(&mut self.events);
+        while let Some(gate) = self.gates.get_mut(bucket) {
+            gate.take_events(&mut self.events);
             if self.events.is_empty() {
                 break;
             }
@@ -375,9 +378,11 @@ impl<T: Copy> Replay<T> {
                 }
             }
             self.events = events;
-            self.gates[bucket.index()].wake(now);
+            if let Some(gate) = self.gates.get_mut(bucket) {
+                gate.wake(now);
+            }
         }
-        if let Some(due) = self.gates[bucket.index()].update_cursor(now) {
+        if let Some(due) = self.gates.get_mut(bucket).and_then(|gate| gate.update_cursor(now)) {
             let at = due.saturating_duration_since(self.origin);
             self.due.push(Due { at, flight: 0, kind: DueKind::Cursor { bucket } });
         }
@@ -385,15 +390,8 @@ impl<T: Copy> Replay<T> {
 
     /// The wait of a request that leaves the queue.
     fn record_wait(&mut self, bucket: BucketId, flight: u32) {
-        if let Some(flight) = self.flights.get_mut(flight) {
-            let waited = self.now.saturating_sub(flight.arrived);
-            self.gates[bucket.index()].cursor.record_wait(waited);
+        if let (Some(flight), Some(gate)) = (self.flights.get_mut(flight), self.gates.get(bucket)) {
+            gate.cursor.record_wait(self.now.saturating_sub(flight.arrived));
         }
-    }
-}
-
-fn report_shadowed<T: Copy>(scopes: LimitScopes, request: T, observer: &mut impl Observer<T>) {
-    for scope in scopes.iter() {
-        observer.shadowed(request, Refusal::Limit(RateScope::of(scope)));
     }
 }

@@ -65,7 +65,7 @@ fn read(at: Duration, service: Duration) -> Arrival<'static> {
 }
 
 fn run(config: &Config, arrivals: impl IntoIterator<Item = Arrival<'static>>) -> Counts {
-    let (mut replay, mut counts) = (Replay::new(config, 1), Counts::default());
+    let (mut replay, mut counts) = (Replay::new(config, &Ids::new(config), 1), Counts::default());
     for (number, arrival) in arrivals.into_iter().enumerate() {
         replay.arrive(arrival, number, &mut counts);
     }
@@ -217,7 +217,7 @@ proptest! {
             "[buckets.b.s3.concurrency]\n{overload}max_concurrent = {width}\nmax_queued = {queued}\nqueue_timeout_ms = 120\n{shedding}\
              [buckets.b.s3.circuit_breaker]\ntimeout_seconds = 0.2"
         ));
-        let (mut replay, mut counts) = (Replay::new(&config, 7), Counts::default());
+        let (mut replay, mut counts) = (Replay::new(&config, &Ids::new(&config), 7), Counts::default());
         let mut at = 0;
         for (number, (pause, service, class, fails)) in steps.iter().enumerate() {
             at += pause;

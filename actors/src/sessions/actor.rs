@@ -1,20 +1,27 @@
 //! Messages and shell of the session cache actor.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_config::SessionsConfig;
 
 use crate::actor_shell::{Component, MessageHandler};
+use crate::change_queue::ChangeQueue;
 use crate::mailbox::ActorMessage;
 use crate::sessions::id::SessionId;
 use crate::sessions::identity::{ClientIdentity, SigningKey, SigningKeyId, TokenHash, VerifiedToken};
 use crate::sessions::metrics::SessionsMetrics;
+use crate::sessions::purges::Purges;
+use crate::sessions::reconfigure::SessionsChange;
 use crate::sessions::state::{Cache, CacheLookup};
+use crate::types::{ConfigNumber, KeyId};
 
 /// Looks up the identity of a session.
 pub(crate) struct GetSession {
     pub(crate) id: SessionId,
+    /// The configuration of the request.
+    pub(crate) number: ConfigNumber,
 }
 
 impl ActorMessage for GetSession {
@@ -30,6 +37,8 @@ impl ActorMessage for GetSession {
 pub(crate) struct InsertSession {
     pub(crate) id: SessionId,
     pub(crate) identity: ClientIdentity,
+    /// The configuration of the request.
+    pub(crate) number: ConfigNumber,
 }
 
 impl ActorMessage for InsertSession {
@@ -44,6 +53,8 @@ impl ActorMessage for InsertSession {
 /// Looks up a signing key.
 pub(crate) struct GetSigningKey {
     pub(crate) id: SigningKeyId,
+    /// The configuration of the request.
+    pub(crate) number: ConfigNumber,
 }
 
 impl ActorMessage for GetSigningKey {
@@ -59,6 +70,8 @@ impl ActorMessage for GetSigningKey {
 pub(crate) struct InsertSigningKey {
     pub(crate) id: SigningKeyId,
     pub(crate) key: SigningKey,
+    /// The configuration of the request.
+    pub(crate) number: ConfigNumber,
 }
 
 impl ActorMessage for InsertSigningKey {
@@ -73,6 +86,8 @@ impl ActorMessage for InsertSigningKey {
 /// Looks up a verified token.
 pub(crate) struct GetVerifiedToken {
     pub(crate) token: TokenHash,
+    /// The configuration of the request.
+    pub(crate) number: ConfigNumber,
 }
 
 impl ActorMessage for GetVerifiedToken {
@@ -88,6 +103,8 @@ impl ActorMessage for GetVerifiedToken {
 pub(crate) struct InsertVerifiedToken {
     pub(crate) token: TokenHash,
     pub(crate) verified: Arc<VerifiedToken>,
+    /// The configuration of the request.
+    pub(crate) number: ConfigNumber,
 }
 
 impl ActorMessage for InsertVerifiedToken {
@@ -131,7 +148,9 @@ pub(crate) struct Sessions {
     sessions: Cache<SessionId, ClientIdentity>,
     keys: Cache<SigningKeyId, SigningKey>,
     tokens: Cache<TokenHash, Arc<VerifiedToken>>,
+    purges: Purges,
     metrics: SessionsMetrics,
+    changes: Arc<ChangeQueue<SessionsChange>>,
 }
 
 impl Sessions {
@@ -141,8 +160,53 @@ impl Sessions {
             sessions: Cache::new(capacity, ttl),
             keys: Cache::new(capacity, ttl),
             tokens: Cache::new(capacity, ttl),
+            purges: Purges::default(),
             metrics,
+            changes: Arc::default(),
         }
+    }
+
+    /// What was purged.
+    #[cfg(test)]
+    pub(super) fn purges(&self) -> &Purges {
+        &self.purges
+    }
+
+    /// The changes that wait for this component.
+    pub(super) fn changes(&self) -> &Arc<ChangeQueue<SessionsChange>> {
+        &self.changes
+    }
+
+    /// Applies the changes that wait.
+    pub(super) fn apply_changes(&mut self) {
+        let changes = Arc::clone(&self.changes);
+        changes.apply_all(|change| match change {
+            SessionsChange::Reconfigure { capacity, ttl } => {
+                let evicted = self.sessions.reconfigure(*capacity, *ttl)
+                    + self.keys.reconfigure(*capacity, *ttl)
+                    + self.tokens.reconfigure(*capacity, *ttl);
+                self.count_evicted(evicted);
+            }
+            SessionsChange::Purge { keys, all_tokens, number } => {
+                self.purge(keys, *all_tokens, *number);
+            }
+            SessionsChange::Retire { oldest } => self.purges.retire(*oldest),
+        });
+    }
+
+    fn purge(&mut self, keys: &[KeyId], all_tokens: bool, number: ConfigNumber) {
+        self.purges.purge(keys, all_tokens, number);
+        let purged: HashSet<KeyId, ahash::RandomState> = keys.iter().copied().collect();
+        self.sessions.retain(|_, identity| match identity {
+            ClientIdentity::Anonymous => true,
+            ClientIdentity::Key(key) => !purged.contains(key),
+            ClientIdentity::Token(_) => !all_tokens,
+        });
+        self.keys.retain(|id, _| !purged.contains(&id.key()));
+        if all_tokens {
+            self.tokens.clear();
+        }
+        self.metrics.set_entries(self.len());
     }
 
     /// Counts a lookup.
@@ -173,13 +237,20 @@ impl Component for Sessions {
         self.tokens.clear();
         self.metrics.set_entries(0);
     }
+
+    fn restarted(&mut self, _: Instant) {
+        self.apply_changes();
+    }
 }
 
 impl MessageHandler<GetSession> for Sessions {
     type Decision = CacheLookup<ClientIdentity>;
 
     fn decide(&self, message: &GetSession, now: Instant) -> Self::Decision {
-        self.sessions.get(&message.id, now)
+        match self.sessions.get(&message.id, now) {
+            CacheLookup::Hit(identity) if !self.purges.admits(&identity, message.number) => CacheLookup::Miss,
+            found => found,
+        }
     }
 
     fn apply(&mut self, message: GetSession, found: Self::Decision, _: Instant) -> Option<ClientIdentity> {
@@ -191,11 +262,17 @@ impl MessageHandler<GetSession> for Sessions {
 }
 
 impl MessageHandler<InsertSession> for Sessions {
-    type Decision = ();
+    /// Whether the entry may be inserted.
+    type Decision = bool;
 
-    fn decide(&self, _: &InsertSession, _: Instant) {}
+    fn decide(&self, message: &InsertSession, _: Instant) -> bool {
+        self.purges.admits(&message.identity, message.number)
+    }
 
-    fn apply(&mut self, message: InsertSession, (): (), now: Instant) {
+    fn apply(&mut self, message: InsertSession, is_admitted: bool, now: Instant) {
+        if !is_admitted {
+            return;
+        }
         let evicted = self.sessions.insert(message.id, message.identity, now);
         self.count_evicted(evicted);
     }
@@ -205,7 +282,10 @@ impl MessageHandler<GetSigningKey> for Sessions {
     type Decision = CacheLookup<SigningKey>;
 
     fn decide(&self, message: &GetSigningKey, now: Instant) -> Self::Decision {
-        self.keys.get(&message.id, now)
+        match self.purges.admits_key(message.id.key(), message.number) {
+            true => self.keys.get(&message.id, now),
+            false => CacheLookup::Miss,
+        }
     }
 
     fn apply(&mut self, message: GetSigningKey, found: Self::Decision, _: Instant) -> Option<SigningKey> {
@@ -217,11 +297,17 @@ impl MessageHandler<GetSigningKey> for Sessions {
 }
 
 impl MessageHandler<InsertSigningKey> for Sessions {
-    type Decision = ();
+    /// Whether the entry may be inserted.
+    type Decision = bool;
 
-    fn decide(&self, _: &InsertSigningKey, _: Instant) {}
+    fn decide(&self, message: &InsertSigningKey, _: Instant) -> bool {
+        self.purges.admits_key(message.id.key(), message.number)
+    }
 
-    fn apply(&mut self, message: InsertSigningKey, (): (), now: Instant) {
+    fn apply(&mut self, message: InsertSigningKey, is_admitted: bool, now: Instant) {
+        if !is_admitted {
+            return;
+        }
         let evicted = self.keys.insert(message.id, message.key, now);
         self.count_evicted(evicted);
     }
@@ -231,7 +317,10 @@ impl MessageHandler<GetVerifiedToken> for Sessions {
     type Decision = CacheLookup<Arc<VerifiedToken>>;
 
     fn decide(&self, message: &GetVerifiedToken, now: Instant) -> Self::Decision {
-        self.tokens.get(&message.token, now)
+        match self.purges.admits_tokens(message.number) {
+            true => self.tokens.get(&message.token, now),
+            false => CacheLookup::Miss,
+        }
     }
 
     fn apply(
@@ -248,11 +337,17 @@ impl MessageHandler<GetVerifiedToken> for Sessions {
 }
 
 impl MessageHandler<InsertVerifiedToken> for Sessions {
-    type Decision = ();
+    /// Whether the entry may be inserted.
+    type Decision = bool;
 
-    fn decide(&self, _: &InsertVerifiedToken, _: Instant) {}
+    fn decide(&self, message: &InsertVerifiedToken, _: Instant) -> bool {
+        self.purges.admits_tokens(message.number)
+    }
 
-    fn apply(&mut self, message: InsertVerifiedToken, (): (), now: Instant) {
+    fn apply(&mut self, message: InsertVerifiedToken, is_admitted: bool, now: Instant) {
+        if !is_admitted {
+            return;
+        }
         let evicted = self.tokens.insert(message.token, message.verified, now);
         self.count_evicted(evicted);
     }

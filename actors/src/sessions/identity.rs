@@ -65,6 +65,11 @@ impl SigningKeyId {
         Self { key, date: date.into(), region: region.into() }
     }
 
+    /// The client key.
+    pub(super) fn key(&self) -> KeyId {
+        self.key
+    }
+
     /// Fingerprint for `ActorMessage::message_fingerprint`.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -8,8 +8,10 @@
 //! it the newest, with a new TTL. A lookup removes an expired entry. Expired entries are not swept: the capacity
 //! bounds them.
 //!
+//! A reload purges the entries of withdrawn and changed keys, see `purges.rs`.
+//!
 //! *Restart*: after a crash in `decide` the caches are kept. If dirty, they are emptied, and every session is
-//! verified again.
+//! verified again. What was purged stays purged.
 //! *While failed*: every lookup is a miss and insertions are lost. Revocation comes from the configuration, never
 //! from a cache.
 
@@ -18,6 +20,10 @@ mod handle;
 mod id;
 mod identity;
 mod metrics;
+mod purges;
+mod reconfigure;
+#[cfg(test)]
+mod reload_tests;
 mod state;
 
 pub(crate) use actor::Sessions;
@@ -26,3 +32,4 @@ pub use handle::SessionsHandle;
 pub use id::{InvalidSessionId, SessionId};
 pub use identity::{ClientIdentity, KeyFingerprint, SigningKey, SigningKeyId, TokenHash, VerifiedToken};
 pub(crate) use metrics::SessionsMetrics;
+pub use reconfigure::SessionsReconfigure;

@@ -15,7 +15,7 @@ const EVICTED_SHARE: usize = 10;
 struct CacheEntry<V> {
     value: V,
     stamp: u64,
-    expires: Instant,
+    inserted: Instant,
 }
 
 /// The result of a lookup.
@@ -45,7 +45,9 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     /// Looks up a key.
     pub(crate) fn get(&self, id: &K, now: Instant) -> CacheLookup<V> {
         match self.entries.get(id) {
-            Some(entry) if now < entry.expires => CacheLookup::Hit(entry.value.clone()),
+            Some(entry) if now.saturating_duration_since(entry.inserted) < self.ttl => {
+                CacheLookup::Hit(entry.value.clone())
+            }
             Some(_) => CacheLookup::Expired,
             None => CacheLookup::Miss,
         }
@@ -59,11 +61,27 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
     /// Inserts an entry as the newest. Returns the number of evicted entries.
     pub(crate) fn insert(&mut self, id: K, value: V, now: Instant) -> usize {
         let full = self.entries.len() >= self.capacity.get() && !self.entries.contains_key(&id);
-        let evicted = if full { self.evict_oldest() } else { 0 };
+        let count = (self.capacity.get() / EVICTED_SHARE).max(1);
+        let evicted = if full { self.evict(count) } else { 0 };
         let stamp = self.next_stamp;
         self.next_stamp += 1;
         self.order.push_back((stamp, id.clone()));
-        self.entries.insert(id, CacheEntry { value, stamp, expires: now + self.ttl });
+        self.entries.insert(id, CacheEntry { value, stamp, inserted: now });
+        self.prune_stamps();
+        evicted
+    }
+
+    /// Removes the entries that `keep` does not keep.
+    pub(super) fn retain(&mut self, keep: impl Fn(&K, &V) -> bool) {
+        self.entries.retain(|id, entry| keep(id, &entry.value));
+        self.order.retain(|(stamp, id)| self.entries.get(id).is_some_and(|entry| entry.stamp == *stamp));
+    }
+
+    /// Changes the capacity and the TTL, also of present entries. Returns the number of entries that were evicted
+    /// because the capacity is lower.
+    pub(super) fn reconfigure(&mut self, capacity: NonZeroUsize, ttl: Duration) -> usize {
+        (self.capacity, self.ttl) = (capacity, ttl);
+        let evicted = self.evict(self.entries.len().saturating_sub(capacity.get()));
         self.prune_stamps();
         evicted
     }
@@ -83,8 +101,8 @@ impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
         self.capacity.get()
     }
 
-    fn evict_oldest(&mut self) -> usize {
-        let count = (self.capacity.get() / EVICTED_SHARE).max(1);
+    /// Evicts the oldest entries.
+    fn evict(&mut self, count: usize) -> usize {
         let mut evicted = 0;
         while evicted < count {
             let Some((stamp, id)) = self.order.pop_front() else {

@@ -94,7 +94,10 @@ impl LimitReader {
             PeakSource::Queue => pool().map(|pool| pool.take_waiting_peak() as f64),
             PeakSource::GlobalBurst => burst(limiter.take_global_peak()),
             PeakSource::IpBurst => burst(limiter.take_ip_peak()),
-            PeakSource::BucketBurst => burst(entry.bucket.and_then(|at| limiter.take_bucket_peak(at))),
+            PeakSource::BucketBurst => {
+                let bucket = entry.bucket.map(|at| shared.router.buckets()[at].id);
+                burst(bucket.and_then(|id| limiter.take_bucket_peak(id)))
+            }
             PeakSource::KeyBurst => burst(limiter.take_key_peak()),
             PeakSource::SubjectBurst => burst(limiter.take_subject_peak()),
             PeakSource::FailedAuthBurst => burst(limiter.take_failed_auth_peak()),

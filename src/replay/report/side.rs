@@ -146,7 +146,7 @@ impl CircuitChange {
         let after = u64::try_from(change.at.as_micros()).unwrap_or(u64::MAX);
         Self {
             at: time_text(begin_us.saturating_add(after)),
-            bucket: names.bucket_names.get(change.bucket.index()).cloned().unwrap_or_default(),
+            bucket: names.bucket_name(change.bucket).to_owned(),
             class: change.class,
             state: change.state,
         }

@@ -1,0 +1,67 @@
+//! A reload: the limiter's change to the limits of a new configuration (G3).
+//!
+//! Arrival times stay with their IDs, and tokens in use stay in use. Limits of IDs that the new configuration lacks stay
+//! until they are forgotten, because requests of replaced configurations are charged to them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::actor_shell::MessageHandler;
+use crate::change_queue::ChangeQueue;
+use crate::limiter::LimiterMetrics;
+use crate::limiter::actor::Limiter;
+use crate::limiter::settings::LimiterSettings;
+use crate::mailbox::{ActorMessage, Mailbox};
+use crate::types::{BucketId, KeyId};
+
+/// A change of the limiter.
+#[derive(Debug)]
+pub(crate) enum LimiterChange {
+    /// The limits of a new configuration.
+    Reconfigure { settings: Arc<LimiterSettings>, metrics: Arc<LimiterMetrics> },
+    /// Buckets and keys that no configuration has any more.
+    Forget { buckets: Vec<BucketId>, keys: Vec<KeyId> },
+}
+
+/// Wakes the limiter to apply the changes that wait.
+pub(crate) struct ApplyChanges;
+
+impl ActorMessage for ApplyChanges {
+    type Reply = ();
+    const NAME: &'static str = "limiter.apply_changes";
+
+    fn message_fingerprint(&self) -> u64 {
+        0
+    }
+
+    const CAN_BE_POISON: bool = false;
+}
+
+impl MessageHandler<ApplyChanges> for Limiter {
+    type Decision = ();
+
+    fn decide(&self, _: &ApplyChanges, _: Instant) {}
+
+    fn apply(&mut self, _: ApplyChanges, (): (), now: Instant) {
+        self.apply_changes(now);
+    }
+}
+
+/// The limits of a new configuration. They have no effect until `commit`.
+#[must_use = "the new limits have no effect until `commit`"]
+pub struct LimiterReconfigure {
+    pub(super) mailbox: Mailbox<Limiter>,
+    pub(super) changes: Arc<ChangeQueue<LimiterChange>>,
+    pub(super) settings: Arc<LimiterSettings>,
+    pub(super) metrics: Arc<LimiterMetrics>,
+}
+
+impl LimiterReconfigure {
+    /// Puts the new limits into effect. The actor applies them before each message that is sent from now on.
+    pub fn commit(self) {
+        let Self { mailbox, changes, settings, metrics } = self;
+        metrics.publish();
+        changes.push(LimiterChange::Reconfigure { settings, metrics });
+        mailbox.notify(ApplyChanges);
+    }
+}

@@ -1,0 +1,72 @@
+//! A limit with one arrival time: that of the whole gateway, of a bucket or of a key.
+
+use crate::ids::{Id, IdMap};
+use crate::limiter::gcra::{Gcra, Tat};
+use crate::limiter::settings::ConfiguredLimit;
+
+/// The limit and its arrival time.
+#[derive(Debug)]
+pub(super) struct TimedLimit {
+    pub(super) limit: ConfiguredLimit,
+    pub(super) tat: Tat,
+}
+
+impl TimedLimit {
+    pub(super) fn new(limit: &ConfiguredLimit) -> Self {
+        Self { limit: limit.clone(), tat: 0 }
+    }
+
+    pub(super) fn gcra(&self) -> &Gcra {
+        &self.limit.gcra
+    }
+
+    /// Writes the arrival time after a charge.
+    pub(super) fn charge(&mut self, next: Tat, now: u64) {
+        self.tat = next;
+        self.limit.peak.record(next, now);
+    }
+
+    /// Spends the burst as of now.
+    pub(super) fn rebuild(&mut self, now: u64) {
+        self.tat = now.saturating_add(self.gcra().tolerance);
+    }
+
+    /// Replaces the limit. The tokens in use stay in use, see `Gcra::convert`.
+    fn reconfigure(&mut self, limit: &ConfiguredLimit, lease_left: u64, now: u64) {
+        self.tat = limit.gcra.convert(self.gcra(), self.tat, lease_left, now);
+        self.limit = limit.clone();
+    }
+}
+
+/// Replaces a limit that may be absent. A limit that was absent starts with an unused burst.
+pub(super) fn reconfigure(
+    timed: &mut Option<TimedLimit>,
+    limit: Option<&ConfiguredLimit>,
+    lease_left: u64,
+    now: u64,
+) {
+    match (timed.as_mut(), limit) {
+        (Some(timed), Some(limit)) => timed.reconfigure(limit, lease_left, now),
+        (_, limit) => *timed = limit.map(TimedLimit::new),
+    }
+}
+
+/// Replaces the limits of a table. IDs that `limits` lacks keep theirs: requests of the replaced configuration use them.
+pub(super) fn reconfigure_all<I: Id>(
+    timed: &mut IdMap<I, Option<TimedLimit>>,
+    limits: &IdMap<I, Option<ConfiguredLimit>>,
+    lease_left: u64,
+    now: u64,
+) {
+    for (id, limit) in limits.iter() {
+        match timed.get_mut(id) {
+            Some(timed) => reconfigure(timed, limit.as_ref(), lease_left, now),
+            None => timed.insert(id, limit.as_ref().map(TimedLimit::new)),
+        }
+    }
+}
+
+/// The table of the first configuration.
+pub(super) fn table<I: Id>(limits: &IdMap<I, Option<ConfiguredLimit>>) -> IdMap<I, Option<TimedLimit>> {
+    limits.iter().map(|(id, limit)| (id, limit.as_ref().map(TimedLimit::new))).collect()
+}
