@@ -19,6 +19,7 @@ pub mod ephemeral_ports;
 mod events;
 mod ids;
 mod intensity;
+mod latest_settings;
 mod launches;
 mod lazy_counter;
 mod limiter;
@@ -41,8 +42,8 @@ mod types;
 
 pub use actor_stats::{ActorStats, ActorStatus};
 pub use breaker::{
-    BreakerHandle, BreakerRejection, BreakerTicket, BreakerView, CircuitCheck, CircuitId, CircuitState,
-    FailureCause, Outcome, ProbedCircuit,
+    BreakerHandle, BreakerReconfigure, BreakerRejection, BreakerTicket, BreakerView, CircuitCheck, CircuitId,
+    CircuitState, FailureCause, Outcome, ProbedCircuit,
 };
 pub use chaos::{Crash, CrashPoint, Stall, UnknownCrashPoint};
 pub use client_counts::ClientTicket;

@@ -17,7 +17,7 @@ use tidegate_config::{BreakerConfig, BucketConfig, Config, LimitHeaders, RateLim
 
 use crate::actor_shell::{ActorShell, Component};
 use crate::actor_stats::ActorStats;
-use crate::breaker::{Breaker, BreakerFamilies, BreakerHandle, CircuitId, PublishedCircuits};
+use crate::breaker::{Breaker, BreakerFamilies, BreakerHandle, CircuitSettings, PublishedCircuits};
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::events::{ActorEventSink, ActorEvents};
@@ -312,12 +312,11 @@ fn breaker(
     now: Instant,
 ) -> (BreakerHandle, Launch) {
     let channel = spawner.prepare::<Breaker>(format!("breaker:{name}"));
-    let published = Arc::new(PublishedCircuits::new(CircuitId::count(config.per_operation), now));
-    let metrics = Arc::new(families.bucket(name, config));
-    let handle =
-        BreakerHandle::new(channel.mailbox.clone(), Arc::clone(&published), config, Arc::clone(&metrics));
+    let published = Arc::new(PublishedCircuits::new(now));
+    let settings = CircuitSettings::new(config.clone(), families.bucket(name, config));
+    let handle = BreakerHandle::new(channel.mailbox.clone(), Arc::clone(&published), Arc::clone(&settings));
     let seed = spawner.seed_for(name);
-    let component = Breaker::new(name, config, seed, published, metrics, spawner.log.clone());
+    let component = Breaker::new(name, settings, seed, published, spawner.log.clone());
     (handle, spawner.build(channel, component.with_events(spawner.events.of_bucket(id))))
 }
 
