@@ -60,8 +60,8 @@ pub use mailbox::AskError;
 pub use monitor::{
     Action, ActionEntry, ActionRule, ActionSet, ActionView, ClientAdmission, Comparison, DiskSpace,
     InFlightSlot, InForce, Level, LevelReason, LevelTransition, LimitSource, LogProbe, MemorySource,
-    MemoryUse, MonitorHandle, MonitorPeaks, MonitorRejection, MonitorView, OverloadActions, Reading,
-    ResourceView, Sensor, Shedding, Subject, system_memory_limit,
+    MemoryUse, MonitorHandle, MonitorPeaks, MonitorReconfigure, MonitorRejection, MonitorView,
+    OverloadActions, Reading, ResourceView, Sensor, Shedding, Subject, system_memory_limit,
 };
 pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
