@@ -60,6 +60,11 @@ impl ClientCounts {
         Self { total: Arc::default(), total_max, per_client_max, clients: HashMap::new(), sweep_at: 0 }
     }
 
+    /// Sets both maximums. Tickets stay counted.
+    pub(crate) fn set_limits(&mut self, total_max: usize, per_client_max: usize) {
+        (self.total_max, self.per_client_max) = (total_max, per_client_max);
+    }
+
     /// Checks whether the client may have one more.
     pub(crate) fn decide(&self, client: ClientId) -> Result<(), CountRefusal> {
         let held = self.clients.get(&client).map_or(0, |count| count.load(Ordering::Acquire));

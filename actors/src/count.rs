@@ -28,28 +28,37 @@ impl Peak {
     }
 }
 
-/// A count that never exceeds its capacity.
+/// A count that never exceeds its capacity. If the capacity is lowered, what was acquired before stays counted.
 #[derive(Debug)]
 pub(crate) struct BoundedCount {
     acquired: AtomicUsize,
-    capacity: usize,
+    capacity: PlainUsize,
+    /// The highest capacity until now.
+    highest: PlainUsize,
 }
 
 impl BoundedCount {
     /// An empty count of at most `capacity`.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { acquired: AtomicUsize::new(0), capacity }
+        let (capacity, highest) = (PlainUsize::new(capacity), PlainUsize::new(capacity));
+        Self { acquired: AtomicUsize::new(0), capacity, highest }
+    }
+
+    /// Sets the capacity, which holds at once.
+    pub(crate) fn set_capacity(&self, capacity: usize) {
+        self.highest.fetch_max(capacity, Ordering::Relaxed);
+        self.capacity.store(capacity, Ordering::Relaxed);
     }
 
     /// Acquires one; false if all are in use.
     pub(crate) fn try_acquire(&self) -> bool {
-        self.try_acquire_below(self.capacity)
+        self.try_acquire_below(usize::MAX)
     }
 
     /// Acquires one if fewer than `limit` are in use. The capacity applies as well.
     pub(crate) fn try_acquire_below(&self, limit: usize) -> bool {
         let in_use = self.acquired.fetch_add(1, Ordering::AcqRel);
-        if in_use < self.capacity.min(limit) {
+        if in_use < self.capacity().min(limit) {
             return true;
         }
         self.acquired.fetch_sub(1, Ordering::AcqRel);
@@ -63,12 +72,12 @@ impl BoundedCount {
 
     /// Number in use. May be too high by the number of callers that are being refused at this moment.
     pub(crate) fn in_use(&self) -> usize {
-        self.acquired.load(Ordering::Acquire).min(self.capacity)
+        self.acquired.load(Ordering::Acquire).min(self.highest.load(Ordering::Relaxed))
     }
 
     /// The bound.
     pub(crate) fn capacity(&self) -> usize {
-        self.capacity
+        self.capacity.load(Ordering::Relaxed)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod ephemeral_ports;
 mod events;
 mod ids;
 mod intensity;
+mod latest_settings;
 mod launches;
 mod lazy_counter;
 mod limiter;
@@ -42,8 +43,8 @@ mod types;
 
 pub use actor_stats::{ActorStats, ActorStatus};
 pub use breaker::{
-    BreakerHandle, BreakerRejection, BreakerTicket, BreakerView, CircuitCheck, CircuitId, CircuitState,
-    FailureCause, Outcome, ProbedCircuit,
+    BreakerHandle, BreakerReconfigure, BreakerRejection, BreakerTicket, BreakerView, CircuitCheck, CircuitId,
+    CircuitState, FailureCause, Outcome, ProbedCircuit,
 };
 pub use chaos::{Crash, CrashPoint, Stall, UnknownCrashPoint};
 pub use client_counts::ClientTicket;
@@ -60,8 +61,8 @@ pub use mailbox::AskError;
 pub use monitor::{
     Action, ActionEntry, ActionRule, ActionSet, ActionView, ClientAdmission, Comparison, DiskSpace,
     InFlightSlot, InForce, Level, LevelReason, LevelTransition, LimitSource, LogProbe, MemorySource,
-    MemoryUse, MonitorHandle, MonitorPeaks, MonitorRejection, MonitorView, OverloadActions, Reading,
-    ResourceView, Sensor, Shedding, Subject, system_memory_limit,
+    MemoryUse, MonitorHandle, MonitorPeaks, MonitorReconfigure, MonitorRejection, MonitorView,
+    OverloadActions, Reading, ResourceView, Sensor, Shedding, Subject, system_memory_limit,
 };
 pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,

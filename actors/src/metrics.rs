@@ -108,7 +108,7 @@ impl ActorFamilies {
         }
     }
 
-    /// The waits in the mailboxes of these actors.
+    /// The waits in the mailboxes of actors with these names.
     pub(crate) fn mailbox_waits<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> MailboxWaits {
         MailboxWaits(names.into_iter().map(|name| self.wait.with_label_values(&[name])).collect())
     }

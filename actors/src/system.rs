@@ -17,7 +17,7 @@ use tidegate_config::{BreakerConfig, Config};
 
 use crate::actor_shell::{ActorShell, Component};
 use crate::actor_stats::ActorStats;
-use crate::breaker::{Breaker, BreakerFamilies, BreakerHandle, CircuitId, PublishedCircuits};
+use crate::breaker::{Breaker, BreakerFamilies, BreakerHandle, CircuitSettings, PublishedCircuits};
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::events::{ActorEventSink, ActorEvents};
@@ -27,7 +27,7 @@ use crate::launches::{Launch, Launches};
 use crate::limiter::{Limiter, LimiterHandle, LimiterMetrics};
 use crate::mailbox::{Mailbox, SupervisedActor};
 use crate::metrics::ActorFamilies;
-use crate::monitor::{Monitor, MonitorHandle, ProcessCursor, pressure_threshold};
+use crate::monitor::{Monitor, MonitorHandle, MonitorSettings, ProcessCursor};
 use crate::pool::{
     CredentialSelector, CredentialStats, EndpointStatsTable, GateShared, Hedging, LimitLearner, LoadBalancer,
     LoadBalancerSettings, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames, PoolState, QueueCursor,
@@ -162,7 +162,7 @@ pub(crate) fn prepare_with_seed(
         on_workers.push(launch);
     }
     let mut breakers = Vec::new();
-    for ((name, bucket), id) in config.buckets.iter().zip(ids) {
+    for ((name, bucket), id) in config.buckets.iter().zip(ids.clone()) {
         let circuits = &bucket.upstream.circuit_breaker;
         let (breaker, launch) = breaker(&spawner, (name, id), circuits, &breaker_families, now);
         breakers.push(breaker);
@@ -183,19 +183,13 @@ pub(crate) fn prepare_with_seed(
         .chain([&channel.stats])
         .cloned()
         .collect();
-    let mailboxes = families.mailbox_waits(watched.iter().map(|stats| stats.name()));
-    let (monitor, component) = MonitorHandle::new(
-        channel.mailbox.clone(),
-        &config.monitor,
-        (config.server.max_concurrent_requests.get(), &config.concurrency, &config.actions),
-        watched,
-        registry,
-        log.clone(),
-    )?;
-    let shedders = pools.iter().map(PoolHandle::shedder).cloned();
-    let shedding = SheddingHandle::new(config, pressure_threshold(&config.monitor), shedders, registry, now)?;
+    let settings = MonitorSettings::new(config, watched);
+    let (monitor, component) = MonitorHandle::new(channel.mailbox.clone(), settings, registry, log.clone())?;
+    let shedders = config.buckets.keys().zip(ids).zip(&pools);
+    let shedders = shedders.map(|((name, id), pool)| (name.as_str(), id, Arc::clone(pool.shedder())));
+    let shedding = SheddingHandle::new(config, shedders, registry, now)?;
     let cursor = ProcessCursor::new(&shedding, &config.monitor, now);
-    let component = component.with_events(spawner.events.clone()).with_cursor(cursor, mailboxes);
+    let component = component.with_events(spawner.events.clone()).with_cursor(cursor, &families);
     let own_thread = vec![spawner.build(channel, component)];
 
     let actors = Actors {
@@ -280,12 +274,11 @@ fn breaker(
     now: Instant,
 ) -> (BreakerHandle, Launch) {
     let channel = spawner.prepare::<Breaker>(format!("breaker:{name}"));
-    let published = Arc::new(PublishedCircuits::new(CircuitId::count(config.per_operation), now));
-    let metrics = Arc::new(families.bucket(name, config));
-    let handle =
-        BreakerHandle::new(channel.mailbox.clone(), Arc::clone(&published), config, Arc::clone(&metrics));
+    let published = Arc::new(PublishedCircuits::new(now));
+    let settings = CircuitSettings::new(config.clone(), families.bucket(name, config));
+    let handle = BreakerHandle::new(channel.mailbox.clone(), Arc::clone(&published), Arc::clone(&settings));
     let seed = spawner.seed_for(name);
-    let component = Breaker::new(name, config, seed, published, metrics, spawner.log.clone());
+    let component = Breaker::new(name, settings, seed, published, spawner.log.clone());
     (handle, spawner.build(channel, component.with_events(spawner.events.of_bucket(id))))
 }
 

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use slog::{Logger, info, o, warn};
-use tidegate_config::BreakerConfig;
 use tokio::sync::oneshot;
 
 use crate::actor_shell::{Component, MessageHandler};
-use crate::breaker::circuit_id::{self, CircuitId};
+use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::circuit_queue::CircuitQueue;
 use crate::breaker::circuit_wait::{CircuitWaiter, WaitReply, WaitSlot};
 use crate::breaker::decision::{CircuitAdmission, CircuitChange, CircuitRefusal, CircuitTransition, TrialId};
-use crate::breaker::metrics::BreakerMetrics;
 use crate::breaker::outcome::{AdverseOutcome, Outcome};
 use crate::breaker::published_circuits::PublishedCircuits;
+use crate::breaker::settings::CircuitSettings;
 use crate::breaker::state::Circuit;
 use crate::breaker::ticket::{BreakerShared, BreakerTicket};
 use crate::events::{ActorChange, ActorEvents};
+use crate::latest_settings::LatestSettings;
 use crate::mailbox::ActorMessage;
 
 /// Asks for a ticket. The actor builds it in the reply from `shared`.
@@ -122,15 +122,13 @@ impl ActorMessage for OpenTimeElapsed {
 /// The component: one bucket's circuits.
 pub(crate) struct Breaker {
     bucket: Box<str>,
-    /// Indexed by `CircuitId`.
-    circuits: Vec<Circuit>,
+    /// Indexed by `CircuitId`. Those that the configuration does not use go on for requests of replaced configurations.
+    pub(super) circuits: Vec<Circuit>,
     /// The queue of each circuit.
-    queues: Vec<CircuitQueue<CircuitWaiter>>,
-    per_operation: bool,
-    /// The successful trials that close a circuit.
-    success_threshold: u32,
-    published: Arc<PublishedCircuits>,
-    metrics: Arc<BreakerMetrics>,
+    pub(super) queues: Vec<CircuitQueue<CircuitWaiter>>,
+    pub(super) settings: Arc<CircuitSettings>,
+    pub(super) latest: Arc<LatestSettings<CircuitSettings>>,
+    pub(super) published: Arc<PublishedCircuits>,
     log: Logger,
     events: ActorEvents,
 }
@@ -139,27 +137,27 @@ impl Breaker {
     /// The bucket's circuits: closed, or open if the mode is `forced_open`.
     pub(crate) fn new(
         bucket: &str,
-        config: &BreakerConfig,
+        latest: Arc<LatestSettings<CircuitSettings>>,
         seed: u64,
         published: Arc<PublishedCircuits>,
-        metrics: Arc<BreakerMetrics>,
         log: Logger,
     ) -> Self {
+        let settings = latest.load();
+        let config = &settings.config;
         // A different seed for each circuit: circuits that re-open together must not be tried together.
-        let ids = || circuit_id::labelled_circuits(config.per_operation).map(|(circuit, _)| circuit);
         let circuit = |id: CircuitId| Circuit::new(config.clone(), seed.wrapping_add(id.index() as u64));
         let this = Self {
             bucket: bucket.into(),
-            circuits: ids().map(circuit).collect(),
-            queues: ids().map(|_| CircuitQueue::new(config.held_max())).collect(),
-            per_operation: config.per_operation,
-            success_threshold: config.success_threshold.get(),
+            circuits: CircuitId::all().map(circuit).collect(),
+            queues: CircuitId::all().map(|_| CircuitQueue::new(config.held_max())).collect(),
+            settings,
+            latest,
             published,
-            metrics,
             log,
             events: ActorEvents::default(),
         };
-        ids().for_each(|circuit| this.publish(circuit));
+        this.settings.metrics.set_mode(this.settings.config.mode);
+        CircuitId::all().for_each(|circuit| this.publish(circuit));
         this
     }
 
@@ -171,11 +169,17 @@ impl Breaker {
     fn publish(&self, circuit: CircuitId) {
         let snapshot = self.circuits[circuit.index()].snapshot();
         self.published.publish(circuit, snapshot);
-        self.metrics.published(circuit, &snapshot);
+        self.settings.metrics.published(circuit, &snapshot);
+    }
+
+    /// Logs that the actor has other settings.
+    pub(super) fn log_reconfigured(&self) {
+        info!(self.log, "breaker has a new configuration"; "bucket" => self.bucket.to_string(),
+            "mode" => self.settings.config.mode.as_str());
     }
 
     /// Admits waiters in order, as long as the circuit admits requests.
-    fn admit_waiters(&mut self, circuit: CircuitId, now: Instant) {
+    pub(super) fn admit_waiters(&mut self, circuit: CircuitId, now: Instant) {
         let at = circuit.index();
         while !self.queues[at].is_empty()
             && let Ok(admission) = self.circuits[at].admit(now)
@@ -188,16 +192,15 @@ impl Breaker {
         }
     }
 
-    fn publish_transition(&self, circuit: CircuitId, transition: Option<CircuitTransition>) {
+    pub(super) fn publish_transition(&self, circuit: CircuitId, transition: Option<CircuitTransition>) {
         self.publish(circuit);
         let Some(transition) = transition else { return };
-        let class = circuit_id::labelled_circuits(self.per_operation).find(|(id, _)| *id == circuit);
-        let class = class.map_or("", |(_, class)| class);
+        let class = circuit.label();
         let log = self.log.new(o!("bucket" => self.bucket.to_string(), "class" => class));
         self.emit(class, transition);
         match transition {
             CircuitTransition::Opened { cause, trip, open_for } => {
-                self.metrics.opened(circuit);
+                self.settings.metrics.opened(circuit);
                 warn!(log, "circuit opened"; "cause" => %cause,
                     "rule" => trip.map(|trip| trip.rule.as_str()),
                     "measured" => trip.map(|trip| trip.measured),
@@ -209,6 +212,7 @@ impl Breaker {
                 info!(log, "circuit half-open because a connection to its upstream succeeded")
             }
             CircuitTransition::Closed => info!(log, "circuit closed"),
+            CircuitTransition::SwitchedOff => info!(log, "circuit closed because the breaker is off"),
         }
     }
 
@@ -222,21 +226,27 @@ impl Breaker {
                 ActorChange::CircuitHalfOpened { class, by_connect: true }
             }
             CircuitTransition::Closed => {
-                ActorChange::CircuitClosed { class, successes: self.success_threshold }
+                let successes = self.settings.config.success_threshold.get();
+                ActorChange::CircuitClosed { class, successes }
             }
+            CircuitTransition::SwitchedOff => ActorChange::CircuitClosed { class, successes: 0 },
         });
     }
 }
 
 impl Component for Breaker {
     fn rebuild(&mut self, now: Instant) {
-        for (circuit, _) in circuit_id::labelled_circuits(self.per_operation) {
+        for circuit in CircuitId::all() {
             let last = self.published.snapshot(circuit);
             // Their asks end with `Crashed`.
             self.queues[circuit.index()].clear();
             let transition = self.circuits[circuit.index()].rebuild(last, now);
             self.publish_transition(circuit, transition);
         }
+    }
+
+    fn restarted(&mut self, now: Instant) {
+        self.reconfigure(now);
     }
 }
 
@@ -337,7 +347,11 @@ impl MessageHandler<WaitForCircuit> for Breaker {
                 let (ticket, receiver) = oneshot::channel();
                 self.queues[circuit.index()].push(CircuitWaiter { shared, ticket });
                 self.admit_waiters(circuit, now);
-                let slot = WaitSlot::acquire(Arc::clone(&self.published), Arc::clone(&self.metrics), circuit);
+                let slot = WaitSlot::acquire(
+                    Arc::clone(&self.published),
+                    Arc::clone(&self.settings.metrics),
+                    circuit,
+                );
                 Ok(WaitReply::Queued(receiver, slot))
             }
         }

@@ -102,6 +102,11 @@ impl CallWindow {
         self.consecutive_failures >= thresholds.consecutive_failures && !self.was_answered
     }
 
+    /// Forgets which calls were slow but the timeouts, which are slow by any duration. For a new `slow_call_duration_ms`.
+    pub(super) fn forget_slow(&mut self) {
+        self.slow &= self.failed;
+    }
+
     pub(super) fn consecutive_failures(&self) -> u32 {
         self.consecutive_failures
     }

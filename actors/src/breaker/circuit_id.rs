@@ -4,6 +4,9 @@
 //! weak evidence about reads. So a bucket has one circuit per class, or a single circuit if `circuit_breaker.per_operation` is
 //! off. An ID is the index in the bucket's tables and has no meaning outside its bucket.
 //!
+//! The tables always have the circuits of both layouts, each with an ID of its own. A reload may change the layout, and the
+//! requests of the replaced configuration go on with the circuits that they know.
+//!
 //! A failure in one class does not count in the others. Each class detects a dead upstream after its own failures,
 //! and none waits for another to recover.
 
@@ -13,15 +16,31 @@ use crate::types::OperationClass;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CircuitId(u8);
 
+/// The index of the single circuit, after those of the classes.
+const SINGLE: u8 = 3;
+
 impl CircuitId {
+    /// Number of circuits in a bucket's tables.
+    pub(crate) const COUNT: usize = SINGLE as usize + 1;
+
     /// The circuit of a class, or the single circuit if `per_operation` is off.
     pub(crate) fn for_class(class: OperationClass, per_operation: bool) -> Self {
-        Self(if per_operation { class.index() } else { 0 })
+        Self(if per_operation { class.index() } else { SINGLE })
     }
 
-    /// Number of circuits of a bucket.
-    pub(crate) fn count(per_operation: bool) -> usize {
-        labelled_circuits(per_operation).count()
+    /// The circuits of both layouts, in the order of their indices.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..=SINGLE).map(Self)
+    }
+
+    /// The circuits of a layout.
+    pub(crate) fn of_layout(per_operation: bool) -> impl Iterator<Item = Self> {
+        Self::all().filter(move |circuit| (circuit.0 != SINGLE) == per_operation)
+    }
+
+    /// The class in status, log and metrics; `all` for the single circuit.
+    pub(crate) fn label(self) -> &'static str {
+        OperationClass::ALL.get(self.index()).map_or("all", |class| class.as_str())
     }
 
     /// The index in a table of the bucket's circuits.
@@ -30,30 +49,21 @@ impl CircuitId {
     }
 }
 
-/// A bucket's circuits with their class labels, in the order of their indices.
-pub(crate) fn labelled_circuits(per_operation: bool) -> impl Iterator<Item = (CircuitId, &'static str)> {
-    let classes = if per_operation { &OperationClass::ALL[..] } else { &OperationClass::ALL[..1] };
-    classes.iter().map(move |&class| {
-        let label = if per_operation { class.as_str() } else { "all" };
-        (CircuitId::for_class(class, per_operation), label)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// B1: every class has its own circuit, or all classes share the single one
+    /// B1, G3: every class has its own circuit, or all classes share the single one, and no ID is in both layouts
     #[test]
     fn an_id_is_the_index_in_the_buckets_tables() {
-        let ids = |per_operation| labelled_circuits(per_operation).map(|(circuit, _)| circuit.index());
-        assert_eq!(ids(true).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(ids(false).collect::<Vec<_>>(), [0]);
+        let indices = |per_operation| CircuitId::of_layout(per_operation).map(CircuitId::index);
+        assert_eq!(indices(true).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(indices(false).collect::<Vec<_>>(), [3]);
+        assert_eq!(CircuitId::all().count(), CircuitId::COUNT);
+        assert_eq!(OperationClass::ALL.len(), usize::from(SINGLE));
         for class in OperationClass::ALL {
-            assert!(
-                labelled_circuits(true).any(|own| own == (CircuitId::for_class(class, true), class.as_str()))
-            );
-            assert_eq!(CircuitId::for_class(class, false).index(), 0);
+            assert_eq!(CircuitId::for_class(class, true).label(), class.as_str());
+            assert_eq!(CircuitId::for_class(class, false).label(), "all");
         }
     }
 }

@@ -29,6 +29,11 @@ impl<W: Waiter> CircuitQueue<W> {
         self.capacity
     }
 
+    /// Sets the number of waiters for which there is room. Those that wait already stay.
+    pub(crate) fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
     /// Whether no request waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.iter().all(Waiter::is_cancelled)

@@ -8,12 +8,16 @@
 //!
 //! The actor owns the queue and hands each ticket to its head, so no request overtakes another. Waiters have no slot
 //! in the bucket's gate; they acquire it after the ticket. Waiters report an elapsed open time (`OpenTimeElapsed`),
-//! because the actor has no timer. A crash that loses the state cancels all waiters and admits none. No request waits
-//! for a circuit that is forced open. The reasons are in `docs/design/circuit-breaker.md`.
+//! because the actor has no timer. A crash that loses the state cancels all waiters and admits none. A reload keeps the
+//! waiters and wakes them, because the open time may end earlier. No request waits for a circuit that is forced open. The reasons are in `docs/design/circuit-breaker.md`.
 
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio::sync::futures::Notified;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
@@ -149,16 +153,17 @@ impl BreakerHandle {
         mut slot: WaitSlot,
         deadline: Instant,
     ) -> Result<BreakerTicket, BreakerRejection> {
-        loop {
+        while !self.is_forced_open(circuit) {
+            let reconfigured = self.shared.published.reconfigured();
             let next = self.next_poll(circuit, clock::now()).min(deadline);
-            match timeout_at(next.into(), &mut ticket).await {
-                Ok(Ok(ticket)) => {
+            match timeout_at(next.into(), ticket_or_change(&mut ticket, reconfigured)).await {
+                Ok(Some(Ok(ticket))) => {
                     slot.outcome = WaitOutcome::Released;
                     return Ok(ticket);
                 }
-                Ok(Err(_)) => return Err(BreakerRejection::Unavailable(AskError::Crashed)),
+                Ok(Some(Err(_))) => return Err(BreakerRejection::Unavailable(AskError::Crashed)),
                 Err(_) if clock::now() >= deadline => break,
-                Err(_) => {}
+                Ok(None) | Err(_) => {}
             }
         }
         slot.outcome = WaitOutcome::TimedOut;
@@ -166,6 +171,11 @@ impl BreakerHandle {
         // The circuit may admit requests since this moment.
         let check = self.check(circuit, clock::now())?;
         self.acquire(circuit, check).await
+    }
+
+    fn is_forced_open(&self, circuit: CircuitId) -> bool {
+        let published = self.shared.published.snapshot(circuit);
+        published.state == CircuitState::Open && published.open_until.is_none()
     }
 
     /// When to check the circuit again. Notifies the actor if the open time has elapsed.
@@ -180,4 +190,17 @@ impl BreakerHandle {
             None => now + POLL_INTERVAL,
         }
     }
+}
+
+/// The ticket; none if the bucket has a new configuration first.
+async fn ticket_or_change(
+    ticket: &mut oneshot::Receiver<BreakerTicket>,
+    reconfigured: Notified<'_>,
+) -> Option<Result<BreakerTicket, oneshot::error::RecvError>> {
+    let mut reconfigured = pin!(reconfigured);
+    poll_fn(|cx| match Pin::new(&mut *ticket).poll(cx) {
+        Poll::Ready(ticket) => Poll::Ready(Some(ticket)),
+        Poll::Pending => reconfigured.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }

@@ -12,7 +12,7 @@
 use std::time::Instant;
 
 use crate::breaker::actor::ReportConnected;
-use crate::breaker::circuit_id::{self, CircuitId};
+use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::decision::CircuitState;
 use crate::breaker::handle::BreakerHandle;
 use crate::mailbox::AskError;
@@ -33,14 +33,14 @@ impl BreakerHandle {
 
     /// The bucket's circuits with an open time that a connection started from now on ends.
     pub fn probed_circuits(&self, now: Instant) -> Vec<ProbedCircuit> {
-        let circuits = circuit_id::labelled_circuits(self.settings.per_operation);
+        let circuits = CircuitId::of_layout(self.settings.per_operation);
         let probed = |circuit: CircuitId| {
             let published = self.shared.published.snapshot(circuit);
             let is_open = published.state == CircuitState::Open && published.probed;
             let is_probed = is_open && published.open_until.is_some_and(|until| now < until);
             is_probed.then_some(ProbedCircuit { circuit, generation: published.generation })
         };
-        circuits.filter_map(|(circuit, _)| probed(circuit)).collect()
+        circuits.filter_map(probed).collect()
     }
 
     /// Reports a connection that was started while this circuit was probed.

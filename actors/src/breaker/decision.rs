@@ -107,6 +107,8 @@ pub(crate) enum CircuitTransition {
     /// Half-open before the open time has elapsed, because a connection to the upstream succeeded.
     HalfOpenedByConnect,
     Closed,
+    /// Closed because a new configuration switches the breaker off.
+    SwitchedOff,
 }
 
 /// The published state of a circuit.

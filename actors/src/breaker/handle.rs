@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use tidegate_config::{BreakerConfig, BreakerMode};
 
 use crate::breaker::actor::{AcquireTicket, Breaker};
-use crate::breaker::circuit_id::{self, CircuitId};
+use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::circuit_wait::WaitLimits;
 use crate::breaker::decision::{CircuitRefusal, CircuitState, TicketKind};
 use crate::breaker::metrics::BreakerMetrics;
 use crate::breaker::outcome::FailureCause;
 use crate::breaker::published_circuits::PublishedCircuits;
+use crate::breaker::settings::CircuitSettings;
 use crate::breaker::ticket::{BreakerShared, BreakerTicket};
 use crate::clock;
+use crate::latest_settings::LatestSettings;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::trip::{Trip, TripRule};
 use crate::types::OperationClass;
@@ -109,7 +111,7 @@ pub struct BreakerView {
     pub waited_total: u64,
 }
 
-/// The part of the bucket's configuration that the handle needs.
+/// The part of the bucket's configuration that the handle needs. Each configuration has its own handle.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BreakerSettings {
     mode: BreakerMode,
@@ -123,23 +125,29 @@ pub(super) struct BreakerSettings {
 pub struct BreakerHandle {
     pub(super) shared: Arc<BreakerShared>,
     pub(super) settings: BreakerSettings,
-    metrics: Arc<BreakerMetrics>,
+    pub(super) metrics: Arc<BreakerMetrics>,
+}
+
+impl From<&BreakerConfig> for BreakerSettings {
+    fn from(config: &BreakerConfig) -> Self {
+        Self {
+            mode: config.mode,
+            per_operation: config.per_operation,
+            timeout: config.timeout,
+            wait: config.hold.map(|timeout| WaitLimits { timeout, waiters_max: config.held_max() }),
+        }
+    }
 }
 
 impl BreakerHandle {
     pub(crate) fn new(
         mailbox: Mailbox<Breaker>,
         published: Arc<PublishedCircuits>,
-        config: &BreakerConfig,
-        metrics: Arc<BreakerMetrics>,
+        latest: Arc<LatestSettings<CircuitSettings>>,
     ) -> Self {
-        let settings = BreakerSettings {
-            mode: config.mode,
-            per_operation: config.per_operation,
-            timeout: config.timeout,
-            wait: config.hold.map(|timeout| WaitLimits { timeout, waiters_max: config.held_max() }),
-        };
-        Self { settings, shared: Arc::new(BreakerShared { mailbox, published }), metrics }
+        let CircuitSettings { config, metrics } = &*latest.load();
+        let (settings, metrics) = (BreakerSettings::from(config), Arc::clone(metrics));
+        Self { settings, shared: Arc::new(BreakerShared { mailbox, published, latest }), metrics }
     }
 
     /// The circuit that requests of this class belong to.
@@ -269,14 +277,14 @@ impl BreakerHandle {
 
     /// The bucket's circuits for the status document.
     pub fn views(&self, now: Instant) -> impl Iterator<Item = BreakerView> + '_ {
-        let circuits = circuit_id::labelled_circuits(self.settings.per_operation);
-        circuits.map(move |(circuit, class)| self.view(circuit, class, now))
+        let circuits = CircuitId::of_layout(self.settings.per_operation);
+        circuits.map(move |circuit| self.view(circuit, now))
     }
 
-    fn view(&self, circuit: CircuitId, class: &'static str, now: Instant) -> BreakerView {
+    fn view(&self, circuit: CircuitId, now: Instant) -> BreakerView {
         let published = self.shared.published.snapshot(circuit);
         BreakerView {
-            class,
+            class: circuit.label(),
             state: published.state,
             generation: published.generation,
             consecutive_failures: published.consecutive_failures,
@@ -307,3 +315,7 @@ mod tests;
 #[cfg(test)]
 #[path = "circuit_wait_tests.rs"]
 mod circuit_wait_tests;
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod settings_tests;

@@ -49,15 +49,16 @@ fn start_named(
     let log = slog::Logger::root(slog::Discard, slog::o!());
     let stats = Arc::new(ActorStats::new(format!("breaker:{bucket}"), 16));
     let actors = actors.actor(stats.name());
-    let metrics = Arc::new(breakers.bucket(bucket, &config));
-    let published = Arc::new(PublishedCircuits::new(CircuitId::count(config.per_operation), clock::now()));
-    let breaker = Breaker::new(bucket, &config, 1, Arc::clone(&published), Arc::clone(&metrics), log.clone());
+    let metrics = breakers.bucket(bucket, &config);
+    let published = Arc::new(PublishedCircuits::new(clock::now()));
+    let settings = CircuitSettings::new(config, metrics);
+    let breaker = Breaker::new(bucket, Arc::clone(&settings), 1, Arc::clone(&published), log.clone());
     let window = Duration::from_secs(10);
     let shell = ActorShell::new(breaker, window, Arc::clone(&stats), actors.clone(), log.clone());
     let (sender, receiver) = actix::dev::channel::channel(16);
     supervise(shell, receiver, Intensity::new(restarts_max, window), Arc::clone(&stats), log);
     let mailbox = Mailbox::new(Addr::new(sender), stats, actors, Duration::from_secs(1));
-    BreakerHandle::new(mailbox, published, &config, metrics)
+    BreakerHandle::new(mailbox, published, settings)
 }
 
 /// The circuit of reads.

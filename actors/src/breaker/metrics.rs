@@ -3,7 +3,7 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tidegate_config::{BreakerConfig, BreakerMode};
 
-use crate::breaker::circuit_id::{self, CircuitId};
+use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::circuit_wait::WaitOutcome;
 use crate::breaker::decision::{CircuitSnapshot, CircuitState};
 
@@ -20,10 +20,14 @@ pub(crate) struct BreakerFamilies {
     waits_ended: IntCounterVec,
 }
 
-/// The metrics of one bucket, by circuit.
+/// The metrics of one bucket in one configuration. Only the circuits of the configured layout have series.
 #[derive(Debug)]
 pub(crate) struct BreakerMetrics {
-    circuits: Vec<PerCircuit>,
+    families: BreakerFamilies,
+    bucket: Box<str>,
+    mode: IntGauge,
+    /// By `CircuitId`.
+    circuits: [Option<PerCircuit>; CircuitId::COUNT],
 }
 
 #[derive(Debug)]
@@ -86,34 +90,74 @@ impl BreakerFamilies {
     }
 
     pub(crate) fn bucket(&self, name: &str, config: &BreakerConfig) -> BreakerMetrics {
-        self.mode.with_label_values(&[name]).set(match config.mode {
-            BreakerMode::On => 0,
-            BreakerMode::Off => 1,
-            BreakerMode::Shadow => 2,
-            BreakerMode::ForcedOpen => 3,
-        });
-        let circuit = |(_, class): (CircuitId, &'static str)| {
-            let labels = &[name, class];
-            PerCircuit {
-                state: self.state.with_label_values(labels),
-                failures: self.failures.with_label_values(labels),
-                opened: self.opened.with_label_values(labels),
-                shadow_refused: self.shadow_refused.with_label_values(labels),
-                waiting: self.waiting.with_label_values(labels),
-                waits_started: self.waits_started.with_label_values(labels),
-                waits_ended: WaitOutcome::ALL
-                    .map(|outcome| self.waits_ended.with_label_values(&[name, class, outcome.as_str()])),
+        let mut circuits = [const { None }; CircuitId::COUNT];
+        for circuit in CircuitId::of_layout(config.per_operation) {
+            circuits[circuit.index()] = Some(self.circuit(&[name, circuit.label()]));
+        }
+        let mode = self.mode.with_label_values(&[name]);
+        BreakerMetrics { families: self.clone(), bucket: name.into(), mode, circuits }
+    }
+
+    fn circuit(&self, labels: &[&str; 2]) -> PerCircuit {
+        let [name, class] = *labels;
+        PerCircuit {
+            state: self.state.with_label_values(labels),
+            failures: self.failures.with_label_values(labels),
+            opened: self.opened.with_label_values(labels),
+            shadow_refused: self.shadow_refused.with_label_values(labels),
+            waiting: self.waiting.with_label_values(labels),
+            waits_started: self.waits_started.with_label_values(labels),
+            waits_ended: WaitOutcome::ALL
+                .map(|outcome| self.waits_ended.with_label_values(&[name, class, outcome.as_str()])),
+        }
+    }
+
+    /// Removes the series of circuits. A series that is not there is no error.
+    fn remove_circuits(&self, name: &str, circuits: impl Iterator<Item = CircuitId>) {
+        for circuit in circuits {
+            let class = circuit.label();
+            for family in [&self.state, &self.failures, &self.waiting] {
+                let _ = family.remove_label_values(&[name, class]);
             }
-        };
-        BreakerMetrics {
-            circuits: circuit_id::labelled_circuits(config.per_operation).map(circuit).collect(),
+            for family in [&self.opened, &self.shadow_refused, &self.waits_started] {
+                let _ = family.remove_label_values(&[name, class]);
+            }
+            for outcome in WaitOutcome::ALL {
+                let _ = self.waits_ended.remove_label_values(&[name, class, outcome.as_str()]);
+            }
         }
     }
 }
 
 impl BreakerMetrics {
+    /// The metrics of the same bucket in another configuration. Series of the same labels are the same.
+    pub(crate) fn reconfigured(&self, config: &BreakerConfig) -> Self {
+        self.families.bucket(&self.bucket, config)
+    }
+
+    /// Removes the series of the circuits that this configuration does not have.
+    pub(crate) fn remove_replaced(&self) {
+        let replaced = CircuitId::all().filter(|circuit| self.circuit(*circuit).is_none());
+        self.families.remove_circuits(&self.bucket, replaced);
+    }
+
+    /// Removes all series of the bucket.
+    pub(crate) fn remove(&self) {
+        self.families.remove_circuits(&self.bucket, CircuitId::all());
+        let _ = self.families.mode.remove_label_values(&[&self.bucket]);
+    }
+
     fn circuit(&self, circuit: CircuitId) -> Option<&PerCircuit> {
-        self.circuits.get(circuit.index())
+        self.circuits.get(circuit.index())?.as_ref()
+    }
+
+    pub(crate) fn set_mode(&self, mode: BreakerMode) {
+        self.mode.set(match mode {
+            BreakerMode::On => 0,
+            BreakerMode::Off => 1,
+            BreakerMode::Shadow => 2,
+            BreakerMode::ForcedOpen => 3,
+        });
     }
 
     pub(crate) fn published(&self, circuit: CircuitId, snapshot: &CircuitSnapshot) {

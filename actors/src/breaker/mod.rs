@@ -10,6 +10,7 @@
 //! *Restart*: after a crash in `decide` the state is kept. If dirty, each circuit is rebuilt from its publication:
 //! open stays open for its time, half-open opens for 1 s, closed starts with zero counts; permits and pending reports
 //! belong to an earlier generation.
+//! A configuration changes in place (`reconfigure.rs`, `settings.rs`); a restart has the latest one.
 //! *While failed*: the published state holds. Closed circuits admit but cannot open; open ones refuse until their
 //! time has elapsed; trials are refused.
 
@@ -24,12 +25,13 @@ mod handle;
 mod metrics;
 mod outcome;
 mod published_circuits;
+mod reconfigure;
+mod settings;
 mod state;
 mod ticket;
 
 pub(crate) use actor::Breaker;
 pub use circuit_id::CircuitId;
-pub(crate) use circuit_id::labelled_circuits;
 pub use connect_probe::ProbedCircuit;
 pub use decision::CircuitState;
 pub(crate) use decision::{CircuitRefusal, CircuitTransition, TicketKind};
@@ -38,5 +40,7 @@ pub(crate) use metrics::BreakerFamilies;
 pub(crate) use outcome::{AdverseOutcome, CallFailure};
 pub use outcome::{FailureCause, Outcome};
 pub(crate) use published_circuits::PublishedCircuits;
+pub use settings::BreakerReconfigure;
+pub(crate) use settings::CircuitSettings;
 pub(crate) use state::Circuit;
 pub use ticket::BreakerTicket;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::decision::{CircuitSnapshot, CircuitState};
@@ -22,9 +23,11 @@ const FLUSH_EVERY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct PublishedCircuits {
     origin: Instant,
-    circuits: Box<[PublishedCircuit]>,
+    circuits: [PublishedCircuit; CircuitId::COUNT],
     /// Notified when a circuit opens with an open time that a connection can end.
     probe_needed: Notify,
+    /// Notifies the waiters of a new configuration.
+    reconfigured: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -58,12 +61,23 @@ struct PendingSuccesses {
 }
 
 impl PublishedCircuits {
-    pub(crate) fn new(circuits: usize, now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             origin: now,
-            circuits: (0..circuits).map(|_| PublishedCircuit::default()).collect(),
+            circuits: Default::default(),
             probe_needed: Notify::new(),
+            reconfigured: Notify::new(),
         }
+    }
+
+    /// Wakes all waiters. Only the actor calls this, after it has published the circuits of a new configuration.
+    pub(crate) fn notify_reconfigured(&self) {
+        self.reconfigured.notify_waiters();
+    }
+
+    /// Completes after the next new configuration.
+    pub(crate) fn reconfigured(&self) -> Notified<'_> {
+        self.reconfigured.notified()
     }
 
     /// Publishes a circuit. Only the actor calls this.
@@ -274,7 +288,7 @@ mod tests {
     #[test]
     fn a_snapshot_is_what_was_published() {
         let t0 = clock::now();
-        let published = PublishedCircuits::new(OperationClass::ALL.len(), t0);
+        let published = PublishedCircuits::new(t0);
         let causes = [
             FailureCause::Status(503),
             FailureCause::Status(u16::MAX),
@@ -299,7 +313,7 @@ mod tests {
     #[test]
     fn a_success_counts_only_for_its_own_generation() {
         let t0 = clock::now();
-        let published = PublishedCircuits::new(OperationClass::ALL.len(), t0);
+        let published = PublishedCircuits::new(t0);
         published.publish(circuit(), snapshot(CircuitState::Closed, 7, None, t0));
         assert!(published.count_success(circuit(), 7));
         assert!(published.count_success(circuit(), 7));
@@ -318,7 +332,7 @@ mod tests {
     #[test]
     fn one_caller_in_ten_milliseconds_flushes() {
         let t0 = clock::now();
-        let published = PublishedCircuits::new(OperationClass::ALL.len(), t0);
+        let published = PublishedCircuits::new(t0);
         assert!(published.claim_flush(circuit(), t0 + Duration::from_millis(10)));
         assert!(!published.claim_flush(circuit(), t0 + Duration::from_millis(19)));
         assert!(published.claim_flush(circuit(), t0 + Duration::from_millis(20)));

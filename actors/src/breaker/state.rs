@@ -24,40 +24,42 @@ struct Trial {
     lease_end: Instant,
 }
 
-#[derive(Debug)]
-enum Phase {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Phase {
     Closed(CallWindow),
     Open {
         until: Instant,
+        /// The end that the upstream asked for (Retry-After), or that a rebuild found. A new configuration does not move
+        /// the end before it.
+        earliest: Instant,
         /// Whether a connection to the upstream ends the open time.
         probed: bool,
     },
     HalfOpen {
         successes: u32,
     },
-    /// Open without an end: the mode is `forced_open`.
-    Forced,
 }
 
-/// One circuit. Shadow mode changes nothing here: the handle ignores its refusals.
+/// One circuit. Shadow mode changes nothing here: the handle ignores its refusals. The mode `forced_open` covers the phase, which
+/// holds again when the mode ends.
 #[derive(Debug)]
 pub(crate) struct Circuit {
-    config: BreakerConfig,
-    thresholds: TripThresholds,
-    phase: Phase,
-    generation: u32,
+    pub(super) config: BreakerConfig,
+    pub(super) thresholds: TripThresholds,
+    pub(super) phase: Phase,
+    pub(super) generation: u32,
     /// Permits in use, including those of earlier generations: their requests still load the upstream.
     trials: Vec<Trial>,
     next_trial: u64,
     /// Consecutive failures since the last success in the closed state, including trials.
-    consecutive_failures: u32,
+    pub(super) consecutive_failures: u32,
     opened_total: u64,
-    reopened: u32,
-    cause: Option<FailureCause>,
-    trip: Option<Trip>,
+    pub(super) reopened: u32,
+    pub(super) cause: Option<FailureCause>,
+    pub(super) trip: Option<Trip>,
     /// Whether a connection ended the last open time. If trials fail nevertheless, connections are no evidence: the
     /// next open time is not shortened.
-    is_half_open_by_connect: bool,
+    pub(super) is_half_open_by_connect: bool,
     jitter: SeededRng,
 }
 
@@ -65,7 +67,7 @@ impl Circuit {
     pub(crate) fn new(config: BreakerConfig, seed: u64) -> Self {
         Self {
             thresholds: TripThresholds::from(&config),
-            phase: initial_phase(config.mode),
+            phase: Phase::Closed(CallWindow::default()),
             config,
             generation: 1,
             trials: Vec::new(),
@@ -82,13 +84,15 @@ impl Circuit {
 
     /// Whether a request may be admitted, and how.
     pub(crate) fn admit(&self, now: Instant) -> Result<CircuitAdmission, CircuitRefusal> {
+        if self.is_forced() {
+            return Err(CircuitRefusal::Forced { retry_after: self.config.timeout });
+        }
         let admission = match self.phase {
             Phase::Closed(_) => return Ok(CircuitAdmission::Closed),
             Phase::Open { until, .. } if now < until => {
                 let retry_after = until.saturating_duration_since(now);
                 return Err(CircuitRefusal::Open { retry_after, cause: self.open_cause(), trip: self.trip });
             }
-            Phase::Forced => return Err(CircuitRefusal::Forced { retry_after: self.config.timeout }),
             Phase::Open { .. } => CircuitAdmission::FirstTrial,
             Phase::HalfOpen { .. } => CircuitAdmission::Trial,
         };
@@ -133,7 +137,7 @@ impl Circuit {
         let Phase::Closed(mut calls) = self.phase else {
             return CircuitChange::Nothing;
         };
-        if self.generation != generation {
+        if self.generation != generation || self.is_forced() {
             return CircuitChange::Nothing;
         }
         calls.record_successes(successes);
@@ -154,7 +158,7 @@ impl Circuit {
     /// Otherwise an upstream that always takes longer could never close its circuit.
     pub(crate) fn evaluate_trial(&self, generation: u32, id: TrialId, outcome: Outcome) -> CircuitChange {
         let result = match (&self.phase, outcome) {
-            (Phase::HalfOpen { .. }, _) if self.generation != generation => TrialResult::Ignored,
+            _ if self.generation != generation || self.is_forced() => TrialResult::Ignored,
             (Phase::HalfOpen { .. }, Outcome::Failure { cause, retry_after }) => {
                 TrialResult::Failure(CallFailure { cause, retry_after })
             }
@@ -198,10 +202,7 @@ impl Circuit {
                 None
             }
             TrialResult::Closing => {
-                self.reopened = 0;
-                self.consecutive_failures = 0;
-                self.is_half_open_by_connect = false;
-                self.set_phase(Phase::Closed(CallWindow::default()));
+                self.close();
                 Some(CircuitTransition::Closed)
             }
             TrialResult::Failure(failure) => {
@@ -212,9 +213,18 @@ impl Circuit {
         }
     }
 
+    /// Closes the circuit, with empty counts.
+    pub(super) fn close(&mut self) {
+        self.reopened = 0;
+        self.consecutive_failures = 0;
+        self.is_half_open_by_connect = false;
+        self.set_phase(Phase::Closed(CallWindow::default()));
+    }
+
     /// Whether a connection made in this generation ends the open time.
     pub(crate) fn is_ended_by_connect(&self, generation: u32) -> bool {
-        self.generation == generation && matches!(self.phase, Phase::Open { probed: true, .. })
+        let is_probed = matches!(self.phase, Phase::Open { probed: true, .. });
+        self.generation == generation && is_probed && !self.is_forced()
     }
 
     /// Ends the open time: the circuit becomes half-open.
@@ -245,18 +255,16 @@ impl Circuit {
                 self.set_phase(Phase::Closed(CallWindow::default()));
                 None
             }
-            CircuitState::Open if self.config.mode == BreakerMode::ForcedOpen => {
-                self.set_phase(Phase::Forced);
-                None
-            }
+            // Without an end it was forced open, and its phase is not known: a trial decides when the mode ends.
             CircuitState::Open => {
                 let until = open_until.unwrap_or(now + OPEN_AFTER_REBUILD);
-                self.set_phase(Phase::Open { until, probed: last.probed });
+                self.set_phase(Phase::Open { until, earliest: until, probed: last.probed });
                 None
             }
             CircuitState::HalfOpen => {
                 self.opened_total += 1;
-                self.set_phase(Phase::Open { until: now + OPEN_AFTER_REBUILD, probed: false });
+                let until = now + OPEN_AFTER_REBUILD;
+                self.set_phase(Phase::Open { until, earliest: until, probed: false });
                 let (cause, trip) = (self.open_cause(), self.trip);
                 Some(CircuitTransition::Opened { cause, trip, open_for: OPEN_AFTER_REBUILD })
             }
@@ -266,10 +274,10 @@ impl Circuit {
     /// The state to publish.
     pub(crate) fn snapshot(&self) -> CircuitSnapshot {
         let (state, open_until, probed) = match self.phase {
+            _ if self.is_forced() => (CircuitState::Open, None, false),
             Phase::Closed(_) => (CircuitState::Closed, None, false),
-            Phase::Open { until, probed } => (CircuitState::Open, Some(until), probed),
+            Phase::Open { until, probed, .. } => (CircuitState::Open, Some(until), probed),
             Phase::HalfOpen { .. } => (CircuitState::HalfOpen, None, false),
-            Phase::Forced => (CircuitState::Open, None, false),
         };
         CircuitSnapshot {
             state,
@@ -302,19 +310,26 @@ impl Circuit {
             && !was_half_open_by_connect;
         (self.cause, self.trip) = (Some(failure.cause), Some(trip));
         self.opened_total += 1;
-        self.set_phase(Phase::Open { until: now + open_for, probed: is_probed });
+        let earliest = now + failure.retry_after.unwrap_or_default().min(open_for);
+        self.set_phase(Phase::Open { until: now + open_for, earliest, probed: is_probed });
         CircuitTransition::Opened { cause: failure.cause, trip: Some(trip), open_for }
     }
 
     /// The open time. The first one is as configured. Later ones double, with jitter so that several gateways do not
     /// try at the same moment.
     fn open_for(&mut self, retry_after: Option<Duration>) -> Duration {
-        let BreakerConfig { timeout, max_timeout, .. } = self.config;
+        let max_timeout = self.config.max_timeout;
         let grown = match self.reopened {
-            0 => timeout,
-            n => timeout.saturating_mul(1 << n.min(20)).min(max_timeout).mul_f64(self.jitter_factor()),
+            0 => self.grown_timeout(),
+            _ => self.grown_timeout().mul_f64(self.jitter_factor()),
         };
         grown.max(retry_after.unwrap_or_default()).min(max_timeout)
+    }
+
+    /// The open time after this number of re-openings, without jitter.
+    pub(super) fn grown_timeout(&self) -> Duration {
+        let BreakerConfig { timeout, max_timeout, .. } = self.config;
+        timeout.saturating_mul(1 << self.reopened.min(20)).min(max_timeout)
     }
 
     /// A random factor between 0.9 and 1.1.
@@ -330,7 +345,11 @@ impl Circuit {
         self.config.half_open_max_requests.get() as usize
     }
 
-    fn set_phase(&mut self, phase: Phase) {
+    pub(super) fn is_forced(&self) -> bool {
+        self.config.mode == BreakerMode::ForcedOpen
+    }
+
+    pub(super) fn set_phase(&mut self, phase: Phase) {
         self.phase = phase;
         self.generation = self.generation.wrapping_add(1);
     }
@@ -338,14 +357,6 @@ impl Circuit {
     fn set_calls(&mut self, calls: CallWindow) {
         self.consecutive_failures = calls.consecutive_failures();
         self.phase = Phase::Closed(calls);
-    }
-}
-
-/// The phase of a new circuit.
-fn initial_phase(mode: BreakerMode) -> Phase {
-    match mode {
-        BreakerMode::On | BreakerMode::Off | BreakerMode::Shadow => Phase::Closed(CallWindow::default()),
-        BreakerMode::ForcedOpen => Phase::Forced,
     }
 }
 

@@ -12,13 +12,16 @@ use crate::breaker::decision::{TicketKind, TrialId};
 use crate::breaker::handle::BreakerRejection;
 use crate::breaker::outcome::{AdverseOutcome, CallFailure, Outcome};
 use crate::breaker::published_circuits::PublishedCircuits;
+use crate::breaker::settings::CircuitSettings;
 use crate::clock;
+use crate::latest_settings::LatestSettings;
 use crate::mailbox::Mailbox;
 
-/// The parts of a handle that its tickets need.
+/// The parts of a handle that its tickets need, and what all handles of the bucket share.
 pub(crate) struct BreakerShared {
     pub(crate) mailbox: Mailbox<Breaker>,
     pub(crate) published: Arc<PublishedCircuits>,
+    pub(crate) latest: Arc<LatestSettings<CircuitSettings>>,
 }
 
 /// What a ticket must report.

@@ -122,29 +122,49 @@ pub struct ActionRule {
     pub mode: ActionMode,
 }
 
-/// The configuration of all actions.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ActionRules([ActionRule; ACTIONS]);
+/// The configuration of all actions, in one word: four bits for each, its level in two and its mode in two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ActionRules(pub(super) u64);
+
+const RULE_BITS: u32 = 4;
+const _: () = assert!(ACTIONS * RULE_BITS as usize <= u64::BITS as usize, "all rules are in one word");
 
 impl ActionRules {
     pub(crate) fn new(config: &ActionsConfig) -> Self {
-        Self(Action::ALL.map(|action| {
+        Self(Action::ALL.into_iter().fold(0, |rules, action| {
             let ActionConfig { on_level, mode } = action.config(config);
-            let on_level = match on_level {
+            let level = match on_level {
                 ActionLevel::Warning => Level::Warning,
                 ActionLevel::Critical => Level::Critical,
                 ActionLevel::Exhausted => Level::Exhausted,
             };
-            ActionRule { on_level, mode }
+            let mode = match mode {
+                ActionMode::Enforce => 0,
+                ActionMode::Shadow => 1,
+                ActionMode::Off => 2,
+            };
+            rules | u64::from(level.number() << 2 | mode) << (RULE_BITS * action as u32)
         }))
     }
 
-    pub(crate) fn of(&self, action: Action) -> ActionRule {
-        self.0[action as usize]
+    pub(crate) fn of(self, action: Action) -> ActionRule {
+        let bits = self.0 >> (RULE_BITS * action as u32);
+        let on_level = match bits >> 2 & 3 {
+            0 => Level::Normal,
+            1 => Level::Warning,
+            2 => Level::Critical,
+            _ => Level::Exhausted,
+        };
+        let mode = match bits & 3 {
+            0 => ActionMode::Enforce,
+            1 => ActionMode::Shadow,
+            _ => ActionMode::Off,
+        };
+        ActionRule { on_level, mode }
     }
 
     /// The actions in force at a level. `may_end`: whether fewer requests would end the level or a lower one.
-    pub(crate) fn in_force(&self, level: Level, may_end: impl Fn(Level) -> bool) -> ActionSet {
+    pub(crate) fn in_force(self, level: Level, may_end: impl Fn(Level) -> bool) -> ActionSet {
         Action::ALL.into_iter().fold(ActionSet::default(), |set, action| {
             let ActionRule { on_level, mode } = self.of(action);
             let is_in_force = level >= on_level && (!action.entry().refuses || may_end(on_level));

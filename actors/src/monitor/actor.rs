@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context};
 use slog::{Logger, info, warn};
-use tidegate_config::MonitorConfig;
 
 use crate::actor_shell::{ActorShell, Component, MessageHandler};
 use crate::actor_stats::ActorStats;
 use crate::clock;
 use crate::count::BoundedCount;
 use crate::events::{ActorChange, ActorEvents};
+use crate::latest_settings::LatestSettings;
 use crate::mailbox::ActorMessage;
-use crate::metrics::MailboxWaits;
+use crate::metrics::{ActorFamilies, MailboxWaits};
 use crate::monitor::clients::ClientTables;
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::metrics::MonitorMetrics;
@@ -21,6 +21,7 @@ use crate::monitor::notices::Notices;
 use crate::monitor::process_cursor::ProcessCursor;
 use crate::monitor::reading::Readings;
 use crate::monitor::sensors::{LogCell, Sensors};
+use crate::monitor::settings::MonitorSettings;
 use crate::monitor::stall_watch::StallWatch;
 use crate::monitor::state::{LevelTransition, LevelUpdate, MonitorState};
 use crate::monitor::view::{MonitorShared, MonitorView};
@@ -37,6 +38,9 @@ impl ActorMessage for Sample {
     }
 }
 
+/// A longer time to the next sample is waited for in parts: a reload may make it shorter.
+const PART_MAX: Duration = Duration::from_secs(1);
+
 /// An actor and its stall watch.
 struct WatchedActor {
     stats: Arc<ActorStats>,
@@ -51,10 +55,11 @@ impl WatchedActor {
 
 /// The component.
 pub(crate) struct Monitor {
-    config: MonitorConfig,
-    state: MonitorState,
+    pub(super) settings: Arc<MonitorSettings>,
+    pub(super) latest: Arc<LatestSettings<MonitorSettings>>,
+    pub(super) state: MonitorState,
     /// Opened at the start and kept over restarts: a restart may find no free descriptor.
-    sensors: Arc<Mutex<Sensors>>,
+    pub(super) sensors: Arc<Mutex<Sensors>>,
     log_cell: LogCell,
     pub(super) client_tables: ClientTables,
     watched: Vec<WatchedActor>,
@@ -63,30 +68,37 @@ pub(crate) struct Monitor {
     metrics: MonitorMetrics,
     log: Logger,
     events: ActorEvents,
-    /// The cursor of the process, and the waits in the mailboxes that move it.
-    cursor: Option<(ProcessCursor, MailboxWaits)>,
+    cursor: Option<CursorInputs>,
+}
+
+/// The cursor of the process, and the waits in the mailboxes that move it.
+struct CursorInputs {
+    cursor: ProcessCursor,
+    mailboxes: MailboxWaits,
+    families: ActorFamilies,
 }
 
 impl Monitor {
     pub(super) fn new(
-        config: MonitorConfig,
-        (slots, client_tables): (Arc<BoundedCount>, ClientTables),
-        watched: Vec<Arc<ActorStats>>,
+        latest: &Arc<LatestSettings<MonitorSettings>>,
+        slots: Arc<BoundedCount>,
         (metrics, actions): (MonitorMetrics, Arc<OverloadActions>),
         log: Logger,
         now: Instant,
     ) -> Self {
-        let state = MonitorState::new(&config, now);
+        let settings = latest.load();
+        let state = MonitorState::new(&settings.monitor, now);
         let shared = Arc::new(MonitorShared::new(&state, actions));
-        let sensors = Sensors::open(&config, slots, &watched);
+        let sensors = Sensors::open(&settings.monitor, slots, &settings.watched);
         let log_cell = sensors.log();
         Self {
-            config,
             state,
             sensors: Arc::new(Mutex::new(sensors)),
             log_cell,
-            client_tables,
-            watched: watched.into_iter().map(WatchedActor::new).collect(),
+            client_tables: ClientTables::new(&settings),
+            watched: settings.watched.iter().cloned().map(WatchedActor::new).collect(),
+            settings,
+            latest: Arc::clone(latest),
             shared,
             notices: Notices::default(),
             metrics,
@@ -96,9 +108,33 @@ impl Monitor {
         }
     }
 
-    /// Moves the cursor of the process with each sample.
-    pub(crate) fn with_cursor(self, cursor: ProcessCursor, mailboxes: MailboxWaits) -> Self {
-        Self { cursor: Some((cursor, mailboxes)), ..self }
+    /// Moves the cursor of the process with each sample, by the waits in the mailboxes of the watched actors too.
+    pub(crate) fn with_cursor(self, cursor: ProcessCursor, families: &ActorFamilies) -> Self {
+        let mailboxes = self.mailbox_waits(families);
+        Self { cursor: Some(CursorInputs { cursor, mailboxes, families: families.clone() }), ..self }
+    }
+
+    fn mailbox_waits(&self, families: &ActorFamilies) -> MailboxWaits {
+        families.mailbox_waits(self.settings.watched.iter().map(|stats| stats.name()))
+    }
+
+    /// Gives the cursor of the process the present settings.
+    pub(super) fn reconfigure_cursor(&mut self, now: Instant) {
+        let Some(inputs) = &self.cursor else { return };
+        let mailboxes = self.mailbox_waits(&inputs.families);
+        let Self { cursor: Some(inputs), settings, .. } = self else { return };
+        inputs.mailboxes = mailboxes;
+        inputs.cursor.reconfigure((&settings.monitor, settings.shedding), inputs.mailboxes.totals(), now);
+    }
+
+    /// Watches these actors. One that was watched before is checked as before.
+    pub(super) fn watch(&mut self, actors: &[Arc<ActorStats>]) {
+        let mut before = std::mem::take(&mut self.watched);
+        let watched = actors.iter().map(|stats| {
+            let at = before.iter().position(|watched| Arc::ptr_eq(&watched.stats, stats));
+            at.map_or_else(|| WatchedActor::new(Arc::clone(stats)), |at| before.swap_remove(at))
+        });
+        self.watched = watched.collect();
     }
 
     /// Reports changes of the level.
@@ -113,6 +149,12 @@ impl Monitor {
     fn publish(&mut self, sampled: Option<(Readings, Instant)>, now: Instant) {
         let rules = self.shared.actions().rules();
         let view = MonitorView::from_state(&self.state, rules, sampled);
+        self.shared.publish(view, &mut self.notices, now);
+    }
+
+    /// Publishes the last sample again, under the present settings.
+    pub(super) fn publish_again(&mut self, now: Instant) {
+        let view = self.shared.view().reconfigured(&self.state, self.shared.actions().rules());
         self.shared.publish(view, &mut self.notices, now);
     }
 
@@ -162,21 +204,44 @@ impl Component for Monitor {
         let last = self.shared.view();
         self.state.rebuild((last.level, last.since), last.relief, &last.transitions);
         self.publish(None, now);
-        if let Some((cursor, _)) = &mut self.cursor {
+        if let Some(CursorInputs { cursor, .. }) = &mut self.cursor {
             cursor.rebuild();
         }
     }
 
-    fn started(&mut self, ctx: &mut Context<ActorShell<Self>>) {
-        // Read in the timer: a crash during a read leaves the state clean.
-        let sensors = Arc::clone(&self.sensors);
-        let read = move || sensors.lock().unwrap_or_else(PoisonError::into_inner).read(clock::now());
-        let interval = self.config.interval;
-        ctx.run_later(Duration::ZERO, move |shell, ctx| {
-            shell.handle_timer(Sample(read()));
-            ctx.run_interval(interval, move |shell, _| shell.handle_timer(Sample(read())));
-        });
+    fn restarted(&mut self, now: Instant) {
+        self.reconfigure(now);
     }
+
+    fn started(&mut self, ctx: &mut Context<ActorShell<Self>>) {
+        let (sensors, latest) = (Arc::clone(&self.sensors), Arc::clone(&self.latest));
+        sample_at(Sampler { sensors, latest, due: clock::now() }, ctx);
+    }
+}
+
+/// The timer of the samples.
+struct Sampler {
+    sensors: Arc<Mutex<Sensors>>,
+    latest: Arc<LatestSettings<MonitorSettings>>,
+    due: Instant,
+}
+
+/// Takes the next sample when it is due, and then one in each interval.
+fn sample_at(mut sampler: Sampler, ctx: &mut Context<ActorShell<Monitor>>) {
+    let wait = sampler.due.saturating_duration_since(clock::now()).min(PART_MAX);
+    ctx.run_later(wait, move |shell, ctx| {
+        let (now, interval) = (clock::now(), sampler.latest.load().monitor.interval);
+        if now >= sampler.due {
+            // A late sample delays the next ones: samples of the past are not made up for.
+            let is_late = now.saturating_duration_since(sampler.due) >= interval;
+            sampler.due = if is_late { now } else { sampler.due } + interval;
+            // Read in the timer: a crash during a read leaves the state clean.
+            let readings = sampler.sensors.lock().unwrap_or_else(PoisonError::into_inner).read(now);
+            shell.handle_timer(Sample(readings));
+        }
+        sampler.due = sampler.due.min(now + interval);
+        sample_at(sampler, ctx);
+    });
 }
 
 impl MessageHandler<Sample> for Monitor {
@@ -189,7 +254,7 @@ impl MessageHandler<Sample> for Monitor {
     fn apply(&mut self, Sample(readings): Sample, update: LevelUpdate, now: Instant) {
         let transition = self.state.apply(update);
         self.metrics.sampled(&readings, self.state.level());
-        if let Some((cursor, mailboxes)) = &mut self.cursor {
+        if let Some(CursorInputs { cursor, mailboxes, .. }) = &mut self.cursor {
             cursor.update(&readings, mailboxes.totals(), now);
         }
         self.publish(Some((readings, now)), now);

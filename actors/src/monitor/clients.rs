@@ -3,8 +3,6 @@
 
 use std::time::Instant;
 
-use tidegate_config::ClientConcurrencyConfig;
-
 use crate::actor_shell::MessageHandler;
 use crate::client_counts::{ClientCounts, ClientTicket, CountRefusal};
 use crate::client_waits::{ClientWaitTicket, ClientWaits, ReportClientWait, WaitSurplus};
@@ -12,6 +10,7 @@ use crate::mailbox::ActorMessage;
 use crate::monitor::actions::InForce;
 use crate::monitor::actor::Monitor;
 use crate::monitor::handle::{MonitorHandle, MonitorRejection};
+use crate::monitor::settings::MonitorSettings;
 use crate::types::ClientId;
 
 /// The per-client tables of the monitor actor.
@@ -24,14 +23,22 @@ pub(crate) struct ClientTables {
 }
 
 impl ClientTables {
-    pub(crate) fn new(config: &ClientConcurrencyConfig, slots: usize) -> Self {
-        let forms_max = config.max_pending_forms.get();
+    pub(crate) fn new(settings: &MonitorSettings) -> Self {
+        let (forms_max, per_client) = forms_max(settings);
         Self {
-            slots,
+            slots: settings.slots,
             waits: ClientWaits::default(),
-            requests: ClientCounts::new(usize::MAX, config.max_per_client),
-            forms: ClientCounts::new(forms_max, (forms_max / 2).max(1)),
+            requests: ClientCounts::new(usize::MAX, settings.per_client_max()),
+            forms: ClientCounts::new(forms_max, per_client),
         }
+    }
+
+    /// Continues with other limits. All counts stay. Requests that began while there was no limit are not counted.
+    pub(super) fn reconfigure(&mut self, settings: &MonitorSettings) {
+        let (forms_max, per_client) = forms_max(settings);
+        self.slots = settings.slots;
+        self.requests.set_limits(usize::MAX, settings.per_client_max());
+        self.forms.set_limits(forms_max, per_client);
     }
 
     pub(crate) fn rebuild(&mut self) {
@@ -39,6 +46,12 @@ impl ClientTables {
         self.requests.rebuild();
         self.forms.rebuild();
     }
+}
+
+/// The most forms of all clients, and of one.
+fn forms_max(settings: &MonitorSettings) -> (usize, usize) {
+    let forms_max = settings.clients.max_pending_forms.get();
+    (forms_max, (forms_max / 2).max(1))
 }
 
 /// The kinds of counts per client.
@@ -128,7 +141,7 @@ impl MonitorHandle {
     ///
     /// The client has the maximum in flight, or the actor gave no reply. In shadow mode neither refuses.
     pub async fn acquire_client_ticket(&self, client: ClientId) -> Result<ClientAdmission, MonitorRejection> {
-        let Some(in_force) = self.per_client else { return Ok(ClientAdmission::Unlimited) };
+        let Some(in_force) = self.per_client() else { return Ok(ClientAdmission::Unlimited) };
         let result = match self.acquire_ticket(ClientCountKind::Requests, client).await {
             Err(_) if in_force == InForce::Shadow => return Ok(ClientAdmission::Unlimited),
             asked => asked?,

@@ -6,18 +6,16 @@ use std::time::Duration;
 use prometheus::Registry;
 use slog::Logger;
 use thiserror::Error;
-use tidegate_config::{ActionMode, ActionsConfig, ClientConcurrencyConfig, MonitorConfig};
 use tokio::sync::watch;
 
-use crate::actor_stats::ActorStats;
 use crate::clock;
 use crate::count::BoundedCount;
+use crate::latest_settings::LatestSettings;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
-use crate::monitor::actions::{Action, ActionRules, InForce};
+use crate::monitor::actions::{Action, InForce};
 use crate::monitor::actor::Monitor;
 #[cfg(any(test, feature = "simulation"))]
 use crate::monitor::actor::Sample;
-use crate::monitor::clients::ClientTables;
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::level::Level;
 use crate::monitor::log_probe::LogProbe;
@@ -26,6 +24,7 @@ use crate::monitor::metrics::{ActionMetrics, MonitorMetrics};
 use crate::monitor::reading::{MemorySource, MemoryUse, Readings};
 use crate::monitor::reason::LevelReason;
 use crate::monitor::sensors::LogCell;
+use crate::monitor::settings::MonitorSettings;
 use crate::monitor::view::{MonitorShared, MonitorView};
 
 /// Retry time of a shed request: long enough for a few samples.
@@ -112,7 +111,7 @@ pub struct MonitorPeaks {
     pub of_client: usize,
 }
 
-/// The handle of the monitor. It reads the published state and counts requests in flight.
+/// The handle of the monitor, the same for all configurations. It reads the published state and counts requests in flight.
 #[derive(Clone)]
 pub struct MonitorHandle {
     pub(super) mailbox: Mailbox<Monitor>,
@@ -120,38 +119,40 @@ pub struct MonitorHandle {
     actions: Arc<OverloadActions>,
     slots: Arc<BoundedCount>,
     pub(super) metrics: MonitorMetrics,
-    /// How `concurrency.max_per_client` acts; none if it is off.
-    pub(super) per_client: Option<InForce>,
+    pub(super) latest: Arc<LatestSettings<MonitorSettings>>,
     log: LogCell,
 }
 
 impl MonitorHandle {
-    /// Creates the handle and the component. The component also watches these actors for stalls.
+    /// Creates the handle and the component.
     pub(crate) fn new(
         mailbox: Mailbox<Monitor>,
-        config: &MonitorConfig,
-        (in_flight_max, concurrency, actions): (usize, &ClientConcurrencyConfig, &ActionsConfig),
-        watched: Vec<Arc<ActorStats>>,
+        settings: MonitorSettings,
         registry: &Registry,
         log: Logger,
     ) -> Result<(Self, Monitor), prometheus::Error> {
         let metrics = MonitorMetrics::register(registry)?;
-        let slots = Arc::new(BoundedCount::new(in_flight_max));
-        let clients = ClientTables::new(concurrency, in_flight_max);
-        let counts = (Arc::clone(&slots), clients);
-        let actions =
-            Arc::new(OverloadActions::new(ActionRules::new(actions), ActionMetrics::register(registry)?));
+        let slots = Arc::new(BoundedCount::new(settings.slots));
+        let actions = Arc::new(OverloadActions::new(settings.actions, ActionMetrics::register(registry)?));
+        let latest = LatestSettings::new(settings);
         let published = (metrics.clone(), Arc::clone(&actions));
-        let monitor = Monitor::new(config.clone(), counts, watched, published, log, clock::now());
+        let monitor = Monitor::new(&latest, Arc::clone(&slots), published, log, clock::now());
         let shared = Arc::clone(monitor.shared());
-        let per_client = match concurrency.max_per_client_mode {
-            _ if concurrency.max_per_client == 0 => None,
-            ActionMode::Enforce => Some(InForce::Enforced),
-            ActionMode::Shadow => Some(InForce::Shadow),
-            ActionMode::Off => None,
-        };
         let log = Arc::clone(monitor.log_cell());
-        Ok((Self { mailbox, shared, actions, slots, metrics, per_client, log }, monitor))
+        let handle = Self { mailbox, shared, actions, slots, metrics, latest, log };
+        handle.set_caps(&handle.latest.load());
+        Ok((handle, monitor))
+    }
+
+    /// Sets what requests read without an ask.
+    pub(super) fn set_caps(&self, settings: &MonitorSettings) {
+        self.slots.set_capacity(settings.slots);
+        self.shared.set_per_client(settings.per_client());
+    }
+
+    /// How `concurrency.max_per_client` acts; none if it is off.
+    pub(super) fn per_client(&self) -> Option<InForce> {
+        self.shared.per_client()
     }
 
     /// Acquires a slot.
@@ -319,3 +320,7 @@ impl MonitorHandle {
 #[cfg(test)]
 #[path = "handle_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod settings_tests;

@@ -1,8 +1,10 @@
 //! The handle and the supervised monitor behind it, on paused time (P2, X2, S4, S5, S8).
 
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use actix::Addr;
+use tidegate_config::{ActionMode, ActionsConfig, ClientConcurrencyConfig, Config};
 
 use super::*;
 use crate::actor_shell::ActorShell;
@@ -10,7 +12,8 @@ use crate::actor_stats::{ActorStats, ActorStatus};
 use crate::chaos::{Crash, CrashPoint};
 use crate::intensity::Intensity;
 use crate::metrics::ActorFamilies;
-use crate::monitor::{ClientAdmission, Reading, Sensor};
+use crate::monitor::{ClientAdmission, ProcessCursor, Reading, Sensor};
+use crate::shedding::SheddingHandle;
 use crate::supervisor::supervise;
 use crate::types::{ClientId, KeyId};
 
@@ -28,33 +31,45 @@ fn start_with(
     restarts_max: usize,
     (concurrency, actions): (&ClientConcurrencyConfig, &ActionsConfig),
 ) -> (MonitorHandle, Arc<ActorStats>) {
+    let config = Config { concurrency: concurrency.clone(), actions: actions.clone(), ..config(exhausted) };
+    start_config(&config, restarts_max)
+}
+
+/// A configuration with two slots.
+pub(super) fn config(exhausted: bool) -> Config {
+    let mut config = Config::default();
+    config.monitor.memory_limit_bytes = Some(1 << 40);
+    config.monitor.descriptor_limit = Some(if exhausted { 1 } else { 1 << 30 });
+    config.server.max_concurrent_requests = NonZeroUsize::new(2).unwrap();
+    config
+}
+
+pub(super) fn start_config(config: &Config, restarts_max: usize) -> (MonitorHandle, Arc<ActorStats>) {
     tokio::time::pause();
-    let config = MonitorConfig {
-        memory_limit_bytes: Some(1 << 40),
-        descriptor_limit: Some(if exhausted { 1 } else { 1 << 30 }),
-        ..MonitorConfig::default()
-    };
     let (log, registry) = (Logger::root(slog::Discard, slog::o!()), Registry::new());
-    let actors = ActorFamilies::register(&registry).unwrap().actor("monitor");
+    let families = ActorFamilies::register(&registry).unwrap();
+    let actors = families.actor("monitor");
     let stats = Arc::new(ActorStats::new("monitor", 16));
     let other = Arc::new(ActorStats::new("other", 16));
     let (sender, receiver) = actix::dev::channel::channel(16);
     let mailbox = Mailbox::new(Addr::new(sender), Arc::clone(&stats), actors.clone(), Duration::from_secs(1));
     let watched = vec![Arc::clone(&stats), Arc::clone(&other)];
-    let (handle, monitor) =
-        MonitorHandle::new(mailbox, &config, (2, concurrency, actions), watched, &registry, log.clone())
-            .unwrap();
+    let settings = MonitorSettings::new(config, watched);
+    let (handle, monitor) = MonitorHandle::new(mailbox, settings, &registry, log.clone()).unwrap();
+    let shedding = SheddingHandle::new(config, std::iter::empty(), &registry, clock::now()).unwrap();
+    let cursor = ProcessCursor::new(&shedding, &config.monitor, clock::now());
+    let monitor = monitor.with_cursor(cursor, &families);
     let window = Duration::from_secs(10);
     let shell = ActorShell::new(monitor, window, Arc::clone(&stats), actors, log.clone());
     supervise(shell, receiver, Intensity::new(restarts_max, window), stats, log);
     (handle, other)
 }
 
-async fn wait_until_idle() {
+pub(super) async fn wait_until_idle() {
     tokio::time::sleep(SOON).await;
 }
 
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     clock::now()
 }
 
@@ -219,7 +234,7 @@ async fn a_stalled_actor_is_reported() {
     assert_eq!(handle.actor().actor_stats().status(now()), ActorStatus::Running);
 }
 
-fn client(number: u32) -> ClientId {
+pub(super) fn client(number: u32) -> ClientId {
     ClientId::Key(KeyId::new(number))
 }
 

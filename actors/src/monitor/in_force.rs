@@ -2,7 +2,7 @@
 //!
 //! A check of an action is one relaxed load and a bit test. Counters change only while their action is in force.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -40,18 +40,25 @@ struct Published(AtomicU32);
 #[derive(Debug)]
 pub struct OverloadActions {
     published: Published,
-    rules: ActionRules,
+    /// `ActionRules`, so that a reload replaces all at once.
+    rules: AtomicU64,
     metrics: ActionMetrics,
     episodes: Mutex<[Option<Episode>; ACTIONS]>,
 }
 
 impl OverloadActions {
     pub(crate) fn new(rules: ActionRules, metrics: ActionMetrics) -> Self {
-        Self { published: Published::default(), rules, metrics, episodes: Mutex::new([None; ACTIONS]) }
+        let (published, rules) = (Published::default(), AtomicU64::new(rules.0));
+        Self { published, rules, metrics, episodes: Mutex::new([None; ACTIONS]) }
     }
 
-    pub(crate) fn rules(&self) -> &ActionRules {
-        &self.rules
+    pub(crate) fn rules(&self) -> ActionRules {
+        ActionRules(self.rules.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the configuration. The monitor publishes the actions in force afterwards.
+    pub(super) fn set_rules(&self, rules: ActionRules) {
+        self.rules.store(rules.0, Ordering::Relaxed);
     }
 
     /// Publishes the actions in force after a sample.
@@ -96,9 +103,9 @@ impl OverloadActions {
         self.metrics.touch(action, count);
     }
 
-    /// The configuration of an action.
+    /// The current configuration of an action.
     pub fn rule(&self, action: Action) -> ActionRule {
-        self.rules.of(action)
+        self.rules().of(action)
     }
 
     /// The state of all actions, in the order of the table.

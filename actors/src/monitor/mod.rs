@@ -9,6 +9,7 @@
 //! normal ──≥ warning──▶ warning ──≥ critical──▶ critical ──≥ exhausted──▶ exhausted        up: at once
 //!    ◀────< recover─────    ◀─────< warning─────     ◀──────< critical──────              down: after `dwell` without need
 //! ```
+//! A reload replaces the settings in place (`settings.rs`); a restart has the latest ones.
 //! *Restart*: a crash in `decide` keeps the state. If dirty, the last published level holds, stale until the first sample, taken at once.
 //! Slots and per-client tickets (`clients.rs`) stay counted. *While failed*: the last level holds, also for shedding, and the view is
 //! stale. Forms, and requests where `concurrency.max_per_client` is set, are refused. The supervisor restarts the monitor within ten
@@ -31,6 +32,7 @@ mod reason;
 mod relief;
 mod sensor;
 mod sensors;
+mod settings;
 mod stall_watch;
 mod state;
 mod view;
@@ -43,10 +45,12 @@ pub use in_force::{ActionView, OverloadActions};
 pub use level::Level;
 pub use log_probe::{DiskSpace, LogProbe};
 pub use measurement::{LimitSource, Subject};
-pub(crate) use process_cursor::{ProcessCursor, pressure_threshold};
+pub(crate) use process_cursor::ProcessCursor;
 pub use reading::{MemorySource, MemoryUse, Reading};
 pub use reason::{Comparison, LevelReason};
 pub use sensor::Sensor;
 pub use sensors::system_memory_limit;
+pub use settings::MonitorReconfigure;
+pub(crate) use settings::MonitorSettings;
 pub use state::LevelTransition;
 pub use view::{MonitorView, ResourceView};

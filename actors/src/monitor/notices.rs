@@ -49,7 +49,7 @@ mod tests {
             ..Readings::NONE
         };
         let state = MonitorState::new(&MonitorConfig::default(), now);
-        MonitorView::from_state(&state, &ActionRules::new(&ActionsConfig::default()), Some((readings, now)))
+        MonitorView::from_state(&state, ActionRules::new(&ActionsConfig::default()), Some((readings, now)))
     }
 
     /// The times in ms of ten samples, one each 100 ms, that wake the subscribers.

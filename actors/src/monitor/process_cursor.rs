@@ -15,15 +15,12 @@ use tidegate_config::MonitorConfig;
 use crate::monitor::level::{Level, LevelThresholds};
 use crate::monitor::reading::Readings;
 use crate::monitor::sensor::Sensor;
-use crate::shedding::{CursorOwner, PressureReading, ProcessWaits, SheddingHandle, WaitTotals, WaitWindow};
+use crate::shedding::{
+    CursorOwner, PressureReading, ProcessWaits, ShedderSettings, SheddingHandle, WaitTotals, WaitWindow,
+};
 
 /// How long after a late sample the waits may be those of the same stop: the windows of all waits have begun anew then.
 const LATENESS_HOLDS: Duration = Duration::from_millis(300);
-
-/// The percentage of a limit above which pressure moves the cursor.
-pub(crate) fn pressure_threshold(config: &MonitorConfig) -> f64 {
-    f64::midpoint(f64::from(config.critical), f64::from(config.exhausted))
-}
 
 /// The owner of the process's cursor.
 #[derive(Debug)]
@@ -53,6 +50,20 @@ impl ProcessCursor {
             lateness: Duration::ZERO,
             late_until: now,
         }
+    }
+
+    /// Continues with another configuration from the present cursor. `mailboxes` are the waits of the asks of its actors.
+    pub(crate) fn reconfigure(
+        &mut self,
+        (config, settings): (&MonitorConfig, ShedderSettings),
+        mailboxes: WaitTotals,
+        now: Instant,
+    ) {
+        self.owner.reconfigure(settings);
+        self.thresholds = LevelThresholds::from(config);
+        self.interval = config.interval;
+        // The totals before were those of other actors.
+        self.mailboxes.restart(mailboxes, now);
     }
 
     /// Goes on from the published cursor after a crash.
@@ -117,9 +128,7 @@ mod tests {
     fn cursor(now: Instant, interval: Duration) -> (SheddingHandle, ProcessCursor) {
         let mut config = Config::default();
         config.monitor.interval = interval;
-        let threshold = pressure_threshold(&config.monitor);
-        let shedding =
-            SheddingHandle::new(&config, threshold, std::iter::empty(), &Registry::new(), now).unwrap();
+        let shedding = SheddingHandle::new(&config, std::iter::empty(), &Registry::new(), now).unwrap();
         let cursor = ProcessCursor::new(&shedding, &config.monitor, now);
         (shedding, cursor)
     }

@@ -91,7 +91,7 @@ impl MonitorState {
         Self {
             thresholds: LevelThresholds::from(config),
             dwell: config.dwell,
-            stale_after: config.interval.saturating_mul(STALE_INTERVALS).max(STALE_MIN),
+            stale_after: stale_after(config),
             rates_cpu_pressure: config.cpu_pressure_limit.is_some(),
             level: Level::Normal,
             since: now,
@@ -102,6 +102,15 @@ impl MonitorState {
             headroom: Headroom::default(),
             relief: Relief::default(),
         }
+    }
+
+    /// Continues with other thresholds. The level stays until the next sample, and a level that is not needed any more falls
+    /// after `dwell`.
+    pub(crate) fn reconfigure(&mut self, config: &MonitorConfig) {
+        self.thresholds = LevelThresholds::from(config);
+        self.dwell = config.dwell;
+        self.stale_after = stale_after(config);
+        self.rates_cpu_pressure = config.cpu_pressure_limit.is_some();
     }
 
     /// The changes that a sample makes.
@@ -289,6 +298,10 @@ impl MonitorState {
         };
         Some(LevelReason { sensor, percent, threshold, comparison })
     }
+}
+
+fn stale_after(config: &MonitorConfig) -> Duration {
+    config.interval.saturating_mul(STALE_INTERVALS).max(STALE_MIN)
 }
 
 /// The reading to name as the cause: the highest, but own memory before the memory of all, of which it is a part.

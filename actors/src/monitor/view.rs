@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::count::Peak;
-use crate::monitor::actions::{ActionRules, ActionSet};
+use crate::monitor::actions::{ActionRules, ActionSet, InForce};
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::level::Level;
 use crate::monitor::measurement::{LimitSource, Measurement, Subject};
@@ -64,7 +64,7 @@ pub struct ResourceView {
 impl MonitorView {
     pub(super) fn from_state(
         state: &MonitorState,
-        rules: &ActionRules,
+        rules: ActionRules,
         sampled: Option<(Readings, Instant)>,
     ) -> Self {
         let relief = state.relief();
@@ -81,6 +81,11 @@ impl MonitorView {
             levels_max: Sensor::ALL.map(|sensor| state.level_max(sensor)),
             stale_after: state.stale_after(),
         }
+    }
+
+    /// The same sample under other rules and settings.
+    pub(super) fn reconfigured(&self, state: &MonitorState, rules: ActionRules) -> Self {
+        Self::from_state(state, rules, self.sampled.map(|at| (self.readings.clone(), at)))
     }
 
     /// Whether level, actions, requests in flight and open descriptors are those of the other view.
@@ -155,6 +160,8 @@ impl MonitorView {
 pub(crate) struct MonitorShared {
     level: AtomicU8,
     in_flight_max: AtomicUsize,
+    /// How `concurrency.max_per_client` acts; 0 if it is off.
+    per_client: AtomicU8,
     actions: Arc<OverloadActions>,
     view: watch::Sender<Arc<MonitorView>>,
     pub(super) in_flight_peak: Peak,
@@ -167,6 +174,7 @@ impl MonitorShared {
         Self {
             level: AtomicU8::new(view.level.number()),
             in_flight_max: AtomicUsize::new(usize::MAX),
+            per_client: AtomicU8::new(0),
             actions,
             view: watch::Sender::new(Arc::new(view)),
             in_flight_peak: Peak::default(),
@@ -196,6 +204,24 @@ impl MonitorShared {
     /// The most requests in flight for which the memory is enough.
     pub(super) fn in_flight_max(&self) -> usize {
         self.in_flight_max.load(Ordering::Relaxed)
+    }
+
+    /// How `concurrency.max_per_client` acts.
+    pub(super) fn per_client(&self) -> Option<InForce> {
+        match self.per_client.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(InForce::Enforced),
+            _ => Some(InForce::Shadow),
+        }
+    }
+
+    pub(super) fn set_per_client(&self, in_force: Option<InForce>) {
+        let number = match in_force {
+            None => 0,
+            Some(InForce::Enforced) => 1,
+            Some(InForce::Shadow) => 2,
+        };
+        self.per_client.store(number, Ordering::Relaxed);
     }
 
     pub(super) fn level(&self) -> Level {

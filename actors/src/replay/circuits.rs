@@ -6,7 +6,7 @@ use tidegate_config::{BreakerConfig, BreakerMode};
 
 use crate::breaker::{
     AdverseOutcome, CallFailure, Circuit, CircuitId, CircuitRefusal, CircuitTransition, FailureCause,
-    Outcome, TicketKind, labelled_circuits,
+    Outcome, TicketKind,
 };
 use crate::replay::call::CallOutcome;
 use crate::types::OperationClass;
@@ -48,8 +48,8 @@ pub(super) struct BucketCircuits {
 
 impl BucketCircuits {
     pub(super) fn new(config: &BreakerConfig, seed: u64) -> Self {
-        let circuits = (0..CircuitId::count(config.per_operation) as u64)
-            .map(|at| Circuit::new(config.clone(), seed.wrapping_mul(1024).wrapping_add(at)))
+        let circuits = CircuitId::all()
+            .map(|id| Circuit::new(config.clone(), seed.wrapping_mul(1024).wrapping_add(id.index() as u64)))
             .collect();
         Self { config: config.clone(), circuits }
     }
@@ -60,9 +60,7 @@ impl BucketCircuits {
 
     /// The label of the circuit of a class.
     pub(super) fn label(&self, class: OperationClass) -> &'static str {
-        let id = self.id(class);
-        let labelled = labelled_circuits(self.config.per_operation).find(|(circuit, _)| *circuit == id);
-        labelled.map_or("", |(_, label)| label)
+        self.id(class).label()
     }
 
     /// The check before the queue. A half-open circuit without a free trial refuses only at the call.
@@ -141,6 +139,6 @@ fn state(transition: CircuitTransition) -> &'static str {
     match transition {
         CircuitTransition::Opened { .. } => "opened",
         CircuitTransition::HalfOpened | CircuitTransition::HalfOpenedByConnect => "half_opened",
-        CircuitTransition::Closed => "closed",
+        CircuitTransition::Closed | CircuitTransition::SwitchedOff => "closed",
     }
 }

@@ -98,6 +98,8 @@ pub(crate) struct Cursor {
     value: f64,
     /// The error of the last update.
     error: f64,
+    /// The error of the last update was measured by another target.
+    is_retargeted: bool,
     fall: Fall,
     onset: Onset,
 }
@@ -106,7 +108,14 @@ impl Cursor {
     /// A controller at this value.
     pub(crate) fn new(target: CursorTarget, value: f64) -> Self {
         let value = value.clamp(0.0, CURSOR_MAX);
-        Self { target, value, error: -1.0, fall: Fall::default(), onset: Onset::default() }
+        let (fall, onset) = (Fall::default(), Onset::default());
+        Self { target, value, error: -1.0, is_retargeted: false, fall, onset }
+    }
+
+    /// Follows another target from the present value on.
+    pub(crate) fn set_target(&mut self, target: CursorTarget) {
+        self.is_retargeted |= self.target != target;
+        self.target = target;
     }
 
     pub(crate) fn value(&self) -> f64 {
@@ -124,8 +133,10 @@ impl Cursor {
         let pressure = input.pressure.filter(|pressure| self.value > 0.0 || *pressure > 0.0);
         let error = self.target.error(CursorInput { pressure, ..input }).min(1.0);
         let target = self.target.wait.as_secs_f64();
+        // Another target is no step of the error.
+        let last = if std::mem::take(&mut self.is_retargeted) { error } else { self.error };
         let gain = PROPORTIONAL_GAIN * target / (2.0 * seconds + target);
-        let step = gain * (error - self.error) + INTEGRAL_GAIN * error * seconds;
+        let step = gain * (error - last) + INTEGRAL_GAIN * error * seconds;
         // A pressure that begins to count is no step of the error.
         self.error = self.target.error(input).min(1.0);
         let before = ladder.steps(self.value);

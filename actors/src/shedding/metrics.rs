@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use prometheus::{Gauge, GaugeVec, IntCounterVec, Opts, Registry};
-use tidegate_config::ActionMode;
+use tidegate_config::{ActionMode, Priority};
 
 use crate::shedding::process_waits::ProcessWaits;
 use crate::shedding::shedder::Shedder;
@@ -66,13 +66,29 @@ impl SheddingMetrics {
         self.cursor.with_label_values(&[scope]).set(view.cursor);
         self.wait.with_label_values(&[scope]).set(known_seconds(view.wait));
         for counts in view.counts {
-            let (family, count) = match view.mode {
-                ActionMode::Enforce => (&self.shed, counts.refused),
-                ActionMode::Shadow => (&self.shadowed, counts.shadowed),
-                ActionMode::Off => continue,
-            };
-            let counter = family.with_label_values(&[scope, counts.class.as_str()]);
-            counter.inc_by(count.saturating_sub(counter.get()));
+            // Another mode before the last reload has counts too.
+            let families = [
+                (&self.shed, counts.refused, ActionMode::Enforce),
+                (&self.shadowed, counts.shadowed, ActionMode::Shadow),
+            ];
+            for (family, count, mode) in families {
+                if view.mode == mode || count > 0 {
+                    let counter = family.with_label_values(&[scope, counts.class.as_str()]);
+                    counter.inc_by(count.saturating_sub(counter.get()));
+                }
+            }
+        }
+    }
+
+    /// Removes the series of a scope. A series that is not there is no error.
+    pub(crate) fn remove(&self, scope: &str) {
+        for family in [&self.cursor, &self.wait] {
+            let _ = family.remove_label_values(&[scope]);
+        }
+        for class in [Priority::Low, Priority::Normal, Priority::High] {
+            for family in [&self.shed, &self.shadowed] {
+                let _ = family.remove_label_values(&[scope, class.as_str()]);
+            }
         }
     }
 

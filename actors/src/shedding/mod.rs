@@ -5,6 +5,9 @@
 //! moves a cursor: the monitor owns that of the process, each pool that of its bucket. [`Shedder`] is what requests read.
 //! While the cursor is 0, a request reads one atomic and nothing else.
 //!
+//! A reload replaces the settings of the process's cursor, which keeps its position (`CursorOwner::reconfigure`). A bucket has a new
+//! cursor with a new pool, and it starts where the old one is (`Shedder::successor`).
+//!
 //! *Restart*: the published cursor outlives its owner, which goes on from it. While an owner is held down, the cursor
 //! stays as it was published.
 
@@ -38,6 +41,7 @@ pub use order::CutRule;
 pub(crate) use owner::{CursorOwner, PressureReading};
 pub use process_waits::{ProcessWaits, WorkerLagView};
 pub use published::CursorCause;
+pub(crate) use shedder::ShedderSettings;
 pub use shedder::{Shed, Shedder, SheddingDecision};
 pub use thread_cpu::{ThreadCpuFile, ThreadCpuTime};
 pub use view::{ClassCountsView, ClassCutView, SheddingView};

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use tidegate_config::ActionMode;
 
 use crate::shedding::class_ladder::{ClassLadder, ClassPresence};
-use crate::shedding::cursor::{CLASSES, Cursor, CursorInput};
+use crate::shedding::cursor::{CLASSES, Cursor, CursorInput, CursorTarget};
 use crate::shedding::excess_hold::ExcessHold;
-use crate::shedding::order;
+use crate::shedding::order::{self, ClassCut};
 use crate::shedding::published::{CursorCause, CursorReading};
-use crate::shedding::shedder::Shedder;
+use crate::shedding::shedder::{Shedder, ShedderSettings};
 
 /// The pressure on the scarcest resource that refusing requests can free, or the length of a queue.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,7 +33,7 @@ pub(crate) struct CursorOwner {
 
 impl CursorOwner {
     pub(crate) fn new(shedder: Arc<Shedder>, now: Instant) -> Self {
-        let cursor = Cursor::new(shedder.target, 0.0);
+        let cursor = Cursor::new(shedder.settings().target, 0.0);
         Self {
             cursor,
             presence: ClassPresence::default(),
@@ -49,14 +49,29 @@ impl CursorOwner {
 
     /// Goes on from the published cursor after a crash.
     pub(crate) fn rebuild(&mut self) {
-        self.cursor = Cursor::new(self.shedder.target, self.shedder.published.reading().cursor);
+        self.cursor = Cursor::new(self.shedder.settings().target, self.shedder.published.reading().cursor);
+    }
+
+    /// Continues with another configuration from the present cursor. `off` sets it to 0.
+    pub(crate) fn reconfigure(&mut self, settings: ShedderSettings) {
+        let before = self.shedder.settings();
+        self.shedder.set_settings(settings);
+        self.cursor.set_target(settings.target);
+        let is_on = settings.mode != ActionMode::Off;
+        if is_on == (before.mode != ActionMode::Off) {
+            return;
+        }
+        self.shedder.set_tracking(is_on && !settings.target.is_queue);
+        let cursor = self.cursor.lower_to(0.0);
+        let cause = self.shedder.published.reading().cause;
+        self.shedder.published.publish(CursorReading { cursor, cause }, [ClassCut::NONE; CLASSES]);
     }
 
     /// Starts the next period: nothing was measured before.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.updated = now;
         self.cursor.begin();
-        self.shedder.set_tracking(self.shedder.mode != ActionMode::Off);
+        self.shedder.set_tracking(self.shedder.settings().mode != ActionMode::Off);
     }
 
     /// Publishes the wait that moves the cursor.
@@ -90,10 +105,10 @@ impl CursorOwner {
         if let Some(clients) = shedder.known_clients() {
             clients.decay(period);
         }
-        if shedder.mode == ActionMode::Off {
+        let ShedderSettings { mode, target, pressure_threshold: threshold } = shedder.settings();
+        if mode == ActionMode::Off {
             return 0.0;
         }
-        let threshold = shedder.pressure_threshold;
         let error = |reading: PressureReading| {
             (reading.percent - threshold) / (reading.exhausted - threshold).max(f64::MIN_POSITIVE)
         };
@@ -104,32 +119,32 @@ impl CursorOwner {
         // The wait inside the process has causes beside its requests, so class low is cut first even if it has no traffic: a short
         // lag then refuses no request of a higher class.
         let present = self.presence.ladder(&costs, all_refused, period);
-        let ladder = if shedder.target.is_queue { present } else { ClassLadder::ALL };
+        let ladder = if target.is_queue { present } else { ClassLadder::ALL };
         let before = self.cursor.value();
         let wanted = self.cursor.update(input, period, &ladder);
         let ends: [Option<f64>; CLASSES] = [0, 1, 2].map(|at: usize| order::excess_end(&costs[at]));
-        let cursor_max =
-            self.hold.cursor_max((before, wanted), (ends, &ladder), shedder.target.error(input), period);
+        let cursor_max = self.hold.cursor_max((before, wanted), (ends, &ladder), target.error(input), period);
         let cursor = self.cursor.lower_to(cursor_max);
         // While the cursor falls, the reading that raised it explains the refusals.
-        let raised_by = if cursor < before { None } else { self.cause(input, pressure) };
+        let raised_by = if cursor < before { None } else { cause(&target, input, pressure) };
         let shedder = &self.shedder;
         let cause = raised_by.unwrap_or_else(|| shedder.published.reading().cause);
         shedder.published.publish(CursorReading { cursor, cause }, Shedder::cuts(cursor, &costs));
         cursor
     }
+}
 
-    /// The reading with the larger error, of those that are above their threshold.
-    fn cause(&self, input: CursorInput, pressure: Option<PressureReading>) -> Option<CursorCause> {
-        let target = &self.shedder.target;
-        let by_wait = input.wait.and_then(|wait| target.cause(wait));
-        let wait_error = by_wait.map_or(-1.0, |_| target.wait_error(input.wait));
-        match pressure.filter(|_| input.pressure.is_some_and(|error| error > wait_error.max(0.0))) {
-            Some(PressureReading { percent, .. }) if target.is_queue => {
-                Some(CursorCause::QueueLength(percent))
-            }
-            Some(PressureReading { percent, .. }) => Some(CursorCause::Pressure(percent)),
-            None => by_wait,
-        }
+/// The reading with the larger error, of those that are above their threshold.
+fn cause(
+    target: &CursorTarget,
+    input: CursorInput,
+    pressure: Option<PressureReading>,
+) -> Option<CursorCause> {
+    let by_wait = input.wait.and_then(|wait| target.cause(wait));
+    let wait_error = by_wait.map_or(-1.0, |_| target.wait_error(input.wait));
+    match pressure.filter(|_| input.pressure.is_some_and(|error| error > wait_error.max(0.0))) {
+        Some(PressureReading { percent, .. }) if target.is_queue => Some(CursorCause::QueueLength(percent)),
+        Some(PressureReading { percent, .. }) => Some(CursorCause::Pressure(percent)),
+        None => by_wait,
     }
 }

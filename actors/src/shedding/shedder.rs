@@ -1,10 +1,12 @@
 //! What a request reads of one cursor, in any thread: whether it is refused, and what it costs its client.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tidegate_config::{ActionMode, ConcurrencyConfig, Config, Priority, QueueSheddingConfig};
+use tidegate_config::{
+    ActionMode, ConcurrencyConfig, Config, MonitorConfig, Priority, QueueSheddingConfig, SheddingConfig,
+};
 
 use crate::shedding::clients::ClientTable;
 use crate::shedding::cost_sampler::CostSampler;
@@ -60,12 +62,47 @@ pub enum SheddingDecision {
     Shadow(Shed),
 }
 
+/// The configuration of a cursor. That of the process is replaced by a reload.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ShedderSettings {
+    pub(super) mode: ActionMode,
+    pub(super) target: CursorTarget,
+    /// The percentage of a limit above which pressure moves the cursor.
+    pub(super) pressure_threshold: f64,
+}
+
+impl ShedderSettings {
+    /// The settings of the process.
+    pub(crate) fn of_process(shedding: &SheddingConfig, monitor: &MonitorConfig) -> Self {
+        let target = CursorTarget::of_process(shedding.target_wait, monitor.dwell);
+        let pressure_threshold = f64::midpoint(f64::from(monitor.critical), f64::from(monitor.exhausted));
+        Self { mode: shedding.mode, target, pressure_threshold }
+    }
+
+    /// The settings of a bucket's queue. Without a queue no request waits, and the cursor is off.
+    pub(crate) fn of_queue(concurrency: &ConcurrencyConfig) -> Self {
+        let QueueSheddingConfig { mode, target_wait } = concurrency.shedding;
+        let mode = if concurrency.max_queued == 0 { ActionMode::Off } else { mode };
+        let target = CursorTarget::of_queue(target_wait.unwrap_or(concurrency.queue_timeout));
+        Self { mode, target, pressure_threshold: QUEUE_LENGTH_THRESHOLD }
+    }
+
+    /// The threshold that this cause crossed, of a wait in milliseconds, else in percent.
+    fn threshold(&self, cause: CursorCause) -> f64 {
+        match cause {
+            CursorCause::Wait(_) | CursorCause::EarlyWait(_) => {
+                (self.target.threshold(cause).as_secs_f64() * 1e6).round() / 1e3
+            }
+            CursorCause::Pressure(_) | CursorCause::QueueLength(_) => self.pressure_threshold,
+        }
+    }
+}
+
 /// One cursor, its order and its clients.
 #[derive(Debug)]
 pub struct Shedder {
-    pub(super) mode: ActionMode,
-    pub(super) target: CursorTarget,
-    pub(super) pressure_threshold: f64,
+    /// Read by requests only while the cursor is above 0.
+    settings: RwLock<ShedderSettings>,
     created: Instant,
     pub(super) published: PublishedCursor,
     /// Created with the first charge.
@@ -80,42 +117,67 @@ pub struct Shedder {
 }
 
 impl Shedder {
-    /// The cursor of the process. `pressure_threshold` is the percentage of a limit above which pressure moves it.
-    pub(crate) fn of_process(config: &Config, pressure_threshold: f64, now: Instant) -> Self {
-        let target = CursorTarget::of_process(config.shedding.target_wait, config.monitor.dwell);
-        Self::new((config.shedding.mode, target), pressure_threshold, now)
+    /// The cursor of the process.
+    pub(crate) fn of_process(config: &Config, now: Instant) -> Self {
+        Self::with_settings(ShedderSettings::of_process(&config.shedding, &config.monitor), now)
     }
 
-    /// The cursor of a bucket's queue. Without a queue no request waits, and the cursor is off.
+    /// The cursor of a bucket's queue.
     pub(crate) fn of_queue(concurrency: &ConcurrencyConfig, now: Instant) -> Self {
-        let QueueSheddingConfig { mode, target_wait } = concurrency.shedding;
-        let mode = if concurrency.max_queued == 0 { ActionMode::Off } else { mode };
-        let target = target_wait.unwrap_or(concurrency.queue_timeout);
-        Self::new((mode, CursorTarget::of_queue(target)), QUEUE_LENGTH_THRESHOLD, now)
+        Self::with_settings(ShedderSettings::of_queue(concurrency), now)
     }
 
-    /// The cursor of the process tracks its clients always, that of a queue from the first wait on.
+    #[cfg(test)]
     pub(crate) fn new(
         (mode, target): (ActionMode, CursorTarget),
         pressure_threshold: f64,
         now: Instant,
     ) -> Self {
-        let is_tracking = !target.is_queue;
+        Self::with_settings(ShedderSettings { mode, target, pressure_threshold }, now)
+    }
+
+    /// The cursor of the process tracks its clients always, that of a queue from the first wait on.
+    fn with_settings(settings: ShedderSettings, now: Instant) -> Self {
+        let is_tracking = !settings.target.is_queue && settings.mode != ActionMode::Off;
         Self {
-            mode,
-            target,
-            pressure_threshold,
+            settings: RwLock::new(settings),
             created: now,
             published: PublishedCursor::default(),
             clients: OnceLock::new(),
             hasher: ahash::RandomState::new(),
-            is_tracking: AtomicBool::new(is_tracking && mode != ActionMode::Off),
+            is_tracking: AtomicBool::new(is_tracking),
             draws: AtomicU32::new(0),
             refused: Default::default(),
             shadowed: Default::default(),
             wait: PublishedWait::new(now),
             queue_waits: SharedTotals::default(),
         }
+    }
+
+    /// The cursor of the same bucket's queue under another configuration: it starts where this one is, with its counts, unless
+    /// shedding is off. The owner goes on from the published cursor (`CursorOwner::rebuild`).
+    pub fn successor(&self, concurrency: &ConcurrencyConfig, now: Instant) -> Self {
+        let settings = ShedderSettings::of_queue(concurrency);
+        let next = Self::with_settings(settings, now);
+        if settings.mode != ActionMode::Off && self.is_active() {
+            next.published.publish(self.published.reading(), [0, 1, 2].map(|at| self.published.cut(at)));
+        }
+        for (count, before) in [(&next.refused, &self.refused), (&next.shadowed, &self.shadowed)] {
+            for (count, before) in count.iter().zip(before) {
+                count.store(before.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        Self { hasher: self.hasher.clone(), ..next }
+    }
+
+    /// The configuration.
+    pub(crate) fn settings(&self) -> ShedderSettings {
+        *self.settings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the configuration. Only the owner calls this.
+    pub(super) fn set_settings(&self, settings: ShedderSettings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// With a hash of clients that does not differ between processes, for replays.
@@ -125,7 +187,7 @@ impl Shedder {
 
     /// The acceptable wait.
     pub(crate) fn target_wait(&self) -> Duration {
-        self.target.wait
+        self.settings().target.wait
     }
 
     /// Whether the cursor is above 0. One relaxed load.
@@ -158,14 +220,15 @@ impl Shedder {
         if !self.is_active() {
             return SheddingDecision::Admit { weight: 1.0 };
         }
-        let (keep, shed) = self.peek(client, class, now);
+        let settings = self.settings();
+        let (keep, shed) = self.peek_with(&settings, client, class, now);
         let draw = self.draws.fetch_add(DRAW_STEP, Ordering::Relaxed);
         if f64::from(draw) / (f64::from(u32::MAX) + 1.0) < keep {
-            let weight = if self.mode == ActionMode::Enforce { 1.0 / keep } else { 1.0 };
+            let weight = if settings.mode == ActionMode::Enforce { 1.0 / keep } else { 1.0 };
             return SheddingDecision::Admit { weight };
         }
         let position = order::position(class);
-        if self.mode == ActionMode::Enforce {
+        if settings.mode == ActionMode::Enforce {
             self.refused[position].fetch_add(1, Ordering::Relaxed);
             SheddingDecision::Refuse(shed)
         } else {
@@ -176,6 +239,16 @@ impl Shedder {
 
     /// The probability that such a request is admitted now, and its refusal otherwise. Nothing is counted.
     pub fn peek(&self, client: Option<ClientId>, class: Priority, now: Instant) -> (f64, Shed) {
+        self.peek_with(&self.settings(), client, class, now)
+    }
+
+    fn peek_with(
+        &self,
+        settings: &ShedderSettings,
+        client: Option<ClientId>,
+        class: Priority,
+        now: Instant,
+    ) -> (f64, Shed) {
         let CursorReading { cursor, cause } = self.published.reading();
         let cut = self.published.cut(order::position(class));
         let elapsed = now.saturating_duration_since(self.created).as_secs();
@@ -191,16 +264,8 @@ impl Shedder {
             CutRule::Cohort => period_left.clamp(RETRY_MIN, RETRY_MAX),
             CutRule::None | CutRule::Excess | CutRule::Dominant => RETRY_MIN,
         };
-        (keep, Shed { cursor, cause, threshold: self.threshold(cause), class, client, rule, retry_after })
-    }
-
-    fn threshold(&self, cause: CursorCause) -> f64 {
-        match cause {
-            CursorCause::Wait(_) | CursorCause::EarlyWait(_) => {
-                (self.target.threshold(cause).as_secs_f64() * 1e6).round() / 1e3
-            }
-            CursorCause::Pressure(_) | CursorCause::QueueLength(_) => self.pressure_threshold,
-        }
+        let threshold = settings.threshold(cause);
+        (keep, Shed { cursor, cause, threshold, class, client, rule, retry_after })
     }
 
     /// Records the wait of a request that left the queue, permitted or refused.
@@ -224,7 +289,7 @@ impl Shedder {
     /// The clients' present costs.
     pub(super) fn class_costs(&self) -> [ClassCosts; CLASSES] {
         // Without a wait only a part of the requests is charged to the cursor of the process.
-        let weight = if self.target.is_queue { 1.0 } else { CostSampler::WEIGHT };
+        let weight = if self.settings().target.is_queue { 1.0 } else { CostSampler::WEIGHT };
         self.known_clients().map(|clients| clients.class_costs(weight)).unwrap_or_default()
     }
 

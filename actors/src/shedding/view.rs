@@ -59,7 +59,7 @@ const LOWEST_FIRST: [Priority; CLASSES] = [Priority::Low, Priority::Normal, Prio
 impl Shedder {
     /// The present state.
     pub fn view(&self, now: Instant) -> SheddingView {
-        let reading = self.published.reading();
+        let (reading, settings) = (self.published.reading(), self.settings());
         let (refused, shadowed) = self.counts();
         let cut = |class| ClassCutView {
             class,
@@ -70,13 +70,13 @@ impl Shedder {
             ClassCountsView { class, refused: refused[position], shadowed: shadowed[position] }
         };
         SheddingView {
-            mode: self.mode,
+            mode: settings.mode,
             cursor: reading.cursor,
             cause: reading.cause,
             wait: self.wait.reading(now),
-            target: self.target.wait,
-            wait_threshold: self.target.threshold(reading.cause),
-            pressure_threshold: self.pressure_threshold,
+            target: settings.target.wait,
+            wait_threshold: settings.target.threshold(reading.cause),
+            pressure_threshold: settings.pressure_threshold,
             cuts: LOWEST_FIRST.map(cut),
             counts: LOWEST_FIRST.map(counts),
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::{Config, Costs, Priority};
 
-use crate::breaker::{BreakerView, CircuitState};
+use crate::breaker::{BreakerView, CircuitId, CircuitState};
 use crate::limiter::{LimitScope, LimitScopes};
 use crate::pool::{CredentialId, PoolHandle};
 use crate::simulation::circuit_observer::{CircuitObserver, CircuitRef, CircuitTerms};
@@ -114,7 +114,7 @@ pub(super) struct Ledger {
     pub(super) slots: Rc<Cell<usize>>,
     pub(super) buckets: Vec<BucketLedger>,
     /// By bucket, then by class; a bucket with one circuit for all classes uses the first.
-    circuits: Vec<[CircuitObserver; OperationClass::ALL.len()]>,
+    circuits: Vec<[CircuitObserver; CircuitId::COUNT]>,
     /// Allowed hedges in percent of the requests, by bucket.
     hedges_percent: Vec<u32>,
     /// Costs of requests, by bucket.
@@ -139,7 +139,7 @@ impl Ledger {
                 trials_max: breaker.half_open_max_requests.get() as usize,
                 success_threshold: breaker.success_threshold.get(),
             };
-            OperationClass::ALL.map(|_| CircuitObserver::new(terms, now))
+            std::array::from_fn(|_| CircuitObserver::new(terms, now))
         };
         let upstreams = || config.buckets.values().map(|bucket| &bucket.upstream);
         Self {

@@ -42,6 +42,11 @@ impl CpuSensors {
         }
     }
 
+    /// Sets `monitor.cpu_pressure_limit`.
+    pub(crate) fn set_pressure_limit(&mut self, pressure_limit: Option<u8>) {
+        self.pressure_limit = pressure_limit;
+    }
+
     /// Reads the pressure and the throttling.
     pub(crate) fn read(&mut self, now: Instant) -> (Measurement, Measurement) {
         if self.found.is_none_or(|found| now.saturating_duration_since(found) >= FIND_EVERY) {

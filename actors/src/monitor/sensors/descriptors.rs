@@ -26,6 +26,11 @@ impl DescriptorSensor {
         Self { configured_limit, directory: File::open(DIRECTORY).ok() }
     }
 
+    /// Sets the configured limit.
+    pub(crate) fn set_limit(&mut self, configured_limit: Option<u64>) {
+        self.configured_limit = configured_limit;
+    }
+
     /// Takes a reading, and fills the reserve of descriptors again. The limit is read each time: `prlimit` changes it at run time.
     pub(crate) fn read(&mut self) -> Measurement {
         let configured = self.configured_limit.map(|limit| (limit, LimitSource::DescriptorKey));

@@ -41,6 +41,15 @@ impl MemorySensor {
             .map_or(Self::Absent, |sensor| Self::Portable(Box::new(sensor)))
     }
 
+    /// Sets the configured limit.
+    pub(crate) fn set_limit(&mut self, configured_limit_bytes: Option<u64>) {
+        match self {
+            Self::Linux(linux) => linux.configured_limit_bytes = configured_limit_bytes,
+            Self::Portable(portable) => portable.set_limit(configured_limit_bytes),
+            Self::Absent => {}
+        }
+    }
+
     /// Takes a reading; none if a file cannot be read. `open` is the number of open descriptors.
     pub(crate) fn read(&mut self, open: Option<u64>) -> Option<MemoryUse> {
         match self {

@@ -64,6 +64,14 @@ impl Sensors {
         sensors
     }
 
+    /// Continues with other limits and actors. The files stay open.
+    pub(crate) fn reconfigure(&mut self, config: &MonitorConfig, actors: &[Arc<ActorStats>]) {
+        self.memory.set_limit(config.memory_limit_bytes);
+        self.descriptors.set_limit(config.descriptor_limit);
+        self.cpu.set_pressure_limit(config.cpu_pressure_limit);
+        self.mailboxes = MailboxSensor::new(actors);
+    }
+
     /// Where the log is set, once it is known.
     pub(crate) fn log(&self) -> LogCell {
         Arc::clone(&self.log)

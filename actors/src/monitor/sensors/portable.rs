@@ -19,11 +19,17 @@ impl PortableMemory {
         let mut system = System::new().ok()?;
         let process = sysinfo::get_current_pid().ok()?;
         system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        let (limit_bytes, source) = match configured_limit_bytes {
+        let mut sensor = Self { system, process, limit_bytes: 0, source: MemorySource::Host };
+        sensor.set_limit(configured_limit_bytes);
+        Some(sensor)
+    }
+
+    /// Sets the configured limit.
+    pub(crate) fn set_limit(&mut self, configured_limit_bytes: Option<u64>) {
+        (self.limit_bytes, self.source) = match configured_limit_bytes {
             Some(bytes) => (bytes, MemorySource::Configured),
-            None => (system.total_memory(), MemorySource::Host),
+            None => (self.system.total_memory(), MemorySource::Host),
         };
-        Some(Self { system, process, limit_bytes, source })
     }
 
     pub(crate) fn read(&mut self) -> Option<MemoryUse> {
