@@ -354,6 +354,11 @@ impl PoolHandle {
         waiting
     }
 
+    /// Ends the actor of a replaced configuration, when its last request has ended.
+    pub fn stop(&self) {
+        self.mailbox.stop();
+    }
+
     /// The supervised actor, for statistics and chaos.
     pub(crate) fn actor(&self) -> &dyn SupervisedActor {
         &self.mailbox
