@@ -73,6 +73,12 @@ impl ActorStats {
         }
     }
 
+    /// The statistics of an actor that replaces this one: its restarts are counted on.
+    pub(crate) fn successor(&self, mailbox_capacity: usize) -> Self {
+        let restarts = AtomicU64::new(self.restarts());
+        Self { restarts, ..Self::new(self.name.clone(), mailbox_capacity) }
+    }
+
     /// The actor's name: its folder, followed by `:BUCKET` where each bucket has one.
     pub fn name(&self) -> &str {
         &self.name

@@ -118,6 +118,24 @@ impl Shedder {
         }
     }
 
+    /// Goes on from the cursor and the counts of a shedder that this one replaces.
+    pub(crate) fn resumed(self, before: &Self) -> Self {
+        if self.mode != ActionMode::Off {
+            let cuts = std::array::from_fn(|position| before.published.cut(position));
+            self.published.publish(before.published.reading(), cuts);
+        }
+        let copied = |of: &[AtomicU64; CLASSES]| {
+            std::array::from_fn(|at| AtomicU64::new(of[at].load(Ordering::Relaxed)))
+        };
+        Self {
+            created: before.created,
+            hasher: before.hasher.clone(),
+            refused: copied(&before.refused),
+            shadowed: copied(&before.shadowed),
+            ..self
+        }
+    }
+
     /// With a hash of clients that does not differ between processes, for replays.
     pub(crate) fn with_hash_seed(self, seed: u64) -> Self {
         Self { hasher: ahash::RandomState::with_seeds(seed, 2, 3, 4), ..self }
