@@ -13,13 +13,13 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, AsyncContext, Context, Handler, MessageResult, Supervised};
-use slog::{Logger, error, warn};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Supervised};
+use slog::{Logger, debug, error, warn};
 
 use crate::actor_stats::ActorStats;
 use crate::chaos::{Chaos, Crash, CrashPoint, Stall};
 use crate::clock;
-use crate::mailbox::{ActorMessage, Ask, AskError, Notification};
+use crate::mailbox::{ActorMessage, Ask, AskError, Notification, Stop};
 use crate::metrics::ActorMetrics;
 
 /// A component: its state and its recovery from a crash.
@@ -29,6 +29,9 @@ pub(crate) trait Component: Send + Unpin + Sized + 'static {
 
     /// Called after every restart. Drops what must not survive a crash even if the state is clean.
     fn restarted(&mut self, _now: Instant) {}
+
+    /// Called when the actor ends as planned. Its waiting callers must not wait for it any longer.
+    fn stopping(&mut self, _now: Instant) {}
 
     /// Starts the timers; called at the start and after every restart.
     fn started(&mut self, _ctx: &mut Context<ActorShell<Self>>) {}
@@ -272,5 +275,17 @@ impl<C: Component> Handler<Stall> for ActorShell<C> {
 
     fn handle(&mut self, stall: Stall, _: &mut Self::Context) {
         stall.block_thread();
+    }
+}
+
+impl<C: Component> Handler<Stop> for ActorShell<C> {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        // First, so that a panic below does not restart the actor.
+        self.stats.set_ended();
+        debug!(self.log, "actor stopped");
+        ctx.stop();
+        self.component.stopping(clock::now());
     }
 }

@@ -4,11 +4,16 @@
 //! record what the supervisor decided. One policy is read from them: while an actor is `failed`, its handle refuses
 //! at once, because nothing drains the mailbox.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::count::BoundedCount;
+
+/// `failed_until` of an actor that was stopped.
+const STOPPED: u64 = u64::MAX;
+/// When to ask again after a stop. Requests of a newer configuration ask another actor.
+const STOPPED_RETRY: Duration = Duration::from_secs(1);
 
 /// The statistics of one actor.
 #[derive(Debug)]
@@ -17,8 +22,10 @@ pub struct ActorStats {
     mailbox_slots: BoundedCount,
     created: Instant,
     restarts: AtomicU64,
-    /// Nanoseconds after `created` until which the supervisor holds the actor down; 0 = running.
+    /// Nanoseconds after `created` until which the supervisor holds the actor down; 0 = running. `STOPPED` is final.
     failed_until: AtomicU64,
+    /// The actor has handled the stop, and its memory is freed.
+    ended: AtomicBool,
     handled: AtomicU64,
     poisoned: AtomicU64,
     busy: AtomicU64,
@@ -58,11 +65,18 @@ impl ActorStats {
             created: clock::now(),
             restarts: AtomicU64::new(0),
             failed_until: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
             handled: AtomicU64::new(0),
             poisoned: AtomicU64::new(0),
             busy: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
         }
+    }
+
+    /// The statistics of an actor that replaces this one: its restarts are counted on.
+    pub(crate) fn successor(&self, mailbox_capacity: usize) -> Self {
+        let restarts = AtomicU64::new(self.restarts());
+        Self { restarts, ..Self::new(self.name.clone(), mailbox_capacity) }
     }
 
     /// The actor's name: its folder, followed by `:BUCKET` where each bucket has one.
@@ -113,10 +127,11 @@ impl ActorStats {
         if self.stalled.load(Ordering::Relaxed) > 0 { ActorStatus::Stalled } else { ActorStatus::Running }
     }
 
-    /// Time until a failed actor is restarted; none if it runs.
+    /// Time until a failed actor is restarted; none if it runs. A stopped one is failed for good.
     pub fn failed_for(&self, now: Instant) -> Option<Duration> {
         match self.failed_until.load(Ordering::Acquire) {
             0 => None,
+            STOPPED => Some(STOPPED_RETRY),
             until => Some((self.created + Duration::from_nanos(until)).saturating_duration_since(now)),
         }
     }
@@ -131,7 +146,27 @@ impl ActorStats {
 
     pub(crate) fn set_failed_until(&self, until: Option<Instant>) {
         let nanos = until.map_or(0, |until| clock::nanos_between(self.created, until).max(1));
-        self.failed_until.store(nanos, Ordering::Release);
+        let replaced = |before| (before != STOPPED).then_some(nanos);
+        // The stop is final, so a refused update is right.
+        let _ = self.failed_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, replaced);
+    }
+
+    /// The actor is to end: its handle refuses new messages from now on.
+    pub(crate) fn set_stopped(&self) {
+        self.failed_until.store(STOPPED, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.failed_until.load(Ordering::Acquire) == STOPPED
+    }
+
+    /// The actor has handled its last message.
+    pub(crate) fn set_ended(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     pub(crate) fn count_handled(&self) {

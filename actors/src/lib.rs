@@ -35,6 +35,7 @@ mod sessions;
 mod shedding;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
+mod spawner;
 mod supervisor;
 mod sync;
 mod system;

@@ -33,13 +33,20 @@ pub(crate) trait ActorMessage: Send + 'static {
     const CAN_BE_POISON: bool = true;
 }
 
+/// Ends an actor as planned: no restart, no crash.
+pub(crate) struct Stop;
+
+impl actix::Message for Stop {
+    type Result = ();
+}
+
 /// Why an ask got no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AskError {
     /// The mailbox is full.
     #[error("the actor's mailbox is full")]
     Busy,
-    /// The supervisor holds the actor down after too many crashes.
+    /// The supervisor holds the actor down after too many crashes, or the actor was stopped.
     #[error("the actor has crashed too often and is held down")]
     Failed {
         /// Time until the supervisor restarts the actor.
@@ -136,6 +143,8 @@ pub(crate) trait SupervisedActor {
     fn crash(&self, crash: Crash);
     /// Blocks the actor's thread. Only the admin API's chaos operation calls this.
     fn stall(&self, stall: Stall);
+    /// Ends the actor. It handles the messages that wait in its mailbox; later ones are refused.
+    fn stop(&self);
 }
 
 impl<C: Component> SupervisedActor for Mailbox<C> {
@@ -151,6 +160,12 @@ impl<C: Component> SupervisedActor for Mailbox<C> {
     fn stall(&self, stall: Stall) {
         #[expect(clippy::disallowed_methods, reason = "an operator's message, rare and not to be refused")]
         self.addr.do_send(stall);
+    }
+
+    fn stop(&self) {
+        self.stats.set_stopped();
+        #[expect(clippy::disallowed_methods, reason = "sent once, and not to be refused")]
+        self.addr.do_send(Stop);
     }
 }
 
@@ -185,9 +200,16 @@ impl<C: Component> Mailbox<C> {
         let answer = pin!(self.addr.send(Ask { message, slot, sent, deadline }));
         match ask_timeout::wait(answer, deadline).await {
             Ok(Ok(answer)) => answer,
-            // The reply channel was dropped: the message was lost with the crash.
-            Ok(Err(_)) => Err(AskError::Crashed),
+            Ok(Err(_)) => Err(self.lost_reply()),
             Err(AskTimeout) => Err(AskError::Expired),
+        }
+    }
+
+    /// Why a reply channel was dropped: the message was lost with a crash, or the actor has ended.
+    pub(crate) fn lost_reply(&self) -> AskError {
+        match self.stats.failed_for(clock::now()) {
+            Some(retry_after) if self.stats.is_stopped() => AskError::Failed { retry_after },
+            _ => AskError::Crashed,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use prometheus::core::{MetricVec, MetricVecBuilder};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
@@ -46,6 +47,12 @@ impl MailboxWaits {
         let sum = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         WaitTotals { sum, count: self.0.iter().map(Histogram::get_sample_count).sum() }
     }
+}
+
+/// Removes one series of a family, if it has it.
+pub(crate) fn remove_series<B: MetricVecBuilder>(family: &MetricVec<B>, labels: &[&str]) {
+    // A series that nothing was counted in may not exist.
+    let _ = family.remove_label_values(labels);
 }
 
 impl ActorFamilies {
@@ -105,6 +112,22 @@ impl ActorFamilies {
             rejected_failed: self.rejected.with_label_values(&[name, "failed"]),
             rejected_poison: self.rejected.with_label_values(&[name, "poison"]),
             expired: self.expired.with_label_values(&[name]),
+        }
+    }
+
+    /// Removes the series of an actor that has ended, if no other actor has its name.
+    pub(crate) fn remove(&self, name: &str) {
+        for family in [&self.generation, &self.depth, &self.state] {
+            remove_series(family, &[name]);
+        }
+        for family in [&self.wait, &self.handle] {
+            remove_series(family, &[name]);
+        }
+        for family in [&self.restarts, &self.expired] {
+            remove_series(family, &[name]);
+        }
+        for reason in ["busy", "failed", "poison"] {
+            remove_series(&self.rejected, &[name, reason]);
         }
     }
 

@@ -5,7 +5,8 @@
 //! spawned futures but keeps the actor and its mailbox. Restart intensity and back-off are in `intensity.rs`. While
 //! an actor is held down it is not polled: messages stay queued, and its handle refuses new ones.
 //!
-//! An actor ends when all its addresses are dropped, and only then (`docs/design/supervision.md`).
+//! An actor ends when it is stopped or when all its addresses are dropped, and only then (`docs/design/supervision.md`).
+//! A stopped actor is dropped with its state, even while handles keep its address.
 
 use std::any::Any;
 use std::future::Future;
@@ -135,7 +136,11 @@ where
             info!(this.log, "actor runs again after being held down"; "generation" => this.stats.generation());
         }
         let actor = &mut this.actor;
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(actor).poll(cx))) {
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(actor).poll(cx)));
+        if this.stats.has_ended() {
+            return Poll::Ready(());
+        }
+        match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {}
             Err(panic) => this.on_crash(&*panic),
@@ -148,3 +153,7 @@ where
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;

@@ -8,34 +8,26 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::Addr;
-use actix::dev::channel::{AddressReceiver, channel};
 use prometheus::Registry;
-use slog::{Logger, o};
+use slog::Logger;
 use thiserror::Error;
-use tidegate_config::{BreakerConfig, Config};
+use tidegate_config::{BreakerConfig, Config, UpstreamConfig};
 
-use crate::actor_shell::{ActorShell, Component};
 use crate::actor_stats::ActorStats;
 use crate::breaker::{Breaker, BreakerFamilies, BreakerHandle, CircuitSettings, PublishedCircuits};
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::events::{ActorEventSink, ActorEvents};
 use crate::ids::Ids;
-use crate::intensity::Intensity;
 use crate::launches::{Launch, Launches};
 use crate::limiter::{Limiter, LimiterHandle, LimiterMetrics};
-use crate::mailbox::{Mailbox, SupervisedActor};
+use crate::mailbox::SupervisedActor;
 use crate::metrics::ActorFamilies;
 use crate::monitor::{Monitor, MonitorHandle, MonitorSettings, ProcessCursor};
-use crate::pool::{
-    CredentialSelector, CredentialStats, EndpointStatsTable, GateShared, Hedging, LimitLearner, LoadBalancer,
-    LoadBalancerSettings, Pool, PoolBounds, PoolFamilies, PoolHandle, PoolNames, PoolState, QueueCursor,
-    RetryBudget, SuspectCredentials, WakeQueue, WakeTimer,
-};
+use crate::pool::{Pool, PoolFamilies, PoolHandle, PoolParts, ReplacedPool};
 use crate::sessions::{Sessions, SessionsHandle, SessionsMetrics};
-use crate::shedding::{Shedder, SheddingHandle};
-use crate::supervisor::Prepared;
+use crate::shedding::SheddingHandle;
+use crate::spawner::Spawner;
 use crate::types::BucketId;
 
 /// The handles of all actors.
@@ -51,6 +43,9 @@ pub struct Actors {
     breakers: Vec<BreakerHandle>,
     /// One pool per bucket, in the order of the buckets.
     pools: Vec<PoolHandle>,
+    log: Logger,
+    events: ActorEvents,
+    seed: u64,
     families: ActorFamilies,
     pool_families: PoolFamilies,
     limiter_metrics: Arc<LimiterMetrics>,
@@ -76,51 +71,6 @@ pub struct ActorSystem {
     pub breakers: Vec<BreakerHandle>,
     /// The prepared actors, to be started.
     pub launches: Launches,
-}
-
-/// Creates the address, mailbox, statistics and supervision of each actor.
-struct Spawner<'a> {
-    config: &'a Config,
-    families: &'a ActorFamilies,
-    log: &'a Logger,
-    /// Where actors report their decisions.
-    events: ActorEvents,
-    /// Seed of all random choices.
-    seed: u64,
-}
-
-/// The address and mailbox of an actor that is not built yet.
-struct ActorChannel<C: Component> {
-    mailbox: Mailbox<C>,
-    receiver: AddressReceiver<ActorShell<C>>,
-    stats: Arc<ActorStats>,
-}
-
-impl Spawner<'_> {
-    fn prepare<C: Component>(&self, name: impl Into<String>) -> ActorChannel<C> {
-        let supervision = &self.config.supervision;
-        let (sender, receiver) = channel(supervision.mailbox_capacity.get());
-        let stats = Arc::new(ActorStats::new(name, supervision.mailbox_capacity.get()));
-        let metrics = self.families.actor(stats.name());
-        let mailbox = Mailbox::new(Addr::new(sender), Arc::clone(&stats), metrics, supervision.ask_timeout);
-        ActorChannel { mailbox, receiver, stats }
-    }
-
-    /// A different seed for each actor name.
-    fn seed_for(&self, name: &str) -> u64 {
-        name.bytes().fold(self.seed, |seed, byte| seed.rotate_left(5) ^ u64::from(byte))
-    }
-
-    fn build<C: Component>(&self, channel: ActorChannel<C>, component: C) -> Launch {
-        let ActorChannel { mailbox: _, receiver, stats } = channel;
-        let supervision = &self.config.supervision;
-        let log = self.log.new(o!("actor" => stats.name().to_owned()));
-        let metrics = self.families.actor(stats.name());
-        let shell = ActorShell::new(component, supervision.window, Arc::clone(&stats), metrics, log.clone());
-        let restarts_max = usize::try_from(supervision.max_restarts).unwrap_or(usize::MAX);
-        let intensity = Intensity::new(restarts_max, supervision.window);
-        Launch::new(Prepared { shell, mailbox: receiver, intensity, stats, log })
-    }
 }
 
 /// Creates every actor once. The actors report their transitions to `events`.
@@ -157,7 +107,7 @@ pub(crate) fn prepare_with_seed(
     let mut pools = Vec::new();
     let ids = (0..).map(BucketId::new);
     for ((name, bucket), id) in config.buckets.iter().zip(ids.clone()) {
-        let (pool, launch) = pool(&spawner, (name, id), &bucket.upstream, &pool_families);
+        let (pool, launch) = pool(&spawner, (name, id), &bucket.upstream, &pool_families, None);
         pools.push(pool);
         on_workers.push(launch);
     }
@@ -192,12 +142,16 @@ pub(crate) fn prepare_with_seed(
     let component = component.with_events(spawner.events.clone()).with_cursor(cursor, &families);
     let own_thread = vec![spawner.build(channel, component)];
 
+    let Spawner { events, .. } = spawner;
     let actors = Actors {
         monitor,
         limiter,
         sessions,
         breakers: breakers.clone(),
         pools: pools.clone(),
+        log: log.clone(),
+        events,
+        seed,
         families,
         pool_families,
         limiter_metrics,
@@ -218,50 +172,21 @@ fn limiter(
     (handle, spawner.build(channel, limiter))
 }
 
+/// The pool of a bucket: its first one, or one that replaces another and has no effect before it is started.
 fn pool(
     spawner: &Spawner<'_>,
     (name, id): (&str, BucketId),
-    upstream: &tidegate_config::UpstreamConfig,
+    upstream: &UpstreamConfig,
     families: &PoolFamilies,
+    replaced: Option<&ReplacedPool<'_>>,
 ) -> (PoolHandle, Launch) {
-    let channel = spawner.prepare::<Pool>(format!("pool:{name}"));
-    let mailbox = channel.mailbox.clone();
-    let shared = Arc::new(GateShared::new(move || mailbox.notify(WakeQueue)));
-    let concurrency = &upstream.concurrency;
-    let bounds = PoolBounds::from(upstream);
-    let endpoints: Vec<String> =
-        upstream.endpoints.iter().map(|endpoint| endpoint.authority.clone()).collect();
-    let named = &upstream.credentials_by_name;
-    let credentials: Arc<[CredentialStats]> = named.iter().map(CredentialStats::from_config).collect();
-    let names = credentials.iter().map(|one| one.name().to_owned()).collect();
-    let names = PoolNames { bucket: name.to_owned(), endpoints, credentials: names };
-    let metrics = families.bucket(name, (&names.endpoints, &names.credentials), upstream);
-    let stats = Arc::new(EndpointStatsTable::new(names.endpoints.len()));
-    let seed = spawner.seed_for(name);
-    let load_balancer = LoadBalancer::new(
-        Arc::clone(&stats),
-        LoadBalancerSettings::from(&upstream.load_balancing),
-        seed,
-        clock::now(),
-    );
-    let learner = LimitLearner::from_config(&concurrency.adaptive, bounds.concurrent_max, clock::now());
-    let samples = learner.as_ref().map(LimitLearner::samples).cloned();
-    let budget = RetryBudget::new(upstream.retry.budget, clock::now());
-    let state = PoolState::new(Arc::clone(&shared), bounds, Arc::clone(&stats), load_balancer, budget);
-    let (hedging, hedges) = Hedging::from_config(&upstream.hedging, clock::now());
-    let suspects =
-        upstream.checks_credentials().then(|| Arc::new(SuspectCredentials::new(credentials.len())));
-    let new_selector = || CredentialSelector::new(&credentials, &shared, upstream.credential_pool);
-    let selector = (!credentials.is_empty()).then(|| new_selector().with_suspects(suspects.clone()));
-    let state = state.with_credential_selector(selector).with_limit_learner(learner).with_hedging(hedging);
-    let wake_timer = WakeTimer::new(Arc::clone(&shared));
-    let shedder = Arc::new(Shedder::of_queue(concurrency, clock::now()));
-    let cursor = QueueCursor::new(Arc::clone(&shedder), clock::now());
-    let (mailbox, settings) = (channel.mailbox.clone(), (bounds, metrics));
-    let handle = PoolHandle::new(mailbox, shared, stats, credentials, settings, shedder)
-        .with_limit_samples(samples)
-        .with_hedging(hedges)
-        .with_suspects(suspects);
+    let channel = match replaced {
+        None => spawner.prepare::<Pool>(format!("pool:{name}")),
+        Some(replaced) => spawner.prepare_successor::<Pool>(replaced.handle.actor().actor_stats()),
+    };
+    let random = (spawner.seed_for(name), clock::now());
+    let PoolParts { state, names, wake_timer, cursor, handle } =
+        PoolParts::new(&channel.mailbox, (name, upstream), families, replaced, random);
     let pool = Pool::new(state, names, (wake_timer, cursor), spawner.log.clone());
     (handle, spawner.build(channel, pool.with_events(spawner.events.of_bucket(id))))
 }
@@ -297,6 +222,9 @@ impl Actors {
             sessions,
             breakers,
             pools,
+            log: _,
+            events: _,
+            seed: _,
             families: _,
             pool_families: _,
             limiter_metrics: _,
@@ -306,6 +234,32 @@ impl Actors {
             .into_iter()
             .chain(breakers.iter().map(BreakerHandle::actor))
             .chain(pools.iter().map(PoolHandle::actor))
+    }
+
+    /// Prepares the pool that replaces the one of a bucket, for a configuration in which `after` has replaced `before`. It has
+    /// no effect before its launch is started. Both pools serve until `end_pool`.
+    pub async fn pool_successor(
+        &self,
+        config: &Config,
+        bucket: (&str, BucketId),
+        replaced: &PoolHandle,
+        (before, after): (&UpstreamConfig, &UpstreamConfig),
+    ) -> (PoolHandle, Launch) {
+        let seed = replaced.hand_over().await;
+        let Self { families, log, events, .. } = self;
+        let spawner = Spawner { config, families, log, events: events.clone(), seed: self.seed };
+        let replaced = ReplacedPool { handle: replaced, upstream: before, seed };
+        pool(&spawner, bucket, after, &self.pool_families, Some(&replaced))
+    }
+
+    /// Ends the pool of a replaced configuration. Its series go, but those that the current pool of a bucket of that name has
+    /// too.
+    pub fn end_pool(&self, pool: &PoolHandle, current: Option<&PoolHandle>) {
+        pool.stop();
+        self.pool_families.remove(pool, current);
+        if current.is_none() {
+            self.families.remove(pool.actor().actor_stats().name());
+        }
     }
 
     /// The statistics of every actor.

@@ -8,7 +8,7 @@ mod sync {
 #[allow(dead_code, missing_docs, unreachable_pub)]
 mod count;
 
-use count::{BoundedCount, Gate};
+use count::{BoundedCount, Gate, GateQueue};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
@@ -44,18 +44,18 @@ fn a_bounded_count_is_never_exceeded() {
 #[test]
 fn no_wake_up_is_lost() {
     loom::model(|| {
-        let gate = Arc::new(Gate::new());
+        let (gate, queue) = (Arc::new(Gate::new()), Arc::new(GateQueue::new()));
         let wakes = Arc::new(AtomicUsize::new(0));
-        gate.acquire();
+        assert!(gate.try_acquire_below(9));
         let dropper = {
-            let (gate, wakes) = (Arc::clone(&gate), Arc::clone(&wakes));
+            let (gate, queue, wakes) = (Arc::clone(&gate), Arc::clone(&queue), Arc::clone(&wakes));
             thread::spawn(move || {
-                if gate.release() {
+                if gate.release() && queue.claim_wake_if_waiting() {
                     wakes.fetch_add(1, Ordering::SeqCst);
                 }
             })
         };
-        let seen_free = gate.publish_waiting(1) == 0;
+        let seen_free = gate.publish_waiting(&queue, 1) == 0;
         dropper.join().unwrap();
         assert!(seen_free || wakes.load(Ordering::SeqCst) == 1, "the waiter would never be woken");
     });
@@ -65,18 +65,20 @@ fn no_wake_up_is_lost() {
 #[test]
 fn no_wake_up_for_something_else_is_lost() {
     loom::model(|| {
-        let (gate, wakes) = (Arc::new(Gate::new()), Arc::new(AtomicUsize::new(0)));
+        let (gate, queue) = (Arc::new(Gate::new()), Arc::new(GateQueue::new()));
+        let wakes = Arc::new(AtomicUsize::new(0));
         let in_use = Arc::new(AtomicUsize::new(1));
         let dropper = {
-            let (gate, wakes, in_use) = (Arc::clone(&gate), Arc::clone(&wakes), Arc::clone(&in_use));
+            let (gate, queue, wakes) = (Arc::clone(&gate), Arc::clone(&queue), Arc::clone(&wakes));
+            let in_use = Arc::clone(&in_use);
             thread::spawn(move || {
                 in_use.fetch_sub(1, Ordering::AcqRel);
-                if gate.claim_wake_if_waiting() {
+                if gate.has_waiters_after_free() && queue.claim_wake_if_waiting() {
                     wakes.fetch_add(1, Ordering::SeqCst);
                 }
             })
         };
-        gate.publish_waiting(1);
+        gate.publish_waiting(&queue, 1);
         let seen_free = in_use.load(Ordering::Acquire) == 0;
         dropper.join().unwrap();
         assert!(seen_free || wakes.load(Ordering::SeqCst) == 1, "the waiter would never be woken");
@@ -87,27 +89,87 @@ fn no_wake_up_for_something_else_is_lost() {
 #[test]
 fn a_release_during_the_count_sends_another_wake_up() {
     loom::model(|| {
-        let gate = Arc::new(Gate::new());
+        let (gate, queue) = (Arc::new(Gate::new()), Arc::new(GateQueue::new()));
         let wakes = Arc::new(AtomicUsize::new(0));
-        gate.acquire();
-        gate.acquire();
-        gate.publish_waiting(2);
+        assert!(gate.try_acquire_below(9));
+        assert!(gate.try_acquire_below(9));
+        gate.publish_waiting(&queue, 2);
         let droppers: Vec<_> = (0..2)
             .map(|_| {
-                let (gate, wakes) = (Arc::clone(&gate), Arc::clone(&wakes));
+                let (gate, queue, wakes) = (Arc::clone(&gate), Arc::clone(&queue), Arc::clone(&wakes));
                 thread::spawn(move || {
-                    if gate.release() {
+                    if gate.release() && queue.claim_wake_if_waiting() {
                         wakes.fetch_add(1, Ordering::SeqCst);
                     }
                 })
             })
             .collect();
         // The actor handles a wake-up, whether or not one was sent: it counts, and later releases send another.
-        gate.wake_received();
+        queue.wake_received();
         let counted = 2 - gate.live();
         for dropper in droppers {
             dropper.join().unwrap();
         }
         assert!(counted == 2 || wakes.load(Ordering::SeqCst) > 0, "{counted} counted and no wake-up");
+    });
+}
+
+/// P3, G3: two actors that share a gate never exceed its limit together, and a lower limit holds for both
+#[test]
+fn two_actors_never_exceed_the_limit() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        gate.set_limit(0, 2);
+        assert!(gate.try_acquire_below(9));
+        let other = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.try_acquire_below(9))
+        };
+        let own = gate.try_acquire_below(9);
+        let others = other.join().unwrap();
+        assert!(own != others, "one of two got the last permit");
+        assert_eq!(gate.live(), 2);
+        assert_eq!(gate.set_limit(1, 1), Some(2));
+        assert!(!gate.release() && !gate.try_acquire_below(9), "one permit is the lower limit");
+    });
+}
+
+/// P3, G3: the limit of a later generation stays, whichever actor sets its limit last
+#[test]
+fn a_later_generation_sets_the_limit() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        gate.set_limit(0, 9);
+        let old = {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.set_limit(0, 7))
+        };
+        gate.set_limit(1, 3);
+        old.join().unwrap();
+        assert_eq!((gate.limit(), gate.generation()), (3, 1));
+    });
+}
+
+/// P4, G3: of two actors that queue a waiter while a permit is released, each sees the release or is woken
+#[test]
+fn a_release_wakes_the_waiters_of_both_actors() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        let queues = [Arc::new(GateQueue::new()), Arc::new(GateQueue::new())];
+        assert!(gate.try_acquire_below(9));
+        let dropper = {
+            let (gate, queues) = (Arc::clone(&gate), queues.clone());
+            thread::spawn(move || gate.release().then(|| queues.map(|queue| queue.claim_wake_if_waiting())))
+        };
+        let other = {
+            let (gate, queue) = (Arc::clone(&gate), Arc::clone(&queues[1]));
+            thread::spawn(move || gate.publish_waiting(&queue, 1) == 0)
+        };
+        let sees = [gate.publish_waiting(&queues[0], 1) == 0, other.join().unwrap()];
+        let woken = dropper.join().unwrap().unwrap_or_default();
+        for (sees, woken) in sees.into_iter().zip(woken) {
+            assert!(sees || woken, "the waiter would never be woken");
+        }
+        assert_eq!(gate.waiting(), 2);
     });
 }

@@ -195,7 +195,7 @@ const READS_STATUSES: [(&str, &str); 1] = [
 
 /// Files of `actors/src/` with a runtime, besides each component's `actor.rs`, `handle.rs` and `metrics.rs`. All other files of
 /// `actors/src/` and all of `s3/src/` have no runtime, no log and no metrics.
-const SHELLS: [&str; 20] = [
+const SHELLS: [&str; 21] = [
     "actors/src/actor_shell.rs",
     "actors/src/ask_timeout.rs",
     "actors/src/breaker/circuit_wait.rs",
@@ -214,6 +214,7 @@ const SHELLS: [&str; 20] = [
     "actors/src/pool/queue_wait.rs",
     "actors/src/simulation/client_waker.rs",
     "actors/src/simulation/stepped_actor.rs",
+    "actors/src/spawner.rs",
     "actors/src/supervisor.rs",
     "actors/src/system.rs",
 ];

@@ -1,13 +1,16 @@
 //! The pool's messages and the actor component that handles them.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use actix::Context;
 use slog::{Logger, debug};
 use tidegate_config::Priority;
 use tokio::sync::oneshot;
 
-use crate::actor_shell::{Component, MessageHandler};
+use crate::actor_shell::{ActorShell, Component, MessageHandler};
 use crate::client_waits::ClientWaits;
+use crate::clock;
 use crate::events::ActorEvents;
 use crate::mailbox::ActorMessage;
 use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
@@ -16,7 +19,7 @@ use crate::pool::gate::ticket::{EndpointId, EndpointTicket, Permit};
 use crate::pool::load_balancer::endpoint::{EndpointFailure, HealthCheckResult};
 use crate::pool::queue::wake_timer::WakeTimer;
 use crate::pool::queue_cursor::QueueCursor;
-use crate::pool::retry_budget::{RetryTicket, RetryWindow};
+use crate::pool::retry_budget::RetryTicket;
 use crate::pool::state::{PoolState, Waiter};
 
 /// Result of a wait in the queue.
@@ -179,7 +182,10 @@ impl ActorMessage for ReportConnected {
     }
 }
 
-/// Names of a pool, its endpoints and its credentials in logs.
+/// The state of a pool whose waiters are other tasks.
+pub(crate) type SharedPoolState = PoolState<oneshot::Sender<GrantResult>>;
+
+/// Names of a pool, its endpoints and its credentials in logs and metrics.
 pub(crate) struct PoolNames {
     pub(crate) bucket: String,
     pub(crate) endpoints: Vec<String>,
@@ -188,8 +194,8 @@ pub(crate) struct PoolNames {
 
 /// The supervised component.
 pub(crate) struct Pool {
-    pub(super) state: PoolState<oneshot::Sender<GrantResult>>,
-    pub(super) names: PoolNames,
+    pub(super) state: SharedPoolState,
+    pub(super) names: Arc<PoolNames>,
     pub(super) log: Logger,
     pub(super) wake_timer: WakeTimer,
     /// Permits of requests that wait for their clients.
@@ -200,8 +206,8 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(
-        state: PoolState<oneshot::Sender<GrantResult>>,
-        names: PoolNames,
+        state: SharedPoolState,
+        names: Arc<PoolNames>,
         (wake_timer, cursor): (WakeTimer, QueueCursor),
         log: Logger,
     ) -> Self {
@@ -254,6 +260,16 @@ impl Component for Pool {
         self.state.on_wake(now);
         self.schedule_wake(now);
         self.update_cursor(now);
+    }
+
+    fn started(&mut self, _: &mut Context<ActorShell<Self>>) {
+        let now = clock::now();
+        self.state.enter(now);
+        self.update_cursor(now);
+    }
+
+    fn stopping(&mut self, _: Instant) {
+        self.state.leave();
     }
 }
 
@@ -314,14 +330,14 @@ impl MessageHandler<ReassignPermit> for Pool {
 }
 
 impl MessageHandler<AcquireRetry> for Pool {
-    type Decision = Option<RetryWindow>;
+    type Decision = bool;
 
-    fn decide(&self, _: &AcquireRetry, now: Instant) -> Option<RetryWindow> {
+    fn decide(&self, _: &AcquireRetry, now: Instant) -> bool {
         self.state.decide_retry(now)
     }
 
-    fn apply(&mut self, _: AcquireRetry, window: Option<RetryWindow>, _: Instant) -> Option<RetryTicket> {
-        window.map(|window| self.state.grant_retry(window))
+    fn apply(&mut self, _: AcquireRetry, has_room: bool, now: Instant) -> Option<RetryTicket> {
+        if has_room { self.state.grant_retry(now) } else { None }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::mailbox::{Mailbox, SupervisedActor};
 use crate::pool::PoolMetrics;
 use crate::pool::actor::{
-    Acquire, AcquireReply, AcquireRetry, Pool, ReportConnected, ReportFailure, ReportHealthCheck,
+    Acquire, AcquireReply, AcquireRetry, Pool, PoolNames, ReportConnected, ReportFailure, ReportHealthCheck,
     ReportSuccess,
 };
 use crate::pool::adaptive::limit_samples::{LimitSamples, LimitView, OverloadSignal};
@@ -24,7 +24,7 @@ use crate::pool::load_balancer::endpoint::{EndpointFailure, FailureKind, HealthC
 use crate::pool::load_balancer::endpoint_stats::{EndpointStatsTable, EndpointView};
 use crate::pool::load_balancer::tier::ServingView;
 use crate::pool::rejection::PoolRejection;
-use crate::pool::retry_budget::RetryTicket;
+use crate::pool::retry_budget::{RetryTicket, SpentRetries};
 use crate::shedding::Shedder;
 
 /// The pool in the status page.
@@ -59,12 +59,14 @@ pub struct PoolHandle {
     pub(super) shared: Arc<GateShared>,
     pub(super) endpoint_stats: Arc<EndpointStatsTable>,
     pub(super) credentials: Arc<[CredentialStats]>,
+    pub(super) names: Arc<PoolNames>,
+    pub(super) retries: Arc<SpentRetries>,
     /// None if the limit is not learnt.
-    limit_samples: Option<Arc<LimitSamples>>,
+    pub(super) limit_samples: Option<Arc<LimitSamples>>,
     pub(super) bounds: PoolBounds,
     pub(super) metrics: PoolMetrics,
     /// None if hedging is off.
-    hedging: Option<Arc<HedgeStats>>,
+    pub(super) hedging: Option<Arc<HedgeStats>>,
     /// None if the gateway cannot check credentials.
     pub(super) suspects: Option<Arc<SuspectCredentials>>,
     pub(super) hasher: ahash::RandomState,
@@ -72,49 +74,9 @@ pub struct PoolHandle {
 }
 
 impl PoolHandle {
-    pub(crate) fn new(
-        mailbox: Mailbox<Pool>,
-        shared: Arc<GateShared>,
-        stats: Arc<EndpointStatsTable>,
-        credentials: Arc<[CredentialStats]>,
-        (bounds, metrics): (PoolBounds, PoolMetrics),
-        shedder: Arc<Shedder>,
-    ) -> Self {
-        let (limit_samples, hedging, suspects) = (None, None, None);
-        let hasher = ahash::RandomState::new();
-        Self {
-            mailbox,
-            shared,
-            endpoint_stats: stats,
-            credentials,
-            limit_samples,
-            bounds,
-            metrics,
-            hedging,
-            suspects,
-            hasher,
-            shedder,
-        }
-    }
-
-    /// Feeds latencies and drops of calls to these samples.
-    pub(crate) fn with_limit_samples(self, limit_samples: Option<Arc<LimitSamples>>) -> Self {
-        Self { limit_samples, ..self }
-    }
-
-    /// Permits that may be in use now.
+    /// Permits that may be in use now, by all pools of the bucket.
     pub(crate) fn limit(&self) -> usize {
-        self.limit_samples.as_ref().map_or(self.bounds.concurrent_max, |samples| samples.limit())
-    }
-
-    /// Enables hedged reads.
-    pub(crate) fn with_hedging(self, hedging: Option<Arc<HedgeStats>>) -> Self {
-        Self { hedging, ..self }
-    }
-
-    /// Enables checks of suspect credentials.
-    pub(crate) fn with_suspects(self, suspects: Option<Arc<SuspectCredentials>>) -> Self {
-        Self { suspects, ..self }
+        self.shared.gate.limit()
     }
 
     /// Waits for a permit, in the bucket's queue if the gate is full, until the queue's timeout or `deadline`,
@@ -135,9 +97,7 @@ impl PoolHandle {
     ) -> Result<Permit, PoolRejection> {
         // A cached permit is already counted, but the limit may have fallen since it was stored.
         let cached = permit_cache::pop(self.shared.id());
-        if let Some(permit) =
-            cached.filter(|permit| self.limit_samples.is_none() || permit.live() <= self.limit())
-        {
+        if let Some(permit) = cached.filter(|permit| permit.live() <= self.limit()) {
             self.metrics.wait.observe(0.0);
             return Ok(permit);
         }
@@ -325,7 +285,7 @@ impl PoolHandle {
             queued: self.shared.gate.waiting(),
             queued_max: self.bounds.queued_max,
             waited_total: self.shared.waited(),
-            amplification: self.shared.amplification(now),
+            amplification: self.retries.amplification(self.shared.granted(), now),
             endpoints: self.endpoint_stats.views(now),
             serving: self.endpoint_stats.serving(now),
             credentials: self.credentials.iter().map(|one| one.view(now)).collect(),
@@ -341,7 +301,7 @@ impl PoolHandle {
             let known = self.hedging.as_ref().and_then(|stats| stats.p95(kind));
             p95.set(known.map_or(0.0, |p95| p95.as_secs_f64()));
         }
-        self.metrics.amplification.set(self.shared.amplification(now));
+        self.metrics.amplification.set(self.retries.amplification(self.shared.granted(), now));
         for (metrics, one) in self.metrics.credentials.iter().zip(self.credentials.iter()) {
             metrics.observe(&one.view(now));
         }
@@ -352,6 +312,11 @@ impl PoolHandle {
         let waiting = self.shared.gate.waiting();
         self.metrics.depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         waiting
+    }
+
+    /// Ends the actor of a replaced configuration, when its last request has ended.
+    pub fn stop(&self) {
+        self.mailbox.stop();
     }
 
     /// The supervised actor, for statistics and chaos.

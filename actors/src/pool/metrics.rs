@@ -11,11 +11,17 @@ use prometheus::{
 use tidegate_config::{Overload, UpstreamConfig};
 
 use crate::lazy_counter::LazyCounter;
+use crate::metrics::remove_series;
+use crate::pool::actor::PoolNames;
 use crate::pool::adaptive::adaptive_limit::LimitCause;
 use crate::pool::credentials::metrics::{CredentialFamilies, CredentialMetrics};
+use crate::pool::handle::PoolHandle;
 use crate::pool::hedge::ReadKind;
 use crate::pool::load_balancer::endpoint::EndpointState;
 use crate::pool::load_balancer::endpoint_stats::EndpointView;
+
+/// Why a queue refuses a request.
+const REJECTIONS: [&str; 6] = ["full", "timeout", "too_long", "no_credential", "displaced", "overload"];
 
 /// Metric families; one label value per bucket.
 #[derive(Debug, Clone)]
@@ -183,10 +189,10 @@ impl PoolFamilies {
 
     pub(crate) fn bucket(
         &self,
-        name: &str,
-        (endpoints, credentials): (&[String], &[String]),
+        PoolNames { bucket, endpoints, credentials }: &PoolNames,
         upstream: &UpstreamConfig,
     ) -> PoolMetrics {
+        let name = bucket.as_str();
         let endpoint = |endpoint: &String| EndpointMetrics {
             healthy: self.healthy.with_label_values(&[name, endpoint]),
             ejections: self.ejections.with_label_values(&[name, endpoint]),
@@ -214,6 +220,37 @@ impl PoolFamilies {
             reductions: reductions
                 .map(|cause| self.limits.reductions.with_label_values(&[name, cause.as_str()]))
                 .collect(),
+        }
+    }
+
+    /// Removes the series of a pool that has ended, but those that the current pool of the bucket has too.
+    pub(crate) fn remove(&self, ended: &PoolHandle, current: Option<&PoolHandle>) {
+        let PoolNames { bucket, endpoints, credentials } = &*ended.names;
+        let name = bucket.as_str();
+        let stays = |list: fn(&PoolNames) -> &[String], one: &String| {
+            current.is_some_and(|current| list(&current.names).contains(one))
+        };
+        for endpoint in endpoints.iter().filter(|one| !stays(|names| &names.endpoints, one)) {
+            remove_series(&self.healthy, &[name, endpoint]);
+            remove_series(&self.ejections, &[name, endpoint]);
+        }
+        for credential in credentials.iter().filter(|one| !stays(|names| &names.credentials, one)) {
+            self.credentials.remove(name, credential);
+        }
+        if current.is_none_or(|current| current.metrics.hedge_p95.is_empty()) {
+            ReadKind::ALL.into_iter().for_each(|kind| remove_series(&self.hedge_p95, &[name, kind.as_str()]));
+        }
+        if current.is_none_or(|current| current.metrics.reductions.is_empty()) {
+            let causes = LimitCause::REDUCTIONS.into_iter();
+            causes.for_each(|cause| remove_series(&self.limits.reductions, &[name, cause.as_str()]));
+        }
+        if current.is_none() {
+            remove_series(&self.wait, &[name]);
+            REJECTIONS.into_iter().for_each(|reason| remove_series(&self.rejected, &[name, reason]));
+            remove_series(&self.budget_exhausted, &[name]);
+            remove_series(&self.amplification, &[name]);
+            remove_series(&self.depth, &[name]);
+            remove_series(&self.limits.limit, &[name]);
         }
     }
 

@@ -18,11 +18,13 @@ mod adaptive;
 mod bounds;
 mod credentials;
 mod decision;
+mod further_attempts;
 mod gate;
 mod handle;
 mod hedge;
 mod load_balancer;
 mod metrics;
+mod parts;
 mod peek;
 mod queue;
 mod queue_cursor;
@@ -31,28 +33,24 @@ mod rejection;
 mod retry_budget;
 mod slow_clients;
 mod state;
+mod succession;
 #[cfg(test)]
 mod test_waiter;
 
-pub(crate) use actor::{Pool, PoolNames, WakeQueue};
+pub(crate) use actor::Pool;
 pub use adaptive::adaptive_limit::LimitCause;
-pub(crate) use adaptive::limit_samples::LimitLearner;
 pub use adaptive::limit_samples::{LimitView, OverloadSignal};
 pub(crate) use bounds::PoolBounds;
-pub(crate) use credentials::credential::CredentialStats;
 pub use credentials::credential::{
     CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
 };
 pub use credentials::refusal_evidence::{CredentialCheckResult, RequestFingerprints};
-pub(crate) use credentials::selector::CredentialSelector;
-pub(crate) use credentials::suspects::SuspectCredentials;
 pub(crate) use decision::{AcquireDecision, AcquireRefusal, WaitRejection, WaitRejectionCause};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use gate::permit_cache;
 pub(crate) use gate::ticket::GateShared;
 pub use gate::ticket::{EndpointId, EndpointTicket, Permit};
 pub use handle::{PoolHandle, PoolView};
-pub(crate) use hedge::Hedging;
 pub use hedge::{HedgeRefusal, ReadKind};
 pub(crate) use load_balancer::LoadBalancer;
 pub use load_balancer::endpoint::{EndpointState, FailureKind};
@@ -61,10 +59,11 @@ pub use load_balancer::endpoint_stats::EndpointView;
 pub(crate) use load_balancer::settings::LoadBalancerSettings;
 pub use load_balancer::tier::{FailoverView, ServingView};
 pub(crate) use metrics::{PoolFamilies, PoolMetrics};
+pub(crate) use parts::PoolParts;
 pub use peek::PeekedPermit;
-pub(crate) use queue::wake_timer::WakeTimer;
 pub(crate) use queue_cursor::QueueCursor;
 pub use rejection::PoolRejection;
 pub(crate) use retry_budget::RetryBudget;
 pub use retry_budget::RetryTicket;
 pub(crate) use state::{PoolState, Waiter};
+pub(crate) use succession::ReplacedPool;

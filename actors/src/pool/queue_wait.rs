@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::actor_shell::MessageHandler;
 use crate::clock;
-use crate::mailbox::{ActorMessage, AskError, Mailbox};
+use crate::mailbox::{ActorMessage, Mailbox};
 use crate::pool::actor::{GrantResult, Pool};
 use crate::pool::decision::{WaitRejection, WaitRejectionCause};
 use crate::pool::gate::ticket::Permit;
@@ -83,7 +83,7 @@ impl PoolHandle {
                 self.metrics.overload.inc();
                 Err(PoolRejection::Overload { waited, retry_after })
             }
-            Ok(Err(_)) => Err(PoolRejection::Unavailable(AskError::Crashed)),
+            Ok(Err(_)) => Err(PoolRejection::Unavailable(self.mailbox.lost_reply())),
             Err(_) => {
                 self.metrics.queue_timeout.inc();
                 let waiting = self.shared.gate.waiting();

@@ -13,14 +13,17 @@ use crate::pool::credentials::selector::{CredentialCapacity, CredentialSelector}
 use crate::pool::decision::{
     AcquireDecision, AcquireRefusal, NoCredential, WaitRejection, WaitRejectionCause,
 };
-use crate::pool::gate::ticket::{EndpointId, EndpointTicket, GateShared, Permit};
-use crate::pool::hedge::{HedgeBudget, HedgeRefusal, Hedging, LatencyTails};
+use crate::pool::gate::ticket::{EndpointId, EndpointTicket, GateShared, GateTicket, Permit};
+use crate::pool::hedge::Hedging;
 use crate::pool::load_balancer::LoadBalancer;
 use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
 use crate::pool::queue::queue_throughput::{QueueThroughput, expected_wait};
 use crate::pool::queue::wait_queue::WaitQueue;
 use crate::pool::queue_cursor::QueueReading;
-use crate::pool::retry_budget::{RetryBudget, RetryTicket, RetryWindow};
+use crate::pool::retry_budget::RetryBudget;
+
+/// Time after which a pool looks again whether the pool before it serves its waiters.
+const OLDER_POOL_CHECK: Duration = Duration::from_millis(100);
 
 /// A request in the queue.
 pub(crate) trait Waiter {
@@ -35,19 +38,19 @@ pub(crate) trait Waiter {
 /// One bucket's pool.
 #[derive(Debug)]
 pub(crate) struct PoolState<W> {
-    shared: Arc<GateShared>,
-    bounds: PoolBounds,
-    wait_queue: WaitQueue<W>,
-    throughput: QueueThroughput,
+    pub(super) shared: Arc<GateShared>,
+    pub(super) bounds: PoolBounds,
+    pub(super) wait_queue: WaitQueue<W>,
+    pub(super) throughput: QueueThroughput,
     endpoint_stats: Arc<EndpointStatsTable>,
-    load_balancer: LoadBalancer,
-    retry_budget: RetryBudget,
+    pub(super) load_balancer: LoadBalancer,
+    pub(super) retry_budget: RetryBudget,
     /// None without named credentials.
-    credential_selector: Option<CredentialSelector>,
+    pub(super) credential_selector: Option<CredentialSelector>,
     /// None if the limit is not learnt.
-    limit_learner: Option<LimitLearner>,
+    pub(super) limit_learner: Option<LimitLearner>,
     /// None if hedging is off.
-    hedging: Option<Hedging>,
+    pub(super) hedging: Option<Hedging>,
 }
 
 impl<W: Waiter> PoolState<W> {
@@ -60,7 +63,7 @@ impl<W: Waiter> PoolState<W> {
     ) -> Self {
         let throughput = QueueThroughput::new(bounds.concurrent_max);
         let wait_queue = WaitQueue::new(bounds.overload);
-        Self {
+        let state = Self {
             shared,
             bounds,
             wait_queue,
@@ -71,7 +74,9 @@ impl<W: Waiter> PoolState<W> {
             credential_selector: None,
             limit_learner: None,
             hedging: None,
-        }
+        };
+        state.publish_first_limit();
+        state
     }
 
     /// Enables hedged reads.
@@ -90,18 +95,21 @@ impl<W: Waiter> PoolState<W> {
 
     /// Enables the adaptive limit.
     pub(crate) fn with_limit_learner(self, learner: Option<LimitLearner>) -> Self {
-        Self { limit_learner: learner, ..self }
+        let state = Self { limit_learner: learner, ..self };
+        state.publish_first_limit();
+        state
     }
 
-    /// Permits that may be in use now.
+    /// Permits that may be in use now, by all pools of the bucket.
     pub(crate) fn limit(&self) -> usize {
-        let max = self.bounds.concurrent_max;
-        self.limit_learner.as_ref().map_or(max, |learner| learner.limit().min(max))
+        self.shared.gate.limit()
     }
 
-    /// Evaluates the samples. A higher limit serves waiters at once.
+    /// Evaluates the samples. A higher limit serves waiters at once. The newest pool of the bucket learns.
     pub(crate) fn update_limit(&mut self, now: Instant) -> Option<LimitChange> {
-        let moved = self.limit_learner.as_mut()?.update(now)?;
+        let learner = self.limit_learner.as_mut().filter(|_| self.shared.sets_limit())?;
+        let moved = learner.update(now)?;
+        self.shared.set_limit(self.configured_limit());
         if moved.to > moved.from {
             self.serve_queue(now);
         }
@@ -157,19 +165,29 @@ impl<W: Waiter> PoolState<W> {
         self.build_permit(None, now)
     }
 
-    fn build_permit(&mut self, avoid: Option<EndpointId>, now: Instant) -> Option<Permit> {
+    pub(super) fn build_permit(&mut self, avoid: Option<EndpointId>, now: Instant) -> Option<Permit> {
+        let gate = GateTicket::try_acquire_below(self.room_max(now), &self.shared)?;
         let credential = match &mut self.credential_selector {
             Some(selector) => Some(selector.pick(None, now)?),
             None => None,
         };
         let endpoint = self.pick_endpoint(avoid, now);
-        Some(Permit::new(&self.shared, endpoint, credential))
+        Some(Permit::new(gate, endpoint, credential))
     }
 
-    /// Time at which the queue must be served again without a released permit: a credential returns then.
+    /// Permits of the gate below which this pool may grant one more: the waiters of older pools come first.
+    fn room_max(&self, now: Instant) -> usize {
+        self.limit().saturating_sub(self.shared.reserved(now))
+    }
+
+    /// Time at which the queue must be served again without a released permit: a credential returns then, or an older
+    /// pool may have stopped answering.
     pub(crate) fn next_wake(&self, now: Instant) -> Option<Instant> {
         if self.wait_queue.is_empty() || self.shared.gate.live() >= self.limit() {
             return None;
+        }
+        if self.shared.gate.live() >= self.room_max(now) {
+            return Some(now + OLDER_POOL_CHECK);
         }
         match self.credential_capacity(now) {
             CredentialCapacity::Available => None,
@@ -215,7 +233,7 @@ impl<W: Waiter> PoolState<W> {
 
     /// A permit was released.
     pub(crate) fn on_wake(&mut self, now: Instant) {
-        self.shared.gate.wake_received();
+        self.shared.wake_received();
         self.serve_queue(now);
     }
 
@@ -245,56 +263,6 @@ impl<W: Waiter> PoolState<W> {
         }
     }
 
-    /// Whether the retry budget has room for one more retry.
-    pub(crate) fn decide_retry(&self, now: Instant) -> Option<RetryWindow> {
-        self.retry_budget.decide(self.shared.granted(), self.shared.gate.live(), now)
-    }
-
-    /// Spends the retry.
-    pub(crate) fn grant_retry(&mut self, window: RetryWindow) -> RetryTicket {
-        let ticket = self.retry_budget.spend(window);
-        self.shared.publish_retry_window(self.retry_budget.window());
-        ticket
-    }
-
-    /// Whether a slow read may be hedged: only with a permit that is free at once.
-    pub(crate) fn decide_hedge(&self, now: Instant) -> Result<HedgeBudget, HedgeRefusal> {
-        let budget = self.hedging.as_ref().and_then(|hedging| hedging.decide(self.shared.granted()));
-        let budget = budget.ok_or(HedgeRefusal::Budget)?;
-        if self.has_capacity(now) && self.wait_queue.is_all_cancelled() {
-            Ok(budget)
-        } else {
-            Err(HedgeRefusal::Gate)
-        }
-    }
-
-    /// Grants a hedge, at another endpoint if one is usable.
-    pub(crate) fn grant_hedge(
-        &mut self,
-        budget: HedgeBudget,
-        avoid: EndpointId,
-        now: Instant,
-    ) -> Option<Permit> {
-        let permit = self.build_permit(Some(avoid), now)?;
-        if let Some(hedging) = &mut self.hedging {
-            hedging.spend(budget);
-        }
-        self.retry_budget.count_hedge(self.shared.granted(), now);
-        self.shared.publish_retry_window(self.retry_budget.window());
-        Some(permit)
-    }
-
-    /// The latency tails with the samples up to now.
-    pub(crate) fn sample_tails(&self, now: Instant) -> Option<LatencyTails> {
-        self.hedging.as_ref().map(|hedging| hedging.sample(now))
-    }
-
-    pub(crate) fn set_tails(&mut self, tails: LatencyTails) {
-        if let Some(hedging) = &mut self.hedging {
-            hedging.set_tails(tails);
-        }
-    }
-
     /// Drops the waiters; their callers see the crash. The live tickets keep the counts, and the retry budget counts as
     /// spent.
     pub(crate) fn rebuild(&mut self, now: Instant) {
@@ -308,11 +276,12 @@ impl<W: Waiter> PoolState<W> {
         if let Some(selector) = &mut self.credential_selector {
             selector.rebuild();
         }
-        if let Some(learner) = &mut self.limit_learner {
+        if let Some(learner) = self.limit_learner.as_mut().filter(|_| self.shared.sets_limit()) {
             learner.reset(now);
         }
-        self.shared.gate.publish_waiting(0);
-        self.shared.gate.wake_received();
+        self.shared.set_limit(self.configured_limit());
+        self.shared.publish_waiting(0, false);
+        self.shared.wake_received();
         self.load_balancer.publish_all();
     }
 
@@ -325,7 +294,7 @@ impl<W: Waiter> PoolState<W> {
             }
             // A ticket dropped after this store sees the waiters and wakes the actor. One dropped before it is seen by
             // the check below.
-            self.shared.gate.publish_waiting(self.wait_queue.len());
+            self.shared.publish_waiting(self.wait_queue.len(), self.needs_room(now));
             if self.wait_queue.is_empty() || !self.has_capacity(now) {
                 break;
             }
@@ -364,9 +333,14 @@ impl<W: Waiter> PoolState<W> {
     }
 
     /// Whether the gate and the credentials have room.
-    fn has_capacity(&self, now: Instant) -> bool {
-        self.shared.gate.live() < self.limit()
+    pub(super) fn has_capacity(&self, now: Instant) -> bool {
+        self.shared.gate.live() < self.room_max(now)
             && self.credential_capacity(now) == CredentialCapacity::Available
+    }
+
+    /// Whether waiters could be served if the gate had room.
+    fn needs_room(&self, now: Instant) -> bool {
+        !self.wait_queue.is_empty() && self.credential_capacity(now) == CredentialCapacity::Available
     }
 
     fn credential_capacity(&self, now: Instant) -> CredentialCapacity {

@@ -26,7 +26,7 @@ pub struct SheddingHandle {
 }
 
 /// The cursor of a bucket.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct BucketCursor {
     /// The label in metrics.
     scope: String,

@@ -167,7 +167,7 @@ impl Shedder {
                 count.store(before.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         }
-        Self { hasher: self.hasher.clone(), ..next }
+        Self { created: self.created, hasher: self.hasher.clone(), ..next }
     }
 
     /// The configuration.

@@ -125,6 +125,11 @@ impl<C: Component> SteppableActor for SteppedActor<C> {
     }
 
     fn step(&mut self, fault: StepFault, now: Instant) -> StepResult {
+        if self.stats.has_ended() {
+            // Nobody waits for a reply to what came after the stop.
+            while self.next_message().is_some() {}
+            return StepResult::Idle;
+        }
         if let Some(until) = self.held_until {
             if now < until {
                 return StepResult::HeldDown;

@@ -87,7 +87,7 @@ struct LimitReduction {
 }
 
 /// The limit and the state it is learnt from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct AdaptiveLimit {
     min: f64,
     max: f64,
@@ -121,6 +121,14 @@ impl AdaptiveLimit {
             ceiling: None,
             reduction: None,
         }
+    }
+
+    /// The limit of a pool that replaces this one's: what is learnt stays, within the new bounds.
+    pub(crate) fn successor(&self, config: &AdaptiveConfig, concurrent_max: usize) -> Self {
+        let Self { min, max, tolerance, rise_delay, .. } = Self::new(config, concurrent_max);
+        let limit = self.limit.clamp(min, max);
+        let reduction = self.reduction.filter(|_| limit >= self.limit);
+        Self { min, max, tolerance, rise_delay, limit, reduction, ..self.clone() }
     }
 
     pub(crate) fn limit(&self) -> usize {

@@ -303,7 +303,7 @@ fn a_reset_limit_begins_at_the_floor() {
     let mut model = LoadModel::new(Server { capacity: 100, ..GOOD }, 200, 100);
     model.run(20);
     model.learner.reset(model.now);
-    assert_eq!((model.learner.limit(), model.learner.samples().limit()), (3, 3));
+    assert_eq!((model.learner.limit(), model.learner.samples().view().limit), (3, 3));
     model.run(20);
     assert_eq!(model.learner.limit(), 100);
 }

@@ -1,8 +1,8 @@
-//! Samples for the adaptive limit (`adaptive_limit.rs`) and the published limit, outside the mailbox: requests count
-//! here without a message.
+//! Samples for the adaptive limit (`adaptive_limit.rs`), outside the mailbox: requests count here without a message.
 //!
 //! The pool actor drains the counters when it handles another message anyway, at most once per interval. A sample
-//! recorded during the drain belongs to the later window. The published limit serves requests, views and scrapes.
+//! recorded during the drain belongs to the later window. The pools of a bucket share the samples, and the newest one
+//! learns. The limit itself is that of the gate.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +37,7 @@ pub struct LimitView {
     pub reductions: [u64; 3],
 }
 
-/// Samples and published limit of one bucket.
+/// Samples of one bucket, and the view of its limit.
 #[derive(Debug)]
 pub(crate) struct LimitSamples {
     origin: Instant,
@@ -51,7 +51,6 @@ pub(crate) struct LimitSamples {
     moved_us: AtomicU64,
     lowered_us: AtomicU64,
     due_us: AtomicU64,
-    limit: AtomicUsize,
     view: Mutex<LimitView>,
 }
 
@@ -70,7 +69,6 @@ impl LimitSamples {
             moved_us: AtomicU64::new(0),
             lowered_us: AtomicU64::new(0),
             due_us: AtomicU64::new(0),
-            limit: AtomicUsize::new(limit),
             view: Mutex::new(view),
         }
     }
@@ -108,11 +106,6 @@ impl LimitSamples {
         self.timeouts.load(Ordering::Relaxed) > 0 || self.throttled.load(Ordering::Relaxed) > 0
     }
 
-    /// Permits that may be in use now.
-    pub(crate) fn limit(&self) -> usize {
-        self.limit.load(Ordering::Acquire)
-    }
-
     /// Whether the actor may evaluate the samples again.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.micros(now) >= self.due_us.load(Ordering::Relaxed)
@@ -146,7 +139,6 @@ impl LimitSamples {
         view.baseline = core.baseline();
         let Some(moved) = moved else { return };
         (view.limit, view.cause, view.moved) = (moved.to, moved.cause, now);
-        self.limit.store(moved.to, Ordering::Release);
         self.moved_us.store(self.micros(now), Ordering::Relaxed);
         if moved.to < moved.from {
             self.lowered_us.store(self.micros(now), Ordering::Relaxed);
@@ -167,7 +159,7 @@ pub(crate) struct LimitChange {
 }
 
 /// The actor's side: the limit and the times of the next evaluation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LimitLearner {
     config: AdaptiveConfig,
     concurrent_max: usize,
@@ -188,6 +180,30 @@ impl LimitLearner {
         let limit = AdaptiveLimit::new(config, concurrent_max);
         let samples = Arc::new(LimitSamples::new(limit.limit(), now));
         Self { config: config.clone(), concurrent_max, limit, samples, due: now, drop_check_due: now }
+    }
+
+    /// The learner of a pool that replaces this one's; none if its limit is not learnt.
+    pub(crate) fn successor(
+        &self,
+        config: &AdaptiveConfig,
+        concurrent_max: usize,
+        now: Instant,
+    ) -> Option<Self> {
+        config.enabled.then(|| Self {
+            config: config.clone(),
+            concurrent_max,
+            limit: self.limit.successor(config, concurrent_max),
+            samples: Arc::clone(&self.samples),
+            due: now,
+            drop_check_due: now,
+        })
+    }
+
+    /// Publishes the limit with which this learner begins, if it is another than the last one.
+    pub(crate) fn publish_start(&self, now: Instant) {
+        let (from, to) = (self.samples.view().limit, self.limit.limit());
+        let moved = (from != to).then_some(LimitChange { from, to, cause: LimitCause::Start });
+        self.samples.publish(&self.limit, moved, now);
     }
 
     pub(crate) fn samples(&self) -> &Arc<LimitSamples> {

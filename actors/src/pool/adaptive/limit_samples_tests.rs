@@ -44,7 +44,7 @@ impl Fixture {
         let state = PoolState::new(Arc::clone(&shared), bounds, stats, load_balancer, budget)
             .with_limit_learner(Some(learner));
         let mut fixture = Self { state, shared, samples, now };
-        while fixture.samples.limit() < MAX {
+        while fixture.samples.view().limit < MAX {
             fixture.serve_well();
         }
         fixture
@@ -101,7 +101,7 @@ fn a_rebuild_begins_at_the_floor() {
     let mut fixture = Fixture::grown();
     let out = fixture.acquire().try_recv().unwrap();
     fixture.state.rebuild(fixture.now);
-    assert_eq!((fixture.samples.limit(), fixture.shared.gate.live()), (3, 1));
+    assert_eq!((fixture.shared.gate.limit(), fixture.shared.gate.live()), (3, 1));
     assert_eq!(fixture.samples.view().cause, LimitCause::Start);
     let out = [Some(out), fixture.acquire().try_recv().ok(), fixture.acquire().try_recv().ok()];
     assert!(out.iter().all(Option::is_some) && fixture.acquire().try_recv().is_err());

@@ -7,12 +7,13 @@
 //!
 //! A credential is identified by its configured name. Its secrets never reach this module.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_config::PooledCredential;
 
+use crate::count::Gate;
 use crate::pool::credentials::refusal_evidence::{AcceptedRequests, RequestFingerprints};
 use crate::pool::gate::ticket::GateShared;
 
@@ -75,31 +76,58 @@ pub(crate) struct CredentialStats {
     name: String,
     concurrent_max: usize,
     quota_group: Option<String>,
-    in_flight: Arc<AtomicUsize>,
-    accepted: AtomicU64,
-    accepted_requests: AcceptedRequests,
+    /// Requests in flight of all pools of the bucket, and the limit of the newest.
+    load: Arc<Gate>,
+    accepted: Arc<Accepted>,
+    errors: Arc<ErrorCounts>,
+    out: Mutex<Option<OutOfRotation>>,
+}
+
+/// Accepted requests with one identity.
+#[derive(Debug)]
+struct Accepted {
+    count: AtomicU64,
+    requests: AcceptedRequests,
+}
+
+/// How often a credential was taken out of rotation.
+#[derive(Debug, Default)]
+struct ErrorCounts {
     throttled: AtomicU64,
     refused: AtomicU64,
-    out: Mutex<Option<OutOfRotation>>,
 }
 
 impl CredentialStats {
     pub(crate) fn from_config(config: &PooledCredential) -> Self {
+        let load = Gate::new();
+        load.set_limit(0, config.max_concurrent.get());
         Self {
             name: config.name.clone(),
             concurrent_max: config.max_concurrent.get(),
             quota_group: config.quota_group.clone(),
-            in_flight: Arc::default(),
-            accepted: AtomicU64::new(0),
-            accepted_requests: AcceptedRequests::new(),
-            throttled: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            load: Arc::new(load),
+            accepted: Arc::new(Accepted { count: AtomicU64::new(0), requests: AcceptedRequests::new() }),
+            errors: Arc::default(),
             out: Mutex::new(None),
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// The credential of the same name in a pool that replaces this one's. Its requests in flight count together.
+    /// `is_replaced`: it has another identity, so what the upstream accepted before proves nothing.
+    pub(crate) fn successor(&self, config: &PooledCredential, is_replaced: bool) -> Self {
+        let new = Self::from_config(config);
+        let accepted = if is_replaced { new.accepted } else { Arc::clone(&self.accepted) };
+        Self { load: Arc::clone(&self.load), accepted, errors: Arc::clone(&self.errors), ..new }
+    }
+
+    /// The limit of a pool's configuration comes into force, unless that of a newer one has.
+    pub(crate) fn set_limit(&self, generation: u32) {
+        self.load.set_limit(generation, self.concurrent_max);
+    }
+
+    /// Counts a request, if fewer than `max` are in flight.
+    fn try_acquire_below(&self, max: usize) -> bool {
+        self.load.try_acquire_below(max)
     }
 
     pub(crate) fn quota_group(&self) -> Option<&str> {
@@ -107,31 +135,31 @@ impl CredentialStats {
     }
 
     pub(crate) fn load(&self) -> usize {
-        self.in_flight.load(Ordering::Acquire)
+        self.load.live()
     }
 
     pub(crate) fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Acquire)
+        self.accepted.count.load(Ordering::Acquire)
     }
 
     /// Stores the fingerprint of an accepted request.
     pub(crate) fn record_accepted_request(&self, request: u64) {
-        self.accepted_requests.insert(request);
+        self.accepted.requests.insert(request);
     }
 
     /// Whether the same request was accepted before.
     pub(crate) fn has_worked(&self, request: u64) -> bool {
-        self.accepted_requests.contains(request)
+        self.accepted.requests.contains(request)
     }
 
     /// Counts an accepted request. Returns whether it ends a trial.
     pub(crate) fn count_accepted(&self, now: Instant) -> bool {
-        let before = self.accepted.fetch_add(1, Ordering::AcqRel);
+        let before = self.accepted.count.fetch_add(1, Ordering::AcqRel);
         self.out().is_some_and(|out| out.until <= now && out.refused_at == Some(before))
     }
 
     pub(crate) fn count_error(&self, is_refused: bool) {
-        let counter = if is_refused { &self.refused } else { &self.throttled };
+        let counter = if is_refused { &self.errors.refused } else { &self.errors.throttled };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -159,7 +187,7 @@ impl CredentialStats {
     /// Largest number of requests in flight in the current state.
     pub(crate) fn limit(&self, out: Option<OutOfRotation>, now: Instant) -> usize {
         match self.state_of(out, now) {
-            CredentialState::InUse => self.concurrent_max,
+            CredentialState::InUse => self.load.limit(),
             CredentialState::OnTrial => 1,
             CredentialState::CoolingDown(_) | CredentialState::Refused(_) => 0,
         }
@@ -173,11 +201,11 @@ impl CredentialStats {
         CredentialView {
             name: self.name.clone(),
             in_flight: self.load(),
-            concurrent_max: self.concurrent_max,
+            concurrent_max: self.load.limit(),
             quota_group: self.quota_group.clone(),
             state: self.state_of(self.out(), now),
-            throttled: self.throttled.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
+            throttled: self.errors.throttled.load(Ordering::Relaxed),
+            refused: self.errors.refused.load(Ordering::Relaxed),
         }
     }
 }
@@ -202,15 +230,19 @@ pub(crate) fn all_out_of_rotation(all: &[CredentialStats], now: Instant) -> Opti
 #[derive(Debug)]
 pub struct CredentialTicket {
     id: CredentialId,
-    in_flight: Arc<AtomicUsize>,
+    load: Arc<Gate>,
     gate: Arc<GateShared>,
 }
 
 impl CredentialTicket {
-    /// The load rises; only the selector calls this.
-    pub(crate) fn new(id: CredentialId, stats: &CredentialStats, gate: &Arc<GateShared>) -> Self {
-        stats.in_flight.fetch_add(1, Ordering::AcqRel);
-        Self { id, in_flight: Arc::clone(&stats.in_flight), gate: Arc::clone(gate) }
+    /// The load rises, if fewer than `max` requests are in flight. Only the selector calls this.
+    pub(crate) fn try_acquire_below(
+        max: usize,
+        (id, stats): (CredentialId, &CredentialStats),
+        gate: &Arc<GateShared>,
+    ) -> Option<Self> {
+        let acquired = stats.try_acquire_below(max);
+        acquired.then(|| Self { id, load: Arc::clone(&stats.load), gate: Arc::clone(gate) })
     }
 
     /// The credential.
@@ -221,7 +253,8 @@ impl CredentialTicket {
 
 impl Drop for CredentialTicket {
     fn drop(&mut self) {
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        // No request waits at this gate: waiters are in the bucket's queues.
+        let _ = self.load.release();
         self.gate.wake_if_waiting();
     }
 }

@@ -2,6 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use crate::metrics::remove_series;
 use crate::pool::credentials::credential::{CredentialState, CredentialView};
 
 /// Metric families; one label value per credential.
@@ -56,6 +57,15 @@ impl CredentialFamilies {
         registry.register(Box::new(this.in_flight.clone()))?;
         registry.register(Box::new(this.errors.clone()))?;
         Ok(this)
+    }
+
+    /// Removes the series of a credential.
+    pub(crate) fn remove(&self, bucket: &str, name: &str) {
+        remove_series(&self.in_use, &[bucket, name]);
+        remove_series(&self.in_flight, &[bucket, name]);
+        for cause in ["throttled", "refused"] {
+            remove_series(&self.errors, &[bucket, name, cause]);
+        }
     }
 
     pub(crate) fn credential(&self, bucket: &str, name: &str) -> CredentialMetrics {

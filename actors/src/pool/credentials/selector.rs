@@ -59,8 +59,9 @@ pub(crate) enum CredentialEvent {
     Returned { credential: usize },
 }
 
+/// The state of one credential.
 #[derive(Debug, Default, Clone, Copy)]
-struct CredentialEntry {
+pub(crate) struct CredentialEntry {
     out: Option<OutOfRotation>,
     refusal_evidence: RefusalEvidence,
 }
@@ -79,6 +80,18 @@ pub(crate) struct CredentialSelector {
     events: Vec<CredentialEvent>,
 }
 
+impl CredentialEntry {
+    /// The state as far as it is published, for a pool that replaces one that does not answer.
+    pub(crate) fn from_published(stats: &CredentialStats) -> Self {
+        Self { out: stats.out(), ..Self::default() }
+    }
+
+    /// The state of a credential of the same name with another identity: a pause of its account stays, a refusal does not.
+    pub(crate) fn with_new_identity(self) -> Self {
+        Self { out: self.out.filter(|out| out.refused_at.is_none()), ..Self::default() }
+    }
+}
+
 impl CredentialSelector {
     pub(crate) fn new(
         stats: &Arc<[CredentialStats]>,
@@ -94,6 +107,37 @@ impl CredentialSelector {
     pub(crate) fn with_suspects(mut self, suspects: Option<Arc<SuspectCredentials>>) -> Self {
         self.suspects = suspects;
         self
+    }
+
+    /// What a pool that replaces this one's goes on from.
+    pub(crate) fn history(&self) -> Vec<CredentialEntry> {
+        self.entries.clone()
+    }
+
+    /// Goes on from the credentials of the replaced pool; none has no predecessor there. A time out of rotation stays,
+    /// within the new rules.
+    pub(crate) fn with_history(mut self, history: &[Option<CredentialEntry>], now: Instant) -> Self {
+        for (i, known) in history.iter().enumerate().take(self.entries.len()) {
+            let Some(CredentialEntry { out, refusal_evidence }) = *known else { continue };
+            let longest = |out: OutOfRotation| {
+                if out.refused_at.is_some() { self.rules.refused } else { self.rules.max_cool_down }
+            };
+            let out = out.map(|out| OutOfRotation { until: out.until.min(now + longest(out)), ..out });
+            self.entries[i] = CredentialEntry { out, refusal_evidence };
+            self.stats[i].publish(out);
+            if let Some(suspects) = &self.suspects
+                && refusal_evidence != RefusalEvidence::default()
+            {
+                // The task that checks the credentials of the replaced pool ends with it.
+                suspects.mark(i);
+            }
+        }
+        self
+    }
+
+    /// The limits of this pool's configuration come into force.
+    pub(crate) fn set_limits(&self, generation: u32) {
+        self.stats.iter().for_each(|one| one.set_limit(generation));
     }
 
     /// Takes the events since the last call.
@@ -140,7 +184,8 @@ impl CredentialSelector {
             .min_by(cheaper)?;
         self.round_robin_start = (picked + 1) % count;
         self.clear_if_returned(picked, now);
-        Some(CredentialTicket::new(CredentialId(picked), &self.stats[picked], &self.gate))
+        let (stats, out) = (&self.stats[picked], self.entries[picked].out);
+        CredentialTicket::try_acquire_below(stats.limit(out, now), (CredentialId(picked), stats), &self.gate)
     }
 
     /// Whether a retry may keep this credential.

@@ -2,7 +2,7 @@
 //!
 //! A returned permit is cached, still counted as in use, if no request waits, the gate is less than half full, no
 //! credential ticket is attached and the bucket has one endpoint. So the live count never rises and the limit holds. A
-//! cached permit is dropped after 10 ms. The number of waiters is checked before a permit is stored and before it is
+//! cached permit is dropped after 10 ms, and it goes to requests of the same pool only: its endpoint is an index there. The number of waiters is checked before a permit is stored and before it is
 //! reused, so that the queue goes first (P4). Gates narrower than 64 cache nothing and stay exact.
 
 use std::cell::RefCell;
@@ -104,10 +104,11 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::pool::gate::ticket::{EndpointId, EndpointTicket, GateShared};
+    use crate::pool::gate::ticket::{EndpointId, EndpointTicket, GateShared, GateTicket};
 
     fn permit(shared: &Arc<GateShared>) -> Permit {
-        Permit::new(shared, EndpointTicket::new(EndpointId(0), &Arc::new(AtomicUsize::new(0))), None)
+        let gate = GateTicket::try_acquire_below(usize::MAX, shared).unwrap();
+        Permit::new(gate, EndpointTicket::new(EndpointId(0), &Arc::new(AtomicUsize::new(0))), None)
     }
 
     /// P3, P4: a cached permit stays counted, goes to the same gate only, yields to waiters, and expires
@@ -126,10 +127,10 @@ mod tests {
         store(again, 63, clock::now());
         assert_eq!(shared.gate.live(), 0, "a narrow gate caches nothing");
         store(permit(&shared), 64, clock::now());
-        shared.gate.publish_waiting(1);
+        shared.publish_waiting(1, true);
         assert!(pop(gate).is_none());
         assert_eq!(shared.gate.live(), 0, "the permit went to the queue");
-        shared.gate.publish_waiting(0);
+        shared.publish_waiting(0, true);
         store(permit(&shared), 64, clock::now());
         tokio::time::sleep(CACHE_TTL * 3).await;
         assert_eq!(shared.gate.live(), 0, "dropped after the expiry");

@@ -4,28 +4,25 @@
 //! actor without a payload, only if requests wait and no wake-up is pending.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::actor_stats::ActorStats;
 use crate::count::Gate;
 use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
-use crate::pool::retry_budget::RetryWindow;
+use crate::pool::gate::members::{BucketGate, GateMember};
 
 /// One of a bucket's endpoints, by its index in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndpointId(pub usize);
 
-/// A gate's counts and the wake-up of its actor.
+/// One pool's part in its bucket's gate: its wake-up, and what it shares with the pools of other configurations.
 pub(crate) struct GateShared {
-    pub(crate) gate: Gate,
-    wake_actor: Box<dyn Fn() + Send + Sync>,
+    pub(crate) gate: Arc<Gate>,
+    bucket: Arc<BucketGate>,
+    own: Arc<GateMember>,
     id: usize,
-    granted: AtomicU64,
-    /// Requests that have waited in the queue.
-    waited: AtomicU64,
-    /// Requests, retries and hedges of the last seconds; none before the first retry or hedge.
-    retry_window: Mutex<Option<RetryWindow>>,
     /// Time between two grants from the queue, in nanoseconds; 0 if unknown.
     grant_interval_nanos: AtomicU64,
 }
@@ -37,55 +34,115 @@ impl fmt::Debug for GateShared {
 }
 
 impl GateShared {
+    /// The gate of a bucket's first pool, without a limit.
     pub(crate) fn new(wake_actor: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::first(wake_actor, None)
+    }
+
+    /// As `new`, with the statistics of the pool's actor: while it does not answer, newer pools do not wait for it.
+    pub(crate) fn first(
+        wake_actor: impl Fn() + Send + Sync + 'static,
+        stats: Option<Arc<ActorStats>>,
+    ) -> Self {
+        let shared = Self::join(Arc::new(BucketGate::new()), GateMember::new(0, wake_actor, stats));
+        shared.enter();
+        shared
+    }
+
+    /// The part of a pool that replaces this one. It has no effect before `enter`.
+    pub(crate) fn successor(
+        &self,
+        wake_actor: impl Fn() + Send + Sync + 'static,
+        stats: Option<Arc<ActorStats>>,
+    ) -> Self {
+        let generation = self.own.generation.saturating_add(1);
+        Self::join(Arc::clone(&self.bucket), GateMember::new(generation, wake_actor, stats))
+    }
+
+    fn join(bucket: Arc<BucketGate>, own: GateMember) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         Self {
-            gate: Gate::new(),
-            wake_actor: Box::new(wake_actor),
+            gate: Arc::clone(&bucket.gate),
+            bucket,
+            own: Arc::new(own),
             id: NUMBER.fetch_add(1, Ordering::Relaxed),
-            granted: AtomicU64::new(0),
-            waited: AtomicU64::new(0),
-            retry_window: Mutex::default(),
             grant_interval_nanos: AtomicU64::new(0),
         }
+    }
+
+    /// Adds the pool to those that are woken.
+    pub(crate) fn enter(&self) {
+        self.bucket.enter(&self.own);
+    }
+
+    /// The pool has ended; it has no waiters.
+    pub(crate) fn leave(&self) {
+        self.bucket.leave(&self.own);
+    }
+
+    /// Number of pools that replaced one another before this one.
+    pub(crate) fn generation(&self) -> u32 {
+        self.own.generation
+    }
+
+    /// Whether this pool's configuration sets the limit: no newer pool has entered.
+    pub(crate) fn sets_limit(&self) -> bool {
+        self.gate.generation() == self.own.generation as usize
+    }
+
+    /// Sets the limit, unless a newer pool does. The waiters of the other pools are woken if it rises.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        if self.gate.set_limit(self.own.generation, limit).is_some_and(|before| before < limit) {
+            self.bucket.wake_others(&self.own);
+        }
+    }
+
+    /// Permits that this pool must leave to the waiters of older ones.
+    pub(crate) fn reserved(&self, now: Instant) -> usize {
+        self.bucket.reserved(&self.own, now)
     }
 
     /// Counts a granted request; the retry budget is a share of these. Requests that the queue refused are not counted,
     /// because they did not reach the upstream.
     pub(crate) fn count_granted(&self) {
-        self.granted.fetch_add(1, Ordering::Relaxed);
+        self.bucket.granted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request that waits in the queue.
     pub(crate) fn count_waited(&self) {
-        self.waited.fetch_add(1, Ordering::Relaxed);
+        self.bucket.waited.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn waited(&self) -> u64 {
-        self.waited.load(Ordering::Relaxed)
+        self.bucket.waited.load(Ordering::Relaxed)
     }
 
-    /// Wakes the actor unless a wake-up is pending.
+    /// Wakes each actor of the bucket unless a wake-up is pending.
     pub(crate) fn wake_once(&self) {
-        if self.gate.claim_wake() {
-            (self.wake_actor)();
-        }
+        self.bucket.wake_all(&self.own);
     }
 
     /// Number of requests that got a permit since the start.
     pub(crate) fn granted(&self) -> u64 {
-        self.granted.load(Ordering::Relaxed)
+        self.bucket.granted.load(Ordering::Relaxed)
     }
 
-    /// Only the state calls this.
-    pub(crate) fn publish_retry_window(&self, window: RetryWindow) {
-        *self.retry_window.lock().unwrap_or_else(PoisonError::into_inner) = Some(window);
+    /// Publishes the number of waiters and returns the live permits of the same instant. `needs_room`: only room in the
+    /// gate is missing. Only the actor calls this.
+    pub(crate) fn publish_waiting(&self, waiting: usize, needs_room: bool) -> usize {
+        let for_room = if needs_room { waiting } else { 0 };
+        let before = self.own.publish_waiting_for_room(for_room);
+        let live = self.gate.publish_waiting(&self.own.queue, waiting);
+        if for_room < before {
+            // Newer pools may have left permits to these waiters.
+            self.bucket.wake_newer(&self.own);
+        }
+        live
     }
 
-    /// Upstream attempts per request over the last seconds.
-    pub(crate) fn amplification(&self, now: Instant) -> f64 {
-        let window = *self.retry_window.lock().unwrap_or_else(PoisonError::into_inner);
-        window.map_or(1.0, |window| window.amplification(self.granted(), now))
+    /// The actor has received its wake-up.
+    pub(crate) fn wake_received(&self) {
+        self.own.queue.wake_received();
     }
 
     /// Publishes the time between two grants. The actor calls this while requests wait.
@@ -100,19 +157,19 @@ impl GateShared {
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Wakes the actor if requests wait. Called when something other than a permit was released that a waiter may need.
+    /// Wakes the actors with waiters. Called when something other than a permit was released that a waiter may need.
     pub(crate) fn wake_if_waiting(&self) {
-        if self.gate.claim_wake_if_waiting() {
-            (self.wake_actor)();
+        if self.gate.has_waiters_after_free() {
+            self.bucket.wake_waiting(&self.own);
         }
     }
 
     /// Wakes the actor in any case.
     pub(crate) fn wake(&self) {
-        (self.wake_actor)();
+        (self.own.wake_actor)();
     }
 
-    /// Distinguishes the gates of one process.
+    /// Distinguishes the pools of one process: a permit is cached for the pool that granted it.
     pub(crate) fn id(&self) -> usize {
         self.id
     }
@@ -120,14 +177,22 @@ impl GateShared {
 
 /// One unit of the gate's width.
 #[derive(Debug)]
-struct GateTicket {
+pub(crate) struct GateTicket {
     shared: Arc<GateShared>,
+}
+
+impl GateTicket {
+    /// The live count rises, if fewer than `max` permits exist and the gate's limit allows one more. Only the state
+    /// calls this.
+    pub(crate) fn try_acquire_below(max: usize, shared: &Arc<GateShared>) -> Option<Self> {
+        shared.gate.try_acquire_below(max).then(|| Self { shared: Arc::clone(shared) })
+    }
 }
 
 impl Drop for GateTicket {
     fn drop(&mut self) {
         if self.shared.gate.release() {
-            (self.shared.wake_actor)();
+            self.shared.bucket.wake_waiting(&self.shared.own);
         }
     }
 }
@@ -168,14 +233,13 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The counts rise; only the state calls this.
+    /// Only the state calls this.
     pub(crate) fn new(
-        shared: &Arc<GateShared>,
+        gate: GateTicket,
         endpoint: EndpointTicket,
         credential: Option<CredentialTicket>,
     ) -> Self {
-        shared.gate.acquire();
-        Self { credential, gate: GateTicket { shared: Arc::clone(shared) }, endpoint }
+        Self { credential, gate, endpoint }
     }
 
     /// The credential to use, if the bucket has several or one with a limit.
@@ -208,7 +272,7 @@ impl Permit {
         self.gate.shared.gate.waiting() > 0
     }
 
-    /// Identifies the gate for the lifetime of the process.
+    /// Identifies the pool that granted the permit.
     pub(crate) fn gate_id(&self) -> usize {
         self.gate.shared.id()
     }

@@ -6,7 +6,7 @@ use crate::actor_shell::MessageHandler;
 use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
 use crate::pool::gate::ticket::{EndpointId, Permit};
-use crate::pool::hedge::{HedgeBudget, HedgeRefusal, LatencyTails};
+use crate::pool::hedge::{HedgeRefusal, LatencyTails};
 
 /// Asks for a permit for a hedge.
 pub(crate) struct AcquireHedge {
@@ -26,7 +26,7 @@ impl ActorMessage for AcquireHedge {
 }
 
 impl MessageHandler<AcquireHedge> for Pool {
-    type Decision = Result<HedgeBudget, HedgeRefusal>;
+    type Decision = Result<(), HedgeRefusal>;
 
     fn decide(&self, _: &AcquireHedge, now: Instant) -> Self::Decision {
         self.state.decide_hedge(now)
@@ -38,9 +38,10 @@ impl MessageHandler<AcquireHedge> for Pool {
         decision: Self::Decision,
         now: Instant,
     ) -> Result<Permit, HedgeRefusal> {
-        let permit = self.state.grant_hedge(decision?, message.avoid, now);
+        decision?;
+        let permit = self.state.grant_hedge(message.avoid, now);
         self.log_events();
-        permit.ok_or(HedgeRefusal::Gate)
+        permit
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::HedgingConfig;
 
 pub(crate) use actor::{AcquireHedge, UpdateLatencyTails};
-pub(crate) use hedge_budget::HedgeBudget;
+use hedge_budget::HedgeBudget;
 use latency_tail::{LatencyCounts, LatencyTail};
 
 use crate::mailbox::AskError;
@@ -84,7 +84,8 @@ pub(crate) struct HedgeStats {
 
 #[derive(Debug)]
 struct KindStats {
-    counts: LatencyCounts,
+    /// Shared by the pools of a bucket.
+    counts: Arc<LatencyCounts>,
     /// Zero while unknown.
     p95_us: AtomicU64,
 }
@@ -96,8 +97,20 @@ impl HedgeStats {
             sampled_ms: AtomicU64::new(0),
             delay_min: config.delay_min,
             delay_max: config.delay_max,
-            kinds: array::from_fn(|_| KindStats { counts: LatencyCounts::new(), p95_us: AtomicU64::new(0) }),
+            kinds: array::from_fn(|_| KindStats {
+                counts: Arc::new(LatencyCounts::new()),
+                p95_us: AtomicU64::new(0),
+            }),
         }
+    }
+
+    /// The published part of a pool that replaces this one's.
+    fn successor(&self, config: &HedgingConfig, now: Instant) -> Self {
+        let kind = |at: usize| KindStats {
+            counts: Arc::clone(&self.kinds[at].counts),
+            p95_us: AtomicU64::new(self.kinds[at].p95_us.load(Ordering::Relaxed)),
+        };
+        Self { kinds: array::from_fn(kind), ..Self::new(config, now) }
     }
 
     /// Counts a read's time to first byte. Returns true to one caller every 250 ms, which must notify the actor.
@@ -131,7 +144,7 @@ impl HedgeStats {
 }
 
 /// Hedging state of one bucket.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Hedging {
     calls_min: u32,
     budget: HedgeBudget,
@@ -143,34 +156,52 @@ pub(crate) struct Hedging {
 pub(crate) type LatencyTails = [LatencyTail; KINDS];
 
 impl Hedging {
-    /// The state and its published part; none if hedging is off.
+    /// The state and its published part; none if hedging is off. The `requests` so far are not credited.
     pub(crate) fn from_config(
         config: &HedgingConfig,
+        requests: u64,
         now: Instant,
     ) -> (Option<Self>, Option<Arc<HedgeStats>>) {
         if !config.enabled {
             return (None, None);
         }
         let stats = Arc::new(HedgeStats::new(config, now));
-        (Some(Self::new(config, Arc::clone(&stats), now)), Some(stats))
+        (Some(Self::new(config, Arc::clone(&stats), requests, now)), Some(stats))
     }
 
-    fn new(config: &HedgingConfig, stats: Arc<HedgeStats>, now: Instant) -> Self {
+    /// The state of a pool that replaces this one's. What is learnt and spent stays.
+    pub(crate) fn successor(
+        &self,
+        config: &HedgingConfig,
+        now: Instant,
+    ) -> (Option<Self>, Option<Arc<HedgeStats>>) {
+        if !config.enabled {
+            return (None, None);
+        }
+        let stats = Arc::new(self.stats.successor(config, now));
+        let budget = self.budget.successor(config.percent.get(), config.burst.get());
+        let calls_min = config.min_calls.get();
+        let state = Self { calls_min, budget, tails: self.tails.clone(), stats: Arc::clone(&stats) };
+        (Some(state), Some(stats))
+    }
+
+    fn new(config: &HedgingConfig, stats: Arc<HedgeStats>, requests: u64, now: Instant) -> Self {
         Self {
             calls_min: config.min_calls.get(),
-            budget: HedgeBudget::new(config.percent.get(), config.burst.get(), 0),
+            budget: HedgeBudget::new(config.percent.get(), config.burst.get(), requests),
             tails: array::from_fn(|at| LatencyTail::new(&stats.kinds[at].counts, now)),
             stats,
         }
     }
 
-    /// The budget after one more hedge, if it can pay for one after `requests` requests.
-    pub(crate) fn decide(&self, requests: u64) -> Option<HedgeBudget> {
-        self.budget.spend(requests)
+    /// Whether the budget can pay for one more hedge after `requests` requests.
+    pub(crate) fn has_room(&self, requests: u64) -> bool {
+        self.budget.has_room(requests)
     }
 
-    pub(crate) fn spend(&mut self, budget: HedgeBudget) {
-        self.budget = budget;
+    /// Pays for a hedge; false if the budget is too low.
+    pub(crate) fn spend(&mut self, requests: u64) -> bool {
+        self.budget.spend(requests)
     }
 
     /// The tails with the reads counted up to now.
@@ -187,7 +218,7 @@ impl Hedging {
 
     /// Empties the budget and discards the tails.
     pub(crate) fn reset(&mut self, requests: u64, now: Instant) {
-        self.budget = self.budget.emptied(requests);
+        self.budget.empty(requests);
         self.set_tails(array::from_fn(|at| LatencyTail::new(&self.stats.kinds[at].counts, now)));
     }
 }
@@ -202,7 +233,8 @@ mod tests {
     }
 
     fn hedging(config: &HedgingConfig, now: Instant) -> (Hedging, Arc<HedgeStats>) {
-        let (hedging, stats) = Hedging::from_config(&HedgingConfig { enabled: true, ..config.clone() }, now);
+        let (hedging, stats) =
+            Hedging::from_config(&HedgingConfig { enabled: true, ..config.clone() }, 0, now);
         (hedging.unwrap(), stats.unwrap())
     }
 
@@ -249,9 +281,9 @@ mod tests {
         });
         let tails = hedging.sample(t0);
         hedging.set_tails(tails);
-        assert!(stats.delay(ReadKind::Object).is_some() && hedging.decide(1_000).is_some());
+        assert!(stats.delay(ReadKind::Object).is_some() && hedging.has_room(1_000));
         hedging.reset(1_000, t0);
-        assert!(stats.delay(ReadKind::Object).is_none() && hedging.decide(1_000).is_none());
+        assert!(stats.delay(ReadKind::Object).is_none() && !hedging.has_room(1_000));
         let tails = hedging.sample(t0);
         hedging.set_tails(tails);
         assert_eq!(stats.p95(ReadKind::Object), None, "earlier reads are ignored");

@@ -100,7 +100,7 @@ struct FailureRate {
 }
 
 /// One endpoint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
     exclusion: Option<Exclusion>,
     unhealthy: bool,
@@ -137,6 +137,34 @@ impl Endpoint {
             bad_checks: 0,
             has_failed_check: false,
         }
+    }
+
+    /// The endpoint as far as its published state tells, for a pool that replaces one that does not answer.
+    pub(crate) fn from_published(state: EndpointState, now: Instant) -> Self {
+        let trip = EjectionTrip { rule: EjectionRule::ConsecutiveFailures, measured: 0, threshold: 0 };
+        let (until, kind, action) = match state {
+            EndpointState::InRotation => return Self::new(now),
+            EndpointState::Unhealthy => return Self { unhealthy: true, ..Self::new(now) },
+            EndpointState::BackingOff(until) => (until, FailureKind::Unreachable, EjectionAction::BackOff),
+            EndpointState::Ejected(until, kind) => (until, kind, EjectionAction::Eject(trip)),
+        };
+        Self { exclusion: Some(Exclusion { since: now, until, kind, action }), ..Self::new(now) }
+    }
+
+    /// The same endpoint in a pool that replaces this one's. `is_alone`: it is the only one there, and is always called.
+    /// Only checks end a time as unhealthy.
+    pub(crate) fn successor(&self, rules: &LoadBalancerSettings, is_alone: bool, now: Instant) -> Self {
+        let mut next = self.clone();
+        if is_alone {
+            next.exclusion = None;
+        }
+        if let Some(exclusion) = &mut next.exclusion {
+            exclusion.until = exclusion.until.min(now + rules.ejection_max);
+        }
+        if !rules.has_checks {
+            (next.unhealthy, next.good_checks, next.bad_checks) = (false, 0, 0);
+        }
+        next
     }
 
     pub(crate) fn is_usable(&self) -> bool {

@@ -21,17 +21,23 @@ const LATENCY_INERTIA: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct EndpointStats {
     in_flight: Arc<AtomicUsize>,
+    calls: Arc<CallStats>,
+    state: Mutex<EndpointState>,
+}
+
+/// What the pools of a bucket count together: their calls go to the same endpoint.
+#[derive(Debug, Default)]
+struct CallStats {
     successes: AtomicU64,
     latency_us: AtomicU64,
     ejections: AtomicU64,
-    state: Mutex<EndpointState>,
 }
 
 /// All endpoints of a bucket.
 #[derive(Debug)]
 pub(crate) struct EndpointStatsTable {
     endpoints: Vec<EndpointStats>,
-    ejection_counts: EjectionCounts,
+    ejection_counts: Arc<EjectionCounts>,
     /// All endpoints failed, and all are called.
     panicking: AtomicBool,
     /// The tier that serves, and when it changes; none before the load balancer is built.
@@ -55,11 +61,15 @@ impl EndpointStats {
     fn new() -> Self {
         Self {
             in_flight: Arc::default(),
-            successes: AtomicU64::new(0),
-            latency_us: AtomicU64::new(0),
-            ejections: AtomicU64::new(0),
+            calls: Arc::default(),
             state: Mutex::new(EndpointState::InRotation),
         }
+    }
+
+    /// The same endpoint in another pool of the bucket, with a state of its own.
+    fn successor(&self) -> Self {
+        let (in_flight, calls) = (Arc::clone(&self.in_flight), Arc::clone(&self.calls));
+        Self { in_flight, calls, ..Self::new() }
     }
 
     pub(crate) fn in_flight(&self) -> &Arc<AtomicUsize> {
@@ -67,30 +77,30 @@ impl EndpointStats {
     }
 
     pub(crate) fn successes(&self) -> u64 {
-        self.successes.load(Ordering::Acquire)
+        self.calls.successes.load(Ordering::Acquire)
     }
 
     pub(crate) fn count_success(&self) {
-        self.successes.fetch_add(1, Ordering::AcqRel);
+        self.calls.successes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Updates the average latency.
     pub(crate) fn record_latency(&self, latency: Duration) {
         let new = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).clamp(1, 1 << 40);
-        let old = self.latency_us.load(Ordering::Relaxed);
+        let old = self.calls.latency_us.load(Ordering::Relaxed);
         let old = if old == 0 { new.min(LATENCY_FLOOR_US) } else { old };
         let average = (old * (LATENCY_INERTIA - 1) + new) / LATENCY_INERTIA;
-        self.latency_us.store(average.max(1), Ordering::Relaxed);
+        self.calls.latency_us.store(average.max(1), Ordering::Relaxed);
     }
 
     /// Resets the latency of an endpoint that returns.
     pub(crate) fn reset_latency(&self) {
-        self.latency_us.store(0, Ordering::Relaxed);
+        self.calls.latency_us.store(0, Ordering::Relaxed);
     }
 
     /// Cost of a further request: requests in flight, weighted by latency in powers of two.
     pub(crate) fn cost(&self) -> u64 {
-        let latency = self.latency_us.load(Ordering::Relaxed).max(LATENCY_FLOOR_US);
+        let latency = self.calls.latency_us.load(Ordering::Relaxed).max(LATENCY_FLOOR_US);
         (self.load() as u64 + 1) << (latency / LATENCY_FLOOR_US).ilog2().min(20)
     }
 
@@ -103,7 +113,7 @@ impl EndpointStats {
     }
 
     pub(crate) fn count_ejection(&self) {
-        self.ejections.fetch_add(1, Ordering::Relaxed);
+        self.calls.ejections.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The state at `now`; the published one may have expired.
@@ -117,12 +127,12 @@ impl EndpointStats {
     }
 
     fn view(&self, now: Instant) -> EndpointView {
-        let latency = Some(self.latency_us.load(Ordering::Relaxed)).filter(|us| *us > 0);
+        let latency = Some(self.calls.latency_us.load(Ordering::Relaxed)).filter(|us| *us > 0);
         EndpointView {
             in_flight: self.load(),
             state: self.state(now),
             latency: latency.map(Duration::from_micros),
-            ejections: self.ejections.load(Ordering::Relaxed),
+            ejections: self.calls.ejections.load(Ordering::Relaxed),
         }
     }
 }
@@ -130,8 +140,18 @@ impl EndpointStats {
 impl EndpointStatsTable {
     pub(crate) fn new(endpoints: usize) -> Self {
         let endpoints = std::iter::repeat_with(EndpointStats::new).take(endpoints).collect();
-        let ejection_counts = EjectionCounts::default();
+        Self::with(endpoints, Arc::default())
+    }
+
+    fn with(endpoints: Vec<EndpointStats>, ejection_counts: Arc<EjectionCounts>) -> Self {
         Self { endpoints, ejection_counts, panicking: AtomicBool::new(false), tier: Mutex::new(None) }
+    }
+
+    /// The table of a pool that replaces this one's. `sources`: the index here of each endpoint there, if it has one.
+    pub(crate) fn successor(&self, sources: &[Option<usize>]) -> Self {
+        let known = |source: &Option<usize>| source.and_then(|at| self.endpoints.get(at));
+        let endpoint = |source| known(source).map_or_else(EndpointStats::new, EndpointStats::successor);
+        Self::with(sources.iter().map(endpoint).collect(), Arc::clone(&self.ejection_counts))
     }
 
     pub(crate) fn ejection_counts(&self) -> &EjectionCounts {
@@ -164,6 +184,11 @@ impl EndpointStatsTable {
 
     pub(crate) fn publish_tier(&self, tier: Tier, rules: TierRules) {
         *self.tier.lock().unwrap_or_else(PoisonError::into_inner) = Some((tier, rules));
+    }
+
+    /// The tier that serves, as last published.
+    pub(crate) fn tier(&self) -> Option<Tier> {
+        self.tier.lock().unwrap_or_else(PoisonError::into_inner).map(|(tier, _)| tier)
     }
 
     /// The endpoints that would serve a request at `now`.

@@ -64,6 +64,26 @@ pub(crate) struct LoadBalancer {
     rng: SeededRng,
 }
 
+/// The state of a load balancer, by its own indices.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadBalancerHistory {
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) is_panicking: bool,
+    pub(crate) tier: Tier,
+}
+
+impl LoadBalancerHistory {
+    /// As far as it is published, for a pool that replaces one that does not answer.
+    pub(crate) fn from_published(stats: &EndpointStatsTable, now: Instant) -> Self {
+        let endpoint = |i| Endpoint::from_published(stats.endpoint(i).state(now), now);
+        Self {
+            endpoints: (0..stats.len()).map(endpoint).collect(),
+            is_panicking: stats.is_panicking(),
+            tier: stats.tier().unwrap_or(Tier::Primary),
+        }
+    }
+}
+
 impl LoadBalancer {
     pub(crate) fn new(
         stats: Arc<EndpointStatsTable>,
@@ -84,6 +104,39 @@ impl LoadBalancer {
             events: Vec::new(),
             rng: SeededRng::new(seed),
         }
+    }
+
+    /// What a pool that replaces this one's goes on from.
+    pub(crate) fn history(&self) -> LoadBalancerHistory {
+        let Self { endpoints, is_panicking, tier, .. } = self;
+        LoadBalancerHistory { endpoints: endpoints.clone(), is_panicking: *is_panicking, tier: *tier }
+    }
+
+    /// Goes on from the load balancer of the replaced pool. `sources`: the index there of each endpoint, if it has one.
+    pub(crate) fn with_history(
+        mut self,
+        history: &LoadBalancerHistory,
+        sources: &[Option<usize>],
+        now: Instant,
+    ) -> Self {
+        let is_alone = self.endpoints.len() == 1;
+        let known = |source: &Option<usize>| source.and_then(|at| history.endpoints.get(at));
+        for (endpoint, source) in self.endpoints.iter_mut().zip(sources) {
+            if let Some(known) = known(source) {
+                *endpoint = known.successor(&self.rules, is_alone, now);
+            }
+        }
+        // An endpoint that has not failed yet ends the panic. Without a usable one only a success ends an exclusion early.
+        let are_all_known = sources.iter().all(|source| known(source).is_some());
+        let is_any_usable = self.endpoints.iter().any(Endpoint::is_usable);
+        let is_any_excluded = self.endpoints.iter().any(|endpoint| endpoint.excluded_until().is_some());
+        let has_panic = history.is_panicking || (!is_any_usable && is_any_excluded);
+        self.is_panicking = !is_alone && are_all_known && has_panic;
+        if self.tier_rules.has_standby() {
+            self.tier = history.tier;
+        }
+        self.publish_all();
+        self
     }
 
     /// Takes the events since the last call.

@@ -12,6 +12,8 @@ pub(crate) struct LoadBalancerSettings {
     pub(crate) ejection_base: Duration,
     pub(crate) ejection_max: Duration,
     pub(crate) ejected_max_percent: usize,
+    /// Whether the endpoints are checked.
+    pub(crate) has_checks: bool,
     pub(crate) healthy_threshold: u32,
     pub(crate) unhealthy_threshold: u32,
     pub(crate) slow_start: Duration,
@@ -37,6 +39,7 @@ impl From<&LoadBalancingConfig> for LoadBalancerSettings {
             ejection_base: outlier_ejection.base,
             ejection_max: outlier_ejection.max,
             ejected_max_percent: outlier_ejection.max_percent as usize,
+            has_checks: health_check.path.is_some(),
             healthy_threshold: health_check.healthy_threshold.get(),
             unhealthy_threshold: health_check.unhealthy_threshold.get(),
             slow_start: *slow_start,

@@ -31,7 +31,7 @@ struct GrantSample {
 }
 
 /// Throughput of one queue.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct QueueThroughput {
     /// Permits of the gate.
     width: usize,
@@ -57,6 +57,13 @@ impl QueueThroughput {
             growing: GrantSample::default(),
             state: QueueState::Empty { since: None },
         }
+    }
+
+    /// The throughput of a queue that replaces this one, before a gate of another width. Nothing waits in it yet.
+    pub(crate) fn successor(&self, width: usize, now: Instant) -> Self {
+        let mut next = Self { width, ..self.clone() };
+        next.record_empty(now);
+        next
     }
 
     /// Discards the measurement.

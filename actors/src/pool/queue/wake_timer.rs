@@ -2,23 +2,35 @@
 //! permit (C3).
 //!
 //! One sleeping task suffices, for the earliest such time; the actor then schedules the next. The task outlives a crash
-//! of the actor, and a spurious wake-up does no harm.
+//! of the actor, and a spurious wake-up does no harm. It ends with the actor.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
+
+use tokio::task::AbortHandle;
 
 use crate::pool::gate::ticket::GateShared;
 
 /// The scheduled wake-up.
 #[derive(Debug)]
 pub(crate) struct WakeTimer {
-    gate: Arc<GateShared>,
+    /// A sleeping task must not keep the memory of a pool that has ended.
+    gate: Weak<GateShared>,
     scheduled_for: Option<Instant>,
+    task: Option<AbortHandle>,
+}
+
+impl Drop for WakeTimer {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
 }
 
 impl WakeTimer {
-    pub(crate) fn new(gate: Arc<GateShared>) -> Self {
-        Self { gate, scheduled_for: None }
+    pub(crate) fn new(gate: &Arc<GateShared>) -> Self {
+        Self { gate: Arc::downgrade(gate), scheduled_for: None, task: None }
     }
 
     /// Wakes the actor at `due`, unless an earlier wake-up is scheduled.
@@ -27,10 +39,13 @@ impl WakeTimer {
             return;
         }
         self.scheduled_for = Some(due);
-        let gate = Arc::clone(&self.gate);
-        actix_rt::spawn(async move {
+        let gate = Weak::clone(&self.gate);
+        let task = actix_rt::spawn(async move {
             tokio::time::sleep_until(due.into()).await;
-            gate.wake();
+            if let Some(gate) = gate.upgrade() {
+                gate.wake();
+            }
         });
+        self.task = Some(task.abort_handle());
     }
 }

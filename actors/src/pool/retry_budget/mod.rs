@@ -4,15 +4,15 @@
 //! Finagle's budget). At any moment, retries in flight are at most a share of the requests in flight (as Envoy's). Each
 //! bound has a floor, so that a quiet bucket can retry.
 //!
-//! State: the pool actor owns the window (S1) and is asked only after a failure; a successful request costs one relaxed
-//! counter. Tickets count the retries in flight: up in the actor, down in `Drop`. The window is published with the
-//! permit counts (`gate/ticket.rs`) for the *amplification*, upstream attempts per request.
+//! State: pool actors spend (S1) and are asked only after a failure; a successful request costs one relaxed counter.
+//! Tickets count the retries in flight: up in the actor, down in `Drop`. The pools of a bucket share what is spent, so
+//! that a reload gives no second budget. The status reads it for the *amplification*, upstream attempts per request.
 //!
 //! *Restart*: the window is kept. If it was dirty it counts as spent until it has passed. Reasons:
 //! `docs/design/retries-and-hedging.md`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tidegate_config::RetryBudgetConfig;
@@ -25,12 +25,12 @@ const NANOS: u128 = 1_000_000_000;
 #[derive(Debug)]
 #[must_use = "a retry counts as in flight until its ticket is dropped"]
 pub struct RetryTicket {
-    retrying: Arc<AtomicUsize>,
+    spent: Arc<SpentRetries>,
 }
 
 impl Drop for RetryTicket {
     fn drop(&mut self) {
-        self.retrying.fetch_sub(1, Ordering::AcqRel);
+        self.spent.retrying.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -99,56 +99,96 @@ impl RetryWindow {
     }
 }
 
+/// What the pools of a bucket have spent together.
+#[derive(Debug)]
+pub(crate) struct SpentRetries {
+    window: Mutex<RetryWindow>,
+    retrying: AtomicUsize,
+}
+
+impl SpentRetries {
+    fn lock(&self) -> MutexGuard<'_, RetryWindow> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Upstream attempts per request over the last seconds.
+    pub(crate) fn amplification(&self, granted: u64, now: Instant) -> f64 {
+        self.lock().amplification(granted, now)
+    }
+}
+
 /// The retry budget of one bucket.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     config: RetryBudgetConfig,
-    window: RetryWindow,
-    retrying: Arc<AtomicUsize>,
+    spent: Arc<SpentRetries>,
 }
 
 impl RetryBudget {
     pub(crate) fn new(config: RetryBudgetConfig, now: Instant) -> Self {
         let slots = [WindowSlot::default(); SLOTS as usize];
         let window = RetryWindow { origin: now, slots, counted_until_nanos: 0, requests_total: 0 };
-        Self { config, window, retrying: Arc::default() }
+        let spent = SpentRetries { window: Mutex::new(window), retrying: AtomicUsize::new(0) };
+        Self { config, spent: Arc::new(spent) }
     }
 
-    /// The window as of now, if it has room for one more retry. `asked` is the number of requests ever granted,
-    /// `under_way` the number in flight.
-    pub(crate) fn decide(&self, granted: u64, in_flight: usize, now: Instant) -> Option<RetryWindow> {
+    /// The budget of a pool that replaces another one: what is spent stays spent.
+    pub(crate) fn sharing(config: RetryBudgetConfig, spent: &Arc<SpentRetries>) -> Self {
+        Self { config, spent: Arc::clone(spent) }
+    }
+
+    pub(crate) fn spent(&self) -> &Arc<SpentRetries> {
+        &self.spent
+    }
+
+    /// Whether there is room for one more retry. `granted` is the number of requests ever granted, `in_flight` the number
+    /// in flight.
+    pub(crate) fn has_room(&self, granted: u64, in_flight: usize, now: Instant) -> bool {
+        let window = *self.spent.lock();
+        self.window_with_room(window, granted, in_flight, now).is_some()
+    }
+
+    fn window_with_room(
+        &self,
+        window: RetryWindow,
+        granted: u64,
+        in_flight: usize,
+        now: Instant,
+    ) -> Option<RetryWindow> {
         let RetryBudgetConfig { percent, min_per_second, min_concurrent } = self.config;
-        let window = self.window.advance(granted, now);
+        let window = window.advance(granted, now);
         let share = |whole: u64| whole.saturating_mul(percent.into()) / 100;
         let retries_max = share(window.requests()).max(u64::from(min_per_second) * SLOTS);
         let retrying_max = share(in_flight as u64).max(min_concurrent.into());
-        let retrying = self.retrying.load(Ordering::Acquire) as u64;
+        let retrying = self.spent.retrying.load(Ordering::Acquire) as u64;
         (window.retries() < retries_max && retrying < retrying_max).then_some(window)
     }
 
-    /// Spends the room that `decide` found.
-    pub(crate) fn spend(&mut self, mut window: RetryWindow) -> RetryTicket {
+    /// Spends one retry if there is room. Another pool of the bucket may have spent the last one since `has_room`.
+    pub(crate) fn spend(&mut self, granted: u64, in_flight: usize, now: Instant) -> Option<RetryTicket> {
+        let mut spent = self.spent.lock();
+        let mut window = self.window_with_room(*spent, granted, in_flight, now)?;
         window.slot(window.counted_until_nanos / NANOS).retries += 1;
-        self.window = window;
-        self.retrying.fetch_add(1, Ordering::AcqRel);
-        RetryTicket { retrying: Arc::clone(&self.retrying) }
+        *spent = window;
+        self.spent.retrying.fetch_add(1, Ordering::AcqRel);
+        Some(RetryTicket { spent: Arc::clone(&self.spent) })
+    }
+
+    fn update(&mut self, granted: u64, now: Instant, change: impl FnOnce(&mut WindowSlot)) {
+        let mut spent = self.spent.lock();
+        let mut window = spent.advance(granted, now);
+        change(window.slot(window.counted_until_nanos / NANOS));
+        *spent = window;
     }
 
     /// Counts a hedge, for the amplification.
     pub(crate) fn count_hedge(&mut self, granted: u64, now: Instant) {
-        self.window = self.window.advance(granted, now);
-        self.window.slot(self.window.counted_until_nanos / NANOS).hedges += 1;
-    }
-
-    pub(crate) fn window(&self) -> RetryWindow {
-        self.window
+        self.update(granted, now, |slot| slot.hedges += 1);
     }
 
     /// Marks the budget as spent until the window has passed.
     pub(crate) fn exhaust(&mut self, granted: u64, now: Instant) {
-        let mut window = self.window.advance(granted, now);
-        window.slot(window.counted_until_nanos / NANOS).retries = u64::from(u32::MAX);
-        self.window = window;
+        self.update(granted, now, |slot| slot.retries = u64::from(u32::MAX));
     }
 }
 

@@ -17,11 +17,12 @@ fn millis(n: u64) -> Duration {
 /// Spends as many retries as the budget allows, each completed at once.
 fn exhaust(budget: &mut RetryBudget, granted: u64, now: Instant) -> u64 {
     let mut retries = 0;
-    while let Some(window) = budget.decide(granted, 0, now) {
-        drop(budget.spend(window));
+    while let Some(ticket) = budget.spend(granted, 0, now) {
+        drop(ticket);
         retries += 1;
         assert!(retries < 1_000_000, "no limit on retries");
     }
+    assert!(!budget.has_room(granted, 0, now));
     retries
 }
 
@@ -69,7 +70,7 @@ fn retries_in_flight_are_bounded_and_released() {
     let t0 = clock::now();
     let config = RetryBudgetConfig { percent: 20, min_per_second: 1000, min_concurrent: 2 };
     let mut budget = RetryBudget::new(config, t0);
-    let mut spend = |in_flight| budget.decide(0, in_flight, t0).map(|window| budget.spend(window));
+    let mut spend = |in_flight| budget.spend(0, in_flight, t0);
     let two = [spend(0).unwrap(), spend(0).unwrap()];
     assert!(spend(0).is_none() && spend(14).is_none());
     let third = spend(15).unwrap();
@@ -83,14 +84,14 @@ fn retries_in_flight_are_bounded_and_released() {
 fn the_amplification_is_that_of_the_last_ten_seconds() {
     let t0 = clock::now();
     let mut budget = RetryBudget::new(CONFIG, t0);
-    assert_eq!(budget.window().amplification(0, t0), 1.0, "no requests yet");
+    assert_eq!(budget.spent().amplification(0, t0), 1.0, "no requests yet");
     assert_eq!(exhaust(&mut budget, 100, t0 + millis(500)), 20);
-    let seen = |granted, after| budget.window().amplification(granted, t0 + millis(after));
+    let seen = |granted, after| budget.spent().amplification(granted, t0 + millis(after));
     assert_eq!(seen(100, 500), 1.2);
     assert_eq!(seen(200, 600), 1.1);
     budget.count_hedge(200, t0 + millis(600));
-    assert_eq!(budget.window().amplification(200, t0 + millis(600)), 1.105);
-    let seen = |granted, after| budget.window().amplification(granted, t0 + millis(after));
+    assert_eq!(budget.spent().amplification(200, t0 + millis(600)), 1.105);
+    let seen = |granted, after| budget.spent().amplification(granted, t0 + millis(after));
     assert_eq!(seen(400, 11_000), 1.0, "the retries leave the window with their second");
 }
 
@@ -106,33 +107,38 @@ fn an_exhausted_budget_allows_nothing_for_ten_seconds() {
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    /// R5: no retry is allowed that exceeds the share of the last ten seconds' requests or the floor, nor one that
-    /// exceeds the bound on retries in flight
+    /// R5, G3: no retry is allowed that exceeds the share of the last ten seconds' requests or the floor, nor one that
+    /// exceeds the bound on retries in flight, whichever of two pools of the bucket allows it
     #[test]
     fn no_window_is_overdrawn(
-        steps in prop::collection::vec((0u64..1500, 0u64..40, any::<bool>()), 1..200),
+        steps in prop::collection::vec((0u64..1500, 0u64..40, any::<bool>(), any::<bool>()), 1..200),
         percent in 0u32..=100, min_per_second in 0u32..3, min_concurrent in 0u32..5,
     ) {
         let t0 = clock::now();
         let config = RetryBudgetConfig { percent, min_per_second, min_concurrent };
         let mut budget = RetryBudget::new(config, t0);
+        let mut successor = RetryBudget::sharing(config, budget.spent());
         let (mut now_ms, mut granted, mut out) = (0u64, 0u64, Vec::new());
         // Requests and retries of each whole second.
         let mut model: Vec<(u64, u64)> = Vec::new();
-        for (pause_ms, requests, ends) in steps {
+        for (pause_ms, requests, ends, is_successor) in steps {
             now_ms += pause_ms;
             model.resize(usize::try_from(now_ms / 1000).unwrap() + 1, (0, 0));
             // Updated before and after the requests are added, so that they count in this second only.
-            budget.window = budget.window.advance(granted, t0 + millis(now_ms));
+            budget.update(granted, t0 + millis(now_ms), |_| {});
             granted += requests;
-            budget.window = budget.window.advance(granted, t0 + millis(now_ms));
+            successor.update(granted, t0 + millis(now_ms), |_| {});
             model.last_mut().unwrap().0 += requests;
             if ends {
                 out.pop();
             }
             let in_flight = out.len() + usize::try_from(requests).unwrap();
-            if let Some(window) = budget.decide(granted, in_flight, t0 + millis(now_ms)) {
-                out.push(budget.spend(window));
+            let of = if is_successor { &mut successor } else { &mut budget };
+            let has_room = of.has_room(granted, in_flight, t0 + millis(now_ms));
+            let ticket = of.spend(granted, in_flight, t0 + millis(now_ms));
+            prop_assert_eq!(ticket.is_some(), has_room);
+            if let Some(ticket) = ticket {
+                out.push(ticket);
                 model.last_mut().unwrap().1 += 1;
                 let max = (in_flight as u64 * u64::from(percent) / 100).max(min_concurrent.into());
                 prop_assert!(out.len() as u64 <= max, "{} in flight", out.len());
@@ -143,8 +149,8 @@ proptest! {
                 prop_assert!(retries <= max, "{retries} retries of {requests} requests");
             }
         }
-        prop_assert_eq!(budget.retrying.load(Ordering::Acquire), out.len());
+        prop_assert_eq!(budget.spent.retrying.load(Ordering::Acquire), out.len());
         drop(out);
-        prop_assert_eq!(budget.retrying.load(Ordering::Acquire), 0);
+        prop_assert_eq!(successor.spent.retrying.load(Ordering::Acquire), 0);
     }
 }
