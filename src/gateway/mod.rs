@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use slog::{Logger, info};
-use tidegate_actors::{ActorSystem, Launch, Launches, clock};
+use tidegate_actors::{ActorSystem, Ids, Launch, Launches, clock};
 use tidegate_config::{Config, EffectiveConfig};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -116,12 +116,14 @@ impl Gateway {
         let tls = ServerTls::load(&config.server.tls)?;
         let admin_tls = ServerTls::load_admin(&config.admin.tls)?;
         let registry = Exposition::registry(&config.metrics.namespace)?;
-        let decisions = Decisions::new(&config, worker_threads(&config), &log);
+        let ids = Ids::new(&config);
+        let decisions = Decisions::new(&config, &ids, worker_threads(&config), &log);
+        let names = decisions.current_names();
         let ActorSystem { actors, pools, breakers, launches } =
-            tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events())?;
+            tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events(&names))?;
         actors.monitor.watch_log(Arc::new(log_control.clone()));
         let log_stats = log_control.stats();
-        decisions.set_actors(&actors);
+        names.set_actors(&actors);
         let metrics = RequestMetrics::register(&registry, &config, &log)?;
         let buffer_metrics = BufferMetrics::register(&registry)?;
         log_stats.register(&registry)?;
