@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use slog::Logger;
-use tidegate_actors::{Actors, CostSampler, MonitorHandle};
+use tidegate_actors::{Actors, CostSampler, KeyId, MonitorHandle};
 use tidegate_config::{Config, EffectiveConfig, ServerConfig};
 use tokio::sync::watch;
 
@@ -15,6 +15,7 @@ use crate::auth::{AuthContext, Keyring, Regions, SigningKeyCache, TokenCache};
 use crate::buffers::ReservedBytes;
 use crate::buffers::body_memory::BodyMemory;
 use crate::buffers::client_wait::WaitReceivers;
+use crate::buffers::revocation::KeyringNumber;
 use crate::buffers::send_progress::{SendLimits, SendWatch};
 use crate::buffers::{BufferBudget, BufferMetrics, Transfers};
 use crate::chaos::Chaos;
@@ -137,7 +138,7 @@ impl ConfiguredBuckets for Shared {
 
 /// The actors that count waits for clients.
 fn wait_receivers(shared: &Shared) -> WaitReceivers {
-    let pools = shared.router.buckets().iter().map(|bucket| bucket.pool.clone()).collect();
+    let pools = shared.router.buckets().iter().map(|bucket| (bucket.id, bucket.pool.clone())).collect();
     WaitReceivers { monitor: shared.actors.monitor.clone(), pools }
 }
 
@@ -270,6 +271,21 @@ impl Worker {
     pub(crate) fn call_resources(&self) -> CallResources<'_> {
         let monitor = &self.shared.actors.monitor;
         CallResources { clients: &self.upstream_clients, transfers: &self.transfers, monitor }
+    }
+
+    /// Removes the signing keys of withdrawn client keys, and all tokens if their rules have changed, from the caches of this thread.
+    #[expect(dead_code, reason = "called by a reload")]
+    pub(crate) fn purge_caches(&self, withdrawn: &[KeyId], purges_tokens: bool) {
+        self.signing_keys.purge(withdrawn);
+        if purges_tokens {
+            self.token_cache.purge();
+        }
+    }
+
+    /// Cuts the streams of this thread that belong to keys which the keyring `by` has withdrawn `grace` ago. Returns their number.
+    #[expect(dead_code, reason = "called by a reload")]
+    pub(crate) fn cut_withdrawn(&self, keys: &[KeyId], by: KeyringNumber, grace: Duration) -> usize {
+        self.transfers.revocable.cut_withdrawn(keys, by, grace)
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &UpstreamClient {

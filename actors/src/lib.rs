@@ -69,8 +69,8 @@ pub use pool::{
     ReadKind, RequestFingerprints, RetryTicket, ServingView,
 };
 pub use sessions::{
-    ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReport, SigningKey,
-    SigningKeyId, TokenHash, VerifiedToken,
+    ClientIdentity, CredentialFingerprint, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle,
+    SessionsReport, SigningKey, SigningKeyId, TokenHash, VerifiedToken,
 };
 pub use shedding::{
     ClassCountsView, ClassCutView, ClientCost, CostSampler, CursorCause, CutRule, LagMeter, ProcessWaits,

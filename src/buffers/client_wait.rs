@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_actors::{BucketId, ClientId, ClientWaitTicket, MonitorHandle, PoolHandle};
+use tidegate_actors::{BucketId, ClientId, ClientWaitTicket, IdMap, MonitorHandle, PoolHandle};
 
 use crate::buffers::cut::CrowdingCut;
 
@@ -31,7 +31,7 @@ pub(crate) struct Occupancy {
 pub(crate) struct WaitReceivers {
     pub(crate) monitor: MonitorHandle,
     /// The pools, by bucket.
-    pub(crate) pools: Vec<PoolHandle>,
+    pub(crate) pools: IdMap<BucketId, PoolHandle>,
 }
 
 /// The wait of one request.
@@ -50,9 +50,8 @@ struct WaitReport {
 
 impl WaitReport {
     fn new(occupancy: Occupancy, since: Instant, receivers: &WaitReceivers, now: Instant) -> Self {
-        let gate = occupancy
-            .bucket
-            .map(|bucket| receivers.pools[bucket.index()].report_client_wait(occupancy.client, since));
+        let pool = occupancy.bucket.and_then(|bucket| receivers.pools.get(bucket));
+        let gate = pool.map(|pool| pool.report_client_wait(occupancy.client, since));
         Self { created: now, slot: receivers.monitor.report_client_wait(occupancy.client, since), gate }
     }
 

@@ -141,7 +141,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             upstream_connections: buckets.iter().map(|_| Default::default()).collect(),
             router: Router::new(buckets),
-            keyring: Keyring::new(&config),
+            keyring: Keyring::new(&config, &ids),
             regions: Regions::new(&config),
             tokens,
             token_key_health,
