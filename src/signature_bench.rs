@@ -10,7 +10,7 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderN
 use actix_web::http::uri::InvalidUri;
 use actix_web::http::{Method, Uri, Version};
 use thiserror::Error;
-use tidegate_actors::{KeyId, SigningKey, SigningKeyId};
+use tidegate_actors::{CredentialFingerprint, KeyId, SigningKey, SigningKeyId};
 use tidegate_s3::signer::{Signer, SigningCredentials};
 use tidegate_s3::sigv4::PresentedSignature;
 use tidegate_s3::sigv4::canonical::signing_key;
@@ -76,7 +76,8 @@ impl SignatureWork {
         let head =
             Head { method: &method, uri: &self.uri, version: Version::HTTP_11, headers: &self.headers };
         let Ok(Some(signature)) = PresentedSignature::from_request(head) else { return false };
-        let id = SigningKeyId::new(KeyId::new(0), signature.date(), signature.region());
+        let fingerprint = CredentialFingerprint(0);
+        let id = SigningKeyId::new(KeyId::new(0), fingerprint, signature.date(), signature.region());
         let known = self.keys.get(&id).filter(|_| cached).map(|key| *key.bytes());
         let key = known.unwrap_or_else(|| {
             let key = signing_key(&self.secret, signature.date(), signature.region());

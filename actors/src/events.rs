@@ -124,6 +124,11 @@ pub enum ActorChange {
 pub trait ActorEventSink: Send + Sync {
     /// Records a change, of a bucket or of the whole gateway.
     fn record(&self, bucket: Option<BucketId>, change: &ActorChange);
+
+    /// The sink of an actor that is created now for a bucket; none if it is the same.
+    fn of_bucket(&self, _bucket: BucketId) -> Option<Arc<dyn ActorEventSink>> {
+        None
+    }
 }
 
 /// The sink of one actor. Without a sink its changes are dropped.
@@ -140,7 +145,8 @@ impl ActorEvents {
 
     /// The same for the actor of a bucket.
     pub(crate) fn of_bucket(&self, bucket: BucketId) -> Self {
-        Self { sink: self.sink.clone(), bucket: Some(bucket) }
+        let own = self.sink.as_ref().and_then(|sink| sink.of_bucket(bucket));
+        Self { sink: own.or_else(|| self.sink.clone()), bucket: Some(bucket) }
     }
 
     pub(crate) fn emit(&self, change: ActorChange) {

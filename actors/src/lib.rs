@@ -72,7 +72,8 @@ pub use pool::{
     ReadKind, RequestFingerprints, RetryTicket, ServingView,
 };
 pub use sessions::{
-    ClientIdentity, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle, SessionsReconfigure,
+    ClientIdentity, CredentialFingerprint, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle,
+    SessionsReconfigure,
     SessionsReport, SigningKey, SigningKeyId, TokenHash, VerifiedToken,
 };
 pub use shedding::{

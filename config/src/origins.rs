@@ -21,6 +21,21 @@ impl Origins {
         Self(settings.iter().map(|(path, setting)| (path.to_string(), setting.origin.clone())).collect())
     }
 
+    /// Whether both have the same origin for each key. Equality does not compare origins.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
+    /// The number of keys that are set.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no key is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The origin of a key, such as `server.port`; `Default` if no source sets it.
     pub fn origin(&self, key: &str) -> &Origin {
         self.0.get(key).unwrap_or(&Origin::Default)

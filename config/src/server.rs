@@ -64,6 +64,12 @@ section! {
         /// `drain_delay` and `drain_timeout` together must be shorter than the time after which your service manager kills the
         /// process.
         pub drain_timeout: Duration = key("drain_timeout", seconds(0.0..=3_600.0), Duration::from_secs(30));
+        /// how long streams of a key may go on after a reload has withdrawn the key; then they are cut
+        ///
+        /// A reload withdraws a key that the new configuration lacks, and one that has another access key ID, secret or session token
+        /// there. Requests with a withdrawn key are refused from the reload on. Large bodies, bodies of unknown length and streamed
+        /// uploads that run at that time end within this time; other requests end by themselves. 0 cuts at once.
+        pub revoke_grace: Duration = key("revoke_grace", seconds(0.0..=3_600.0), Duration::from_secs(60));
         /// `/readyz` answers 200 even while resources are exhausted and new requests are refused
         ///
         /// Set it to false only if the other replicas can carry the load: a load balancer that removes one replica moves its load

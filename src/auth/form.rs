@@ -76,6 +76,7 @@ async fn verify_sigv4(
     let id = keyring.find_with_token(presented.access_key_id(), presented.token()).map_err(reject)?;
     presented.check_time(clock::wall()).map_err(reject)?;
     let key = context.signing_keys.get_or_derive(id, presented.date(), presented.region(), context).await;
+    let key = key.map_err(reject)?;
     presented.verify_policy(policy, key.bytes()).map_err(|_| {
         FormAuthRejection::from(AuthRejection::SignatureMismatch(Box::new(presented.policy_mismatch(policy))))
     })?;

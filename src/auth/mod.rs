@@ -289,7 +289,7 @@ async fn verify_sigv4(
     let keyring = context.keyring;
     let id = keyring.find_with_token(presented.access_key_id(), presented.token())?;
     presented.check_time(clock::wall())?;
-    let key = context.signing_keys.get_or_derive(id, presented.date(), presented.region(), context).await;
+    let key = context.signing_keys.get_or_derive(id, presented.date(), presented.region(), context).await?;
     let verified = presented.verify(head, key.bytes()).map_err(|rejection| match rejection {
         SignatureRejection::Mismatch => {
             let mismatch = presented.mismatch(head, |name| context.redaction.is_secret_name(name));

@@ -8,12 +8,16 @@
 //! A client may sign for any region, and a forged signature may name a new region each time. So a key for a region that the configuration
 //! does not name is derived without a message to the session cache. It is cached on this thread only after a signature was verified with
 //! it, at most `UNLISTED_MAX` for each client key. Forged signatures add no entry and evict none.
+//!
+//! The caches outlive a reload. An entry is found by the fingerprint of its secret, so no request finds an entry of a secret that its
+//! configuration lacks. `purge` only frees the memory of such entries.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use tidegate_actors::{KeyId, SigningKey, SigningKeyId, clock};
+use tidegate_s3::sigv4::SignatureRejection;
 use tidegate_s3::sigv4::canonical::signing_key;
 
 use super::AuthContext;
@@ -50,18 +54,19 @@ impl SigningKeyCache {
         date: &str,
         region: &str,
         context: AuthContext<'_>,
-    ) -> DerivedKey {
-        let id = SigningKeyId::new(key, date, region);
+    ) -> Result<DerivedKey, SignatureRejection> {
+        let (secret, fingerprint) = context.keyring.secret_and_fingerprint(key)?;
+        let id = SigningKeyId::new(key, fingerprint, date, region);
         let now = clock::now();
         if let Some(known) = self.configured.get(&id, now) {
-            return DerivedKey { key: known, uncached: None };
+            return Ok(DerivedKey { key: known, uncached: None });
         }
-        let derive = || SigningKey::new(signing_key(context.keyring.secret(key), date, region));
+        let derive = || SigningKey::new(signing_key(secret, date, region));
         if !context.regions.is_configured(region) {
-            return match self.unlisted.get(key, &id, now) {
+            return Ok(match self.unlisted.get(key, &id, now) {
                 Some(known) => DerivedKey { key: known, uncached: None },
                 None => DerivedKey { key: derive(), uncached: Some(id) },
-            };
+            });
         }
         let sessions = context.sessions;
         let found = match sessions.signing_key(&id).await {
@@ -73,7 +78,7 @@ impl SigningKeyCache {
             }
         };
         self.configured.insert(id, found.clone(), now, context.cache_ttl);
-        DerivedKey { key: found, uncached: None }
+        Ok(DerivedKey { key: found, uncached: None })
     }
 
     /// Caches a key for an unlisted region after a signature was verified with it.
@@ -82,6 +87,12 @@ impl SigningKeyCache {
             let ttl = context.cache_ttl;
             self.unlisted.insert(key, id, found.key, clock::now(), ttl);
         }
+    }
+
+    /// Removes the signing keys of these client keys.
+    pub(crate) fn purge(&self, keys: &[KeyId]) {
+        self.configured.retain(|id| !keys.contains(&id.key()));
+        self.unlisted.0.borrow_mut().retain(|key, _| !keys.contains(key));
     }
 }
 
@@ -116,12 +127,15 @@ impl UnlistedRegionKeys {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_actors::CredentialFingerprint;
+
     use super::*;
 
     const TTL: Duration = Duration::from_secs(1);
 
     fn id(of: u32, region: usize) -> SigningKeyId {
-        SigningKeyId::new(KeyId::new(of), "20261129", &format!("region-{region}"))
+        let fingerprint = CredentialFingerprint(u128::from(of));
+        SigningKeyId::new(KeyId::new(of), fingerprint, "20261129", &format!("region-{region}"))
     }
 
     /// A9: eight for each client key, the oldest is evicted first, and none outlives its TTL
@@ -143,5 +157,25 @@ mod tests {
         insert(0, UNLISTED_MAX);
         assert_eq!(found(0, 1, now), Some(1), "a repeated insert evicts nothing");
         assert_eq!(found(1, 0, now + TTL), None);
+    }
+    /// G3, A1: an entry of a former secret is not found with the fingerprint of the present one, and a purge removes entries by key
+    #[test]
+    fn a_changed_secret_finds_no_entry_of_the_former_one() {
+        let (cache, now) = (SigningKeyCache::default(), clock::now());
+        let of = |key, secret| {
+            SigningKeyId::new(KeyId::new(key), CredentialFingerprint(secret), "20261129", "eu-1")
+        };
+        for (key, secret) in [(0, 1), (1, 1)] {
+            cache.configured.insert(of(key, secret), SigningKey::new([1; 32]), now, TTL);
+            cache.unlisted.insert(KeyId::new(key), of(key, secret), SigningKey::new([1; 32]), now, TTL);
+        }
+        let found = |key: u32, secret| {
+            let id = of(key, secret);
+            [cache.configured.get(&id, now), cache.unlisted.get(KeyId::new(key), &id, now)]
+                .map(|found| found.is_some())
+        };
+        assert_eq!([found(0, 1), found(0, 2)], [[true; 2], [false; 2]]);
+        cache.purge(&[KeyId::new(0)]);
+        assert_eq!([found(0, 1), found(1, 1)], [[false; 2], [true; 2]]);
     }
 }

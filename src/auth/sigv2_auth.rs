@@ -39,7 +39,7 @@ pub(super) fn authenticate(
     let address = addressing::resolve(head, context.base_domains);
     let host_bucket = (address.addressing == Addressing::Virtual).then_some(address.bucket);
     let verified =
-        presented.verify(head, host_bucket.as_deref(), keyring.secret(id)).map_err(|rejection| {
+        presented.verify(head, host_bucket.as_deref(), keyring.secret(id)?).map_err(|rejection| {
             match rejection {
                 SignatureRejection::Mismatch => AuthRejection::SignatureMismatch(Box::new(
                     presented.mismatch(head, host_bucket.as_deref()),
@@ -67,7 +67,8 @@ pub(super) fn authenticate_form(
     let policy = fields.require("policy")?;
     let (key_id, signature) = (fields.require("awsaccesskeyid")?, fields.require("signature")?);
     let id = keyring.find_with_token(key_id, fields.get("x-amz-security-token")).map_err(reject)?;
-    sigv2::verify_policy(policy, signature, keyring.secret(id)).map_err(|_| {
+    let secret = keyring.secret(id).map_err(reject)?;
+    sigv2::verify_policy(policy, signature, secret).map_err(|_| {
         let mismatch = SignatureMismatch::new(key_id, signature, policy.as_bytes());
         AuthRejection::SignatureMismatch(Box::new(mismatch))
     })?;

@@ -19,6 +19,8 @@ pub(crate) enum CutReason {
     Crowding,
     /// Memory is short, and this is one of the heaviest transfers.
     Memory,
+    /// A reload has withdrawn the key of its client.
+    Withdrawn,
 }
 
 impl CutReason {
@@ -29,6 +31,7 @@ impl CutReason {
             Self::Slow => "slow_client_rate",
             Self::Crowding => "slow_client",
             Self::Memory => "memory_pressure",
+            Self::Withdrawn => "key_withdrawn",
         }
     }
 }
@@ -65,6 +68,50 @@ impl From<CrowdingCut> for Cut {
 impl From<MemoryCut> for Cut {
     fn from(memory: MemoryCut) -> Self {
         Self { reason: CutReason::Memory, figures: memory.figures() }
+    }
+}
+
+impl From<WithdrawnCut> for Cut {
+    fn from(withdrawn: WithdrawnCut) -> Self {
+        Self { reason: CutReason::Withdrawn, figures: withdrawn.figures() }
+    }
+}
+
+/// Why a transfer is cut that its client does not delay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum TransferCut {
+    Memory(MemoryCut),
+    Withdrawn(WithdrawnCut),
+}
+
+impl TransferCut {
+    /// The reason in logs and metrics.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Memory(_) => CutReason::Memory.reason(),
+            Self::Withdrawn(_) => CutReason::Withdrawn.reason(),
+        }
+    }
+
+    pub(crate) fn figures(self) -> Figures {
+        match self {
+            Self::Memory(memory) => memory.figures(),
+            Self::Withdrawn(withdrawn) => withdrawn.figures(),
+        }
+    }
+}
+
+/// The key of the client was withdrawn this long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WithdrawnCut {
+    pub(super) grace: Duration,
+}
+
+impl WithdrawnCut {
+    fn figures(self) -> Figures {
+        let figures = Figures::of(DecisionScope::Client).set_by(&[Process("server.revoke_grace")]);
+        let grace = ms(self.grace);
+        figures.measured(grace, Unit::Milliseconds).threshold(grace, Unit::Milliseconds)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::buffers::cut::MemoryCut;
+use crate::buffers::cut::{MemoryCut, TransferCut};
 use crate::buffers::pause_policy::PauseState;
 
 /// State of the flow of bytes.
@@ -23,7 +23,7 @@ pub(crate) enum TransferGate {
     /// Read on.
     Flowing,
     /// End the body: the transfer is cut.
-    Cut(MemoryCut),
+    Cut(TransferCut),
 }
 
 impl FlowState {
@@ -31,7 +31,7 @@ impl FlowState {
     pub(super) fn gate(self) -> Option<TransferGate> {
         match self {
             Self::Running | Self::PausedInShadow(_) | Self::Resumed => Some(TransferGate::Flowing),
-            Self::Cut(figures) => Some(TransferGate::Cut(figures)),
+            Self::Cut(figures) => Some(TransferGate::Cut(TransferCut::Memory(figures))),
             Self::Paused(_) => None,
         }
     }

@@ -17,6 +17,7 @@ mod flow_state;
 mod metrics;
 mod pause_policy;
 mod reserved_bytes;
+pub(crate) mod revocation;
 mod sample;
 mod send_pace;
 pub(crate) mod send_progress;

@@ -10,6 +10,7 @@ use tidegate_actors::InForce;
 use crate::buffers::budget::BufferBudget;
 use crate::buffers::metrics::BufferMetrics;
 use crate::buffers::pause_policy::{self, BytesToFree, PauseAction};
+use crate::buffers::revocation::RevocableStreams;
 use crate::buffers::sample::{MemoryExcess, MemorySample};
 use crate::buffers::socket::SocketBuffers;
 use crate::buffers::transfer::Transfer;
@@ -19,6 +20,8 @@ pub(crate) struct Transfers {
     budget: Arc<BufferBudget>,
     metrics: BufferMetrics,
     registered: RefCell<Vec<Weak<Transfer>>>,
+    /// The streams of clients with keys.
+    pub(crate) revocable: RevocableStreams,
     /// Sockets that retain the size of their last transfer, or hold bytes of it.
     retained: RefCell<Vec<Weak<SocketBuffers>>>,
     /// The budget counts this worker as one with transfers.
@@ -31,6 +34,7 @@ impl Transfers {
             budget: Arc::clone(budget),
             metrics: metrics.clone(),
             registered: RefCell::default(),
+            revocable: RevocableStreams::default(),
             retained: RefCell::default(),
             is_serving: Cell::new(false),
         }

@@ -1,16 +1,48 @@
 //! The decisions of actors that concern no request: transitions of level and circuit, ejections and returns (O4).
 
+use std::sync::{Arc, Weak};
+
 use tidegate_actors::{ActorChange, ActorEventSink, BucketId, RefusalProof};
 
-use crate::decisions::Recorder;
 use crate::decisions::decision::KeyName::{Process, Upstream};
 use crate::decisions::decision::{
     DecidingActor, DecisionFacts, DecisionKind, DecisionScope, EntryTexts, Figures, ThresholdKeys, Unit, ms,
     number,
 };
+use crate::decisions::names::{BucketNames, Names};
+use crate::decisions::{Decisions, Recorder};
 
 /// Records what actors report.
-pub(super) struct ActorDecisions(pub(super) Recorder);
+///
+/// Endpoints and credentials have positions, which a pool has from the configuration that it was created for. A reload that changes them
+/// creates another pool. So the sink of a pool refers to configurations with the same endpoints and credentials. All else refers
+/// to the current configuration, which the actors know too.
+#[derive(Clone)]
+pub(super) struct ActorDecisions {
+    decisions: Arc<Decisions>,
+    /// The names of the configuration that the actors are created for. Weak: a pool may outlive many configurations.
+    created_for: Weak<Names>,
+    /// Those of the actor's bucket.
+    bucket_names: Option<Arc<BucketNames>>,
+    worker: usize,
+}
+
+impl ActorDecisions {
+    pub(super) fn new(decisions: &Arc<Decisions>, created_for: &Arc<Names>, worker: usize) -> Self {
+        let (decisions, created_for) = (Arc::clone(decisions), Arc::downgrade(created_for));
+        Self { decisions, created_for, bucket_names: None, worker }
+    }
+
+    /// The names that the change refers to. If none that are kept fit it, its positions mean nothing.
+    fn names_of(&self, bucket: Option<BucketId>, has_position: bool) -> (Arc<Names>, bool) {
+        let kept = self.decisions.names();
+        let own = bucket.and_then(|bucket| {
+            let of_pool = self.bucket_names.as_ref().filter(|_| has_position);
+            kept.newest_of(bucket, of_pool)
+        });
+        (Arc::clone(own.unwrap_or(kept.current())), own.is_some())
+    }
+}
 
 /// A change as a decision: the facts, the detail, and the position of endpoint or credential.
 struct ChangeDecision {
@@ -25,14 +57,21 @@ struct ChangeDecision {
 impl ActorEventSink for ActorDecisions {
     fn record(&self, bucket: Option<BucketId>, change: &ActorChange) {
         let ChangeDecision { kind, reason, figures, detail, endpoint, credential } = decision(change);
-        let index = |at: Option<usize>| at.and_then(|at| u16::try_from(at).ok());
+        let (names, is_own) = self.names_of(bucket, endpoint.or(credential).is_some());
+        let index = |at: Option<usize>| at.filter(|_| is_own).and_then(|at| u16::try_from(at).ok());
         let facts = DecisionFacts {
             bucket,
             endpoint: index(endpoint),
             credential: index(credential),
             ..DecisionFacts::new(kind, reason, figures)
         };
-        self.0.record(facts, &EntryTexts { detail: &detail, ..EntryTexts::default() });
+        let recorder = Recorder { decisions: Arc::clone(&self.decisions), names, worker: self.worker };
+        recorder.record(facts, &EntryTexts { detail: &detail, ..EntryTexts::default() });
+    }
+
+    fn of_bucket(&self, bucket: BucketId) -> Option<Arc<dyn ActorEventSink>> {
+        let names = self.created_for.upgrade()?;
+        Some(Arc::new(Self { bucket_names: names.bucket_names(bucket).cloned(), ..self.clone() }))
     }
 }
 

@@ -1,4 +1,5 @@
 //! Exact counts of decisions by kind, reason, scope and bucket. All four come from the code and the configuration, so the table is bounded.
+//! The counts of a bucket without a name are merged into those without a bucket, so that reloads do not grow the table.
 
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -58,6 +59,15 @@ impl DecisionCounts {
         }
     }
 
+    /// Adds the counts of gone buckets to those without a bucket.
+    pub(crate) fn merge_buckets(&mut self, is_gone: impl Fn(BucketId) -> bool) {
+        let is_gone = |key: &CountKey| key.bucket.is_some_and(&is_gone);
+        let gone: Vec<_> = self.0.extract_if(|key, _| is_gone(key)).collect();
+        for (key, counted) in gone {
+            self.0.entry(CountKey { bucket: None, ..key }).or_default().total += counted.total;
+        }
+    }
+
     /// The counts in a fixed order.
     pub(crate) fn sorted(self) -> Vec<DecisionCount> {
         let to_count = |(key, counted): (CountKey, Counted)| {
@@ -65,7 +75,7 @@ impl DecisionCounts {
             DecisionCount { kind, reason, scope, bucket, count: counted.total }
         };
         let mut counts: Vec<_> = self.0.into_iter().map(to_count).collect();
-        counts.sort_by_key(|one| (one.kind, one.reason, one.scope, one.bucket.map(BucketId::index)));
+        counts.sort_by_key(|one| (one.kind, one.reason, one.scope, one.bucket));
         counts
     }
 }

@@ -232,6 +232,10 @@ pub(crate) fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
+/// The number of the names of a configuration. It is given once in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct NamesNumber(pub(super) u32);
+
 /// The parts of a decision with a fixed size.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DecisionFacts {
@@ -250,6 +254,8 @@ pub(crate) struct DecisionFacts {
     pub(crate) elapsed: Option<Duration>,
     /// Incarnation of the deciding actor.
     pub(crate) generation: Option<u64>,
+    /// The names that endpoint, credential, key and threshold refer to. The recorder sets them.
+    pub(crate) names: NamesNumber,
 }
 
 impl DecisionFacts {
@@ -266,6 +272,7 @@ impl DecisionFacts {
             client: None,
             elapsed: None,
             generation: None,
+            names: NamesNumber::default(),
         }
     }
 }

@@ -2,14 +2,13 @@
 
 use slog::{Logger, info};
 
-use crate::decisions::Decisions;
 use crate::decisions::decision::{DecisionFacts, DecisionKind, DecisionScope, EntryTexts};
-use crate::decisions::names::ThresholdKey;
+use crate::decisions::names::{Names, ThresholdKey};
 use crate::telemetry::millis;
 
 /// Writes one line.
-pub(super) fn write(log: &Logger, decisions: &Decisions, facts: &DecisionFacts, texts: &EntryTexts<'_>) {
-    let (names, figures) = (decisions.names(), &facts.figures);
+pub(super) fn write(log: &Logger, names: &Names, facts: &DecisionFacts, texts: &EntryTexts<'_>) {
+    let figures = &facts.figures;
     let key = names.threshold_key(facts);
     let present = |text: &'_ str| Some(text.to_owned()).filter(|text| !text.is_empty());
     // slog writes the last field first.
@@ -19,13 +18,13 @@ pub(super) fn write(log: &Logger, decisions: &Decisions, facts: &DecisionFacts, 
         "config_origin" => key.as_ref().map(ThresholdKey::origin_kind),
         "config_key" => key.as_ref().map(|key| key.key.as_str()),
         "generation" => facts.generation,
-        "by_actor" => decisions.actor_name(facts),
+        "by_actor" => names.actor_name(facts),
         "until_ms" => figures.until.map(millis),
         "unit" => figures.unit.map(|unit| unit.as_str()),
         "threshold" => figures.threshold,
         "measured" => figures.measured,
         "subject" => present(texts.subject),
-        "client_key" => decisions.client_key(facts),
+        "client_key" => names.client_key(facts),
         "client" => facts.client.map(|client| client.to_string()),
         "credential" => names.credential(facts),
         "endpoint" => names.endpoint(facts),

@@ -6,31 +6,38 @@
 //! those that they overwrote. A full ring samples a flood of equal decisions. The counts of reasons and scopes are exact. With
 //! `log.decisions` each decision is a log line too.
 //!
+//! The rings and counts outlive a reload. An entry refers to the names of the configuration that it was made with (`names.rs`).
+//!
 //! Only rare paths record: refusals, waits, repeated attempts, cut transfers, and transitions of actors.
 
 mod actor_events;
 pub(crate) mod actor_figures;
 mod counts;
 pub(crate) mod decision;
+mod kept_names;
 mod log_line;
 mod names;
 pub(crate) mod query;
+#[cfg(test)]
+mod reload_tests;
 mod ring;
 mod sampling;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use slog::Logger;
-use tidegate_actors::{ActorEventSink, ActorStats, Actors, BucketId, clock};
+use tidegate_actors::{ActorEventSink, ActorStats, Ids, clock};
 use tidegate_config::Config;
 
 use crate::decisions::counts::DecisionCounts;
-use crate::decisions::decision::{DecidingActor, DecisionFacts, EntryFacts, EntryTexts, RequestEnd};
+use crate::decisions::decision::{DecisionFacts, EntryFacts, EntryTexts, NamesNumber, RequestEnd};
 use crate::decisions::ring::Ring;
 
 pub(crate) use counts::DecisionCount;
+pub(crate) use kept_names::KeptNames;
 pub(crate) use names::Names;
 
 /// The ring and the counts of one thread.
@@ -43,14 +50,6 @@ struct WorkerDecisions {
     sampled_out: u64,
 }
 
-/// The statistics of the actors that decide, for their generations.
-struct DecidingActors {
-    monitor: Arc<ActorStats>,
-    limiter: Arc<ActorStats>,
-    pools: Vec<Arc<ActorStats>>,
-    breakers: Vec<Arc<ActorStats>>,
-}
-
 /// All decisions of the process.
 pub(crate) struct Decisions {
     order: AtomicU64,
@@ -58,15 +57,15 @@ pub(crate) struct Decisions {
     workers: Vec<Mutex<WorkerDecisions>>,
     /// The workers that have their recorder.
     assigned: AtomicUsize,
-    actors: OnceLock<DecidingActors>,
-    names: Names,
-    /// None if decisions are not logged.
-    log: Option<Logger>,
+    /// The number of the next configuration's names.
+    next_names: AtomicU32,
+    names: Mutex<KeptNames>,
+    log: Logger,
 }
 
 impl Decisions {
-    /// The rings of this number of workers.
-    pub(crate) fn new(config: &Config, workers: usize, log: &Logger) -> Arc<Self> {
+    /// The rings of this number of workers, with the names of the first configuration.
+    pub(crate) fn new(config: &Config, ids: &Ids, workers: usize, log: &Logger) -> Arc<Self> {
         let bytes = usize::try_from(config.log.decision_memory).unwrap_or(usize::MAX) / (workers + 1);
         let new = |bytes| {
             let ring = Ring::new(bytes);
@@ -82,65 +81,63 @@ impl Decisions {
             order: AtomicU64::new(0),
             workers: of_workers.chain([0, bytes]).map(new).collect(),
             assigned: AtomicUsize::new(0),
-            actors: OnceLock::new(),
-            names: Names::new(config),
-            log: config.log.decisions.then(|| log.clone()),
+            next_names: AtomicU32::new(1),
+            names: Mutex::new(KeptNames::new(Arc::new(Names::new(config, ids)))),
+            log: log.clone(),
         })
     }
 
-    /// Sets the actors, which are created after this.
-    pub(crate) fn set_actors(&self, actors: &Actors) {
-        let stats: Vec<_> = actors.actor_stats().cloned().collect();
-        let named = |name: &str| stats.iter().find(|stats| stats.name() == name).cloned();
-        let of_buckets = |kind: &str| {
-            let is_kind = |stats: &&Arc<ActorStats>| {
-                stats.name().strip_prefix(kind).is_some_and(|rest| rest.starts_with(':'))
-            };
-            stats.iter().filter(is_kind).cloned().collect()
-        };
-        if let (Some(monitor), Some(limiter)) = (named("monitor"), named("limiter")) {
-            let (pools, breakers) = (of_buckets("pool"), of_buckets("breaker"));
-            // A second call changes nothing: there is one set of actors.
-            let _ = self.actors.set(DecidingActors { monitor, limiter, pools, breakers });
-        }
+    /// The names of the next configuration. They have no effect before [`Self::replace_names`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
+    pub(crate) fn prepare_names(&self, config: &Config, ids: &Ids) -> Arc<Names> {
+        let number = NamesNumber(self.next_names.fetch_add(1, Ordering::Relaxed));
+        Arc::new(self.current_names().next(config, ids, number))
+    }
+
+    /// Makes the names of the next configuration the current ones. Drops those of replaced configurations that nothing refers to. The
+    /// counts of their buckets are added to those without a bucket.
+    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
+    pub(crate) fn replace_names(&self, next: Arc<Names>) {
+        let mut referred = HashSet::new();
+        (0..self.workers.len()).for_each(|at| referred.extend(self.worker(at).ring.names()));
+        self.kept_names().replace(next, &referred);
+        let kept = self.names();
+        (0..self.workers.len())
+            .for_each(|at| self.worker(at).counts.merge_buckets(|bucket| kept.bucket(bucket).is_none()));
+    }
+
+    /// The names of the current configuration.
+    pub(crate) fn current_names(&self) -> Arc<Names> {
+        Arc::clone(self.kept_names().current())
+    }
+
+    /// A copy of the names that are kept.
+    pub(crate) fn names(&self) -> KeptNames {
+        self.kept_names().clone()
+    }
+
+    fn kept_names(&self) -> MutexGuard<'_, KeptNames> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The recorder of the next worker thread of the data listener.
     pub(crate) fn recorder(self: &Arc<Self>) -> Recorder {
         let next = self.assigned.fetch_add(1, Ordering::Relaxed);
-        Recorder { decisions: Arc::clone(self), worker: next.min(self.workers.len() - 2) }
+        self.recorder_of(next.min(self.workers.len() - 2))
     }
 
     /// The recorder of the admin thread. Requests on the admin listener are no decisions.
     pub(crate) fn admin_recorder(self: &Arc<Self>) -> Recorder {
-        Recorder { decisions: Arc::clone(self), worker: self.workers.len() - 2 }
+        self.recorder_of(self.workers.len() - 2)
     }
 
-    /// Records the transitions of the actors.
-    pub(crate) fn actor_events(self: &Arc<Self>) -> Arc<dyn ActorEventSink> {
-        let recorder = Recorder { decisions: Arc::clone(self), worker: self.workers.len() - 1 };
-        Arc::new(actor_events::ActorDecisions(recorder))
+    fn recorder_of(self: &Arc<Self>, worker: usize) -> Recorder {
+        Recorder { decisions: Arc::clone(self), names: self.current_names(), worker }
     }
 
-    pub(crate) fn names(&self) -> &Names {
-        &self.names
-    }
-
-    fn actor(&self, actor: DecidingActor, bucket: Option<BucketId>) -> Option<&ActorStats> {
-        let actors = self.actors.get()?;
-        let of_bucket =
-            |stats: &'_ [Arc<ActorStats>]| bucket.map(|id| id.index()).filter(|at| *at < stats.len());
-        Some(match actor {
-            DecidingActor::Monitor => &actors.monitor,
-            DecidingActor::Limiter => &actors.limiter,
-            DecidingActor::Pool => &actors.pools[of_bucket(&actors.pools)?],
-            DecidingActor::Breaker => &actors.breakers[of_bucket(&actors.breakers)?],
-        })
-    }
-
-    /// The name of the actor that decided.
-    pub(crate) fn actor_name(&self, facts: &DecisionFacts) -> Option<&str> {
-        facts.figures.actor.and_then(|actor| self.actor(actor, facts.bucket)).map(ActorStats::name)
+    /// Records the transitions of actors that are created for the configuration with these names.
+    pub(crate) fn actor_events(self: &Arc<Self>, names: &Arc<Names>) -> Arc<dyn ActorEventSink> {
+        Arc::new(actor_events::ActorDecisions::new(self, names, self.workers.len() - 1))
     }
 
     fn worker(&self, at: usize) -> MutexGuard<'_, WorkerDecisions> {
@@ -169,22 +166,35 @@ impl WorkerDecisions {
     }
 }
 
-/// Records the decisions of one thread.
+/// Records the decisions of one thread under one configuration.
 #[derive(Clone)]
 pub(crate) struct Recorder {
     decisions: Arc<Decisions>,
+    names: Arc<Names>,
     worker: usize,
 }
 
 impl Recorder {
+    /// The recorder of the same thread under the configuration with these names.
+    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
+    pub(crate) fn reconfigured(&self, names: &Arc<Names>) -> Self {
+        Self { decisions: Arc::clone(&self.decisions), names: Arc::clone(names), worker: self.worker }
+    }
+
+    /// The names of the configuration.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// Records a decision. The generation is that of the deciding actor now, directly after its reply. Returns whether it is kept
     /// in memory.
     pub(crate) fn record(&self, mut facts: DecisionFacts, texts: &EntryTexts<'_>) -> bool {
-        let decisions = &self.decisions;
-        let actor = facts.figures.actor.and_then(|actor| decisions.actor(actor, facts.bucket));
+        let (decisions, names) = (&self.decisions, &self.names);
+        facts.names = names.number();
+        let actor = facts.figures.actor.and_then(|actor| names.actor(actor, facts.bucket));
         facts.generation = actor.map(ActorStats::generation);
-        if let Some(log) = &decisions.log {
-            log_line::write(log, decisions, &facts, texts);
+        if names.is_logged {
+            log_line::write(&decisions.log, names, &facts, texts);
         }
         decisions.push_decision(self.worker, facts, texts)
     }

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use tidegate_actors::BucketId;
 
 use crate::decisions::counts::DecisionCounts;
-use crate::decisions::decision::{DecisionFacts, EntryFacts, RingEntry};
+use crate::decisions::decision::{EntryFacts, RingEntry};
 use crate::decisions::ring::EntryView;
-use crate::decisions::{DecisionCount, Decisions};
+use crate::decisions::{DecisionCount, Decisions, KeptNames};
 
 /// A client of decisions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,8 @@ pub(crate) enum ClientFilter {
 pub(crate) struct DecisionQuery {
     pub(crate) request_id: Option<String>,
     pub(crate) reason: Option<String>,
-    pub(crate) bucket: Option<BucketId>,
+    /// The buckets of one name.
+    pub(crate) buckets: Option<Vec<BucketId>>,
     pub(crate) client: Option<ClientFilter>,
     pub(crate) since: Option<SystemTime>,
     pub(crate) limit: usize,
@@ -57,6 +58,24 @@ pub(crate) struct RequestEntries {
     pub(crate) omitted: usize,
 }
 
+impl DecisionQuery {
+    fn matches(&self, names: &KeptNames, entry: &EntryView<'_>) -> bool {
+        let EntryFacts::Decision(facts) = entry.facts() else { return false };
+        let is_bucket = |wanted: &Vec<BucketId>| facts.bucket.is_some_and(|bucket| wanted.contains(&bucket));
+        self.since.is_none_or(|since| entry.at() >= since)
+            && self.buckets.as_ref().is_none_or(is_bucket)
+            && self.reason.as_deref().is_none_or(|reason| facts.reason == reason)
+            && match &self.client {
+                Some(ClientFilter::Address(address)) => facts.client == Some(*address),
+                Some(ClientFilter::Name(name)) => {
+                    entry.is_subject(name) || names.client_key(facts) == Some(name)
+                }
+                None => true,
+            }
+            && self.request_id.as_deref().is_none_or(|id| entry.is_request(id))
+    }
+}
+
 impl Decisions {
     /// The newest decisions that fit. Each ring is locked for the time of its own search only.
     pub(crate) fn find(&self, query: &DecisionQuery) -> FoundDecisions {
@@ -70,9 +89,10 @@ impl Decisions {
             counts: Vec::new(),
         };
         let mut counts = DecisionCounts::default();
+        let names = self.names();
         for at in 0..self.workers.len() {
             let worker = self.worker(at);
-            found.entries.extend(worker.ring.newest(query.limit, |entry| self.matches(query, entry)));
+            found.entries.extend(worker.ring.newest(query.limit, |entry| query.matches(&names, entry)));
             found.recorded += worker.recorded;
             found.kept += worker.ring.len() as u64;
             found.overwritten += worker.ring.overwritten();
@@ -84,26 +104,6 @@ impl Decisions {
         found.entries.truncate(query.limit);
         found.counts = counts.sorted();
         found
-    }
-
-    fn matches(&self, query: &DecisionQuery, entry: &EntryView<'_>) -> bool {
-        let EntryFacts::Decision(facts) = entry.facts() else { return false };
-        query.since.is_none_or(|since| entry.at() >= since)
-            && query.bucket.is_none_or(|bucket| facts.bucket == Some(bucket))
-            && query.reason.as_deref().is_none_or(|reason| facts.reason == reason)
-            && match &query.client {
-                Some(ClientFilter::Address(address)) => facts.client == Some(*address),
-                Some(ClientFilter::Name(name)) => {
-                    entry.is_subject(name) || self.client_key(facts) == Some(name)
-                }
-                None => true,
-            }
-            && query.request_id.as_deref().is_none_or(|id| entry.is_request(id))
-    }
-
-    /// The name of the client's key.
-    pub(crate) fn client_key(&self, facts: &DecisionFacts) -> Option<&str> {
-        facts.key.and_then(|key| self.names.client_key(key))
     }
 
     /// The newest entries of a request, at most `limit`.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use crate::decisions::decision::{EntryFacts, EntryTexts, RingEntry};
+use crate::decisions::decision::{EntryFacts, EntryTexts, NamesNumber, RingEntry};
 
 /// Bytes of texts for each entry, on average.
 const TEXT_BYTES_MEAN: usize = 64;
@@ -158,6 +158,14 @@ impl Ring {
     pub(crate) fn newest(&self, limit: usize, matches: impl Fn(&EntryView<'_>) -> bool) -> Vec<RingEntry> {
         let views = self.slots.iter().rev().map(|slot| EntryView { ring: self, slot });
         views.filter(matches).take(limit).map(|view| view.to_entry()).collect()
+    }
+
+    /// The names that the decisions refer to.
+    pub(crate) fn names(&self) -> impl Iterator<Item = NamesNumber> {
+        self.slots.iter().filter_map(|slot| match &slot.facts {
+            EntryFacts::Decision(facts) => Some(facts.names),
+            EntryFacts::End(_) => None,
+        })
     }
 
     /// Whether the next entry overwrites another, or already one has.

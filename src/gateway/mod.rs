@@ -115,11 +115,13 @@ impl Gateway {
 
         let tls = [ServerTls::load(&config.server.tls)?, ServerTls::load_admin(&config.admin.tls)?];
         let registry = Exposition::registry(&config.metrics.namespace)?;
-        let decisions = Decisions::new(&config, worker_threads(&config), &log);
+        let ids = Ids::new(&config);
+        let decisions = Decisions::new(&config, &ids, worker_threads(&config), &log);
+        let names = decisions.current_names();
         let ActorSystem { actors, pools, breakers, launches } =
-            tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events())?;
+            tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events(&names))?;
         actors.monitor.watch_log(Arc::new(log_control.clone()));
-        decisions.set_actors(&actors);
+        names.set_actors(&actors);
         let process = Arc::new(process_state(&config, &registry, (tls, decisions), (&log, log_control))?);
         let mut background_tasks = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
@@ -131,7 +133,7 @@ impl Gateway {
         let (retirement, retired) = Retirement::first();
         let parts = SharedParts {
             process,
-            ids: Ids::new(&config),
+            ids,
             config,
             effective,
             actors,

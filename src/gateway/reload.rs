@@ -70,7 +70,7 @@ impl SharedParts {
         };
         Ok(Arc::new(Shared {
             router: Router::new(builder.build(of_buckets)?),
-            keyring: Keyring::new(&config),
+            keyring: Keyring::new(&config, &ids),
             regions: Regions::new(&config),
             tokens,
             token_key_health,

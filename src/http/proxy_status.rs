@@ -70,6 +70,7 @@ const ERROR_TYPES: [ErrorType; 16] = [
             "header_not_signed",
             "injection",
             "key_expired",
+            "key_withdrawn",
             "not_signed",
             "path",
             "policy_denied",

@@ -51,22 +51,35 @@ impl TokenHash {
     }
 }
 
-/// The client key, date and region of a signing key.
+/// The fingerprint of what clients prove a key with: its access key ID, secret and session token. It is a keyed hash, which
+/// reveals nothing of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CredentialFingerprint(pub u128);
+
+/// The client key, the fingerprint of its secret, date and region of a signing key.
+///
+/// A key that gets another secret keeps its [`KeyId`]. With the fingerprint no request finds a signing key of a secret that its
+/// configuration lacks, whoever cached it and when.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SigningKeyId {
     key: KeyId,
-    date: Box<str>,
-    region: Box<str>,
+    credential: CredentialFingerprint,
+    /// Date and region, separated by a slash, which neither contains.
+    scope: Box<str>,
 }
 
 impl SigningKeyId {
     /// The ID of a signing key.
-    pub fn new(key: KeyId, date: &str, region: &str) -> Self {
-        Self { key, date: date.into(), region: region.into() }
+    pub fn new(key: KeyId, credential: CredentialFingerprint, date: &str, region: &str) -> Self {
+        let mut scope = String::with_capacity(date.len() + 1 + region.len());
+        scope.push_str(date);
+        scope.push('/');
+        scope.push_str(region);
+        Self { key, credential, scope: scope.into_boxed_str() }
     }
 
     /// The client key.
-    pub(super) fn key(&self) -> KeyId {
+    pub fn key(&self) -> KeyId {
         self.key
     }
 

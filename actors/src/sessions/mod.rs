@@ -30,6 +30,8 @@ pub(crate) use actor::Sessions;
 pub use actor::SessionsReport;
 pub use handle::SessionsHandle;
 pub use id::{InvalidSessionId, SessionId};
-pub use identity::{ClientIdentity, KeyFingerprint, SigningKey, SigningKeyId, TokenHash, VerifiedToken};
+pub use identity::{
+    ClientIdentity, CredentialFingerprint, KeyFingerprint, SigningKey, SigningKeyId, TokenHash, VerifiedToken,
+};
 pub(crate) use metrics::SessionsMetrics;
 pub use reconfigure::SessionsReconfigure;

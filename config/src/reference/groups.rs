@@ -64,6 +64,7 @@ pub(crate) const GROUPS: [Group; 24] = [
             "keys.NAME.secret_file",
             "keys.NAME.policy",
             "keys.NAME",
+            "server.revoke_grace",
         ],
     ),
     group(

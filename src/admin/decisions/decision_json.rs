@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::decisions::decision::{DecisionKind, EntryFacts, Figures, RequestEnd, RingEntry};
-use crate::decisions::{DecisionCount, Decisions, Names};
+use crate::decisions::{DecisionCount, KeptNames};
 use crate::telemetry::rfc3339;
 
 /// A figure: a whole number without a fraction.
@@ -20,9 +20,8 @@ fn present(text: &str) -> Option<&str> {
 }
 
 /// A decision; none for the end of a request.
-pub(super) fn decision(decisions: &Decisions, entry: &RingEntry) -> Option<Value> {
+pub(super) fn decision(names: &KeptNames, entry: &RingEntry) -> Option<Value> {
     let EntryFacts::Decision(facts) = &entry.facts else { return None };
-    let names = decisions.names();
     let Figures { scope, measured, threshold, unit, until, .. } = facts.figures;
     let key = names.threshold_key(facts);
     Some(json!({
@@ -38,21 +37,21 @@ pub(super) fn decision(decisions: &Decisions, entry: &RingEntry) -> Option<Value
         "endpoint": names.endpoint(facts),
         "credential": names.credential(facts),
         "client": facts.client.map(|client| client.to_string()),
-        "client_key": decisions.client_key(facts),
+        "client_key": names.client_key(facts),
         "subject": present(&entry.subject),
         "measured": figure(measured),
         "threshold": figure(threshold),
         "unit": unit.map(|unit| unit.as_str()),
         "until": until.and_then(|until| entry.at.checked_add(until)).map(rfc3339),
         "elapsed_us": facts.elapsed.map(|elapsed| u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)),
-        "actor": decisions.actor_name(facts).map(|name| json!({ "name": name, "generation": facts.generation })),
+        "actor": names.actor_name(facts).map(|name| json!({ "name": name, "generation": facts.generation })),
         "config": key.map(|key| json!({ "key": key.key, "origin": key.origin_kind(), "source": key.source() })),
         "detail": present(&entry.detail),
     }))
 }
 
 /// The number of decisions of one kind.
-pub(super) fn count(names: &Names, count: &DecisionCount) -> Value {
+pub(super) fn count(names: &KeptNames, count: &DecisionCount) -> Value {
     json!({
         "kind": count.kind.as_str(),
         "reason": count.reason,

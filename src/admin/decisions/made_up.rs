@@ -9,8 +9,8 @@ use actix_web::http::{Method, Uri};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use crate::decisions::Names;
 use crate::decisions::decision::Figures;
-use crate::decisions::{Decisions, Names};
 use crate::http::explain::{Explanation, ExplanationStep, MadeUpRequest, Refusal};
 
 /// The largest body.
@@ -99,8 +99,7 @@ fn parse_headers(value: Option<&Value>) -> Result<HeaderMap, InvalidBody> {
 }
 
 /// The explanation as JSON.
-pub(super) fn document(decisions: &Decisions, explanation: &Explanation) -> Value {
-    let names = decisions.names();
+pub(super) fn document(names: &Names, explanation: &Explanation) -> Value {
     let refusal = explanation.steps.iter().find_map(|step| step.refusal.as_ref());
     json!({
         "outcome": explanation.outcome(),

@@ -41,7 +41,7 @@ pub(crate) fn routes(config: &mut ServiceConfig) {
 async fn decisions(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     let decisions = &worker.process.decisions;
     let query = Parameters::parse(request.query_string(), &parameters::OF_DECISIONS)
-        .and_then(|parameters| parameters.decision_query(decisions.names()));
+        .and_then(|parameters| parameters.decision_query(&decisions.names()));
     match query {
         Ok(query) => json_reply(AdminStatus::Ok, &document(&worker, &query)),
         Err(error) => invalid_parameter(&request, &error),
@@ -54,14 +54,14 @@ fn document(worker: &Worker, query: &DecisionQuery) -> Value {
         decisions.find(query);
     let names = decisions.names();
     json!({
-        "decisions": entries.iter().filter_map(|entry| decision_json::decision(decisions, entry)).collect::<Vec<_>>(),
+        "decisions": entries.iter().filter_map(|entry| decision_json::decision(&names, entry)).collect::<Vec<_>>(),
         "recorded": recorded,
         "kept": kept,
         "overwritten": overwritten,
         "sampled": sampled_out > 0,
         "sampled_out": sampled_out,
         "memory_bytes": memory_bytes,
-        "counts": counts.iter().map(|count| decision_json::count(names, count)).collect::<Vec<_>>(),
+        "counts": counts.iter().map(|count| decision_json::count(&names, count)).collect::<Vec<_>>(),
     })
 }
 
@@ -87,7 +87,7 @@ async fn explain_request(request: HttpRequest, CurrentWorker(worker): CurrentWor
             &request_id::of(request.headers()),
         );
     }
-    json_reply(AdminStatus::Ok, &story::document(decisions, &id, &found))
+    json_reply(AdminStatus::Ok, &story::document(&decisions.names(), &id, &found))
 }
 
 /// `POST /explain`: what would happen to the request in the body now.
@@ -109,7 +109,7 @@ async fn explain_made_up(
         }
     };
     let explanation = explain(&worker, &made_up).await;
-    json_reply(AdminStatus::Ok, &made_up::document(&worker.process.decisions, &explanation))
+    json_reply(AdminStatus::Ok, &made_up::document(worker.decisions.names(), &explanation))
 }
 
 /// Why the body could not be read. One that is too large is refused before it is complete.

@@ -10,7 +10,7 @@ use tidegate_s3::sigv4::query::{decoded_text, pairs, value_of};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::decisions::Names;
+use crate::decisions::KeptNames;
 use crate::decisions::query::{ClientFilter, DecisionQuery};
 use crate::http::request_id;
 
@@ -91,7 +91,7 @@ impl Parameters {
         self.request_id()?.ok_or(InvalidParameter::Missing("request_id"))
     }
 
-    pub(super) fn decision_query(&self, names: &Names) -> Result<DecisionQuery, InvalidParameter> {
+    pub(super) fn decision_query(&self, names: &KeptNames) -> Result<DecisionQuery, InvalidParameter> {
         let is_reason = |text: &str| {
             text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         };
@@ -99,14 +99,10 @@ impl Parameters {
         if wanted.as_deref().is_some_and(|reason| !is_reason(reason)) {
             return Err(invalid("reason", "no reason: a reason has lower-case letters, digits and `_`"));
         }
-        let bucket = match self.0.get("bucket") {
-            None => None,
-            Some(name) => Some(
-                names
-                    .find_bucket(name)
-                    .ok_or_else(|| invalid("bucket", "not the name of a section of `buckets`"))?,
-            ),
-        };
+        let buckets = self.0.get("bucket").map(|name| names.find_buckets(name));
+        if buckets.as_ref().is_some_and(Vec::is_empty) {
+            return Err(invalid("bucket", "not the name of a section of `buckets`"));
+        }
         let client = self.0.get("client").map(|client| match client.parse::<IpAddr>() {
             Ok(address) => ClientFilter::Address(address.to_canonical()),
             Err(_) => ClientFilter::Name(client.clone()),
@@ -117,7 +113,7 @@ impl Parameters {
             Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => limit,
             Some(_) => return Err(invalid("limit", format!("not a whole number from 1 to {LIMIT_MAX}"))),
         };
-        Ok(DecisionQuery { request_id: self.request_id()?, reason: wanted, bucket, client, since, limit })
+        Ok(DecisionQuery { request_id: self.request_id()?, reason: wanted, buckets, client, since, limit })
     }
 }
 
@@ -149,12 +145,16 @@ fn parse_since(text: &str, now: SystemTime) -> Result<SystemTime, InvalidParamet
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tidegate_actors::Ids;
     use tidegate_config::Config;
 
     use super::*;
+    use crate::decisions::Names;
 
     fn query(text: &str) -> Result<DecisionQuery, String> {
-        let names = Names::new(&Config::default());
+        let names = KeptNames::new(Arc::new(Names::new(&Config::default(), &Ids::default())));
         let parsed = Parameters::parse(text, &OF_DECISIONS);
         parsed.and_then(|parameters| parameters.decision_query(&names)).map_err(|error| error.to_string())
     }

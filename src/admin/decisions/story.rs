@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::admin::decisions::decision_json;
-use crate::decisions::Decisions;
+use crate::decisions::KeptNames;
 use crate::decisions::decision::{
     DecisionFacts, DecisionKind, EntryFacts, Figures, RequestEnd, RingEntry, Unit,
 };
@@ -13,7 +13,7 @@ use crate::decisions::query::RequestEntries;
 use crate::telemetry::{rfc3339, unit_of};
 
 /// The story of a request with these entries.
-pub(super) fn document(decisions: &Decisions, request_id: &str, found: &RequestEntries) -> Value {
+pub(super) fn document(names: &KeptNames, request_id: &str, found: &RequestEntries) -> Value {
     let RequestEntries { entries, omitted } = found;
     let end = entries.iter().rev().find_map(|entry| match &entry.facts {
         EntryFacts::End(end) => Some(decision_json::end(end)),
@@ -21,14 +21,14 @@ pub(super) fn document(decisions: &Decisions, request_id: &str, found: &RequestE
     });
     json!({
         "request_id": request_id,
-        "sentences": entries.iter().map(|entry| sentence(decisions, entry)).collect::<Vec<_>>(),
-        "decisions": entries.iter().filter_map(|entry| decision_json::decision(decisions, entry)).collect::<Vec<_>>(),
+        "sentences": entries.iter().map(|entry| sentence(names, entry)).collect::<Vec<_>>(),
+        "decisions": entries.iter().filter_map(|entry| decision_json::decision(names, entry)).collect::<Vec<_>>(),
         "end": end,
         "omitted": omitted,
     })
 }
 
-fn sentence(decisions: &Decisions, entry: &RingEntry) -> String {
+fn sentence(names: &KeptNames, entry: &RingEntry) -> String {
     let at = rfc3339(entry.at);
     match &entry.facts {
         EntryFacts::End(end) => format!("{at}: {}", end_sentence(end)),
@@ -36,11 +36,11 @@ fn sentence(decisions: &Decisions, entry: &RingEntry) -> String {
             let after =
                 facts.elapsed.map_or_else(String::new, |time| format!(", {} after its head", text_of(time)));
             let parts = [
-                what(decisions, facts),
+                what(names, facts),
                 figures(&facts.figures),
                 until(facts),
-                who(decisions, facts),
-                key(decisions, facts),
+                who(names, facts),
+                key(names, facts),
                 detail(entry),
             ];
             format!("{at}{after}: {}.", parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
@@ -53,8 +53,7 @@ fn text_of(time: Duration) -> String {
     format!("{} ms", (time.as_secs_f64() * 1e6).round() / 1e3)
 }
 
-fn what(decisions: &Decisions, facts: &DecisionFacts) -> Option<String> {
-    let names = decisions.names();
+fn what(names: &KeptNames, facts: &DecisionFacts) -> Option<String> {
     let bucket = facts.bucket.and_then(|bucket| names.bucket(bucket));
     let of_bucket = bucket.map_or_else(String::new, |bucket| format!(" of bucket `{bucket}`"));
     let status = facts.status.map_or_else(String::new, |status| format!(" with status {status}"));
@@ -102,14 +101,14 @@ fn until(facts: &DecisionFacts) -> Option<String> {
     })
 }
 
-fn who(decisions: &Decisions, facts: &DecisionFacts) -> Option<String> {
-    let actor = decisions.actor_name(facts)?;
+fn who(names: &KeptNames, facts: &DecisionFacts) -> Option<String> {
+    let actor = names.actor_name(facts)?;
     let generation = facts.generation?;
     Some(format!("decided by actor `{actor}`, generation {generation}"))
 }
 
-fn key(decisions: &Decisions, facts: &DecisionFacts) -> Option<String> {
-    let key = decisions.names().threshold_key(facts)?;
+fn key(names: &KeptNames, facts: &DecisionFacts) -> Option<String> {
+    let key = names.threshold_key(facts)?;
     Some(match key.source() {
         Some(source) => format!("set by `{}` ({source})", key.key),
         None => format!("set by `{}` ({})", key.key, key.origin_kind()),

@@ -24,6 +24,7 @@ mod token;
 mod token_locations;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use thiserror::Error;
@@ -52,8 +53,14 @@ pub enum TokenKeysError {
     },
 }
 
-/// Verifies tokens with the configuration's rules and the current keys.
+/// The number of the next verifier.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// Verifies tokens with the configuration's rules and the current keys. A clone has the same rules, keys and number.
+#[derive(Clone)]
 pub(crate) struct TokenVerifier {
+    /// Never used twice in a process.
+    number: u64,
     config: JwtConfig,
     pub(crate) locations: Arc<TokenLocations>,
     keys: SharedKeySet,
@@ -68,7 +75,12 @@ impl TokenVerifier {
         let configured = configured_keys(jwt)?;
         let keys = SharedKeySet::new(configured, jwt.algorithms.clone(), jwt.jwks.is_some());
         let locations = Arc::new(TokenLocations::from_config(jwt));
-        Ok(Self { config: jwt.clone(), locations, keys })
+        Ok(Self { number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed), config: jwt.clone(), locations, keys })
+    }
+
+    /// The number that only this verifier and its clones have.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The keys, for the task that refreshes them.

@@ -8,6 +8,7 @@ use tidegate_s3::upload::{RefusalKind, UploadFault};
 
 use crate::auth::AuthRejection;
 use crate::buffers::body_memory::BodyMemoryFull;
+use crate::buffers::cut::TransferCut;
 use crate::http::error::{auth, breaker, pool, request, slow_down};
 use crate::http::error_reply::ErrorReply;
 use crate::http::request_validation::RequestRejection;
@@ -76,7 +77,8 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
         .with_close(),
         UpstreamRejection::BodyMalformed(why) => body_malformed(why),
         UpstreamRejection::InvalidUpload(fault) => upload(*fault),
-        UpstreamRejection::MemoryPressure(_) => memory_pressure(),
+        UpstreamRejection::UploadCut(TransferCut::Memory(_)) => memory_pressure(),
+        UpstreamRejection::UploadCut(TransferCut::Withdrawn(_)) => key_withdrawn(),
         UpstreamRejection::BodyMemory(full) => body_memory(full),
         UpstreamRejection::CopySourceDenied => auth::error_reply(&AuthRejection::CopySourceDenied),
         UpstreamRejection::Breaker(rejection) => breaker(rejection),
@@ -101,6 +103,11 @@ fn memory_pressure() -> ErrorReply {
     ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "memory_pressure", message)
         .with_retry_after(Duration::from_secs(1))
         .with_close()
+}
+
+fn key_withdrawn() -> ErrorReply {
+    let message = "the key of this request is no longer valid, and the gateway has ended this upload";
+    ErrorReply::new(StatusCode::FORBIDDEN, "InvalidAccessKeyId", "key_withdrawn", message).with_close()
 }
 
 /// The figures are for the operator only.

@@ -66,9 +66,9 @@ impl ClientConnectionMetrics {
 
 /// Upstream connections per bucket.
 pub(super) struct UpstreamConnectionFamilies {
-    size: IntGaugeVec,
-    active: IntGaugeVec,
-    idle: IntGaugeVec,
+    pub(super) size: IntGaugeVec,
+    pub(super) active: IntGaugeVec,
+    pub(super) idle: IntGaugeVec,
 }
 
 /// The upstream connections of one bucket.

@@ -43,9 +43,9 @@ impl HedgeSuppression {
 /// The families, one label value per bucket.
 #[derive(Clone)]
 pub(crate) struct HedgeFamilies {
-    sent: IntCounterVec,
-    won: IntCounterVec,
-    suppressed: IntCounterVec,
+    pub(super) sent: IntCounterVec,
+    pub(super) won: IntCounterVec,
+    pub(super) suppressed: IntCounterVec,
 }
 
 /// The metrics of one bucket.

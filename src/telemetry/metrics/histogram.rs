@@ -5,7 +5,7 @@
 //! of the last observation of each bucket as an exemplar. Its slot is written under a lock that is only tried: a request
 //! never waits for another one or for a scrape, and then leaves no exemplar.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,7 +30,8 @@ struct Family {
     desc: Desc,
     bounds: Arc<Bounds>,
     has_exemplars: bool,
-    histograms: Mutex<Vec<Arc<DurationHistogram>>>,
+    /// By label values.
+    histograms: Mutex<BTreeMap<Vec<String>, Arc<DurationHistogram>>>,
 }
 
 /// One histogram.
@@ -103,9 +104,14 @@ impl DurationFamily {
         Ok(this)
     }
 
-    /// The histogram with these label values, in the order of the family's labels. Resolve it once, at the start.
+    /// The histogram with these label values, in the order of the family's labels. Resolve it once for each configuration.
     pub(crate) fn histogram(&self, values: &[&str]) -> Arc<DurationHistogram> {
         let Family { desc, bounds, has_exemplars, histograms } = &*self.0;
+        let key: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+        let mut known = histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(histogram) = known.get(&key) {
+            return Arc::clone(histogram);
+        }
         let pairs = desc.variable_labels.iter().zip(values).map(|(name, value)| {
             let mut pair = proto::LabelPair::default();
             pair.set_name(name.clone());
@@ -114,10 +120,6 @@ impl DurationFamily {
         });
         let slots = if *has_exemplars { bounds.nanos.len() + 1 } else { 0 };
         let labels: Vec<proto::LabelPair> = pairs.collect();
-        let mut known = histograms.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(histogram) = known.iter().find(|histogram| histogram.labels == labels) {
-            return Arc::clone(histogram);
-        }
         let histogram = Arc::new(DurationHistogram {
             labels,
             bounds: Arc::clone(bounds),
@@ -125,8 +127,14 @@ impl DurationFamily {
             sum: AtomicU64::new(0),
             exemplars: (0..slots).map(|_| Mutex::new(None)).collect(),
         });
-        known.push(Arc::clone(&histogram));
+        known.insert(key, Arc::clone(&histogram));
         histogram
+    }
+
+    /// Removes the histograms with such label values, in the order of the family's labels.
+    pub(crate) fn remove(&self, is_gone: impl Fn(&[String]) -> bool) {
+        let mut known = self.0.histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|values, _| !is_gone(values));
     }
 
     /// The name without the namespace.
@@ -140,7 +148,7 @@ impl DurationFamily {
     }
 
     fn histograms(&self) -> Vec<Arc<DurationHistogram>> {
-        self.0.histograms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.histograms.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
 

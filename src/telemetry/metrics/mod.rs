@@ -1,7 +1,8 @@
 //! Metrics of the request path (O3), and the answer to a scrape (`exposition.rs`).
 //!
-//! They are resolved per bucket at the start, so that counting is one atomic operation. Label values come from the
-//! configuration and the code, never from a client, and a counter that can count is exposed at 0 from the start.
+//! They are resolved per bucket when a configuration is loaded, so that counting is one atomic operation. Label values come from the
+//! configuration and the code, never from a client, and a counter that can count is exposed at 0 from the start. A bucket that a reload
+//! changes goes on with its series; `removal.rs` removes those of one that is gone.
 
 pub(crate) mod connections;
 mod errors;
@@ -11,10 +12,12 @@ mod histogram;
 mod openmetrics;
 mod process;
 pub(crate) mod reasons;
+mod removal;
 pub(crate) mod timings;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use slog::Logger;
 use tidegate_actors::LazyCounter;
@@ -70,7 +73,7 @@ pub(crate) struct RequestMetrics {
     connections: UpstreamConnectionFamilies,
     pub(crate) client_connections: ClientConnectionMetrics,
     unrouted_family: ErrorFamily,
-    pub(crate) unrouted: Arc<ErrorCounters>,
+    pub(crate) unrouted: UnroutedCounters,
     pub(crate) exposition: Exposition,
     send_buffer: IntGauge,
 }
@@ -110,6 +113,15 @@ pub(crate) struct BucketMetrics {
     credential_checks: IntCounterVec,
     name: String,
     pub(crate) connections: UpstreamConnectionGauges,
+}
+
+/// The counters of requests that reach no bucket, by reason.
+pub(crate) struct UnroutedCounters(ArcSwap<ErrorCounters>);
+
+impl UnroutedCounters {
+    pub(crate) fn count(&self, reason: &'static str) {
+        self.0.load().count(reason);
+    }
 }
 
 /// Registers a family of counters.
@@ -196,7 +208,7 @@ impl RequestMetrics {
             hedges: HedgeFamilies::register(registry)?,
             connections: UpstreamConnectionFamilies::register(registry)?,
             client_connections: ClientConnectionMetrics::register(registry, config)?,
-            unrouted: unrouted.counters(None, reasons::unrouted(config)),
+            unrouted: UnroutedCounters(ArcSwap::new(unrouted.counters(None, reasons::unrouted(config)))),
             unrouted_family: unrouted,
             send_buffer,
         })
@@ -228,6 +240,12 @@ impl RequestMetrics {
             name: name.to_owned(),
             connections: self.connections.bucket(name),
         }
+    }
+
+    /// Exposes the reasons that become possible for requests without a bucket.
+    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
+    pub(crate) fn reconfigure_unrouted(&self, config: &Config) {
+        self.unrouted.0.store(self.unrouted_family.counters(None, reasons::unrouted(config)));
     }
 
     /// The counters of refusals: by bucket, and before a bucket was known.

@@ -14,9 +14,9 @@ const PHASES: [&str; 4] = ["admission", "queue", "first_byte", "response"];
 /// The families.
 pub(crate) struct TimingFamilies {
     pub(crate) requests: DurationFamily,
-    first_byte: DurationFamily,
-    phases: DurationFamily,
-    upstream: DurationFamily,
+    pub(super) first_byte: DurationFamily,
+    pub(super) phases: DurationFamily,
+    pub(super) upstream: DurationFamily,
 }
 
 /// The histograms of one bucket.

@@ -108,8 +108,8 @@ impl BodySource {
         if let Some(piece) = self.peeked.pop_front() {
             return Poll::Ready(Some(Ok(piece)));
         }
-        if let TransferGate::Cut(figures) = ready!(self.progress.poll_gate(cx)) {
-            return Poll::Ready(Some(Err(UpstreamRejection::MemoryPressure(figures))));
+        if let TransferGate::Cut(cut) = ready!(self.progress.poll_gate(cx)) {
+            return Poll::Ready(Some(Err(UpstreamRejection::UploadCut(cut))));
         }
         match self.payload.poll_next_unpin(cx) {
             Poll::Pending => {
@@ -307,8 +307,8 @@ impl Upload {
 
     /// Called while the upstream accepts no bytes. Ready if the upload was cut.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<UploadFailed> {
-        self.body.progress.poll_cut(cx).map(|figures| {
-            self.body.progress.set_failure(UpstreamRejection::MemoryPressure(figures));
+        self.body.progress.poll_cut(cx).map(|cut| {
+            self.body.progress.set_failure(UpstreamRejection::UploadCut(cut));
             UploadFailed
         })
     }

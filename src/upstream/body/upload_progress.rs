@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use tidegate_config::ServerConfig;
 
 use crate::buffers::client_wait::{ClientWait, Occupancy};
-use crate::buffers::cut::{CrowdingCut, MemoryCut};
+use crate::buffers::cut::{CrowdingCut, TransferCut};
+use crate::buffers::revocation::{RevocableStream, StreamOwner};
 use crate::buffers::send_progress::{Sample, Sampled, SendWatch};
 use crate::buffers::{SocketBuffers, Transfer, TransferGate, Transfers};
 use crate::upstream::UpstreamRejection;
@@ -68,6 +69,10 @@ struct UploadBuffers {
     client: RefCell<Option<Rc<SocketBuffers>>>,
     /// None before the body is streamed.
     transfer: RefCell<Option<Rc<Transfer>>>,
+    /// The key of the client, if it has one.
+    owner: Cell<Option<StreamOwner>>,
+    /// Set while the key can be withdrawn from a streamed body.
+    revocable: RefCell<Option<Rc<RevocableStream>>>,
 }
 
 impl fmt::Debug for UploadBuffers {
@@ -117,12 +122,19 @@ impl UploadProgress {
         *self.buffers.client.borrow_mut() = client.cloned();
     }
 
+    /// Sets the key of the client.
+    pub(crate) fn set_owner(&self, owner: Option<StreamOwner>) {
+        self.buffers.owner.set(owner);
+    }
+
     /// Begins the transfer of a streamed body.
     pub(crate) fn begin_transfer(&self, transfers: &Rc<Transfers>, now: Instant) {
         let client = self.buffers.client.borrow().clone();
         let mut transfer = self.buffers.transfer.borrow_mut();
         if transfer.is_none() {
             *transfer = Some(Transfer::begin(transfers, (client, None), None, now));
+            let owner = self.buffers.owner.get();
+            *self.buffers.revocable.borrow_mut() = owner.map(|owner| transfers.revocable.begin(owner, None));
         }
     }
 
@@ -135,6 +147,9 @@ impl UploadProgress {
 
     /// Ready while the upload is not paused.
     pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<TransferGate> {
+        if let Poll::Ready(cut) = self.poll_withdrawn(cx) {
+            return Poll::Ready(TransferGate::Cut(cut));
+        }
         match &*self.buffers.transfer.borrow() {
             Some(transfer) => transfer.poll_gate(cx),
             None => Poll::Ready(TransferGate::Flowing),
@@ -142,9 +157,18 @@ impl UploadProgress {
     }
 
     /// Ready once the upload is cut.
-    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<MemoryCut> {
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<TransferCut> {
+        let withdrawn = self.poll_withdrawn(cx);
         let transfer = self.buffers.transfer.borrow();
-        transfer.as_ref().map_or(Poll::Pending, |transfer| transfer.poll_cut(cx))
+        match &*transfer {
+            Some(transfer) if withdrawn.is_pending() => transfer.poll_cut(cx).map(TransferCut::Memory),
+            _ => withdrawn,
+        }
+    }
+
+    fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<TransferCut> {
+        let revocable = self.buffers.revocable.borrow();
+        revocable.as_ref().map_or(Poll::Pending, |stream| stream.poll_cut(cx)).map(TransferCut::Withdrawn)
     }
 
     /// Whether the gateway has paused reading the body.
@@ -248,6 +272,7 @@ impl UploadProgress {
     pub(crate) fn finish(&self, now: Instant) {
         self.ended.set(Some(now));
         self.buffers.transfer.take();
+        self.buffers.revocable.take();
         self.clear_occupancy();
     }
 

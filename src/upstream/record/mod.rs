@@ -27,6 +27,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::buffers::body_memory::{self, BodyMemoryFull, BodyReservation};
 use crate::buffers::client_wait::Occupancy;
+use crate::buffers::revocation::StreamOwner;
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::ClientAddress;
 use crate::decisions::decision::Figures;
@@ -228,11 +229,22 @@ impl Record {
         authenticated.or_else(address)
     }
 
+    /// The key that the request's streams end with; none for a client without a key.
+    pub(crate) fn stream_owner(&self) -> Option<StreamOwner> {
+        match &self.caller {
+            Some(ClientIdentity::Key(key)) => {
+                Some(StreamOwner { key: *key, keyring: self.host.keyring().number() })
+            }
+            Some(ClientIdentity::Token(_) | ClientIdentity::Anonymous) | None => None,
+        }
+    }
+
     /// While its body is received the request occupies a slot, and a permit of the bucket's gate if `bucket` is set.
     pub(crate) fn set_body_occupancy(&self, bucket: Option<BucketId>) {
         let occupancy = self.client_id().map(|client| Occupancy { client, bucket });
         self.upload_progress
             .set_client_socket(self.send_progress.as_ref().and_then(|progress| progress.socket()));
+        self.upload_progress.set_owner(self.stream_owner());
         self.upload_progress.set_occupancy(self.host.send_watch(), occupancy);
     }
 

@@ -26,6 +26,7 @@ use tidegate_s3::checksum::response_checksum::ResponseChecksum;
 use tidegate_s3::late_error::LateErrorScan;
 use tokio::time::Sleep;
 
+use crate::buffers::cut::TransferCut;
 use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
 use crate::request_head::{HeaderEditor, HeaderView};
 use crate::upstream::RequestHost;
@@ -63,8 +64,8 @@ pub(crate) enum TransferError {
     #[error("the upstream sent nothing for {0:?}")]
     Idle(Duration),
     /// The transfer was cut.
-    #[error("memory is exhausted, and this is one of the heaviest transfers")]
-    Memory,
+    #[error("the gateway cut the transfer: {}", .0.reason())]
+    Cut(TransferCut),
 }
 
 /// Held until the last byte.
@@ -135,7 +136,7 @@ pub(crate) fn forward_response(
     *response.headers_mut() = forwarded_headers(upstream.take_headers(), bucket, status);
     response.headers_mut().insert(REQUEST_ID, record.id.clone());
     let mut body = ResponseBody {
-        transfer: ResponseTransfer::new(socket),
+        transfer: ResponseTransfer::new(socket, record.stream_owner()),
         size,
         body: ResponseSource::of(upstream, error_document),
         framing,
@@ -148,9 +149,13 @@ pub(crate) fn forward_response(
         guards: Some(RequestGuards { record, ticket, permit, _slot: slot }),
         host: Rc::clone(&host),
     };
-    if matches!(framing, UpstreamFraming::Length(bytes) if bytes > LARGE_BODY_BYTES) {
-        let progress = body.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
-        body.transfer.begin(&*host, progress, clock::now());
+    let progress = body.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
+    match framing {
+        UpstreamFraming::Length(bytes) if bytes > LARGE_BODY_BYTES => {
+            body.transfer.begin(&*host, progress, clock::now());
+        }
+        UpstreamFraming::Chunked | UpstreamFraming::Close => body.transfer.begin_revocable(&*host, progress),
+        UpstreamFraming::Length(_) | UpstreamFraming::NoBody => {}
     }
     let body = Box::new(body);
     let renamer = renaming.and_then(|renaming| renaming.apply(destination, status, response.headers_mut()));
@@ -225,7 +230,7 @@ impl ResponseBody {
                 TransferError::Broken(_) => ("broken_answer", FailureCause::Reset),
                 TransferError::Checksum(_) => ("answer_checksum", FailureCause::Decode),
                 TransferError::Idle(_) => ("timeout_idle", FailureCause::Timeout),
-                TransferError::Memory => ("memory_pressure", FailureCause::Reset),
+                TransferError::Cut(cut) => (cut.reason(), FailureCause::Reset),
             };
             guards.record.reason = Some(reason);
             if let TransferError::Idle(limit) = error {
@@ -310,6 +315,10 @@ impl ResponseBody {
                 return Poll::Ready(Some(Err(self.fail(error))));
             }
             timer.as_mut().reset(due.into());
+            // A small body that lasts.
+            let progress = self.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
+            self.transfer.begin_revocable(&*self.host, progress);
+            let _ = self.transfer.poll_gate(cx);
         }
         Poll::Pending
     }
@@ -337,9 +346,9 @@ impl MessageBody for ResponseBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
         let this = self.get_mut();
-        if let TransferGate::Cut(_) = ready!(this.transfer.poll_gate(cx)) {
+        if let TransferGate::Cut(cut) = ready!(this.transfer.poll_gate(cx)) {
             // The client connection ends the response. The record has the reason.
-            return Poll::Ready(Some(Err(TransferError::Memory)));
+            return Poll::Ready(Some(Err(TransferError::Cut(cut))));
         }
         if matches!(this.body, ResponseSource::Ended) {
             return Poll::Ready(None);

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use tidegate_actors::clock;
 
+use crate::buffers::cut::TransferCut;
+use crate::buffers::revocation::{RevocableStream, StreamOwner};
 use crate::buffers::send_progress::SendProgress;
 use crate::buffers::{LARGE_BODY_BYTES, SMALL_BODY_BYTES, SocketBuffers, Transfer, TransferGate};
 use crate::upstream::RequestHost;
@@ -15,6 +17,10 @@ pub(crate) struct ResponseTransfer {
     transfer: Option<Rc<Transfer>>,
     /// The socket of the upstream connection.
     socket: Option<Rc<SocketBuffers>>,
+    /// The key of the client, if it has one.
+    owner: Option<StreamOwner>,
+    /// Set while the key can be withdrawn from a body that lasts.
+    revocable: Option<Rc<RevocableStream>>,
 }
 
 /// A received piece of the body.
@@ -28,8 +34,15 @@ pub(crate) struct ReceivedPiece {
 }
 
 impl ResponseTransfer {
-    pub(crate) fn new(socket: Option<Rc<SocketBuffers>>) -> Self {
-        Self { transfer: None, socket }
+    pub(crate) fn new(socket: Option<Rc<SocketBuffers>>, owner: Option<StreamOwner>) -> Self {
+        Self { transfer: None, socket, owner, revocable: None }
+    }
+
+    /// Registers the body for the case that its client's key is withdrawn: it is large, or its length is unknown.
+    pub(crate) fn begin_revocable(&mut self, host: &dyn RequestHost, progress: Option<&Rc<SendProgress>>) {
+        if let Some(owner) = self.owner.take() {
+            self.revocable = Some(host.transfers().revocable.begin(owner, progress.cloned()));
+        }
     }
 
     /// Begins a transfer because the body is large. `progress` is that of sending to the client.
@@ -39,6 +52,7 @@ impl ResponseTransfer {
         progress: Option<&Rc<SendProgress>>,
         now: Instant,
     ) {
+        self.begin_revocable(host, progress);
         let client = progress.and_then(|progress| progress.socket().cloned());
         let sockets = (self.socket.take(), client);
         self.transfer = Some(Transfer::begin(host.transfers(), sockets, progress.cloned(), now));
@@ -67,6 +81,11 @@ impl ResponseTransfer {
 
     /// Ready while bytes may flow, or once the transfer is cut.
     pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<TransferGate> {
+        if let Some(revocable) = &self.revocable
+            && let Poll::Ready(cut) = revocable.poll_cut(cx)
+        {
+            return Poll::Ready(TransferGate::Cut(TransferCut::Withdrawn(cut)));
+        }
         self.transfer.as_ref().map_or(Poll::Ready(TransferGate::Flowing), |transfer| transfer.poll_gate(cx))
     }
 

@@ -84,7 +84,7 @@ pub(crate) fn classify_rejection(rejection: &UpstreamRejection) -> Classificatio
         | UpstreamRejection::HostNotInCertificate(_)
         | UpstreamRejection::NoCredentials(_)
         | UpstreamRejection::ClockSkew(_)
-        | UpstreamRejection::MemoryPressure(_)
+        | UpstreamRejection::UploadCut(_)
         | UpstreamRejection::BodyMemory(_)
         | UpstreamRejection::InvalidTarget
         | UpstreamRejection::CopySourceDenied

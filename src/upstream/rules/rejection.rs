@@ -7,7 +7,7 @@ use tidegate_actors::{BreakerRejection, PoolRejection};
 use tidegate_s3::upload::UploadFault;
 
 use crate::buffers::body_memory::BodyMemoryFull;
-use crate::buffers::cut::{CrowdingCut, MemoryCut};
+use crate::buffers::cut::{CrowdingCut, TransferCut};
 use crate::shortage::Shortage;
 use crate::upstream::connect::dns_cache::NoAddress;
 use crate::upstream::connect::tls_failure::TlsFailure;
@@ -129,8 +129,8 @@ pub(crate) enum UpstreamRejection {
     InvalidUpload(UploadFault),
     /// The upstream target is not a valid URI.
     InvalidTarget,
-    /// The upload was cut because memory is short.
-    MemoryPressure(MemoryCut),
+    /// The upload was cut.
+    UploadCut(TransferCut),
     /// The memory is not enough for a body that must be read whole.
     BodyMemory(BodyMemoryFull),
     /// The copy source is malformed, or cannot be mapped to the upstream.

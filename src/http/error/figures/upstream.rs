@@ -41,7 +41,7 @@ pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> F
         UpstreamRejection::ClientGone
         | UpstreamRejection::BodyMalformed(_)
         | UpstreamRejection::InvalidTarget => of_request,
-        UpstreamRejection::MemoryPressure(memory) => memory.figures(),
+        UpstreamRejection::UploadCut(cut) => cut.figures(),
         UpstreamRejection::BodyMemory(full) => process
             .measured(number(full.needed_bytes), Unit::Bytes)
             .threshold(number(full.free_bytes), Unit::Bytes)

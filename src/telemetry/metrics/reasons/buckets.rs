@@ -95,7 +95,7 @@ impl Scope<'_> {
 }
 
 /// The reasons of requests with a known bucket. A reason in several groups needs one of their conditions.
-pub(super) const REASONS: [Group; 45] = [
+pub(super) const REASONS: [Group; 46] = [
     group(
         |_| true,
         &[
@@ -191,6 +191,7 @@ pub(super) const REASONS: [Group; 45] = [
     group(|scope| scope.accepts(AuthMethod::Jwt), TOKENS),
     group(|scope| scope.accepts_bearer() && !scope.accepts(AuthMethod::Anonymous), &["unproven"]),
     group(|scope| scope.has_identities(), &["dot_segment", "policy_denied"]),
+    group(|scope| scope.accepts(AuthMethod::Sigv4) || scope.accepts(AuthMethod::ApiKey), &["key_withdrawn"]),
     group(|scope| scope.is_s3() && scope.has_identities(), &["delete_list"]),
     group(|scope| scope.accepts(AuthMethod::Anonymous), &["anonymous_denied"]),
     group(|scope| scope.is_s3() && scope.accepts(AuthMethod::Anonymous), &["anonymous_override"]),
