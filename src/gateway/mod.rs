@@ -126,10 +126,6 @@ impl Gateway {
         let mut background_tasks = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
         let mut reloads = reload_certificates(&process, &config, &tls_metrics, &mut background_tasks);
-        let (tokens, renewal) = jwks_fetcher::token_verifier(&config)?.unzip();
-        let renewal = renewal.flatten();
-        let token_key_health = renewal.as_ref().map(|renewal| renewal.health());
-        background_tasks.extend(renewal.map(|renewal| actix_rt::spawn(renewal.run(log.clone()))));
         let (retirement, retired) = Retirement::first();
         let parts = SharedParts {
             process,
@@ -138,8 +134,6 @@ impl Gateway {
             effective,
             actors,
             of_buckets: pools.into_iter().zip(breakers).collect(),
-            tokens: tokens.map(Arc::new),
-            token_key_health,
         };
         let shared = parts.build(None, retirement)?;
         let (server, open, threads) = serve(&shared, launches, (data_socket, admin_socket))?;

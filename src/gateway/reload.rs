@@ -15,16 +15,17 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use super::buckets::BucketBuilder;
-use crate::auth::jwt::TokenVerifier;
+use super::jwks_fetcher::{self, JwksFetcher, TokenSourceError};
 use crate::auth::{Keyring, Regions};
 use crate::process::configurations::{ConfigNumber, Configurations, Retirement};
+use crate::process::shared::{Tokens, Unchanged};
 use crate::process::{Process, Shared};
 use crate::router::Router;
 use crate::telemetry::millis;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::bucket::Bucket;
+use crate::upstream::credentials::RenewalTasks;
 use crate::upstream::health;
-use crate::upstream::rules::refresh_health::RefreshHealth;
 
 /// Reloads the configuration and the TLS files of both listeners.
 #[derive(Clone)]
@@ -49,8 +50,6 @@ pub(super) struct SharedParts {
     pub(super) actors: Actors,
     /// The actors of each bucket, in the order of the configuration.
     pub(super) of_buckets: Vec<(PoolHandle, BreakerHandle)>,
-    pub(super) tokens: Option<Arc<TokenVerifier>>,
-    pub(super) token_key_health: Option<Arc<RefreshHealth>>,
 }
 
 impl SharedParts {
@@ -60,20 +59,22 @@ impl SharedParts {
         current: Option<&Shared>,
         retirement: Retirement,
     ) -> Result<Arc<Shared>, StartError> {
-        let Self { process, config, effective, ids, actors, of_buckets, tokens, token_key_health } = self;
+        let Self { process, config, effective, ids, actors, of_buckets } = self;
+        let tokens = tokens(&config, current, &process.log)?;
         let builder = BucketBuilder {
             config: &config,
             ids: &ids,
-            tokens: tokens.as_deref(),
+            tokens: tokens.as_ref().map(|tokens| &tokens.verifier),
             process: &process,
             current,
         };
+        let unchanged = |current: &Shared| Unchanged::between(&current.config, &config);
         Ok(Arc::new(Shared {
+            unchanged: current.map(unchanged).unwrap_or_default(),
             router: Router::new(builder.build(of_buckets)?),
             keyring: Keyring::new(&config, &ids),
             regions: Regions::new(&config),
             tokens,
-            token_key_health,
             actors,
             redaction: Redaction::from_config(&config),
             process,
@@ -94,10 +95,27 @@ impl SharedParts {
             ids: current.ids.reloaded(&current.config),
             actors: current.actors.clone(),
             of_buckets: current.router.buckets().iter().map(handles).collect(),
-            tokens: current.tokens.clone(),
-            token_key_health: current.token_key_health.clone(),
         }
     }
+}
+
+/// The verification of tokens: that of the current configuration if nothing has changed that it is built from.
+fn tokens(
+    config: &Config,
+    current: Option<&Shared>,
+    log: &Logger,
+) -> Result<Option<Arc<Tokens>>, TokenSourceError> {
+    let is_same = |current: &&Shared| current.config.jwt == config.jwt && current.config.dns == config.dns;
+    if let Some(current) = current.filter(is_same) {
+        return Ok(current.tokens.clone());
+    }
+    let Some((verifier, fetcher)) = jwks_fetcher::token_verifier(config)? else { return Ok(None) };
+    let key_health = fetcher.as_ref().map(JwksFetcher::health);
+    let mut renewal = RenewalTasks::default();
+    if let Some(fetcher) = fetcher {
+        renewal.push(actix_rt::spawn(fetcher.run(log.clone())));
+    }
+    Ok(Some(Arc::new(Tokens { verifier, key_health, _renewal: renewal })))
 }
 
 /// The checks of all buckets. They end with it.

@@ -8,7 +8,6 @@
 //! Ready means that this process can serve requests. Open circuits and frozen stores do not change that: a shared
 //! store must not take all replicas out of service.
 
-
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, ORIGIN};

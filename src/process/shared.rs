@@ -11,7 +11,40 @@ use crate::auth::jwt::TokenVerifier;
 use crate::auth::{Keyring, Regions};
 use crate::router::Router;
 use crate::telemetry::redact::Redaction;
+use crate::upstream::credentials::RenewalTasks;
 use crate::upstream::rules::refresh_health::RefreshHealth;
+
+/// The verification of tokens.
+pub(crate) struct Tokens {
+    pub(crate) verifier: TokenVerifier,
+    /// Whether the set of keys that verify tokens can be fetched; none without a set.
+    pub(crate) key_health: Option<Arc<RefreshHealth>>,
+    /// Fetches the set of keys.
+    pub(crate) _renewal: RenewalTasks,
+}
+
+/// What is the same in a configuration and in the one that it replaces, so that the threads keep what was derived from it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Unchanged {
+    /// The keys that sign upstream requests as themselves.
+    pub(crate) signers: bool,
+    /// Secrets, regions and the lifetime of cached signing keys.
+    pub(crate) signing_keys: bool,
+    /// The verification of tokens, the policies in them, and the lifetime of cached tokens.
+    pub(crate) tokens: bool,
+}
+
+impl Unchanged {
+    /// Compares a configuration with the one that it replaces.
+    pub(crate) fn between(old: &Config, new: &Config) -> Self {
+        let (has_same_keys, has_same_ttl) = (old.keys == new.keys, old.sessions == new.sessions);
+        Self {
+            signers: has_same_keys,
+            signing_keys: has_same_keys && has_same_ttl && old.s3 == new.s3,
+            tokens: has_same_ttl && old.jwt == new.jwt && old.policies == new.policies,
+        }
+    }
+}
 
 /// The state of one configuration.
 pub(crate) struct Shared {
@@ -25,13 +58,13 @@ pub(crate) struct Shared {
     pub(crate) keyring: Keyring,
     /// The regions of clients' signatures and of the gateway's.
     pub(crate) regions: Regions,
-    /// The verifier of tokens, if tokens are configured.
-    pub(crate) tokens: Option<Arc<TokenVerifier>>,
-    /// Whether the set of keys that verify tokens can be fetched; none without a set.
-    pub(crate) token_key_health: Option<Arc<RefreshHealth>>,
+    /// None if no tokens are configured.
+    pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) actors: Actors,
     /// The values that the log redacts.
     pub(crate) redaction: Redaction,
+    /// Compared with the configuration that it replaces.
+    pub(crate) unchanged: Unchanged,
     pub(crate) retirement: Retirement,
 }
 

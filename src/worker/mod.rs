@@ -134,16 +134,11 @@ impl Worker {
         let limits =
             if self.serves_data() { ResponseLimits::data(server) } else { ResponseLimits::admin(server) };
         self.send_watch.configure(limits.pace, wait_receivers(&shared));
-        let (old, new) = (&self.shared.config, &shared.config);
-        let is_same_auth = old.keys == new.keys && old.s3 == new.s3 && old.sessions == new.sessions;
-        let are_same_tokens =
-            old.jwt == new.jwt && old.policies == new.policies && old.sessions == new.sessions;
-        let has_same_signers =
-            self.shared.keyring.upstream_credentials().eq(shared.keyring.upstream_credentials());
+        let unchanged = shared.unchanged;
         let client = |bucket: &Arc<Bucket>| {
             let own = self.shared.router.get(bucket.id).filter(|own| Arc::ptr_eq(own, bucket));
             let client = match own.and_then(|own| self.upstream_clients.get(own.id)) {
-                Some(client) if has_same_signers => Rc::clone(client),
+                Some(client) if unchanged.signers => Rc::clone(client),
                 Some(client) => Rc::new(client.with_signers_of(bucket, &shared.keyring)),
                 None => Rc::new(UpstreamClient::new(bucket, &shared.keyring)),
             };
@@ -155,8 +150,8 @@ impl Worker {
             limits,
             upstream_clients,
             client_connections: Arc::clone(&self.client_connections),
-            signing_keys: if is_same_auth { Rc::clone(&self.signing_keys) } else { Rc::default() },
-            token_cache: if are_same_tokens { Rc::clone(&self.token_cache) } else { Rc::default() },
+            signing_keys: if unchanged.signing_keys { Rc::clone(&self.signing_keys) } else { Rc::default() },
+            token_cache: if unchanged.tokens { Rc::clone(&self.token_cache) } else { Rc::default() },
             decisions: self.decisions.clone(),
             rejected_addresses: self.rejected_addresses.clone(),
             send_watch: Rc::clone(&self.send_watch),
@@ -190,7 +185,7 @@ impl Worker {
         AuthContext {
             keyring: &shared.keyring,
             regions: &shared.regions,
-            tokens: shared.tokens.as_deref(),
+            tokens: shared.tokens.as_ref().map(|tokens| &tokens.verifier),
             sessions: &shared.actors.sessions,
             cache_ttl: shared.config.sessions.ttl,
             base_domains: &shared.config.server.base_domains,

@@ -88,7 +88,8 @@ async fn a_request_under_way_keeps_its_configuration() {
 async fn reloads_leak_nothing() {
     let upstream = Upstream::ok("x");
     let builder = Gateway::builder().bucket("b", &upstream).set("log.access", "false");
-    let gateway = builder.set("server.workers", "2").set("buckets.b.s3.health_check.path", "/h").start().await;
+    let gateway =
+        builder.set("server.workers", "2").set("buckets.b.s3.health_check.path", "/h").start().await;
     let reloads = std::env::var("TIDEGATE_RELOADS").map_or(RELOADS, |count| count.parse().unwrap());
     let mut kept = Client::connect(gateway.address()).await;
     let mut before = None;
@@ -105,7 +106,8 @@ async fn reloads_leak_nothing() {
     }
     let (bytes, descriptors, threads) = before.unwrap();
     // A health check has a connection for a moment, and threads for blocking calls come and go.
-    wait_for("no descriptor is left", || async { (gateway.open_descriptors() <= descriptors).then_some(()) }).await;
+    wait_for("no descriptor is left", || async { (gateway.open_descriptors() <= descriptors).then_some(()) })
+        .await;
     assert!(gateway.threads() <= threads + 2, "{} threads, {threads} before", gateway.threads());
     let grown = gateway.resident_bytes().saturating_sub(bytes);
     assert!(grown < GROWTH_MAX, "{grown} bytes of growth in {reloads} reloads");

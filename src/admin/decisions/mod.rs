@@ -8,7 +8,6 @@ mod made_up;
 pub(super) mod parameters;
 mod story;
 
-
 use actix_web::error::PayloadError;
 use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{Error, HttpRequest, HttpResponse};

@@ -72,6 +72,11 @@ impl LimitUse {
         Self { hours: LimitHours::new(config, now), reader: LimitReader::new(reserve) }
     }
 
+    /// Continues with the limits of another configuration.
+    pub(super) fn set_config(&mut self, config: &Config) {
+        self.hours.set_config(config);
+    }
+
     /// Reads all counters. Called once a second.
     pub(super) fn sample(&mut self, shared: &Shared, errors: &ErrorTally, now: Instant) {
         let readings = self.reader.read(self.hours.entries(), (shared, errors), now);
@@ -105,11 +110,23 @@ pub(in crate::admin) struct LastHour {
 
 impl LimitHours {
     fn new(config: &Config, now: Instant) -> Self {
-        let track =
-            |entry| TrackedLimit { entry, minutes: Box::new([Minute::EMPTY; MINUTES_KEPT]), hits_total: 0 };
+        let mut this = Self { limits: Vec::new(), by_key: HashMap::new(), started: now, minute: 0 };
+        this.set_config(config);
+        this
+    }
+
+    /// Replaces the limits. A limit keeps its last hour by its key.
+    fn set_config(&mut self, config: &Config) {
+        let mut old: Vec<_> = std::mem::take(&mut self.limits).into_iter().map(Some).collect();
+        let track = |entry: LimitEntry| {
+            let own = self.by_key.get(&entry.key).and_then(|at| old[*at].take());
+            let new = || (Box::new([Minute::EMPTY; MINUTES_KEPT]), 0);
+            let (minutes, hits_total) = own.map_or_else(new, |own| (own.minutes, own.hits_total));
+            TrackedLimit { entry, minutes, hits_total }
+        };
         let limits: Vec<TrackedLimit> = table::entries(config).into_iter().map(track).collect();
         let by_key = limits.iter().enumerate().map(|(at, limit)| (limit.entry.key.clone(), at)).collect();
-        Self { limits, by_key, started: now, minute: 0 }
+        (self.limits, self.by_key) = (limits, by_key);
     }
 
     /// The limits, in the order of their readings.
@@ -189,6 +206,23 @@ mod tests {
         assert_eq!((complete.minutes, complete.hits), (60, 8), "sixty minutes are complete");
         let after_a_pause = recorded(&[(1, 5, 10.0), (1_000_000, 5, f32::NAN)]);
         assert_eq!((after_a_pause.minutes, after_a_pause.hits, after_a_pause.peak), (60, 0, None));
+    }
+
+    /// G2, G3: in another configuration a limit keeps its last hour, with its new value
+    #[test]
+    fn a_limit_keeps_its_hour_by_its_key() {
+        let start = clock::now();
+        let mut limits = LimitHours::new(&Config::default(), start);
+        let key = "admin.max_connections";
+        let mut all = vec![LimitReading::NONE; limits.limits.len()];
+        all[limits.by_key[key]] = LimitReading { hits_total: 4, peak: 9.0 };
+        limits.record(&all, start);
+        let mut config = Config::default();
+        config.admin.max_connections = 77.try_into().unwrap();
+        config.concurrency.max_per_client = 3;
+        limits.set_config(&config);
+        let hour = limits.last_hour(key).unwrap();
+        assert_eq!((hour.hits, hour.peak, hour.limit), (4, Some(9.0), 77.0));
     }
 
     /// G2: a key that is no limit has no hour

@@ -144,8 +144,9 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
             .into_iter()
             .filter_map(|(listener, tls)| tls.as_ref().map(|tls| certificate(listener, tls)))
             .collect(),
-        token_keys: shared.tokens.as_ref().zip(shared.token_key_health.as_ref()).map(|(tokens, health)| {
-            TokenKeysInput { is_missing: tokens.keys().is_unavailable(), failing: health.current() }
+        token_keys: shared.tokens.as_ref().and_then(|tokens| {
+            let failing = tokens.key_health.as_ref()?.current();
+            Some(TokenKeysInput { is_missing: tokens.verifier.keys().is_unavailable(), failing })
         }),
         buckets: shared.router.buckets().iter().map(|each| bucket(shared, each, now, wall)).collect(),
         log: shared.process.log_stats.current(),

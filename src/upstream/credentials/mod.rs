@@ -63,12 +63,12 @@ pub(crate) enum CredentialSource {
 #[derive(Clone)]
 pub(crate) struct RenewedCredentials(watch::Sender<RenewalState>, Arc<RefreshHealth>);
 
-/// The tasks that renew the credentials of a bucket. Dropping it ends them.
+/// The tasks that renew credentials or keys. Dropping it ends them.
 #[derive(Debug, Default)]
 pub(crate) struct RenewalTasks(Vec<JoinHandle<()>>);
 
 impl RenewalTasks {
-    fn push(&mut self, task: JoinHandle<()>) {
+    pub(crate) fn push(&mut self, task: JoinHandle<()>) {
         self.0.push(task);
     }
 }

@@ -55,6 +55,17 @@ impl History {
         self.series.push(Series { info, points });
     }
 
+    /// Replaces the list of series. A series has the points of the one with its name, if there is one.
+    pub(super) fn set_series(&mut self, infos: impl Iterator<Item = SeriesInfo>) {
+        let mut old = std::mem::take(&mut self.series);
+        for info in infos {
+            match old.iter().position(|series| series.info.name == info.name) {
+                Some(at) => self.series.push(Series { info, points: old.swap_remove(at).points }),
+                None => self.add(info),
+            }
+        }
+    }
+
     /// Adds one point to each series, in the order of the series, after `missed` seconds without a sample.
     pub(super) fn push(&mut self, values: &[f32], missed: usize, at: SystemTime) {
         let missed = missed.min(POINTS_MAX);
@@ -119,6 +130,20 @@ mod tests {
         history.push(&[4.0, 9.0], usize::MAX, SystemTime::UNIX_EPOCH);
         let kept = points(&history, 0);
         assert_eq!((kept.len(), kept[598], kept[599]), (POINTS_MAX, None, Some(4.0)));
+    }
+
+    /// X7, G3: with another list of series each keeps its points by its name
+    #[test]
+    fn series_keep_their_points_by_name() {
+        let mut history = History::default();
+        ["a", "b", "c"].iter().for_each(|name| history.add(info(name)));
+        history.push(&[1.0, 2.0, 3.0], 0, SystemTime::UNIX_EPOCH);
+        history.set_series(["c", "d", "a"].map(info).into_iter());
+        history.push(&[4.0, 5.0, 6.0], 0, SystemTime::UNIX_EPOCH);
+        assert_eq!(history.names().collect::<Vec<_>>(), ["c", "d", "a"]);
+        assert_eq!(points(&history, 0), [Some(3.0), Some(4.0)]);
+        assert_eq!(points(&history, 1), [None, Some(5.0)]);
+        assert_eq!(points(&history, 2), [Some(1.0), Some(6.0)]);
     }
 
     /// X7: the memory of the largest configuration is as documented

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_actors::{CircuitState, Sensor, WaitReading};
+use tidegate_actors::{BucketId, CircuitState, Sensor, WaitReading};
 
 use super::quantile::quantile;
 use super::series::SeriesInfo;
@@ -34,6 +34,8 @@ struct GroupCounters {
 
 /// Reads points.
 pub(in crate::admin) struct Sampler {
+    /// The buckets, in the order of the configuration.
+    buckets: Vec<BucketId>,
     groups: Vec<BucketGroup>,
     sensors: Vec<Sensor>,
     /// Series that the history does not have yet.
@@ -71,10 +73,17 @@ impl Sampler {
         });
         let (refusals, unrouted) = (errors.all(), errors.unrouted());
         let (groups, sensors) = (groups.collect(), Vec::new());
-        let mut this = Self { groups, sensors, new_series, refusals, unrouted, sampled: now };
+        let buckets = buckets.iter().map(|bucket| bucket.id).collect();
+        let mut this = Self { buckets, groups, sensors, new_series, refusals, unrouted, sampled: now };
         // Adds the series of the sensors.
         this.sensor_values(shared, now);
         this
+    }
+
+    /// Whether its buckets are those of this configuration.
+    pub(in crate::admin) fn has_buckets_of(&self, shared: &Shared) -> bool {
+        let buckets = shared.router.buckets().iter().map(|bucket| bucket.id);
+        self.buckets.iter().copied().eq(buckets)
     }
 
     /// The series that were found since the last call. Their values follow those of the earlier ones.

@@ -35,6 +35,8 @@ use crate::buffers::send_progress::SendProgress;
 use crate::degradation::published::CauseList;
 use crate::http::error::{encoded_json_reply, event_stream_reply};
 use crate::http::request_id;
+use crate::process::Shared;
+use crate::process::configurations::ConfigNumber;
 use crate::server::connection_reserve::{ConnectionReserve, ConnectionTicket};
 use crate::worker::slot::WorkerSlot;
 use hub::EventHub;
@@ -67,6 +69,8 @@ pub(crate) struct StatusFeed {
     /// The second of the last sample, counted from the start.
     second: Cell<u64>,
     started: Instant,
+    /// The number of the configuration of the last sample.
+    configuration: Cell<ConfigNumber>,
 }
 
 impl StatusFeed {
@@ -89,6 +93,7 @@ impl StatusFeed {
             sequence: Cell::new(0),
             second: Cell::new(0),
             started: now,
+            configuration: Cell::new(shared.number()),
         });
         restart_after_panics(&feed, Self::send_events);
         restart_after_panics(&feed, Self::send_snapshots);
@@ -135,6 +140,9 @@ impl StatusFeed {
     fn take_sample(&self, now: Instant) {
         let worker = self.slot.current();
         let shared = &worker.shared;
+        if self.configuration.replace(shared.number()) != shared.number() {
+            self.follow_configuration(shared, now);
+        }
         let second = now.saturating_duration_since(self.started).as_secs_f64().round() as u64;
         let passed = second.saturating_sub(self.second.replace(second));
         let missed = usize::try_from(passed.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -152,6 +160,18 @@ impl StatusFeed {
             hub.send_sample(&sample, now);
         }
         hub.tend_watchers(now);
+    }
+
+    /// Continues with the buckets and limits of another configuration.
+    fn follow_configuration(&self, shared: &Shared, now: Instant) {
+        let errors = ErrorTally::new(shared);
+        self.limits.borrow_mut().set_config(&shared.config);
+        let mut sampler = self.sampler.borrow_mut();
+        if !sampler.has_buckets_of(shared) {
+            *sampler = Sampler::new(shared, &errors, now);
+            self.history.borrow_mut().set_series(sampler.new_series());
+        }
+        self.errors.replace(errors);
     }
 
     /// Builds snapshots for watchers that wait for one. Never returns.
