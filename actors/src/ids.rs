@@ -153,6 +153,11 @@ impl<I: Id, T> IdMap<I, T> {
         self.position(id).map(|at| self.entries.remove(at).1)
     }
 
+    /// Keeps the entries that `keep` keeps, at the cost of one pass.
+    pub fn retain(&mut self, mut keep: impl FnMut(I, &T) -> bool) {
+        self.entries.retain(|(id, value)| keep(*id, value));
+    }
+
     /// Sets the value of an ID.
     pub fn insert(&mut self, id: I, value: T) {
         match self.entries.binary_search_by_key(&id, |(own, _)| *own) {
@@ -248,5 +253,10 @@ mod tests {
         assert_eq!(table.remove(BucketId::new(1)), Some(1));
         let entries: Vec<_> = table.iter().map(|(id, value)| (id.number(), *value)).collect();
         assert_eq!(entries, [(2, 20), (3, 30)]);
+        table.retain(|id, value| id.number() == 3 && *value == 30);
+        assert_eq!(
+            (table.get(BucketId::new(2)), table.get(BucketId::new(3)), table.len()),
+            (None, Some(&30), 1)
+        );
     }
 }

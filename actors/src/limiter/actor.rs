@@ -152,8 +152,8 @@ impl Limiter {
                 self.metrics.extend(metrics);
             }
             LimiterChange::Forget { buckets, keys } => {
-                buckets.iter().for_each(|bucket| self.state.forget(*bucket));
-                keys.iter().for_each(|key| self.per_key.forget(*key));
+                self.state.forget(|bucket| buckets.binary_search(&bucket).is_ok());
+                self.per_key.forget(|key| keys.binary_search(&key).is_ok());
                 self.metrics.remove(buckets);
             }
         });

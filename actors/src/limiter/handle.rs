@@ -75,7 +75,9 @@ impl LimiterHandle {
     }
 
     /// Drops the limits and the series of buckets and keys that neither the current nor a replaced configuration has.
-    pub fn forget(&self, buckets: Vec<BucketId>, keys: Vec<KeyId>) {
+    pub fn forget(&self, mut buckets: Vec<BucketId>, mut keys: Vec<KeyId>) {
+        buckets.sort_unstable();
+        keys.sort_unstable();
         self.limits.metrics.forget(&buckets);
         self.changes.push(LimiterChange::Forget { buckets, keys });
         self.mailbox.notify(ApplyChanges);
@@ -142,11 +144,8 @@ impl LimiterHandle {
     ) -> Result<Allowed, LimiterRejection> {
         let cost = self.limits.cost(bucket, class);
         let key = (self.number, bucket, client);
-        let draw = if self.limits.settings.sends_headers {
-            LeaseDraw::Ask { more: 0 }
-        } else {
-            lease::spend(key, cost, now)
-        };
+        let draw =
+            if self.limits.sends_headers { LeaseDraw::Ask { more: 0 } } else { lease::spend(key, cost, now) };
         let more = match draw {
             LeaseDraw::Paid { refill } => {
                 if refill {
@@ -196,7 +195,7 @@ impl LimiterHandle {
         bucket: Option<BucketId>,
         class: OperationClass,
     ) -> Result<Allowed, LimiterRejection> {
-        if self.limits.settings.per_subject.is_none() {
+        if !self.limits.limits_subjects {
             return Ok(Allowed::default());
         }
         let cost = self.limits.cost(bucket, class);

@@ -14,10 +14,16 @@ use crate::types::{BucketId, KeyId, OperationClass};
 #[derive(Debug)]
 pub(super) struct Limits {
     buckets: IdMap<BucketId, BucketLimits>,
+    /// Whether each key has a limit.
+    keys: IdMap<KeyId, bool>,
     /// Costs of requests without a bucket.
     costs: Costs,
     /// Whether any limit applies to requests without a bucket.
     pub(super) is_limited: bool,
+    /// Whether token subjects have a limit.
+    pub(super) limits_subjects: bool,
+    /// Whether admitted requests get rate-limit headers. If so, every request asks the actor.
+    pub(super) sends_headers: bool,
     /// The limit of failed authentications.
     pub(super) auth_failures: Option<RateLimit>,
     pub(super) on_failure: OnFailure,
@@ -67,8 +73,11 @@ impl Limits {
         let buckets = ids.buckets().zip(config.buckets.values());
         Self {
             buckets: buckets.map(|((_, id), bucket)| (id, of_bucket(bucket))).collect(),
+            keys: settings.keys.iter().map(|(id, limit)| (id, limit.is_some())).collect(),
             costs: limits.cost,
             is_limited,
+            limits_subjects: limits.per_subject.is_some(),
+            sends_headers: settings.sends_headers,
             auth_failures: limits.failed_auth,
             on_failure: limits.on_failure,
             settings,
@@ -96,6 +105,6 @@ impl Limits {
 
     /// Whether a key has a limit.
     pub(super) fn limits_key(&self, key: KeyId) -> bool {
-        self.settings.keys.get(key).is_some_and(Option::is_some)
+        self.keys.get(key).copied().unwrap_or(false)
     }
 }

@@ -186,11 +186,9 @@ impl LimiterMetrics {
         other.buckets.iter().for_each(|(id, bucket)| self.buckets.insert(id, Arc::clone(bucket)));
     }
 
-    /// Removes buckets from this table; their series stay.
+    /// Removes buckets, in the order of their IDs, from this table; their series stay.
     pub(super) fn remove(&mut self, buckets: &[BucketId]) {
-        for bucket in buckets {
-            self.buckets.remove(*bucket);
-        }
+        self.buckets.retain(|bucket, _| buckets.binary_search(&bucket).is_err());
     }
 
     pub(crate) fn count_tokens(&self, bucket: BucketId, tokens: u32, now: Instant) {

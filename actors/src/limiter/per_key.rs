@@ -43,9 +43,9 @@ impl PerKeyState {
         self.sends_headers = settings.sends_headers;
     }
 
-    /// Removes the limit of a key that no configuration has any more.
-    pub(super) fn forget(&mut self, key: KeyId) {
-        self.keys.remove(key);
+    /// Removes the limits of keys that no configuration has any more.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(KeyId) -> bool) {
+        self.keys.retain(|key, _| !is_gone(key));
     }
 
     /// Checks a request of this cost.

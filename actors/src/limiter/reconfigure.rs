@@ -19,7 +19,7 @@ use crate::types::{BucketId, KeyId};
 pub(crate) enum LimiterChange {
     /// The limits of a new configuration.
     Reconfigure { settings: Arc<LimiterSettings>, metrics: Arc<LimiterMetrics> },
-    /// Buckets and keys that no configuration has any more.
+    /// Buckets and keys that no configuration has any more, in the order of their IDs.
     Forget { buckets: Vec<BucketId>, keys: Vec<KeyId> },
 }
 

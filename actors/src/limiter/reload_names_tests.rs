@@ -146,8 +146,8 @@ proptest! {
                 Step::Forget => {
                     let is_current = |one: &Alone| ids.buckets().any(|(_, id)| id == one.bucket);
                     for one in alone.iter().filter(|one| !is_current(one)) {
-                        head.forget(one.bucket);
-                        per_key.forget(one.key);
+                        head.forget(|bucket| bucket == one.bucket);
+                        per_key.forget(|key| key == one.key);
                         prop_assert!(head.peek(Some(one.bucket), CLIENT, 1, now).is_empty());
                         prop_assert!(per_key.peek(one.key, 1, now).is_none());
                     }

@@ -115,9 +115,9 @@ impl LimiterState {
         self.sends_headers = settings.sends_headers;
     }
 
-    /// Removes the limit of a bucket that no configuration has any more.
-    pub(super) fn forget(&mut self, bucket: BucketId) {
-        self.buckets.remove(bucket);
+    /// Removes the limits of buckets that no configuration has any more.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(BucketId) -> bool) {
+        self.buckets.retain(|bucket, _| !is_gone(bucket));
     }
 
     /// Checks every limit that applies to a request of this cost, without charging. `more` tokens are asked as a
