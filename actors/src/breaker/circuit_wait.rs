@@ -9,7 +9,8 @@
 //! The actor owns the queue and hands each ticket to its head, so no request overtakes another. Waiters have no slot
 //! in the bucket's gate; they acquire it after the ticket. Waiters report an elapsed open time (`OpenTimeElapsed`),
 //! because the actor has no timer. A crash that loses the state cancels all waiters and admits none. A reload keeps the
-//! waiters and wakes them, because the open time may end earlier. No request waits for a circuit that is forced open. The reasons are in `docs/design/circuit-breaker.md`.
+//! waiters and wakes them, because the open time may end earlier. No request waits for a circuit that is forced open. The
+//! reasons are in `docs/design/circuit-breaker.md`.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

@@ -18,6 +18,8 @@ impl Circuit {
     /// Continues with another configuration.
     pub(crate) fn reconfigure(&mut self, config: &BreakerConfig, now: Instant) -> Option<CircuitTransition> {
         let was_forced = self.is_forced();
+        let BreakerConfig { timeout, max_timeout, .. } = self.config;
+        let is_shorter = config.timeout < timeout || config.max_timeout < max_timeout;
         if self.config.slow_call_duration != config.slow_call_duration
             && let Phase::Closed(calls) = &mut self.phase
         {
@@ -36,8 +38,9 @@ impl Circuit {
             }
             Phase::Open { until, earliest, probed } => {
                 let by_timeout = (now + self.grown_timeout()).max(earliest);
+                let shortened = until.min(by_timeout).min(now + config.max_timeout);
                 self.phase = Phase::Open {
-                    until: until.min(by_timeout).min(now + config.max_timeout),
+                    until: if is_shorter { shortened } else { until },
                     earliest,
                     probed: probed && config.connect_probe_interval.is_some(),
                 };

@@ -78,6 +78,27 @@ fn an_open_circuit_stays_open() {
     }
 }
 
+/// G3, B1: a grown open time, which varies by 10 %, is shortened by a shorter one only
+#[test]
+fn a_grown_open_time_stays() {
+    let t0 = clock::now();
+    for seed in 0..20 {
+        let mut circuit = Circuit::new(fragile(), seed);
+        record(&mut circuit, "f", t0).unwrap();
+        let now = t0 + secs(60);
+        let (ticket, _) = circuit.acquire(circuit.admit(now).unwrap(), now);
+        let TicketKind::Trial { generation, id } = ticket else { panic!("{ticket:?}") };
+        let failure = Outcome::Failure { cause: FAILED.cause, retry_after: None };
+        let change = circuit.evaluate_trial(generation, id, failure);
+        circuit.apply_change(change, now).unwrap();
+        let before = left(&circuit, now);
+        circuit.reconfigure(&BreakerConfig { success_threshold: number(3), ..fragile() }, now);
+        assert_eq!(left(&circuit, now), before);
+        circuit.reconfigure(&BreakerConfig { timeout: secs(40), ..fragile() }, now);
+        assert_eq!(left(&circuit, now), secs(80), "twice the new open time");
+    }
+}
+
 /// G3, B1: a shorter open time does not cut the upstream's Retry-After, but `max_timeout` does
 #[test]
 fn a_retry_after_is_honoured() {

@@ -1,5 +1,6 @@
 //! Messages, timer and shell of the monitor actor.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -129,10 +130,10 @@ impl Monitor {
 
     /// Watches these actors. One that was watched before is checked as before.
     pub(super) fn watch(&mut self, actors: &[Arc<ActorStats>]) {
-        let mut before = std::mem::take(&mut self.watched);
+        let before = self.watched.drain(..).map(|watched| (Arc::as_ptr(&watched.stats), watched));
+        let mut before: HashMap<_, _> = before.collect();
         let watched = actors.iter().map(|stats| {
-            let at = before.iter().position(|watched| Arc::ptr_eq(&watched.stats, stats));
-            at.map_or_else(|| WatchedActor::new(Arc::clone(stats)), |at| before.swap_remove(at))
+            before.remove(&Arc::as_ptr(stats)).unwrap_or_else(|| WatchedActor::new(Arc::clone(stats)))
         });
         self.watched = watched.collect();
     }
