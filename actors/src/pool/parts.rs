@@ -199,14 +199,5 @@ impl PoolParts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// G3: a name is found wherever it stands, and twice if it occurs twice
-    #[test]
-    fn names_have_sources() {
-        let old = ["a", "b", "b", "c"].map(str::to_owned);
-        let found = sources(["c", "b", "x", "b", "b"].into_iter(), &old);
-        assert_eq!(found, [Some(3), Some(1), None, Some(2), None]);
-    }
-}
+#[path = "parts_tests.rs"]
+mod tests;
