@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn jwt() -> JwtConfig {
-        let text = "jwt.secret = \"0123456789abcdef0123456789abcdef\"\n[buckets.b]\nauth = [\"jwt\"]\n\
+        let text = "jwt.secret = \"0123456789abcdef0123456789abcdef\"\njwt.issuer = \"i\"\njwt.audience = \"a\"\n[buckets.b]\nauth = [\"jwt\"]\n\
                     s3.endpoints = [\"http://127.0.0.1:9\"]\n";
         tidegate_config::load(Sources::default().text("test.toml", text.to_owned())).unwrap().jwt.unwrap()
     }
