@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(with(&[("b", "IDB", other), keys[1]], &api_keys), ["b"], "another secret");
         assert_eq!(with(&[("b", "IDN", first), keys[1]], &api_keys), ["b"], "another access key ID");
         assert_eq!(with(&keys, &[("x", other), api_keys[1]]), ["x"], "another API key");
-        let kind = with(&keys[..1], &[("c", first), ("x", api), ("y", first)]);
+        let kind = with(&keys[..1], &[("c", other), ("x", api), ("y", first)]);
         assert_eq!(kind, ["c"], "the name is that of an API key now");
         assert_eq!(withdrawn(&old, &config(&keys, &api_keys, "another")), [""; 0], "only the policy changed");
     }

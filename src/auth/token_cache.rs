@@ -76,9 +76,11 @@ mod tests {
     use super::*;
 
     fn jwt() -> JwtConfig {
-        let text = "jwt.secret = \"0123456789abcdef0123456789abcdef\"\n[buckets.b]\nauth = [\"jwt\"]\n\
-                    s3.endpoints = [\"http://127.0.0.1:9\"]\n";
-        tidegate_config::load(Sources::default().text("test.toml", text.to_owned())).unwrap().jwt.unwrap()
+        let jwt =
+            "jwt = { secret = \"0123456789abcdef0123456789abcdef\", issuer = \"i\", audience = [\"a\"] }\n";
+        let bucket = "[buckets.b]\nauth = [\"jwt\"]\ns3.endpoints = [\"http://127.0.0.1:9\"]\n";
+        let text = [jwt, bucket].concat();
+        tidegate_config::load(Sources::default().text("test.toml", text)).unwrap().jwt.unwrap()
     }
 
     /// G3, A3: a token that was verified under other rules is not found, even if they are the same again

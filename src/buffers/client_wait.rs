@@ -50,8 +50,10 @@ struct WaitReport {
 
 impl WaitReport {
     fn new(occupancy: Occupancy, since: Instant, receivers: &WaitReceivers, now: Instant) -> Self {
-        let pool = occupancy.bucket.and_then(|bucket| receivers.pools.get(bucket));
-        let gate = pool.map(|pool| pool.report_client_wait(occupancy.client, since));
+        let gate = occupancy
+            .bucket
+            .and_then(|bucket| receivers.pools.get(bucket))
+            .map(|pool| pool.report_client_wait(occupancy.client, since));
         Self { created: now, slot: receivers.monitor.report_client_wait(occupancy.client, since), gate }
     }
 

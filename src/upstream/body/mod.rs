@@ -6,6 +6,7 @@
 //!
 //! Design: `docs/design/uploads.md`.
 
+mod upload_buffers;
 pub(crate) mod upload_progress;
 
 use std::collections::VecDeque;

@@ -18,10 +18,11 @@ use tidegate_config::ServerConfig;
 
 use crate::buffers::client_wait::{ClientWait, Occupancy};
 use crate::buffers::cut::{CrowdingCut, TransferCut};
-use crate::buffers::revocation::{RevocableStream, StreamOwner};
+use crate::buffers::revocation::StreamOwner;
 use crate::buffers::send_progress::{Sample, Sampled, SendWatch};
-use crate::buffers::{SocketBuffers, Transfer, TransferGate, Transfers};
+use crate::buffers::{SocketBuffers, TransferGate, Transfers};
 use crate::upstream::UpstreamRejection;
+use crate::upstream::body::upload_buffers::UploadBuffers;
 
 /// The minimum rate of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,24 +62,6 @@ pub(crate) struct UploadProgress {
     fault: RefCell<Option<UpstreamRejection>>,
     client_wait: ClientWaitState,
     buffers: UploadBuffers,
-}
-
-/// The socket buffers of the upload.
-#[derive(Default)]
-struct UploadBuffers {
-    client: RefCell<Option<Rc<SocketBuffers>>>,
-    /// None before the body is streamed.
-    transfer: RefCell<Option<Rc<Transfer>>>,
-    /// The key of the client, if it has one.
-    owner: Cell<Option<StreamOwner>>,
-    /// Set while the key can be withdrawn from a streamed body.
-    revocable: RefCell<Option<Rc<RevocableStream>>>,
-}
-
-impl fmt::Debug for UploadBuffers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UploadBuffers").finish_non_exhaustive()
-    }
 }
 
 /// Whether the upload is one of too many that hold permits while they wait for the client.
@@ -129,13 +112,7 @@ impl UploadProgress {
 
     /// Begins the transfer of a streamed body.
     pub(crate) fn begin_transfer(&self, transfers: &Rc<Transfers>, now: Instant) {
-        let client = self.buffers.client.borrow().clone();
-        let mut transfer = self.buffers.transfer.borrow_mut();
-        if transfer.is_none() {
-            *transfer = Some(Transfer::begin(transfers, (client, None), None, now));
-            let owner = self.buffers.owner.get();
-            *self.buffers.revocable.borrow_mut() = owner.map(|owner| transfers.revocable.begin(owner, None));
-        }
+        self.buffers.begin(transfers, now);
     }
 
     /// Sets the socket of the upstream connection that takes the body.
@@ -147,28 +124,12 @@ impl UploadProgress {
 
     /// Ready while the upload is not paused.
     pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<TransferGate> {
-        if let Poll::Ready(cut) = self.poll_withdrawn(cx) {
-            return Poll::Ready(TransferGate::Cut(cut));
-        }
-        match &*self.buffers.transfer.borrow() {
-            Some(transfer) => transfer.poll_gate(cx),
-            None => Poll::Ready(TransferGate::Flowing),
-        }
+        self.buffers.poll_gate(cx)
     }
 
     /// Ready once the upload is cut.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<TransferCut> {
-        let withdrawn = self.poll_withdrawn(cx);
-        let transfer = self.buffers.transfer.borrow();
-        match &*transfer {
-            Some(transfer) if withdrawn.is_pending() => transfer.poll_cut(cx).map(TransferCut::Memory),
-            _ => withdrawn,
-        }
-    }
-
-    fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<TransferCut> {
-        let revocable = self.buffers.revocable.borrow();
-        revocable.as_ref().map_or(Poll::Pending, |stream| stream.poll_cut(cx)).map(TransferCut::Withdrawn)
+        self.buffers.poll_cut(cx)
     }
 
     /// Whether the gateway has paused reading the body.
@@ -271,8 +232,7 @@ impl UploadProgress {
     /// Called when the last body byte was handed to the upstream connection.
     pub(crate) fn finish(&self, now: Instant) {
         self.ended.set(Some(now));
-        self.buffers.transfer.take();
-        self.buffers.revocable.take();
+        self.buffers.end();
         self.clear_occupancy();
     }
 
