@@ -226,11 +226,11 @@ pub(crate) fn complete_warnings(
 
 /// Logs each warning and note that `check` prints as one line.
 pub(crate) fn log_warnings(warnings: &Warnings, log: &Logger) {
-    for Problem { key, source, message, hint } in warnings.iter() {
+    for Problem { key, source, message, hint, .. } in warnings.iter() {
         warn!(log, "configuration warning"; "key" => key, "detail" => message, "source" => source.to_string(),
             "hint" => hint.as_deref());
     }
-    for Problem { key, source, message, hint } in warnings.notes() {
+    for Problem { key, source, message, hint, .. } in warnings.notes() {
         info!(log, "configuration note"; "key" => key, "detail" => message, "source" => source.to_string(),
             "hint" => hint.as_deref());
     }

@@ -54,7 +54,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
     if let Some(file) = &arguments.config {
         sources = sources.file(file);
     }
-    let Loaded { mut config, warnings, effective } =
+    let Loaded { mut config, warnings, effective, .. } =
         tidegate_config::load_with_warnings(sources).map_err(ExitError::Config)?;
     match &arguments.command {
         Some(CliCommand::Check) => {
