@@ -1,7 +1,7 @@
 //! Keyed digests of secrets and of the content of files, which show whether a value changed and never the value (C4).
 //!
-//! The hash is SipHash with a random key of the process. So a digest has no meaning outside of the process, and nobody can find a value
-//! for it by trying.
+//! The hash is SipHash with a random key of the process. So a digest has no meaning outside of the process, and no search finds a value
+//! for it.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};

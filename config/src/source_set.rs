@@ -1,6 +1,6 @@
 //! The sources of a running gateway, which can be loaded again.
 //!
-//! Variables are those of the start: nobody can change the environment of a running process, and its secrets were taken out of it. The
+//! Variables are those of the start: the environment of a running process cannot be changed, and its secrets were taken out of it. The
 //! file and all files that it names are read anew by each load.
 //!
 //! A reload has stricter rules for the file than a start. At a start an operator sees the warnings. A reload may have no operator, so a

@@ -8,12 +8,15 @@ mod buckets;
 mod drain;
 mod event_loop_lag;
 mod jwks_fetcher;
+mod reload_check;
+mod reload_watch;
 mod start_error;
 pub mod startup_check;
 
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
@@ -21,10 +24,11 @@ use std::time::Duration;
 
 use slog::{Logger, info};
 use tidegate_actors::{ActorSystem, Launch, Launches, clock};
-use tidegate_config::{Config, EffectiveConfig};
+use tidegate_config::{Config, EffectiveConfig, SourceSet};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::admin::reload::ReloadRequests;
 use crate::admin::status::possible::possible;
 use crate::admin::status::refresh;
 use crate::auth::{Keyring, Regions};
@@ -56,6 +60,7 @@ use crate::upstream::health::credential_check;
 use crate::upstream::health::reachability;
 use crate::worker::{DrainPhase, Shared, Worker, worker_threads};
 use buckets::BucketBuilder;
+use reload_check::ReloadCheck;
 
 pub use drain::Reload;
 pub use start_error::StartError;
@@ -99,13 +104,14 @@ impl Gateway {
         startup_check::check(config)
     }
 
-    /// Binds both listeners, starts the actors and the workers. Must run inside an actix system.
+    /// Binds both listeners, starts the actors and the workers. Must run inside an actix system. A reload reads `sources`
+    /// again; `files` are those that were read.
     ///
     /// # Errors
     /// An address cannot be bound, or a resource that the configuration names is not available.
     pub fn start(
         config: Config,
-        effective: EffectiveConfig,
+        (effective, sources, files): (EffectiveConfig, SourceSet, Vec<PathBuf>),
         log: Logger,
         log_control: &LogControl,
     ) -> Result<RunningGateway, StartError> {
@@ -166,13 +172,21 @@ impl Gateway {
             config,
             effective,
         });
-        let (server, open) = serve(&shared, launches, (data_socket, admin_socket), accept_metrics)?;
+        let reload_requests: Arc<dyn ReloadRequests> = ReloadCheck::new(&shared, sources);
+        let (server, open) = serve(
+            &shared,
+            launches,
+            (data_socket, admin_socket),
+            accept_metrics,
+            Arc::clone(&reload_requests),
+        )?;
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
         background_tasks.push(actix_rt::spawn(refresh::run(Arc::clone(&shared))));
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
         background_tasks.extend(health::start(&shared));
         background_tasks.extend(reachability::start(&shared));
         background_tasks.extend(credential_check::start(&shared));
+        background_tasks.extend(reload_watch::start(&shared, files, reload_requests));
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         Ok(RunningGateway { address, admin_address: admin, shared, server, open, reloads, background_tasks })
@@ -229,6 +243,7 @@ fn serve(
     mut launches: Launches,
     (data, admin): (TcpListener, TcpListener),
     metrics: AcceptMetrics,
+    reloads: Arc<dyn ReloadRequests>,
 ) -> Result<(Server, Vec<Arc<AtomicUsize>>), StartError> {
     let count = worker_threads(&shared.config);
     launches.start_own_threads()?;
@@ -252,7 +267,7 @@ fn serve(
     let build = move || {
         let worker = Worker::admin(for_admin, connections);
         pressure::start(&worker);
-        listener::admin_handler(worker, for_handler)
+        listener::admin_handler(worker, for_handler, reloads)
     };
     let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
 

@@ -2,8 +2,8 @@
 //!
 //! A key counts as changed if its value in effect differs, also one that no source sets: its default may follow another key. A key with
 //! the same value from another source is the same. Of an added or removed bucket, key or policy only the keys that are set are listed.
-//! Hidden values are compared by their digests (`fingerprint.rs`), so a change of a secret, or of the content of a file, shows without its
-//! value (C4).
+//! Hidden values are compared by their digests (`config/src/fingerprint.rs`), so a change of a secret, or of the content of a file, shows
+//! without its value (C4).
 
 use std::collections::HashMap;
 use std::fmt;

@@ -253,7 +253,7 @@ fn a_file_that_was_cut_off_is_refused() {
     assert!(first.message.contains("secret\" cannot be read: "), "{refused}");
 }
 
-/// G3: a configuration whose buckets are gone is refused, because a file can be cut off between two sections
+/// G3: a configuration that has lost its buckets is refused, because a file can be cut off between two sections
 #[test]
 fn a_gateway_keeps_a_bucket() {
     let directory = Directory::new("buckets");
