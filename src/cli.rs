@@ -1,7 +1,7 @@
 //! The command line: arguments, exit codes, and messages for the terminal.
 //!
-//! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use, and 0 to 3 of
-//! `tidegate status`, which monitoring plugins use. A drain that cut requests off ends with 1, so that a deployment
+//! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use, 0 to 3 of `tidegate status`,
+//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload`. A drain that cut requests off ends with 1, so that a deployment
 //! notices. nginx and HAProxy end with 0 in this case and only log it.
 
 use std::io::{self, IsTerminal as _, Write};
@@ -15,11 +15,12 @@ use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate::telemetry::log::{LogError, write_stderr};
 use tidegate::{DescriptorLimitError, Gateway, StartError, startup_check};
-use tidegate_config::{Config, EffectiveConfig, Problem, Problems, Warnings};
+use tidegate_config::{Config, EffectiveConfig, Loaded, Problem, Problems, Sources, Warnings};
 
 use crate::admin_client::ReplyError;
 use crate::config_output::{self, ConfigChoice, UnknownKey};
 use crate::relaunch::RelaunchError;
+use crate::reload_command::{self, ReloadChoice};
 use crate::replay_command::{self, IncidentChoice, ReplayCommandError, SimulateChoice};
 use crate::status_command::{self, Screen, StatusChoice};
 
@@ -57,6 +58,9 @@ pub(crate) enum CliCommand {
     Incident(IncidentChoice),
     /// Check the liveness of a running gateway at its admin listener.
     Health,
+    /// Make a running gateway load its configuration again, or check a file against it; the exit code is 0 if the configuration is
+    /// accepted, 1 refused, 3 not reachable.
+    Reload(ReloadChoice),
     /// Print whether a running gateway is degraded, and why; the exit code is 0 ok, 1 degraded, 2 critical, 3 unknown.
     Status(StatusChoice),
 }
@@ -186,6 +190,29 @@ pub(crate) fn print_status(config: &Config, choice: &StatusChoice) -> Result<Exi
     Ok(ExitCode::from(status.code()))
 }
 
+/// Makes a running gateway load its configuration again, or checks a file. `loaded` names the gateway.
+pub(crate) fn reload(
+    loaded: Result<Loaded, Problems>,
+    arguments: &Arguments,
+    choice: &ReloadChoice,
+) -> Result<ExitCode, ExitError> {
+    let file = choice.check.as_ref().filter(|_| arguments.config.is_some());
+    let checked = file.map(|file| {
+        let sources = Sources::default().environment(tidegate_config::environment()).file(file);
+        tidegate_config::load_with_warnings(sources)
+    });
+    let output = match (&loaded, &checked) {
+        (Err(problems), _) => {
+            reload_command::output(&reload_command::refused_reply(problems), choice, "nothing was sent")
+        }
+        (Ok(named), Some(checked)) => reload_command::check(checked, &named.config, choice)?,
+        (Ok(named), None) if choice.check.is_some() => reload_command::check(&loaded, &named.config, choice)?,
+        (Ok(named), None) => reload_command::reload(&named.config, choice)?,
+    };
+    write_text(&mut io::stdout(), &output.text)?;
+    Ok(ExitCode::from(u8::from(!output.is_accepted)))
+}
+
 /// Replays access logs with a configuration. A terminal gets the progress.
 pub(crate) fn simulate(choice: &SimulateChoice, config: &Config) -> Result<ExitCode, ExitError> {
     let is_terminal = io::stderr().is_terminal();
@@ -226,11 +253,11 @@ pub(crate) fn complete_warnings(
 
 /// Logs each warning and note that `check` prints as one line.
 pub(crate) fn log_warnings(warnings: &Warnings, log: &Logger) {
-    for Problem { key, source, message, hint } in warnings.iter() {
+    for Problem { key, source, message, hint, .. } in warnings.iter() {
         warn!(log, "configuration warning"; "key" => key, "detail" => message, "source" => source.to_string(),
             "hint" => hint.as_deref());
     }
-    for Problem { key, source, message, hint } in warnings.notes() {
+    for Problem { key, source, message, hint, .. } in warnings.notes() {
         info!(log, "configuration note"; "key" => key, "detail" => message, "source" => source.to_string(),
             "hint" => hint.as_deref());
     }

@@ -40,7 +40,8 @@ mod test_headers;
 mod upstream;
 mod worker;
 
-pub use admin::config::document as config_document;
+pub use admin::config::{change as config_change, document as config_document};
+pub use admin::reload::problem as config_problem;
 pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use gateway::{Gateway, Reload, RunningGateway, StartError, startup_check};

@@ -6,12 +6,13 @@ mod config_output;
 mod health_check;
 mod memcpy;
 mod relaunch;
+mod reload_command;
 mod replay_command;
 mod signals;
 mod status_command;
 
 use std::mem::ManuallyDrop;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use clap::Parser;
 use slog::{Logger, error, info, warn};
 use tidegate::telemetry::{self, log::LogControl};
 use tidegate::{Gateway, Reload, raise_descriptor_limit};
-use tidegate_config::{Config, EffectiveConfig, Loaded, Sources};
+use tidegate_config::{Config, EffectiveConfig, Loaded, SourceSet};
 
 use crate::cli::{Arguments, CliCommand, ExitError};
 use crate::signals::{SignalRequest, Signals};
@@ -50,12 +51,17 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
         None => relaunch::prepare_environment(arguments.secrets_on_stdin)?,
         Some(_) => tidegate_config::environment(),
     };
-    let mut sources = Sources::default().environment(environment);
-    if let Some(file) = &arguments.config {
-        sources = sources.file(file);
+    let checked = match &arguments.command {
+        Some(CliCommand::Reload(choice)) => choice.check.clone(),
+        _ => None,
+    };
+    let file = arguments.config.clone().or(checked);
+    let sources = SourceSet::new(file, environment, arguments.strict);
+    let loaded = sources.load();
+    if let Some(CliCommand::Reload(choice)) = &arguments.command {
+        return cli::reload(loaded, &arguments, choice);
     }
-    let Loaded { mut config, warnings, effective } =
-        tidegate_config::load_with_warnings(sources).map_err(ExitError::Config)?;
+    let Loaded { mut config, warnings, effective, files } = loaded.map_err(ExitError::Config)?;
     match &arguments.command {
         Some(CliCommand::Check) => {
             cli::check(&config, warnings, arguments.strict)?;
@@ -72,8 +78,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
         }
         Some(CliCommand::Status(choice)) => return cli::print_status(&config, choice),
         Some(CliCommand::Simulate(choice)) => return cli::simulate(choice, &config),
-        // An incident needs no configuration.
-        Some(CliCommand::Incident(_)) | None => {}
+        // An incident needs no configuration, and a reload has ended above.
+        Some(CliCommand::Incident(_) | CliCommand::Reload(_)) | None => {}
     }
     let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
     let (log, control) = telemetry::log::build(&config.log)?;
@@ -84,7 +90,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
         let demo = origin.is_some();
         // Never dropped, because a drop would wait for blocking calls, such as a DNS lookup that hangs.
         let system = ManuallyDrop::new(actix_rt::System::new());
-        system.block_on(serve((config, effective), log, control.clone(), demo))
+        system.block_on(serve(config, (effective, sources, files), (log, control.clone()), demo))
     };
     control.shut_down(if matches!(served, Err(ExitError::SecondSignal)) {
         LOG_SHORT_END_MAX
@@ -95,16 +101,16 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
 }
 
 async fn serve(
-    (config, effective): (Config, EffectiveConfig),
-    log: Logger,
-    control: LogControl,
+    config: Config,
+    reloadable: (EffectiveConfig, SourceSet, Vec<PathBuf>),
+    (log, control): (Logger, LogControl),
     demo: bool,
 ) -> Result<(), ExitError> {
     let mut signals = Signals::new()?;
     raise_descriptor_limit(&log);
     let scheme = |is_tls| if is_tls { "https" } else { "http" };
     let scheme = (scheme(config.server.tls.files().is_some()), scheme(config.admin.tls.files().is_some()));
-    let mut running = Gateway::start(config, effective, log.clone(), &control)?;
+    let mut running = Gateway::start(config, reloadable, log.clone(), &control)?;
     if demo {
         cli::print_demo_help((scheme.0, running.address), (scheme.1, running.admin_address));
     }

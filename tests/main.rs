@@ -60,6 +60,7 @@ mod proxy_protocol;
 mod proxying;
 mod redirects;
 mod region_mismatch;
+mod reload;
 mod replay;
 mod request_validation;
 mod requirement_ids;

@@ -1,6 +1,7 @@
 //! What one walk records about a key.
 
 use crate::effective::Shown;
+use crate::fingerprint::Fingerprint;
 use crate::setting::KeyPath;
 
 /// The lines of a doc comment, each with its leading space.
@@ -17,6 +18,8 @@ pub(crate) struct Entry {
     pub(crate) default: DefaultValue,
     /// the value in effect; `None` if the key has none
     pub(crate) value: Option<Shown>,
+    /// the digest of what the value in effect hides
+    pub(crate) fingerprint: Option<Fingerprint>,
     /// whether the key can have an effect: an s3 bucket has no keys of http
     pub(crate) is_applicable: bool,
 }

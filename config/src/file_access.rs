@@ -143,6 +143,16 @@ pub(crate) fn exposure(file: &File, path: &Path) -> io::Result<Option<Exposure>>
     Ok(classify(&facts))
 }
 
+/// How others can change an open file, or replace it; none if they cannot. The file was opened by `path`.
+pub(crate) fn write_exposure(file: &File, path: &Path) -> io::Result<Option<Exposure>> {
+    let (mode, own_user) = (file.metadata()?.mode() & 0o7777, geteuid().as_raw());
+    if mode & WRITE_BY_OTHERS != 0 {
+        return Ok(Some(Exposure::Writable { mode }));
+    }
+    let open = path_steps(path)?.into_iter().find(|step| step.is_replaceable(own_user));
+    Ok(open.map(|step| Exposure::Replaceable { directory: step.directory }))
+}
+
 fn mount_of(file: &File) -> Option<Mount> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd())).ok()?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()?;

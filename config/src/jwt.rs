@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bucket::{AuthMethod, BaseUrl, BucketConfig, Endpoint, Pem, Scheme, Secret, TlsConfig, is_local};
+use crate::fingerprint::Fingerprint;
 use crate::regular_file::{open_regular, read_text};
 use crate::schema::{Docs, Read as _, Section, Spec, key, nested, unset};
 use crate::secret_file::SecretFromFile;
@@ -260,6 +261,10 @@ impl ValueType for PublicKeyFromFile {
 
     fn accepts(&self) -> String {
         "path of a PEM file".to_owned()
+    }
+
+    fn fingerprint(&self, value: &Pem) -> Option<Fingerprint> {
+        Some(Fingerprint::of(&value.text))
     }
 
     fn to_toml(&self, value: &Pem) -> String {

@@ -6,8 +6,8 @@
 //! Each section is a file. A field is declared once, with its key, range, default and documentation; `docs/configuration.md` and
 //! `default.toml` are generated from the same declarations (see `schema`).
 //!
-//! The crate does not watch the file, and it accepts a configuration without buckets: both belong to the program that starts a
-//! gateway.
+//! `SourceSet` loads a configuration again, `ConfigDiff` shows what changed, `ContentWatch` finds a changed file. The crate starts no
+//! task and applies nothing, and it accepts a configuration without buckets: that belongs to the program that starts a gateway.
 
 mod action_mode;
 mod actions;
@@ -18,12 +18,15 @@ mod bucket;
 mod client_key;
 mod client_secret;
 mod concurrency;
+mod content_watch;
 mod cost;
 mod dns;
 mod document;
 mod effective;
 mod entry;
 mod file_access;
+mod file_rules;
+mod fingerprint;
 mod hint;
 mod jwt;
 mod log;
@@ -37,6 +40,8 @@ mod problem;
 mod rate_limit;
 mod reference;
 mod regular_file;
+mod reload;
+mod restart;
 mod s3;
 mod schema;
 mod secret_file;
@@ -48,6 +53,7 @@ mod sessions;
 mod setting;
 mod shedding;
 mod source;
+mod source_set;
 mod supervision;
 #[cfg(test)]
 mod tests;
@@ -56,6 +62,7 @@ mod value_type;
 mod warnings;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use bucket::Inherited;
 use schema::{Section, Walk, nested, nested_checked};
@@ -78,9 +85,12 @@ pub use bucket::{
 };
 pub use client_key::{ClientKey, SignAs};
 pub use concurrency::ClientConcurrencyConfig;
+pub use content_watch::ContentWatch;
 pub use cost::Costs;
 pub use dns::DnsConfig;
-pub use effective::{EffectiveConfig, EffectiveKey, EffectiveValue, Literal};
+pub use effective::{
+    ConfigDiff, EffectiveConfig, EffectiveKey, EffectiveValue, KeyChange, KeyChangeKind, Literal, NOT_SET,
+};
 pub use file_access::Exposure;
 pub use jwt::{JwksSource, JwtAlgorithm, JwtClaims, JwtConfig};
 pub use log::{LogConfig, LogFormat, LogLevel, LogOutput};
@@ -94,6 +104,8 @@ pub use problem::{Origin, Problem, Problems, Warnings};
 pub use rate_limit::{LimitHeaders, LimitMode, OnFailure, RateLimit, RateLimitConfig};
 pub use reference::{is_secret_variable, reference_file, reference_page, reference_spellings};
 pub use regular_file::open_regular;
+pub use reload::ReloadConfig;
+pub use restart::restart_reason;
 pub use s3::S3Config;
 pub use secret_file::{SecretFile, SecretFileError};
 pub use server::{ClientAddressHeader, LimitsConfig, ServerConfig};
@@ -101,6 +113,7 @@ pub use server_tls::ServerTlsConfig;
 pub use sessions::SessionsConfig;
 pub use shedding::{QueueSheddingConfig, SheddingConfig};
 pub use source::{Sources, environment};
+pub use source_set::SourceSet;
 pub use supervision::SupervisionConfig;
 
 /// A whole configuration, checked.
@@ -112,6 +125,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// the admin listener
     pub admin: AdminConfig,
+    /// reloads of the configuration
+    pub reload: ReloadConfig,
     /// the log
     pub log: LogConfig,
     /// the metrics
@@ -160,6 +175,8 @@ pub struct Loaded {
     pub warnings: Warnings,
     /// every key with its value and its origin
     pub effective: EffectiveConfig,
+    /// the file of the configuration and the files that it names, for a [`ContentWatch`]
+    pub files: Vec<PathBuf>,
 }
 
 /// Reads and checks a configuration. All problems are returned at once.
@@ -175,7 +192,18 @@ pub fn load(sources: Sources) -> Result<Config, Problems> {
 /// # Errors
 /// A source cannot be read, or a setting is invalid.
 pub fn load_with_warnings(sources: Sources) -> Result<Loaded, Problems> {
-    let MergedSources { settings, problems, notes, exposure } = sources.merge();
+    load_merged(sources.merge())
+}
+
+/// The same for a running gateway.
+fn load_again(sources: Sources) -> Result<Loaded, Problems> {
+    let mut merged = sources.merge();
+    file_rules::add_problems(&mut merged);
+    load_merged(merged)
+}
+
+fn load_merged(merged: MergedSources) -> Result<Loaded, Problems> {
+    let MergedSources { settings, problems, notes, file } = merged;
     // an incomplete file would cause problems that do not exist
     Problems::none_or(problems)?;
     let mut walk = Walk::over(settings);
@@ -183,10 +211,12 @@ pub fn load_with_warnings(sources: Sources) -> Result<Loaded, Problems> {
     let mut problems = unknown::find(&walk);
     problems.append(&mut walk.problems);
     Problems::none_or(problems)?;
-    walk.warnings.extend(warnings::of_exposed_file(&walk, exposure));
+    let (path, exposure) = file.map(|file| (file.path, file.exposure)).unzip();
+    let files = path.iter().cloned().chain(content_watch::named_files(&walk.settings)).collect();
+    walk.warnings.extend(warnings::of_exposed_file(&walk, path.zip(exposure.flatten())));
     warnings::find(&mut walk.root(), &config);
     let effective = EffectiveConfig::of(&walk);
-    Ok(Loaded { config, warnings: Warnings::new(walk.warnings, notes), effective })
+    Ok(Loaded { config, warnings: Warnings::new(walk.warnings, notes), effective, files })
 }
 
 /// The name of a key as a file spells it: `buckets."acme:photos".auth`.
@@ -216,6 +246,7 @@ impl Config {
             nested_checked("admin", AdminConfig::checked),
         );
         check_listeners(root, &server, &admin);
+        let reload = root.read_field(&[" reloads of the configuration"], nested("reload"));
         let log = root.read_field(&[" the log"], nested("log"));
         let metrics = root.read_field(&[" the metrics that Prometheus scrapes"], nested("metrics"));
         let supervision = root.read_field(&[" supervision of the actors"], nested("supervision"));
@@ -246,6 +277,7 @@ impl Config {
         let has_jwt = jwt::is_set(&root.child("jwt"));
         jwt::check_buckets(&mut root.child("buckets"), &buckets, has_jwt);
         Self {
+            reload,
             log,
             metrics,
             supervision,

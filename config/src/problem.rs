@@ -51,10 +51,19 @@ pub struct Problem {
     pub key: String,
     /// the origin of the invalid value
     pub source: Origin,
+    /// the line of the key in the file, if the parser gives it
+    pub line: Option<usize>,
     /// the error, in lower case and without a full stop
     pub message: String,
     /// the fix, if one is known
     pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem of the machine or of the process, with its fix.
+    pub fn of_process(key: impl Into<String>, message: impl Into<String>, hint: Option<String>) -> Self {
+        Self { key: key.into(), source: Origin::System, line: None, message: message.into(), hint }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -76,8 +85,11 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// `Err` if there is a problem; so an error never has an empty list.
-    pub(crate) fn none_or(problems: Vec<Problem>) -> Result<(), Self> {
+    /// Makes an error of these problems; an error never has an empty list.
+    ///
+    /// # Errors
+    /// There is a problem.
+    pub fn none_or(problems: Vec<Problem>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
     }
 
@@ -110,12 +122,7 @@ impl Warnings {
 
     /// Adds a warning about a key; `hint` is the fix.
     pub fn add(&mut self, key: impl Into<String>, message: impl Into<String>, hint: Option<String>) {
-        self.warnings.push(Problem {
-            key: key.into(),
-            source: Origin::System,
-            message: message.into(),
-            hint,
-        });
+        self.warnings.push(Problem::of_process(key, message, hint));
     }
 
     /// The warnings in the order in which they were found; with `--strict` each of them is an error.

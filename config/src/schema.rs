@@ -92,10 +92,14 @@ impl Section<'_> {
 
     /// The origin of the first value set anywhere below `name`.
     pub(crate) fn origin_within(&self, name: &str) -> Option<Origin> {
+        self.setting_within(name).map(|setting| setting.origin.clone())
+    }
+
+    fn setting_within(&self, name: &str) -> Option<&Setting> {
         let section = self.path.child(name);
         // the paths within a section follow it in their order
         let next = self.walk.settings.range::<KeyPath, _>(&section..).next();
-        next.filter(|(path, _)| path.is_within(&section)).map(|(_, setting)| setting.origin.clone())
+        next.filter(|(path, _)| path.is_within(&section)).map(|(_, setting)| setting)
     }
 
     /// The names of the sections directly below this one in which a key is set.
@@ -137,16 +141,21 @@ impl Section<'_> {
 
     /// Records a problem with the value of a key.
     pub(crate) fn refuse(&mut self, name: &str, message: impl Into<String>, hint: Option<String>) {
-        let source = self.origin_within(name).unwrap_or(Origin::Default);
-        let key = self.full_key(name);
-        self.walk.problems.push(Problem { key, source, message: message.into(), hint });
+        let problem = self.problem(name, message.into(), hint);
+        self.walk.problems.push(problem);
     }
 
     /// Records a warning about the value of a key.
     pub(crate) fn warn(&mut self, name: &str, message: impl Into<String>, hint: impl Into<Option<String>>) {
-        let source = self.origin_within(name).unwrap_or(Origin::Default);
-        let key = self.full_key(name);
-        self.walk.warnings.push(Problem { key, source, message: message.into(), hint: hint.into() });
+        let problem = self.problem(name, message.into(), hint.into());
+        self.walk.warnings.push(problem);
+    }
+
+    fn problem(&self, name: &str, message: String, hint: Option<String>) -> Problem {
+        let setting = self.setting_within(name);
+        let (source, line) =
+            setting.map_or((Origin::Default, None), |setting| (setting.origin.clone(), setting.line));
+        Problem { key: self.full_key(name), source, line, message, hint }
     }
 
     /// The names of the variables that set keys of this section; none if another source sets a key as well.
@@ -231,6 +240,7 @@ impl Section<'_> {
             is_secret: value_type.is_secret(),
             default,
             value: None,
+            fingerprint: None,
             is_applicable: true,
         });
     }
@@ -246,6 +256,7 @@ impl Section<'_> {
         let at = next.map(|at| at + self.walk.last_put);
         if let Some(at) = at.or_else(|| entries.iter().rposition(|entry| entry.path == path)) {
             entries[at].value = shown;
+            entries[at].fingerprint = value.and_then(|value| value_type.fingerprint(value));
             self.walk.last_put = at;
         }
     }

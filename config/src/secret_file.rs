@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::bucket::Secret;
 use crate::effective::Shown;
 use crate::file_access::{self, Exposure};
+use crate::fingerprint::Fingerprint;
 use crate::regular_file::open_regular;
 use crate::setting::Raw;
 use crate::value_type::{ValueError, ValueErrors, ValueType, quoted, toml_text};
@@ -152,6 +153,10 @@ impl ValueType for SecretFromFile {
 
     fn shown(&self, _: &Secret, raw: Option<&Raw>) -> Shown {
         Shown::path(raw)
+    }
+
+    fn fingerprint(&self, value: &Secret) -> Option<Fingerprint> {
+        Some(Fingerprint::of(value.expose()))
     }
 
     fn to_toml(&self, _: &Secret) -> String {

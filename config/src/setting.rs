@@ -7,6 +7,8 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use zeroize::Zeroize as _;
+
 use crate::problem::Origin;
 use crate::value_type::ValueError;
 
@@ -14,7 +16,7 @@ use crate::value_type::ValueError;
 pub(crate) const VARIABLE_PREFIX: &str = "TIDEGATE_";
 
 /// The path of a key: `server.port` has two segments. Segments may contain dots, as bucket names do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct KeyPath(Vec<String>);
 
 impl KeyPath {
@@ -150,6 +152,17 @@ pub(crate) struct Setting {
     pub(crate) origin: Origin,
     /// the line of its key in a file, if the parser gives it
     pub(crate) line: Option<usize>,
+}
+
+/// A value may be a secret (C4), and each reload reads all values again.
+impl Drop for Setting {
+    fn drop(&mut self) {
+        match &mut self.raw {
+            Raw::Text(text) | Raw::Bare(text) | Raw::Variable(text) => text.zeroize(),
+            // no list holds secrets
+            Raw::List(_) | Raw::Empty => {}
+        }
+    }
 }
 
 /// The merged sources.

@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::document;
 use crate::file_access::{self, Exposure};
 use crate::problem::{Origin, Problem};
@@ -94,6 +96,7 @@ fn note_of(links: &BTreeSet<String>) -> Option<Problem> {
     Some(Problem {
         key: "environment".to_owned(),
         source: Origin::Variable(first.clone()),
+        line: None,
         message: format!("{count} variable{plural} that Kubernetes set for a Service ignored"),
         hint: Some("enableServiceLinks: false in the pod turns them off".to_owned()),
     })
@@ -106,8 +109,19 @@ pub(crate) struct MergedSources {
     pub(crate) problems: Vec<Problem>,
     /// settings that were ignored on purpose
     pub(crate) notes: Vec<Problem>,
-    /// how other users can reach the configuration file
-    pub(crate) exposure: Option<(PathBuf, Exposure)>,
+    /// the configuration file, if it was read
+    pub(crate) file: Option<ConfigFile>,
+}
+
+/// What is known of the configuration file beside its settings.
+pub(crate) struct ConfigFile {
+    pub(crate) path: PathBuf,
+    /// how other users can reach it
+    pub(crate) exposure: Option<Exposure>,
+    /// how other users can change it
+    pub(crate) write_exposure: Option<Exposure>,
+    /// whether it has no text
+    pub(crate) is_blank: bool,
 }
 
 impl MergedSources {
@@ -137,8 +151,8 @@ impl MergedSources {
 
     fn merge_file(&mut self, path: &Path, named_by: &Origin) {
         match read(path) {
-            Ok((text, exposure)) => {
-                self.exposure = exposure.map(|exposure| (path.to_owned(), exposure));
+            Ok((text, file)) => {
+                self.file = Some(file);
                 self.merge_document(path, &text, &Origin::File(path.to_owned()));
             }
             Err(error) => {
@@ -168,8 +182,8 @@ impl MergedSources {
             let key = path.to_string();
             let origin = Origin::Variable(name);
             let setting = Setting { raw: Raw::Variable(value), origin: origin.clone(), line: None };
-            let earlier = self.settings.insert(path, setting).map(|earlier| earlier.origin);
-            if let Some(Origin::Variable(earlier)) = earlier {
+            let earlier = self.settings.insert(path, setting);
+            if let Some(Origin::Variable(earlier)) = earlier.as_ref().map(|earlier| &earlier.origin) {
                 self.refuse(key, origin, ValueError::new(format!("is also set by {earlier}")));
             }
         }
@@ -177,20 +191,22 @@ impl MergedSources {
 
     fn refuse(&mut self, key: String, source: Origin, error: ValueError) {
         let ValueError { message, hint } = error;
-        self.problems.push(Problem { key, source, message, hint });
+        self.problems.push(Problem { key, source, line: None, message, hint });
     }
 }
 
-/// The text of the file, and how other users can reach the file.
-fn read(path: &Path) -> io::Result<(String, Option<Exposure>)> {
-    let mut text = String::new();
+/// The text of the file, and what else is known of it.
+fn read(path: &Path) -> io::Result<(Zeroizing<String>, ConfigFile)> {
+    let mut text = Zeroizing::new(String::new());
     let file = open_regular(path)?;
     let exposure = file_access::exposure(&file, path)?;
+    let write_exposure = file_access::write_exposure(&file, path)?;
     let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if read as u64 > FILE_BYTES_MAX {
         return Err(ErrorKind::FileTooLarge.into());
     }
-    Ok((text, exposure))
+    let is_blank = text.trim().is_empty();
+    Ok((text, ConfigFile { path: path.to_owned(), exposure, write_exposure, is_blank }))
 }
 
 fn describe(error: &io::Error) -> String {

@@ -34,7 +34,8 @@ pub(crate) fn find(walk: &Walk) -> Vec<Problem> {
             let candidates = candidates.get_or_insert_with(reference::keys);
             ("unknown key".to_owned(), remedy(path, setting, candidates))
         };
-        problems.push(Problem { key: path.to_string(), source: setting.origin.clone(), message, hint });
+        let (source, line) = (setting.origin.clone(), setting.line);
+        problems.push(Problem { key: path.to_string(), source, line, message, hint });
     }
     problems
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
-use tidegate_config::{EffectiveKey, EffectiveValue, Literal, Origin};
+use tidegate_config::{EffectiveKey, EffectiveValue, Literal, NOT_SET, Origin, restart_reason};
 
 use crate::admin::decisions::unexpected_query;
 use crate::admin::status::stream::StatusFeed;
@@ -34,11 +34,38 @@ pub(crate) async fn page(
 
 /// The document for these keys: one object per key.
 pub fn document(keys: impl IntoIterator<Item = EffectiveKey>) -> Value {
-    let keys: Vec<Value> = keys.into_iter().map(|key| of_key(&key)).collect();
+    let keys: Vec<Value> = keys.into_iter().map(|key| object(&key)).collect();
     json!({ "version": env!("CARGO_PKG_VERSION"), "keys": keys })
 }
 
-fn of_key(key: &EffectiveKey) -> Value {
+/// The difference between the objects of a key in two documents.
+pub fn change(old: Option<&Value>, new: Option<&Value>) -> Value {
+    let newest = new.or(old).unwrap_or(&Value::Null);
+    let value = |object: Option<&Value>| object.map_or(Value::Null, |object| object["value"].clone());
+    let has_value = |object: Option<&Value>| {
+        object.is_some_and(|object| !object["value"].is_null() && object["value"] != NOT_SET)
+    };
+    let is_hidden = |object: Option<&Value>| object.is_some_and(|object| object["is_hidden"] == true);
+    let change = match (old, new) {
+        (None, _) => "added",
+        (_, None) => "removed",
+        _ => "changed",
+    };
+    let key = newest["key"].as_str().unwrap_or_default();
+    json!({
+        "key": key,
+        "change": change,
+        "old": value(old),
+        "new": value(new),
+        "is_hidden": is_hidden(old) || is_hidden(new),
+        "unit": newest["unit"],
+        "origin": newest["origin"],
+        "restart": restart_reason(key, has_value(old) != has_value(new)),
+    })
+}
+
+/// The object of a key.
+pub(super) fn object(key: &EffectiveKey) -> Value {
     let value = match &key.value {
         EffectiveValue::Hidden(text) => json!(text),
         EffectiveValue::Absent | EffectiveValue::Toml(_) => key.literal().map_or(Value::Null, to_json),
@@ -48,7 +75,7 @@ fn of_key(key: &EffectiveKey) -> Value {
         "value": value,
         "is_hidden": matches!(key.value, EffectiveValue::Hidden(_)),
         "unit": key.unit,
-        "origin": of_origin(key),
+        "origin": origin(&key.origin, key.line),
         "default": key.default_literal().map(to_json),
         "default_text": key.default_text,
         "is_default": key.is_default(),
@@ -57,15 +84,16 @@ fn of_key(key: &EffectiveKey) -> Value {
     })
 }
 
-fn of_origin(key: &EffectiveKey) -> Value {
-    let (kind, name) = match &key.origin {
+/// Where a value is set.
+pub(super) fn origin(origin: &Origin, line: Option<usize>) -> Value {
+    let (kind, name) = match origin {
         Origin::Default => ("default", None),
         Origin::CommandLine => ("argument", None),
         Origin::File(path) => ("file", Some(path.display().to_string())),
         Origin::Variable(name) => ("variable", Some(name.clone())),
         Origin::System => ("system", None),
     };
-    json!({ "kind": kind, "name": name, "line": key.line })
+    json!({ "kind": kind, "name": name, "line": line })
 }
 
 fn to_json(literal: Literal) -> Value {

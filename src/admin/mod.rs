@@ -9,6 +9,7 @@ mod limit_use;
 mod page;
 mod pending_logins;
 pub(crate) mod rejection;
+pub(crate) mod reload;
 mod role;
 mod session;
 mod session_routes;
@@ -49,6 +50,8 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/status.schema.json", get_or_head().to(status_schema))
         .route("/openapi.json", get_or_head().to(openapi))
         .route("/config", get_or_head().to(config::page))
+        .route("/config/diff", get_or_head().to(reload::diff))
+        .route("/reload", web::post().to(reload::reload))
         .route("/metrics", get_or_head().to(metrics))
         .route("/livez", get_or_head().to(probes::live))
         .route("/readyz", get_or_head().to(probes::ready))

@@ -28,6 +28,11 @@ use timed_stream::{TimeLimit, TimedStream};
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// The longest time for the connection, the request and the whole response. Of an event stream it is the time for the head.
 const RESPONSE_TIME: Duration = Duration::from_secs(10);
+/// The status of a reload that the gateway refuses; its document has the problems.
+const REFUSED_RELOAD: u16 = 422;
+
+/// The same of a reload, which builds all buckets anew. The admin listener replies within 30 s.
+const RELOAD_TIME: Duration = Duration::from_secs(35);
 
 /// What helps a client without the right token.
 const TOKEN_HINT: &str = "; the token is that of the configuration: name the file of the gateway with --config FILE, or set \
@@ -72,14 +77,27 @@ impl Transport for StreamOwned<ClientConnection, TimedStream> {
 impl AdminTarget {
     /// Sends a GET; the body of the response is read by the caller.
     pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response, ClientError> {
+        self.send(&self.head("GET", path, headers), RESPONSE_TIME)
+    }
+
+    /// Sends `POST /reload`, and returns the document of an accepted or a refused reload. `document` is its name in an error.
+    pub(crate) fn post_reload(&self, document: &'static str) -> Result<Value, ReplyError> {
+        let response = self.send(&self.head("POST", "/reload", &[("content-length", "0")]), RELOAD_TIME)?;
+        let response = if response.status == REFUSED_RELOAD { response } else { self.accepted(response)? };
+        let body = response.body().map_err(|source| self.broken(source))?;
+        serde_json::from_slice(&body).map_err(|_| self.no_document(document))
+    }
+
+    /// Sends a request without a body.
+    fn send(&self, head: &str, time: Duration) -> Result<Response, ClientError> {
         let failed = |source| ClientError::Exchange { host: self.host.clone(), source };
-        let limit = TimeLimit::deadline(RESPONSE_TIME, clock::now());
+        let limit = TimeLimit::deadline(time, clock::now());
         let stream = self.connect(limit)?;
         let mut transport: Box<dyn Transport> = match &self.tls {
             None => Box::new(stream),
             Some(trust) => Box::new(tls::tls_stream(stream, self.server_name(), trust).map_err(failed)?),
         };
-        transport.write_all(self.head(path, headers).as_bytes()).map_err(failed)?;
+        transport.write_all(head.as_bytes()).map_err(failed)?;
         transport.flush().map_err(failed)?;
         Response::read(BufReader::new(transport)).map_err(failed)
     }
@@ -122,8 +140,8 @@ impl AdminTarget {
         ReplyError::Broken { host: self.host.clone(), source }
     }
 
-    fn head(&self, path: &str, headers: &[(&str, &str)]) -> String {
-        let mut head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host);
+    fn head(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host);
         if let Some(token) = &self.token {
             head += &format!("authorization: Bearer {}\r\n", token.expose());
         }

@@ -110,6 +110,14 @@ impl AdminTarget {
         Ok(Self { host: authority.as_str().to_owned(), name, port, tls, token })
     }
 
+    /// The same with the token of operators, for a request that changes something.
+    pub(crate) fn with_operator_token(mut self, config: &Config) -> Self {
+        if let Some(token) = config.admin.operator_token() {
+            self.token = Some(token.clone());
+        }
+        self
+    }
+
     /// The listener as people write it.
     pub(crate) fn host(&self) -> &str {
         &self.host

@@ -9,12 +9,15 @@ mod drain;
 mod event_loop_lag;
 mod jwks_fetcher;
 mod reload;
+mod reload_check;
+mod reload_watch;
 mod start_error;
 pub mod startup_check;
 
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
@@ -23,11 +26,12 @@ use std::time::Duration;
 use prometheus::Registry;
 use slog::{Logger, info};
 use tidegate_actors::{ActorSystem, Ids, Launch, Launches, clock};
-use tidegate_config::{Config, EffectiveConfig};
+use tidegate_config::{Config, EffectiveConfig, SourceSet};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::admin::reload::ReloadRequests;
 use crate::admin::status::possible::possible;
 use crate::admin::status::refresh;
 use crate::buffers::ReservedBytes;
@@ -99,13 +103,14 @@ impl Gateway {
         startup_check::check(config)
     }
 
-    /// Binds both listeners, starts the actors and the workers. Must run inside an actix system.
+    /// Binds both listeners, starts the actors and the workers. Must run inside an actix system. A reload reads `sources`
+    /// again; `files` are those that were read.
     ///
     /// # Errors
     /// An address cannot be bound, or a resource that the configuration names is not available.
     pub fn start(
         config: Config,
-        effective: EffectiveConfig,
+        (effective, sources, files): (EffectiveConfig, SourceSet, Vec<PathBuf>),
         log: Logger,
         log_control: &LogControl,
     ) -> Result<RunningGateway, StartError> {
@@ -136,7 +141,10 @@ impl Gateway {
             of_buckets: pools.into_iter().zip(breakers).collect(),
         };
         let shared = parts.build(None, retirement)?;
-        let (server, open, threads) = serve(&shared, launches, (data_socket, admin_socket))?;
+        let (reload_requests, requests) = ReloadChannel::new();
+        let reload_requests: Arc<dyn ReloadRequests> = Arc::new(reload_requests);
+        let served = serve(&shared, launches, (data_socket, admin_socket), Arc::clone(&reload_requests))?;
+        let (server, open, threads) = served;
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
@@ -244,6 +252,7 @@ fn serve(
     shared: &Arc<Shared>,
     mut launches: Launches,
     (data, admin): (TcpListener, TcpListener),
+    reloads: Arc<dyn ReloadRequests>,
 ) -> Result<Served, StartError> {
     let (count, process) = (worker_threads(&shared.config), &shared.process);
     launches.start_own_threads()?;
@@ -271,7 +280,7 @@ fn serve(
     let build = move || {
         let slot = WorkerSlot::start(Worker::admin(for_admin, connections), receiver);
         pressure::start(&slot);
-        listener::admin_handler(slot, for_handler)
+        listener::admin_handler(slot, for_handler, reloads)
     };
     let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
 

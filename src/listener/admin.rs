@@ -24,6 +24,7 @@ use tidegate_actors::{clock, descriptors};
 use tokio::net::TcpStream;
 
 use crate::admin::access::{self, AdminAccess, AdminConnection};
+use crate::admin::reload::ReloadRequests;
 use crate::admin::status::stream::StatusFeed;
 use crate::admin::{self, rejection};
 use crate::listener::build_service;
@@ -56,12 +57,14 @@ struct AdminService<A> {
 pub(crate) async fn admin_handler(
     slot: Rc<WorkerSlot>,
     reserve: Arc<ConnectionReserve>,
+    reloads: Arc<dyn ReloadRequests>,
 ) -> io::Result<impl ConnectionHandler> {
     let access = AdminAccess::new(&slot.current().shared.config.admin, clock::now())?;
     let application = App::new()
         .wrap(from_fn(access::guard))
         .app_data(Rc::clone(&slot))
         .app_data(Data::new(Rc::new(access)))
+        .app_data(Data::from(reloads))
         .app_data(Data::new(StatusFeed::start(&slot, &reserve)))
         .configure(admin::routes);
     let application =

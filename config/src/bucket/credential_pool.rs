@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::credentials::{ContainerCredentials, CredentialKeys, Credentials};
 use super::secret::Secret;
 use crate::effective::Shown;
+use crate::fingerprint::Fingerprint;
 use crate::schema::{Docs, Read, Section, Spec, key, shared, unset};
 use crate::secret_file::SecretPath;
 use crate::section::section;
@@ -279,6 +280,10 @@ impl ValueType for HeaderValueText {
         Shown::secret()
     }
 
+    fn fingerprint(&self, value: &Secret) -> Option<Fingerprint> {
+        Some(Fingerprint::of(value.expose()))
+    }
+
     fn to_toml(&self, _: &Secret) -> String {
         "\"…\"".to_owned()
     }
@@ -301,6 +306,10 @@ impl ValueType for HeaderValueFromFile {
 
     fn shown(&self, _: &Secret, raw: Option<&Raw>) -> Shown {
         Shown::path(raw)
+    }
+
+    fn fingerprint(&self, value: &Secret) -> Option<Fingerprint> {
+        Some(Fingerprint::of(value.expose()))
     }
 
     fn to_toml(&self, _: &Secret) -> String {

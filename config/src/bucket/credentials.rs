@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use super::endpoint::{BaseUrl, Endpoint, Scheme};
 use super::secret::Secret;
 use crate::effective::Shown;
+use crate::fingerprint::{Digest, Fingerprint};
 use crate::schema::{Section, key, nested, unset};
 use crate::secret_file::{SecretFile, SecretFromFile, SecretPath};
 use crate::section::section;
@@ -218,6 +219,17 @@ impl ValueType for ProfilesFromFile {
 
     fn shown(&self, _: &Profiles, raw: Option<&Raw>) -> Shown {
         Shown::path(raw)
+    }
+
+    fn fingerprint(&self, Profiles(profiles): &Profiles) -> Option<Fingerprint> {
+        let mut digest = Digest::new();
+        for (name, Credentials { access_key_id, secret_access_key, session_token }) in profiles {
+            let token = session_token.as_ref().map_or("", |token| token.expose());
+            for part in [name, access_key_id, secret_access_key.expose(), token] {
+                digest.add(part.as_bytes());
+            }
+        }
+        Some(digest.finish())
     }
 
     fn to_toml(&self, _: &Profiles) -> String {

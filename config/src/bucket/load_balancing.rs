@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::endpoint::{BaseUrl, Endpoint};
 use crate::effective::Shown;
+use crate::fingerprint::Fingerprint;
 use crate::schema::{Section, key, unset};
 use crate::section::section;
 use crate::setting::Raw;
@@ -167,6 +168,10 @@ impl ValueType for RequestPath {
             Some((path, _)) => Shown::Hidden(format!("{path}?(hidden)")),
             None => Shown::Toml(self.to_toml(value)),
         }
+    }
+
+    fn fingerprint(&self, value: &String) -> Option<Fingerprint> {
+        value.contains('?').then(|| Fingerprint::of(value))
     }
 
     fn to_toml(&self, value: &String) -> String {

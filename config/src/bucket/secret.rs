@@ -1,7 +1,8 @@
 //! Secrets that no output may show (C4).
 //!
 //! `Debug` redacts, there is no `Display`, and only the method `expose` gives the text. The memory is zeroized when the secret is dropped
-//! (C5). Copies in the parsers of files and variables are freed at the start, but not zeroized: the parsers own their memory.
+//! (C5), as are the texts of files and the merged settings. Copies in the parsers of files are freed after each load, but not zeroized: the
+//! parsers own their memory.
 
 use std::fmt;
 

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use crate::fingerprint::Fingerprint;
 use crate::regular_file::read_text;
 use crate::schema::{Section, key, unset};
 use crate::section::section;
@@ -93,6 +94,10 @@ impl ValueType for PemFromFile {
 
     fn accepts(&self) -> String {
         "path of a PEM file".to_owned()
+    }
+
+    fn fingerprint(&self, value: &Pem) -> Option<Fingerprint> {
+        Some(Fingerprint::of(&value.text))
     }
 
     fn to_toml(&self, value: &Pem) -> String {

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use super::{EffectiveKey, EffectiveValue, Shown};
+use super::{EffectiveKey, EffectiveValue, NOT_SET, Shown};
+use crate::fingerprint::Fingerprint;
 use crate::problem::Origin;
 use crate::reference::{MAPS, NAME, survey};
 use crate::schema::{Entry, Walk};
@@ -41,13 +42,21 @@ fn renamed(path: &KeyPath, names: &[String]) -> KeyPath {
     KeyPath::new(segments)
 }
 
+/// A value that is not that of the template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct OwnValue {
+    shown: Option<Shown>,
+    /// the digest of what it hides
+    fingerprint: Option<Fingerprint>,
+}
+
 /// One key.
 #[derive(Debug, Clone)]
 pub(super) struct CompactKey {
     template: &'static Entry,
     names: Names,
     /// the value, if it is not that of the template
-    own: Option<Box<Option<Shown>>>,
+    own: Option<Box<OwnValue>>,
     /// where the key is set
     set: Option<Box<(Origin, Option<usize>)>>,
     is_independent: bool,
@@ -65,23 +74,40 @@ impl CompactKey {
         }
         let template = templates().get(&unnamed)?;
         let setting = walk.settings.get(&entry.path);
+        let is_own = entry.value != template.value || entry.fingerprint != template.fingerprint;
+        let own = || Box::new(OwnValue { shown: entry.value.clone(), fingerprint: entry.fingerprint });
         Some(Self {
             template,
             names: Arc::clone(names),
-            own: (entry.value != template.value).then(|| Box::new(entry.value.clone())),
+            own: is_own.then(own),
             set: setting.map(|setting| Box::new((setting.origin.clone(), setting.line))),
             is_independent: setting.is_some() || !walk.is_presence_relevant(&entry.path),
         })
+    }
+
+    /// What is the same for the same key of two configurations.
+    pub(super) fn identity(&self) -> (&'static KeyPath, &[String]) {
+        (&self.template.path, &self.names)
+    }
+
+    /// Whether a source sets it.
+    pub(super) fn is_set(&self) -> bool {
+        self.set.is_some()
+    }
+
+    /// Whether the same key of another configuration has the same value. Values that are hidden are compared too.
+    pub(super) fn has_value_of(&self, other: &Self) -> bool {
+        self.own == other.own
     }
 
     /// The key with all that is known about it.
     pub(super) fn expand(&self) -> EffectiveKey {
         let Entry { path, docs, accepts, unit, is_secret, default, value, .. } = self.template;
         let (origin, line) = self.set.as_deref().cloned().unwrap_or((Origin::Default, None));
-        let value = match self.own.as_deref().unwrap_or(value) {
+        let value = match self.own.as_deref().map_or(value, |own| &own.shown) {
             Some(Shown::Toml(value)) => EffectiveValue::Toml(value.clone()),
             Some(Shown::Hidden(text)) => EffectiveValue::Hidden(text.clone()),
-            None if *is_secret => EffectiveValue::Hidden("(not set)".to_owned()),
+            None if *is_secret => EffectiveValue::Hidden(NOT_SET.to_owned()),
             None => EffectiveValue::Absent,
         };
         EffectiveKey {

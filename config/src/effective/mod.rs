@@ -3,9 +3,12 @@
 //! The list is made from the entries of the walk that read the configuration, so its keys are those of `docs/configuration.md`. A key of
 //! a bucket has the bucket's name. Keys of the other kind of bucket are left out.
 //!
+//! `diff.rs` compares two of them.
+//!
 //! No value is a secret: a secret is shown as `(set)` or `(not set)` (C4), and the query of a path as `(hidden)`.
 
 mod compact;
+mod diff;
 mod literal;
 mod text;
 
@@ -19,7 +22,11 @@ use crate::value_type::toml_text;
 
 use compact::CompactKey;
 
+pub use diff::{ConfigDiff, KeyChange, KeyChangeKind};
 pub use literal::Literal;
+
+/// In place of a secret that is not set.
+pub const NOT_SET: &str = "(not set)";
 
 /// A value in effect, as the output shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +123,15 @@ impl EffectiveConfig {
         let mut keys: Vec<_> = entries.filter_map(|entry| CompactKey::new(walk, entry, &mut names)).collect();
         keys.shrink_to_fit();
         Self { keys }
+    }
+
+    /// Whether a bucket is configured.
+    pub fn has_buckets(&self) -> bool {
+        let is_of_bucket = |key: &CompactKey| {
+            let (path, _) = key.identity();
+            path.segments().first().is_some_and(|section| section == "buckets")
+        };
+        self.keys.iter().any(is_of_bucket)
     }
 
     /// The keys.

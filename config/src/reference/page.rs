@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::groups::{GROUPS, Group, of_key};
 use super::survey;
+use crate::restart::documented_change;
 use crate::schema::{Docs, Entry};
 use crate::setting::KeyPath;
 use crate::value_type;
@@ -30,6 +31,9 @@ the admin listener has the values of the running process. See [operations](opera
 **Environment variables.** The variable of a key is `TIDEGATE_` and the key in upper case, with two underscores for each dot:
 `server.port` is `TIDEGATE_SERVER__PORT`. Commas separate the items of a list.
 
+**Changes.** The column `change` has what a change of the key takes: `reload` is SIGHUP or `POST /reload`, `restart` is a new start. See
+[reloads](operations.md#reload-of-the-configuration).
+
 **Placeholders.** `NAME` is the name of a bucket, a client key, an API key, a policy or a credential. `UPSTREAM` stands for `s3` or `http`,
 the kind of the bucket: the key `buckets.NAME.UPSTREAM.timeout` of an s3 bucket `photos` is `buckets.photos.s3.timeout`.
 
@@ -40,6 +44,7 @@ pub(crate) struct Row {
     pub(crate) key: String,
     default: String,
     accepts: String,
+    change: &'static str,
     docs: Docs,
 }
 
@@ -116,7 +121,8 @@ pub(crate) fn rows() -> Vec<Row> {
         if seen.insert(path.clone()) {
             let value = || format!("`{}`", default.value.unwrap_or_default());
             let default = default.words.map_or_else(value, str::to_owned);
-            rows.push(Row { key: path.to_string(), default, accepts, docs });
+            let key = path.to_string();
+            rows.push(Row { change: documented_change(&key), key, default, accepts, docs });
         }
     }
     rows
@@ -145,10 +151,10 @@ fn shared_path(entry: &Entry, entries: &[Entry]) -> Option<KeyPath> {
 }
 
 fn push_group(page: &mut String, rows: &[&Row]) {
-    page.push_str("| key | default | accepts | meaning |\n|---|---|---|---|\n");
-    for Row { key, default, accepts, docs } in rows {
+    page.push_str("| key | default | accepts | change | meaning |\n|---|---|---|---|---|\n");
+    for Row { key, default, accepts, change, docs } in rows {
         let (summary, _) = paragraphs(docs);
-        page.push_str(&format!("| `{key}` | {default} | {accepts} | {summary} |\n"));
+        page.push_str(&format!("| `{key}` | {default} | {accepts} | {change} | {summary} |\n"));
     }
     let mut notes: Vec<(Vec<&str>, String)> = Vec::new();
     for Row { key, docs, .. } in rows {

@@ -9,6 +9,7 @@ mod files;
 mod good_input;
 mod hints;
 mod reference;
+mod reload;
 mod secrets;
 mod temporary_keys;
 mod warning_actions;

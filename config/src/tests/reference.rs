@@ -100,7 +100,7 @@ fn every_key_of_the_reference_file_has_a_comment() {
     }
 }
 
-/// The cells of the rows of the page with a key: key, default, accepted values, meaning.
+/// The cells of the rows of the page with a key: key, default, accepted values, change, meaning.
 fn cells(page: &str) -> Vec<Vec<&str>> {
     let rows = page.lines().filter(|line| line.starts_with("| `") && line.contains('.'));
     rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
@@ -112,7 +112,7 @@ fn the_page_has_a_full_row_for_every_key() {
     let page = reference::reference_page();
     let rows = cells(&page);
     for row in &rows {
-        assert!(row.len() == 4 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
+        assert!(row.len() == 5 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
     }
     let names: BTreeSet<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
     assert_eq!(names.len(), rows.len(), "a key is listed twice");
@@ -121,7 +121,7 @@ fn the_page_has_a_full_row_for_every_key() {
         assert!(names.contains(&*key) != (shared != key && names.contains(&*shared)), "{key}");
     }
     let port = rows.iter().find(|row| row[0] == "`server.port`").unwrap();
-    assert_eq!(port[1..3], ["`8080`", "0–65535"]);
+    assert_eq!(port[1..4], ["`8080`", "0–65535", "restart"]);
     for key in ["buckets.NAME.UPSTREAM.endpoints", "buckets.NAME.s3.region", "keys.NAME.rate_limit.burst"] {
         assert!(names.contains(key), "{key}");
     }

@@ -13,6 +13,7 @@ mod text;
 mod timestamp;
 
 use crate::effective::Shown;
+use crate::fingerprint::Fingerprint;
 use crate::setting::Raw;
 
 pub(crate) use duration::{Seconds, millis, seconds, whole_seconds};
@@ -87,6 +88,11 @@ pub(crate) trait ValueType {
     /// A value as the effective configuration shows it; `raw` is the setting, if there is one.
     fn shown(&self, value: &Self::Value, _raw: Option<&Raw>) -> Shown {
         Shown::Toml(self.to_toml(value))
+    }
+
+    /// The digest of what `shown` hides: a secret, or the content of a file.
+    fn fingerprint(&self, _value: &Self::Value) -> Option<Fingerprint> {
+        None
     }
 
     /// A value in TOML.

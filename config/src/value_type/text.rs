@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::{ValueError, ValueErrors, ValueType};
 use crate::bucket::Secret;
 use crate::effective::Shown;
+use crate::fingerprint::Fingerprint;
 use crate::hint;
 use crate::setting::Raw;
 
@@ -210,6 +211,10 @@ impl ValueType for SecretText {
 
     fn shown(&self, _: &Secret, _: Option<&Raw>) -> Shown {
         Shown::secret()
+    }
+
+    fn fingerprint(&self, value: &Secret) -> Option<Fingerprint> {
+        Some(Fingerprint::of(value.expose()))
     }
 
     fn to_toml(&self, _: &Secret) -> String {

@@ -59,6 +59,7 @@ pub(crate) fn of_exposed_file(walk: &Walk, exposure: Option<(PathBuf, Exposure)>
     Some(Problem {
         key,
         source: Origin::File(path),
+        line: None,
         message: format!("{holds}{exposure}{more}"),
         hint: Some(hint),
     })

@@ -133,6 +133,7 @@ pub(crate) enum AdminStatus {
     MethodNotAllowed,
     Timeout,
     TooLarge,
+    Unprocessable,
     TooManyRequests,
     Unavailable,
 }
@@ -151,6 +152,7 @@ impl AdminStatus {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -1,0 +1,65 @@
+//! The sources of a running gateway, which can be loaded again.
+//!
+//! Variables are those of the start: the environment of a running process cannot be changed, and its secrets were taken out of it. The
+//! file and all files that it names are read anew by each load.
+//!
+//! A reload has stricter rules for the file than a start. At a start an operator sees the warnings. A reload may have no operator, so a
+//! file that another user could have written is refused, and a file that was cut off is an error of its own.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+use crate::source::Sources;
+use crate::{Loaded, Problems, load_again, load_with_warnings};
+
+/// The sources of a configuration, for its start and each reload. There is no `Debug`, because the values may be secrets.
+pub struct SourceSet {
+    file: Option<PathBuf>,
+    variables: Vec<(OsString, Zeroizing<Vec<u8>>)>,
+    is_strict: bool,
+}
+
+impl SourceSet {
+    /// Keeps this file, if one is named, and these variables. With `is_strict` warnings are errors.
+    pub fn new(
+        file: Option<PathBuf>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        is_strict: bool,
+    ) -> Self {
+        let kept = |(name, value): (OsString, OsString)| (name, Zeroizing::new(value.into_vec()));
+        Self { file, variables: variables.into_iter().map(kept).collect(), is_strict }
+    }
+
+    /// Loads the configuration for a start. Its caller treats warnings as errors if it is strict, after it has added its own.
+    ///
+    /// # Errors
+    /// A source cannot be read, or a setting is invalid.
+    pub fn load(&self) -> Result<Loaded, Problems> {
+        load_with_warnings(self.sources())
+    }
+
+    /// Loads the configuration anew, by the rules for a running gateway.
+    ///
+    /// # Errors
+    /// The same; or others can write or replace the file, the file is empty, or there are warnings and they are errors.
+    pub fn reload(&self) -> Result<Loaded, Problems> {
+        let loaded = load_again(self.sources())?;
+        if self.is_strict {
+            loaded.warnings.clone().refuse()?;
+        }
+        Ok(loaded)
+    }
+
+    fn sources(&self) -> Sources {
+        let variables = self.variables.iter();
+        let variables = variables.map(|(name, value)| (name.clone(), std::ffi::OsStr::from_bytes(value)));
+        let sources = Sources::default().environment(variables);
+        match &self.file {
+            Some(file) => sources.file(file),
+            None => sources,
+        }
+    }
+}
