@@ -182,7 +182,7 @@ impl ActorMessage for ReportConnected {
     }
 }
 
-/// The state of a pool whose waiters are other tasks.
+/// The state of a running pool. Its waiters are other tasks.
 pub(crate) type SharedPoolState = PoolState<oneshot::Sender<GrantResult>>;
 
 /// Names of a pool, its endpoints and its credentials in logs and metrics.

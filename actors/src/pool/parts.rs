@@ -26,7 +26,7 @@ use crate::pool::state::PoolState;
 use crate::pool::succession::ReplacedPool;
 use crate::shedding::Shedder;
 
-/// The parts of which `system.rs` makes an actor, and the handle.
+/// The parts of which `actors/src/system.rs` makes an actor, and the handle.
 pub(crate) struct PoolParts {
     pub(crate) state: SharedPoolState,
     pub(crate) names: Arc<PoolNames>,
@@ -109,9 +109,12 @@ impl Build<'_, '_> {
 
     fn limit_learner(&self, bounds: PoolBounds) -> Option<LimitLearner> {
         let (config, max) = (&self.upstream.concurrency.adaptive, bounds.concurrent_max);
-        match self.replaced.and_then(|replaced| replaced.seed.limit_learner.as_ref()) {
-            Some(learner) => learner.successor(config, max, self.now),
-            None => LimitLearner::from_config(config, max, self.now),
+        let replaced =
+            self.replaced.map(|replaced| (&replaced.seed.limit_learner, &replaced.handle.limit_samples));
+        match replaced {
+            Some((Some(learner), _)) => learner.successor(config, max, self.now),
+            Some((None, Some(samples))) => LimitLearner::from_published(samples, config, max, self.now),
+            Some((None, None)) | None => LimitLearner::from_config(config, max, self.now),
         }
     }
 

@@ -235,10 +235,21 @@ async fn a_learnt_limit_stays() {
     assert_eq!(bucket.pool.limit(), 10, "the new floor");
     let old = bucket.reload(adaptive(2, 50)).await;
     assert_eq!((bucket.pool.limit(), old.limit()), (10, 10), "learnt");
+    hold_down(&bucket.pool).await;
+    bucket.reload(adaptive(3, 50)).await;
+    assert_eq!(bucket.pool.limit(), 10, "as published by a pool that does not answer");
     bucket.reload(adaptive(2, 4)).await;
     assert_eq!((bucket.pool.limit(), bucket.pool.view(clock::now()).limit.unwrap().limit), (4, 4));
     bucket.reload(config(&[1], "s3.concurrency.max_concurrent = 30\n")).await;
     assert_eq!((bucket.pool.limit(), bucket.pool.view(clock::now()).limit), (30, None));
+}
+
+/// Crashes a pool until its supervisor holds it down.
+async fn hold_down(pool: &PoolHandle) {
+    while pool.actor().actor_stats().status(clock::now()) == ActorStatus::Running {
+        pool.actor().crash(Crash { point: CrashPoint::Decide, next_message: false });
+        settle().await;
+    }
 }
 
 /// G3, S3: a pool that is held down is replaced by what it has published
@@ -251,10 +262,7 @@ async fn a_failed_pool_is_replaced() {
     settle().await;
     let (endpoints, keys) = (states(&bucket.pool), credential_states(&bucket.pool));
     let stats = Arc::clone(bucket.pool.actor().actor_stats());
-    while stats.status(clock::now()) == ActorStatus::Running {
-        bucket.pool.actor().crash(Crash { point: CrashPoint::Decide, next_message: false });
-        settle().await;
-    }
+    hold_down(&bucket.pool).await;
     let old = bucket.reload(config(&[3, 1], &credentials(&[("b", "1", 4)]))).await;
     assert_eq!(states(&bucket.pool), [endpoints[2], endpoints[0]]);
     assert_eq!(credential_states(&bucket.pool), [keys[1]]);

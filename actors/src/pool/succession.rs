@@ -28,7 +28,7 @@ use crate::pool::state::{PoolState, Waiter};
 pub(crate) struct PoolSeed {
     pub(super) load_balancer: LoadBalancerHistory,
     pub(super) credentials: Vec<CredentialEntry>,
-    /// None if the replaced pool did not answer: its throughput, learnt limit and latencies are unknown.
+    /// None if the replaced pool did not answer: its throughput and latencies are unknown, and its limit is the published one.
     pub(super) throughput: Option<QueueThroughput>,
     pub(super) limit_learner: Option<LimitLearner>,
     pub(super) hedging: Option<Hedging>,

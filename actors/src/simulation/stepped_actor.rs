@@ -126,7 +126,7 @@ impl<C: Component> SteppableActor for SteppedActor<C> {
 
     fn step(&mut self, fault: StepFault, now: Instant) -> StepResult {
         if self.stats.has_ended() {
-            // Nobody waits for a reply to what came after the stop.
+            // A message that came after the stop is dropped. Its caller gets an error.
             while self.next_message().is_some() {}
             return StepResult::Idle;
         }

@@ -131,6 +131,13 @@ impl AdaptiveLimit {
         Self { min, max, tolerance, rise_delay, limit, reduction, ..self.clone() }
     }
 
+    /// Goes on from a published limit and baseline, within the bounds.
+    pub(crate) fn resumed(self, limit: usize, baseline: Option<Duration>) -> Self {
+        let limit = (limit as f64).clamp(self.min, self.max);
+        let baseline_us = baseline.map(|baseline| baseline.as_secs_f64() * 1e6);
+        Self { limit, baseline_us, is_starting: false, ..self }
+    }
+
     pub(crate) fn limit(&self) -> usize {
         self.limit as usize
     }

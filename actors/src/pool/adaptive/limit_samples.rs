@@ -199,6 +199,18 @@ impl LimitLearner {
         })
     }
 
+    /// The learner of a pool that replaces one that does not answer: the published limit stays in force.
+    pub(crate) fn from_published(
+        samples: &Arc<LimitSamples>,
+        config: &AdaptiveConfig,
+        concurrent_max: usize,
+        now: Instant,
+    ) -> Option<Self> {
+        let LimitView { limit, baseline, .. } = samples.view();
+        let new = Self::from_config(config, concurrent_max, now)?;
+        Some(Self { limit: new.limit.resumed(limit, baseline), samples: Arc::clone(samples), ..new })
+    }
+
     /// Publishes the limit with which this learner begins, if it is another than the last one.
     pub(crate) fn publish_start(&self, now: Instant) {
         let (from, to) = (self.samples.view().limit, self.limit.limit());

@@ -1,6 +1,6 @@
 //! The pools that share a bucket's gate: the current one, and those of replaced configurations that still serve requests.
 //!
-//! All count on one `Gate` and obey the limit of the newest. A release wakes each pool whose requests wait. A released
+//! All count on one `Gate` and obey the limit of the newest. A release wakes each pool with waiting requests. A released
 //! permit belongs to the waiters of an older pool before a newer pool may grant it, as long as the older pool's actor
 //! answers: its requests came first (P4).
 
@@ -69,7 +69,7 @@ impl GateMember {
         self.waiting_for_room.swap(waiting, Ordering::AcqRel)
     }
 
-    /// Permits that newer pools must leave to this one. A pool whose actor does not answer gets none.
+    /// Permits that newer pools must leave to this one: none if its actor does not answer.
     fn reserved(&self, now: Instant) -> usize {
         let waiting = self.waiting_for_room.load(Ordering::Acquire);
         let answers = || self.stats.as_ref().is_none_or(|stats| stats.status(now) == ActorStatus::Running);
@@ -148,7 +148,7 @@ impl BucketGate {
         }
     }
 
-    /// Wakes the pools whose waiters come after those of `own`.
+    /// Wakes the pools that are newer than `own`: their waiters come after its waiters.
     pub(super) fn wake_newer(&self, own: &GateMember) {
         if self.is_shared() {
             self.for_each(|member| {

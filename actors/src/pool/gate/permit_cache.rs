@@ -2,8 +2,9 @@
 //!
 //! A returned permit is cached, still counted as in use, if no request waits, the gate is less than half full, no
 //! credential ticket is attached and the bucket has one endpoint. So the live count never rises and the limit holds. A
-//! cached permit is dropped after 10 ms, and it goes to requests of the same pool only: its endpoint is an index there. The number of waiters is checked before a permit is stored and before it is
-//! reused, so that the queue goes first (P4). Gates narrower than 64 cache nothing and stay exact.
+//! cached permit is dropped after 10 ms, and it goes to requests of the same pool only: its endpoint is an index there.
+//! The number of waiters is checked before a permit is stored and before it is reused, so that the queue goes first (P4).
+//! Gates narrower than 64 cache nothing and stay exact.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};

@@ -139,7 +139,7 @@ impl Endpoint {
         }
     }
 
-    /// The endpoint as far as its published state tells, for a pool that replaces one that does not answer.
+    /// The endpoint with the state that is published, for a pool that replaces one that does not answer.
     pub(crate) fn from_published(state: EndpointState, now: Instant) -> Self {
         let trip = EjectionTrip { rule: EjectionRule::ConsecutiveFailures, measured: 0, threshold: 0 };
         let (until, kind, action) = match state {
