@@ -217,7 +217,7 @@ mod tests {
         tidegate_config::load(Sources::default().text("test.toml", text)).unwrap()
     }
 
-    /// G3: an added name turns no other into somebody else, and no ID is used twice
+    /// G3: an added name changes the ID of no other, and no ID is used twice
     #[test]
     fn ids_stay_with_their_names() {
         let first = Ids::new(&config(&["b", "d"]));

@@ -7,13 +7,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tidegate_actors::Launch;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::Shared;
-
-/// The number of a configuration in its process, from 1.
-pub(crate) type ConfigNumber = u64;
 
 /// A command to a worker thread. The thread drops or uses the sender when it is done.
 pub(crate) enum ThreadCommand {
@@ -21,36 +18,6 @@ pub(crate) enum ThreadCommand {
     Start(Vec<Launch>, oneshot::Sender<()>),
     /// Serve new requests with this configuration.
     Switch(Arc<Shared>, oneshot::Sender<()>),
-}
-
-/// Sends the number of its configuration when the last user of it has dropped it.
-pub(crate) struct Retirement {
-    number: ConfigNumber,
-    retired: UnboundedSender<ConfigNumber>,
-}
-
-impl Retirement {
-    /// That of the first configuration, and the receiver of all numbers.
-    pub(crate) fn first() -> (Self, UnboundedReceiver<ConfigNumber>) {
-        let (retired, numbers) = unbounded_channel();
-        (Self { number: 1, retired }, numbers)
-    }
-
-    /// That of the configuration after this one.
-    pub(crate) fn next(&self) -> Self {
-        Self { number: self.number + 1, retired: self.retired.clone() }
-    }
-
-    pub(crate) fn number(&self) -> ConfigNumber {
-        self.number
-    }
-}
-
-impl Drop for Retirement {
-    fn drop(&mut self) {
-        // Nobody receives the numbers once the gateway has ended.
-        let _ = self.retired.send(self.number);
-    }
 }
 
 /// The current configuration, and the threads that serve with it.

@@ -4,6 +4,7 @@
 //! one configuration. Both are shared by all threads. [`configurations::Configurations`] has the current one.
 
 pub(crate) mod configurations;
+pub(crate) mod retirement;
 pub(crate) mod shared;
 
 use std::sync::{Arc, OnceLock};

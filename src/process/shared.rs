@@ -6,7 +6,7 @@ use tidegate_actors::{Actors, Ids};
 use tidegate_config::{Config, EffectiveConfig};
 
 use super::Process;
-use super::configurations::{ConfigNumber, Retirement};
+use super::retirement::{ConfigNumber, Retirement};
 use crate::auth::jwt::TokenVerifier;
 use crate::auth::{Keyring, Regions};
 use crate::router::Router;

@@ -36,7 +36,7 @@ use crate::degradation::published::CauseList;
 use crate::http::error::{encoded_json_reply, event_stream_reply};
 use crate::http::request_id;
 use crate::process::Shared;
-use crate::process::configurations::ConfigNumber;
+use crate::process::retirement::ConfigNumber;
 use crate::server::connection_reserve::{ConnectionReserve, ConnectionTicket};
 use crate::worker::slot::WorkerSlot;
 use hub::EventHub;
