@@ -286,4 +286,39 @@ proptest! {
             }
         }
     }
+
+    /// L2, L5: no client exceeds the limit in force, whatever the table holds and however its capacity changes
+    #[test]
+    fn no_client_exceeds_its_limit(
+        first in rate_limit(1..100, 2..9),
+        steps in prop::collection::vec((pauses(), 0u32..5, prop_oneof![
+            8 => (1u32..=2).prop_map(Step::Charge),
+            1 => rate_limit(1..100, 2..9).prop_map(Step::Reconfigure),
+            1 => Just(Step::Crash),
+        ]), 1..300),
+    ) {
+        let (mut now, mut limit) = (crate::clock::now(), first);
+        let mut state = LimiterState::new(&per_ip(Some(first), 2), now);
+        let (mut tokens, mut since) = ([0.0; 5], now);
+        for (pause, number, step) in steps {
+            now += pause;
+            match step {
+                Step::Charge(cost) => {
+                    if charge(&mut state, IpKey::V4(number), cost, now).is_ok() {
+                        let of_client = &mut tokens[number as usize];
+                        *of_client += f64::from(cost);
+                        let rated = limit.requests_per_second * now.duration_since(since).as_secs_f64();
+                        prop_assert!(*of_client <= f64::from(limit.burst.get()) + rated + 1e-6);
+                    }
+                }
+                Step::Reconfigure(next) => {
+                    let clients_max = number as usize + 1;
+                    state.reconfigure(&per_ip(Some(next), clients_max), now);
+                    (limit, tokens, since) = (next, [0.0; 5], now);
+                }
+                Step::Crash => state.rebuild(now),
+                Step::Lease { .. } => {}
+            }
+        }
+    }
 }
