@@ -141,6 +141,20 @@ fn extreme_limits_are_converted() {
     }
 }
 
+/// L2: until a lease of the replaced limit ends, its tokens stay in use, however fast the new rate is
+#[test]
+fn a_faster_rate_does_not_free_the_tokens_of_a_lease() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(&of_bucket(limit(10_000.0, 100_000)), t0);
+    let granted = state.decide(BUCKET, CLIENT, 0, 128, t0).unwrap();
+    state.apply(&granted, t0);
+    assert_eq!(granted.leased, 50);
+    state.reconfigure(&of_bucket(limit(1_000_000.0, 2_000)), t0);
+    let used_last = t0 + LEASE_TTL - Duration::from_nanos(1);
+    assert!(charge(&mut state, CLIENT, 1951, used_last).is_err(), "beyond the burst with the lease");
+    assert!(charge(&mut state, CLIENT, 1850, t0 + LEASE_TTL).is_ok());
+}
+
 /// A bucket of tokens in use, as a limit is documented.
 struct Model {
     used: f64,
