@@ -166,6 +166,9 @@ impl Limiter {
         self.auth_lockout.set_capacity(settings.clients_max);
         if self.failures.reconfigure(settings, now) {
             self.auth_lockout.update(|client| self.failures.wait(client, now), now);
+            // A lower limit locks out at once. A refused failure would not, and guessing would go on until then.
+            let waits = self.failures.waits(now);
+            waits.for_each(|(client, wait)| self.auth_lockout.lock_out(client, now + wait, now));
         }
     }
 

@@ -71,6 +71,16 @@ impl AuthFailuresState {
     pub(super) fn wait(&self, client: IpKey, now: Instant) -> Option<Duration> {
         let now = nanos_between(self.origin, now);
         let (_, tat) = self.clients.slot(client, now);
+        self.wait_for(tat, now)
+    }
+
+    /// The clients that have used up their own burst, and the time until one more failure of each fits.
+    pub(super) fn waits(&self, now: Instant) -> impl Iterator<Item = (IpKey, Duration)> {
+        let now = nanos_between(self.origin, now);
+        self.clients.own().filter_map(move |(client, tat)| Some((client, self.wait_for(tat, now)?)))
+    }
+
+    fn wait_for(&self, tat: Tat, now: u64) -> Option<Duration> {
         let wait = self.limit.as_ref()?.gcra.next_tat(tat, 1, now).err();
         wait.map(Duration::from_nanos)
     }

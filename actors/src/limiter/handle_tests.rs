@@ -173,6 +173,16 @@ async fn a_changed_limit_of_failures_changes_lockouts() {
     reloads.prepare(&of("requests_per_second = 0.1\nburst = 9")).commit();
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(wait(&reloads.handle, 1), None, "the burst has room");
+    reloads.prepare(&of("requests_per_second = 0.1\nburst = 1")).commit();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(wait(&reloads.handle, 1), Some(10.0), "a lower limit locks out at once");
+    assert_eq!(wait(&reloads.handle, 2), Some(8.0), "eight tenths of its failure are in use");
+    assert_eq!(wait(&reloads.handle, 3), None, "it has not failed");
+    let none = config("", &[("bbb", "")]);
+    reloads.prepare(&none).commit();
+    reloads.prepare(&of("requests_per_second = 0.1\nburst = 1")).commit();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(wait(&reloads.handle, 1), None, "nobody has used a limit that was absent");
 }
 
 /// O3: a new bucket has its series at 0 from the commit on; those of a removed one go when it is forgotten

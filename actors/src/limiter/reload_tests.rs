@@ -141,6 +141,20 @@ fn extreme_limits_are_converted() {
     }
 }
 
+/// L2: until a lease of the replaced limit ends, its tokens stay in use, however fast the new rate is
+#[test]
+fn a_faster_rate_does_not_free_the_tokens_of_a_lease() {
+    let t0 = crate::clock::now();
+    let mut state = LimiterState::new(&of_bucket(limit(10_000.0, 100_000)), t0);
+    let granted = state.decide(BUCKET, CLIENT, 0, 128, t0).unwrap();
+    state.apply(&granted, t0);
+    assert_eq!(granted.leased, 50);
+    state.reconfigure(&of_bucket(limit(1_000_000.0, 2_000)), t0);
+    let used_last = t0 + LEASE_TTL - Duration::from_nanos(1);
+    assert!(charge(&mut state, CLIENT, 1951, used_last).is_err(), "beyond the burst with the lease");
+    assert!(charge(&mut state, CLIENT, 1850, t0 + LEASE_TTL).is_ok());
+}
+
 /// A bucket of tokens in use, as a limit is documented.
 struct Model {
     used: f64,
@@ -283,6 +297,41 @@ proptest! {
                     let beyond = sum - burst - limit.requests_per_second * window;
                     prop_assert!(beyond <= 1e-3, "{beyond} beyond the rate after change {number}");
                 }
+            }
+        }
+    }
+
+    /// L2, L5: no client exceeds the limit in force, whatever the table holds and however its capacity changes
+    #[test]
+    fn no_client_exceeds_its_limit(
+        first in rate_limit(1..100, 2..9),
+        steps in prop::collection::vec((pauses(), 0u32..5, prop_oneof![
+            8 => (1u32..=2).prop_map(Step::Charge),
+            1 => rate_limit(1..100, 2..9).prop_map(Step::Reconfigure),
+            1 => Just(Step::Crash),
+        ]), 1..300),
+    ) {
+        let (mut now, mut limit) = (crate::clock::now(), first);
+        let mut state = LimiterState::new(&per_ip(Some(first), 2), now);
+        let (mut tokens, mut since) = ([0.0; 5], now);
+        for (pause, number, step) in steps {
+            now += pause;
+            match step {
+                Step::Charge(cost) => {
+                    if charge(&mut state, IpKey::V4(number), cost, now).is_ok() {
+                        let of_client = &mut tokens[number as usize];
+                        *of_client += f64::from(cost);
+                        let rated = limit.requests_per_second * now.duration_since(since).as_secs_f64();
+                        prop_assert!(*of_client <= f64::from(limit.burst.get()) + rated + 1e-6);
+                    }
+                }
+                Step::Reconfigure(next) => {
+                    let clients_max = number as usize + 1;
+                    state.reconfigure(&per_ip(Some(next), clients_max), now);
+                    (limit, tokens, since) = (next, [0.0; 5], now);
+                }
+                Step::Crash => state.rebuild(now),
+                Step::Lease { .. } => {}
             }
         }
     }

@@ -108,6 +108,11 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
         }
     }
 
+    /// The clients with their own slot, and their arrival times.
+    pub(super) fn own(&self) -> impl Iterator<Item = (K, Tat)> {
+        self.clients.iter().map(|(client, tat)| (*client, *tat))
+    }
+
     /// Number of clients with their own slot.
     pub(super) fn len(&self) -> usize {
         self.clients.len()
