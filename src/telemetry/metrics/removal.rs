@@ -1,7 +1,7 @@
 //! Removes the series of buckets that a reload has removed (O3).
 //!
 //! The caller removes them when the last request of the last configuration with the bucket has ended. A counter that counts afterwards
-//! would bring its series back, or count where nobody sees it.
+//! would bring its series back, or count without a series.
 
 use std::collections::HashMap;
 
