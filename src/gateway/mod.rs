@@ -116,8 +116,8 @@ impl Gateway {
         log_control: &LogControl,
     ) -> Result<RunningGateway, StartError> {
         DescriptorBudget::new(&config).check_start(&config)?;
-        let (data_socket, admin_socket) = listen_both(&config)?;
-        let (address, admin) = (data_socket.local_addr()?, admin_socket.local_addr()?);
+        let sockets = listen_both(&config)?;
+        let (address, admin) = (sockets.0.local_addr()?, sockets.1.local_addr()?);
 
         let tls = ServerTls::load(&config.server.tls)?;
         let admin_tls = ServerTls::load_admin(&config.admin.tls)?;
@@ -173,13 +173,7 @@ impl Gateway {
             effective,
         });
         let reload_requests: Arc<dyn ReloadRequests> = ReloadCheck::new(&shared, sources);
-        let (server, open) = serve(
-            &shared,
-            launches,
-            (data_socket, admin_socket),
-            accept_metrics,
-            Arc::clone(&reload_requests),
-        )?;
+        let (server, open) = serve(&shared, launches, sockets, accept_metrics, Arc::clone(&reload_requests))?;
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
         background_tasks.push(actix_rt::spawn(refresh::run(Arc::clone(&shared))));
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
