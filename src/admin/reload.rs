@@ -153,10 +153,11 @@ mod tests {
     /// G3: the result of a reload as a word
     #[test]
     fn a_reply_has_its_result() {
+        let bucket = "[buckets.b.s3]\nendpoints = [\"http://store\"]\n";
         let of = |reply: ReloadReply| reply.result();
-        let first = loaded(BUCKET);
+        let first = loaded(bucket);
         let diff = || {
-            ConfigDiff::of(&first.effective, &loaded(&format!("log.level = \"warn\"\n{BUCKET}")).effective)
+            ConfigDiff::of(&first.effective, &loaded(&format!("log.level = \"warn\"\n{bucket}")).effective)
         };
         assert_eq!(of(ReloadReply::default()), "unchanged");
         assert_eq!(of(ReloadReply { diff: diff(), ..ReloadReply::default() }), "applicable");

@@ -116,8 +116,8 @@ impl Gateway {
         log_control: &LogControl,
     ) -> Result<RunningGateway, StartError> {
         DescriptorBudget::new(&config).check_start(&config)?;
-        let (data_socket, admin_socket) = listen_both(&config)?;
-        let (address, admin) = (data_socket.local_addr()?, admin_socket.local_addr()?);
+        let sockets = listen_both(&config)?;
+        let (address, admin) = (sockets.0.local_addr()?, sockets.1.local_addr()?);
 
         let tls = [ServerTls::load(&config.server.tls)?, ServerTls::load_admin(&config.admin.tls)?];
         let registry = Exposition::registry(&config.metrics.namespace)?;
@@ -144,8 +144,7 @@ impl Gateway {
         let shared = parts.build(None, retirement)?;
         let (reload_requests, requests) = ReloadChannel::new();
         let reload_requests: Arc<dyn ReloadRequests> = Arc::new(reload_requests);
-        let served = serve(&shared, launches, (data_socket, admin_socket), Arc::clone(&reload_requests))?;
-        let (server, open, threads) = served;
+        let (server, open, threads) = serve(&shared, launches, sockets, Arc::clone(&reload_requests))?;
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));

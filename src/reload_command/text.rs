@@ -105,7 +105,7 @@ mod tests {
                 "refused: configuration 2 stays in use, 1 problem (127.0.0.1:1)",
                 "  ~ server.keep_alive: 75 s → 7 s (from /etc/t.toml, line 3)",
                 "  ~ admin.token: changed (from TIDEGATE_ADMIN__TOKEN)",
-                "  + buckets.\\u{1b}[2J.kind = \"http\" (from /etc/t.toml)",
+                "  + buckets.\\u001b[2J.kind = \"http\" (from /etc/t.toml)",
                 "  - s3.region = (not set) (default)",
                 "problem: server.port: cannot change (from /etc/t.toml, line 2); restart",
                 "warning: admin.chaos: is on",

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::status::schema;
 use crate::support::{Gateway, Response, Upstream, request};
 
 const OPERATOR: &str = "operator-0123456789abcdef0123456789ab";
@@ -184,6 +185,28 @@ async fn a_bad_file_is_refused() {
     write(&running.secret, SECRETS[0], 0o600);
     assert_eq!(running.reload(200).await["result"], "unchanged");
     assert_eq!(running.gateway.get("/photos/k").await.complete_status(), 200);
+}
+
+/// G3, X7: the replies have the fields of the OpenAPI document, with changes, problems and warnings
+#[tokio::test]
+async fn replies_have_the_fields_of_their_schema() {
+    let upstream = Upstream::ok("x");
+    let running = Running::start(&upstream).await;
+    let openapi: Value =
+        serde_json::from_slice(&running.ask("GET", "/openapi.json", READER).await.body).unwrap();
+    let faults = |path: &str, method: &str, status: &str, reply: &Value| {
+        let content = &openapi["paths"][path][method]["responses"][status]["content"];
+        schema::faults(&openapi, &content["application/json"]["schema"], reply)
+    };
+    assert_eq!(faults("/reload", "post", "200", &running.reload(200).await), [""; 0]);
+    running.append("[server]\naddress = \"127.0.0.2\"\ntrusted_proxies = [\"0.0.0.0/0\"]\n");
+    let (diff, refused) = (running.diff().await, running.reload(422).await);
+    for list in ["changes", "warnings"] {
+        assert!(!diff[list].as_array().unwrap().is_empty(), "{list}: {diff}");
+    }
+    assert_eq!(faults("/config/diff", "get", "200", &diff), [""; 0], "{diff}");
+    assert!(!refused["problems"].as_array().unwrap().is_empty(), "{refused}");
+    assert_eq!(faults("/reload", "post", "422", &refused), [""; 0], "{refused}");
 }
 
 /// G3: a certificate that cannot be used is found before anything changes

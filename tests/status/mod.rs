@@ -11,7 +11,7 @@ mod level_sources;
 mod limit_use;
 mod process_sources;
 mod renewals;
-mod schema;
+pub(crate) mod schema;
 mod stream;
 mod watchers;
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Where a value differs from a schema.
-pub(super) fn faults(openapi: &Value, schema: &Value, value: &Value) -> Vec<String> {
+pub(crate) fn faults(openapi: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare(openapi, schema, value, "$", &mut found);
     found
