@@ -110,7 +110,7 @@ async fn a_commit_changes_the_limits_of_both_handles() {
     assert_eq!((admitted(&old, bbb).await, admitted(&reloads.handle, aaa).await), (0, 0));
 }
 
-/// G3, S5: a change whose message is lost with a crash is applied before the next message, and nothing is admitted twice
+/// G3, S5: a change is applied after a crash over its message, before the next message, and nothing is admitted twice
 #[actix_rt::test]
 async fn a_crash_loses_no_change() {
     let of = |tokens: u32| config("", &[("bbb", &burst(tokens))]);
@@ -148,7 +148,7 @@ async fn leases_stay_with_their_configuration() {
     assert_eq!(admitted(&old, bbb).await, 0, "it has ended");
 }
 
-/// L8: a lockout ends as the new limit says
+/// L8: a new limit moves the end of each lockout
 #[actix_rt::test]
 async fn a_changed_limit_of_failures_changes_lockouts() {
     let of = |limit: &str| config(&format!("[rate_limit.failed_auth]\n{limit}"), &[("bbb", "")]);
@@ -182,7 +182,7 @@ async fn a_changed_limit_of_failures_changes_lockouts() {
     reloads.prepare(&none).commit();
     reloads.prepare(&of("requests_per_second = 0.1\nburst = 1")).commit();
     tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(wait(&reloads.handle, 1), None, "nobody has used a limit that was absent");
+    assert_eq!(wait(&reloads.handle, 1), None, "an absent limit had no uses");
 }
 
 /// O3: a new bucket has its series at 0 from the commit on; those of a removed one go when it is forgotten

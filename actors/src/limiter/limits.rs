@@ -10,7 +10,7 @@ use crate::limiter::auth_failures::AuthLockout;
 use crate::limiter::settings::LimiterSettings;
 use crate::types::{BucketId, KeyId, OperationClass};
 
-/// What a handle knows of the limits of its configuration.
+/// The limits of the configuration of a handle.
 #[derive(Debug)]
 pub(super) struct Limits {
     buckets: IdMap<BucketId, BucketLimits>,

@@ -96,7 +96,7 @@ fn clients_keep_their_used_tokens() {
     assert_eq!((admitted(&mut state, own, t0), admitted(&mut state, later, t0)), (5, 6));
     state.reconfigure(&per_ip(None, 1), t0);
     state.reconfigure(&per_ip(limit(10.0, 8), 1), t0);
-    assert_eq!(admitted(&mut state, own, t0), 8, "nobody has used a limit that was absent");
+    assert_eq!(admitted(&mut state, own, t0), 8, "an absent limit had no uses");
 }
 
 /// L5: a lower capacity removes idle clients at once; others keep their budgets until they are idle

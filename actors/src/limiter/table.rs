@@ -80,7 +80,7 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
         self.floor = spent;
     }
 
-    /// Replaces the limit of all clients. Without an old or a new limit nobody has used anything.
+    /// Replaces the limit of all clients. Without an old or a new limit all clients start with an unused burst.
     pub(super) fn reconfigure(
         &mut self,
         old: Option<&ConfiguredLimit>,

@@ -54,7 +54,7 @@ impl ReplayLimits {
         let buckets = ids.buckets().zip(config.buckets.values());
         let per_client_max = config.concurrency.max_per_client;
         let per_client_mode = config.concurrency.max_per_client_mode;
-        // Nobody reads the headers of a replay.
+        // A replay has no headers.
         let limits = LimiterSettings::new(config, ids).without_headers();
         Self {
             state: LimiterState::new(&limits, origin),

@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(handle.session(&id("b")).await, None);
     }
 
-    /// G3, S5: a change whose message is lost with a crash is applied before the next message
+    /// G3, S5: a change is applied after a crash over its message, before the next message
     #[actix_rt::test]
     async fn a_crash_loses_no_change() {
         let mut old = start(20);

@@ -153,7 +153,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     /// G3, S5: no request finds an entry that a configuration inserted before or after a purge in between
     #[test]
-    fn nobody_finds_an_entry_across_a_purge(ops in prop::collection::vec(op(), 1..120)) {
+    fn no_request_finds_an_entry_across_a_purge(ops in prop::collection::vec(op(), 1..120)) {
         let mut reloads = Reloads::new();
         for op in ops {
             match op {
