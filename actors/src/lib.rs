@@ -29,6 +29,7 @@ mod metrics;
 mod monitor;
 mod persistent_file;
 mod pool;
+mod reconfigure;
 pub mod replay;
 mod seeded_rng;
 mod sessions;
@@ -71,6 +72,7 @@ pub use pool::{
     LimitCause, LimitView, OverloadSignal, PeekedPermit, Permit, PoolHandle, PoolRejection, PoolView,
     ReadKind, RequestFingerprints, RetryTicket, ServingView,
 };
+pub use reconfigure::{ActorsReconfigure, ConfigWithIds, Withdrawn};
 pub use sessions::{
     ClientIdentity, CredentialFingerprint, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle,
     SessionsReconfigure,

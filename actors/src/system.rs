@@ -18,7 +18,7 @@ use crate::breaker::{Breaker, BreakerFamilies, BreakerHandle, CircuitSettings, P
 use crate::chaos::{Crash, Stall};
 use crate::clock;
 use crate::events::{ActorEventSink, ActorEvents};
-use crate::ids::Ids;
+use crate::ids::{IdMap, Ids};
 use crate::launches::{Launch, Launches};
 use crate::limiter::{Limiter, LimiterHandle, LimiterMetrics};
 use crate::mailbox::SupervisedActor;
@@ -39,16 +39,16 @@ pub struct Actors {
     pub limiter: LimiterHandle,
     /// Verified identities.
     pub sessions: SessionsHandle,
-    /// One breaker per bucket, in the order of the buckets.
-    breakers: Vec<BreakerHandle>,
-    /// One pool per bucket, in the order of the buckets.
-    pools: Vec<PoolHandle>,
-    log: Logger,
-    events: ActorEvents,
-    seed: u64,
-    families: ActorFamilies,
-    pool_families: PoolFamilies,
-    limiter_metrics: Arc<LimiterMetrics>,
+    /// One breaker per bucket.
+    pub(crate) breakers: IdMap<BucketId, BreakerHandle>,
+    /// One pool per bucket.
+    pub(crate) pools: IdMap<BucketId, PoolHandle>,
+    pub(crate) log: Logger,
+    pub(crate) seed: u64,
+    pub(crate) families: ActorFamilies,
+    pub(crate) pool_families: PoolFamilies,
+    pub(crate) breaker_families: BreakerFamilies,
+    pub(crate) limiter_metrics: Arc<LimiterMetrics>,
     /// The cursors of the process and of the buckets.
     pub shedding: SheddingHandle,
 }
@@ -98,21 +98,22 @@ pub(crate) fn prepare_with_seed(
     let breaker_families = BreakerFamilies::register(registry)?;
     let spawner = Spawner { config, families: &families, log, events, seed };
     let mut on_workers = Vec::new();
+    let ids = &Ids::new(config);
 
-    let limiter_metrics = Arc::new(LimiterMetrics::register(registry, config, &Ids::new(config))?);
-    let (limiter, launch) = limiter(&spawner, &Ids::new(config), &limiter_metrics, now);
+    let limiter_metrics = Arc::new(LimiterMetrics::register(registry, config, ids)?);
+    let (limiter, launch) = limiter(&spawner, ids, &limiter_metrics, now);
     on_workers.push(launch);
 
     // All pools first, then all breakers: in alternation, every pool would be on the same one of two workers.
     let mut pools = Vec::new();
-    let ids = (0..).map(BucketId::new);
-    for ((name, bucket), id) in config.buckets.iter().zip(ids.clone()) {
+    let bucket_ids = || ids.buckets().map(|(_, id)| id);
+    for ((name, bucket), id) in config.buckets.iter().zip(bucket_ids()) {
         let (pool, launch) = pool(&spawner, (name, id), &bucket.upstream, &pool_families, None);
         pools.push(pool);
         on_workers.push(launch);
     }
     let mut breakers = Vec::new();
-    for ((name, bucket), id) in config.buckets.iter().zip(ids.clone()) {
+    for ((name, bucket), id) in config.buckets.iter().zip(bucket_ids()) {
         let circuits = &bucket.upstream.circuit_breaker;
         let (breaker, launch) = breaker(&spawner, (name, id), circuits, &breaker_families, now);
         breakers.push(breaker);
@@ -135,25 +136,24 @@ pub(crate) fn prepare_with_seed(
         .collect();
     let settings = MonitorSettings::new(config, watched);
     let (monitor, component) = MonitorHandle::new(channel.mailbox.clone(), settings, registry, log.clone())?;
-    let shedders = config.buckets.keys().zip(ids).zip(&pools);
+    let shedders = config.buckets.keys().zip(bucket_ids()).zip(&pools);
     let shedders = shedders.map(|((name, id), pool)| (name.as_str(), id, Arc::clone(pool.shedder())));
     let shedding = SheddingHandle::new(config, shedders, registry, now)?;
     let cursor = ProcessCursor::new(&shedding, &config.monitor, now);
     let component = component.with_events(spawner.events.clone()).with_cursor(cursor, &families);
     let own_thread = vec![spawner.build(channel, component)];
 
-    let Spawner { events, .. } = spawner;
     let actors = Actors {
         monitor,
         limiter,
         sessions,
-        breakers: breakers.clone(),
-        pools: pools.clone(),
+        breakers: bucket_ids().zip(breakers.iter().cloned()).collect(),
+        pools: bucket_ids().zip(pools.iter().cloned()).collect(),
         log: log.clone(),
-        events,
         seed,
         families,
         pool_families,
+        breaker_families,
         limiter_metrics,
         shedding,
     };
@@ -173,7 +173,7 @@ fn limiter(
 }
 
 /// The pool of a bucket: its first one, or one that replaces another and has no effect before it is started.
-fn pool(
+pub(crate) fn pool(
     spawner: &Spawner<'_>,
     (name, id): (&str, BucketId),
     upstream: &UpstreamConfig,
@@ -191,7 +191,7 @@ fn pool(
     (handle, spawner.build(channel, pool.with_events(spawner.events.of_bucket(id))))
 }
 
-fn breaker(
+pub(crate) fn breaker(
     spawner: &Spawner<'_>,
     (name, id): (&str, BucketId),
     config: &BreakerConfig,
@@ -223,43 +223,17 @@ impl Actors {
             breakers,
             pools,
             log: _,
-            events: _,
             seed: _,
             families: _,
             pool_families: _,
+            breaker_families: _,
             limiter_metrics: _,
             shedding: _,
         } = self;
         [monitor.actor(), limiter.actor(), sessions.actor()]
             .into_iter()
-            .chain(breakers.iter().map(BreakerHandle::actor))
-            .chain(pools.iter().map(PoolHandle::actor))
-    }
-
-    /// Prepares the pool that replaces the one of a bucket, for a configuration in which `after` has replaced `before`. It has
-    /// no effect before its launch is started. Both pools serve until `end_pool`.
-    pub async fn pool_successor(
-        &self,
-        config: &Config,
-        bucket: (&str, BucketId),
-        replaced: &PoolHandle,
-        (before, after): (&UpstreamConfig, &UpstreamConfig),
-    ) -> (PoolHandle, Launch) {
-        let seed = replaced.hand_over().await;
-        let Self { families, log, events, .. } = self;
-        let spawner = Spawner { config, families, log, events: events.clone(), seed: self.seed };
-        let replaced = ReplacedPool { handle: replaced, upstream: before, seed };
-        pool(&spawner, bucket, after, &self.pool_families, Some(&replaced))
-    }
-
-    /// Ends the pool of a replaced configuration. Its series go, but those that the current pool of a bucket of that name has
-    /// too.
-    pub fn end_pool(&self, pool: &PoolHandle, current: Option<&PoolHandle>) {
-        pool.stop();
-        self.pool_families.remove(pool, current);
-        if current.is_none() {
-            self.families.remove(pool.actor().actor_stats().name());
-        }
+            .chain(breakers.values().map(BreakerHandle::actor))
+            .chain(pools.values().map(PoolHandle::actor))
     }
 
     /// The statistics of every actor.
@@ -273,7 +247,7 @@ impl Actors {
             self.families.observe(stats, now);
         }
         self.limiter_metrics.observe(now);
-        self.pool_families.observe_total(self.pools.iter().map(|pool| pool.observe(now)).sum());
+        self.pool_families.observe_total(self.pools.values().map(|pool| pool.observe(now)).sum());
         self.monitor.observe();
         self.shedding.observe(now);
     }

@@ -1,76 +1,64 @@
-//! Loads the configuration again for the admin listener, and checks it against the one in use (G3).
+//! Loads the configuration again and checks it against the current one (G3).
 //!
-//! It opens what a start opens, so that a certificate that cannot be used is found here. It runs beside the requests of the admin
-//! listener, because it reads files.
+//! It opens what a start opens, so that a certificate that cannot be used is found before anything is replaced. It runs on a thread for
+//! blocking calls, because it reads files.
 
 use std::sync::Arc;
 
-use tidegate_config::{ConfigDiff, Loaded, Problem, Problems, SourceSet};
+use tidegate_config::{Config, ConfigDiff, EffectiveConfig, Loaded, Problem, Problems, SourceSet};
 
 use super::startup_check;
-use crate::admin::reload::{ReloadFuture, ReloadReply, ReloadRequests};
-use crate::worker::Shared;
+use crate::admin::reload::ReloadReply;
+use crate::process::Shared;
 
-/// The number of the configuration of the start.
-const FIRST: u64 = 1;
-
-/// Checks configurations and applies none.
-pub(super) struct ReloadCheck {
-    shared: Arc<Shared>,
-    sources: Arc<SourceSet>,
+/// A configuration that may replace the current one, if the reply has no problem.
+pub(super) struct Checked {
+    pub(super) reply: ReloadReply,
+    /// None if it could not be loaded.
+    pub(super) loaded: Option<(Config, EffectiveConfig)>,
 }
 
-impl ReloadCheck {
-    pub(super) fn new(shared: &Arc<Shared>, sources: SourceSet) -> Arc<Self> {
-        Arc::new(Self { shared: Arc::clone(shared), sources: Arc::new(sources) })
-    }
-
-    fn check(&self, applies: bool) -> ReloadFuture {
-        let (shared, sources) = (Arc::clone(&self.shared), Arc::clone(&self.sources));
-        Box::pin(async move {
-            let checked = tokio::task::spawn_blocking(move || check(&shared, &sources)).await;
-            let mut reply = checked.unwrap_or_else(|_| {
-                let message = "the check of the configuration ended because of a defect in tidegate";
-                let problems = vec![Problem::of_process("reload", message, None)];
-                ReloadReply { number: FIRST, problems, ..ReloadReply::default() }
-            });
-            if applies && !reply.diff.is_empty() && reply.problems.is_empty() {
-                let hint = Some("restart the gateway to apply it".to_owned());
-                let message = "this version checks a changed configuration, and applies it only at a start";
-                reply.problems.push(Problem::of_process("reload", message, hint));
-            }
-            reply
+impl Checked {
+    /// Loads and checks the configuration of these sources.
+    pub(super) async fn load(current: Arc<Shared>, sources: Arc<SourceSet>) -> Self {
+        let number = current.number().get();
+        let checked = tokio::task::spawn_blocking(move || check(&current, &sources)).await;
+        checked.unwrap_or_else(|_| {
+            let message = "the check of the configuration ended because of a defect in tidegate";
+            Self::refused(number, vec![Problem::of_process("reload", message, None)])
         })
     }
-}
 
-impl ReloadRequests for ReloadCheck {
-    fn reload(&self) -> ReloadFuture {
-        self.check(true)
+    fn refused(number: u64, problems: Vec<Problem>) -> Self {
+        Self { reply: ReloadReply { number, problems, ..ReloadReply::default() }, loaded: None }
     }
 
-    fn preview(&self) -> ReloadFuture {
-        self.check(false)
+    /// Whether it may replace the current configuration and differs from it.
+    pub(super) fn is_applicable(&self) -> bool {
+        self.reply.problems.is_empty() && !self.reply.diff.is_empty()
     }
 }
 
-/// Loads the configuration and collects all problems with it.
-fn check(shared: &Shared, sources: &SourceSet) -> ReloadReply {
+/// A problem that a start would end with.
+pub(super) fn start_problem(error: &super::StartError) -> Problem {
+    let text = error.to_string();
+    // Most errors begin with their key.
+    let (key, message) = text.split_once(": ").unwrap_or(("configuration", &text));
+    Problem::of_process(key, message, None)
+}
+
+fn check(current: &Shared, sources: &SourceSet) -> Checked {
     let all = |problems: Problems| problems.iter().cloned().collect::<Vec<_>>();
-    let Loaded { config, warnings, effective, .. } = match sources.reload() {
+    let number = current.number().get();
+    let Loaded { mut config, warnings, effective, .. } = match sources.reload() {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            return ReloadReply { number: FIRST, problems: all(problems), ..ReloadReply::default() };
-        }
+        Err(problems) => return Checked::refused(number, all(problems)),
     };
-    let diff = ConfigDiff::of(&shared.effective, &effective);
+    config.keep_demo(&current.config);
+    let diff = ConfigDiff::of(&current.effective, &effective);
     let mut problems = diff.check().err().map(all).unwrap_or_default();
-    problems.extend(startup_check::check(&config).err().map(|error| {
-        let text = error.to_string();
-        // Most errors begin with their key.
-        let (key, message) = text.split_once(": ").unwrap_or(("configuration", &text));
-        Problem::of_process(key, message, None)
-    }));
+    problems.extend(startup_check::check(&config).err().as_ref().map(start_problem));
     let warnings = warnings.iter().cloned().collect();
-    ReloadReply { number: FIRST, diff, problems, warnings, is_applied: false }
+    let reply = ReloadReply { number, diff, problems, warnings, is_applied: false };
+    Checked { reply, loaded: Some((config, effective)) }
 }

@@ -314,6 +314,11 @@ impl PoolHandle {
         waiting
     }
 
+    /// Whether both are handles of one actor.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Ends the actor of a replaced configuration, when its last request has ended.
     pub fn stop(&self) {
         self.mailbox.stop();
