@@ -75,8 +75,7 @@ pub use pool::{
 pub use reconfigure::{ActorsReconfigure, ConfigWithIds, Withdrawn};
 pub use sessions::{
     ClientIdentity, CredentialFingerprint, InvalidSessionId, KeyFingerprint, SessionId, SessionsHandle,
-    SessionsReconfigure,
-    SessionsReport, SigningKey, SigningKeyId, TokenHash, VerifiedToken,
+    SessionsReconfigure, SessionsReport, SigningKey, SigningKeyId, TokenHash, VerifiedToken,
 };
 pub use shedding::{
     ClassCountsView, ClassCutView, ClientCost, CostSampler, CursorCause, CutRule, LagMeter, ProcessWaits,

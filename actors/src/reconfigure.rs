@@ -80,7 +80,8 @@ impl Actors {
         let breakers = self.next_breakers(before, (after, ids), &events, (&mut new_actors, &mut changes));
         let (limiter, limiter_change) = self.limiter.reconfigured(after, ids);
         let (sessions, sessions_change) = self.sessions.reconfigured(&after.sessions, number);
-        let shedders = ids.buckets().filter_map(|(name, id)| Some((name, id, pools.get(id)?.shedder().clone())));
+        let shedders =
+            ids.buckets().filter_map(|(name, id)| Some((name, id, pools.get(id)?.shedder().clone())));
         let shedding = self.shedding.reconfigured(shedders);
         let actors = Self { limiter, sessions, breakers, pools, shedding, ..self.clone() };
         let watched: Vec<Arc<ActorStats>> = actors.actor_stats().cloned().collect();

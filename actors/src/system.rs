@@ -236,6 +236,16 @@ impl Actors {
             .chain(pools.values().map(PoolHandle::actor))
     }
 
+    /// The pool of a bucket of this configuration.
+    pub fn pool(&self, bucket: BucketId) -> &PoolHandle {
+        &self.pools[bucket]
+    }
+
+    /// The breaker of a bucket of this configuration.
+    pub fn breaker(&self, bucket: BucketId) -> &BreakerHandle {
+        &self.breakers[bucket]
+    }
+
     /// The statistics of every actor.
     pub fn actor_stats(&self) -> impl Iterator<Item = &Arc<ActorStats>> {
         self.supervised().map(SupervisedActor::actor_stats)

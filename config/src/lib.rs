@@ -313,6 +313,15 @@ impl Config {
             bucket::demo(&self.server, self.rate_limit.cost, Endpoint::loopback(endpoint_port), credentials);
         self.buckets.insert(bucket::DEMO.to_owned(), bucket);
     }
+
+    /// Keeps the section `demo` of the configuration in use, if no bucket is configured.
+    pub fn keep_demo(&mut self, in_use: &Self) {
+        if self.buckets.is_empty()
+            && let Some(demo) = in_use.buckets.get(bucket::DEMO)
+        {
+            self.buckets.insert(bucket::DEMO.to_owned(), demo.clone());
+        }
+    }
 }
 
 /// Rejects one port for both listeners: the error of the second `bind` would name neither key.

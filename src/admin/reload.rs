@@ -29,7 +29,7 @@ pub(crate) trait ReloadRequests: Send + Sync {
 }
 
 /// What a reload found and did.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ReloadReply {
     /// The number of the configuration in use after it.
     pub(crate) number: u64,

@@ -178,7 +178,6 @@ impl Keyring {
     }
 
     /// Whether the next configuration signs upstream requests for the same keys with the same credentials.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
     pub(crate) fn has_same_signers(&self, next: &Self) -> bool {
         let signers = |keyring: &Self| -> Vec<(KeyId, CredentialFingerprint)> {
             let is_signer = |key: &ClientKey| key.upstream == SignAs::Same;
@@ -191,7 +190,6 @@ impl Keyring {
 
     /// The keys that the next configuration withdraws: those that it lacks, and those that clients prove in another way
     /// there. A client that has the former secret of a key may not go on with it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
     pub(crate) fn withdrawn(&self, next: &Self) -> Vec<KeyId> {
         let remains =
             |id, key: &KeyEntry| next.keys.get(id).is_some_and(|other| other.fingerprint == key.fingerprint);

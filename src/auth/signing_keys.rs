@@ -10,7 +10,7 @@
 //! it, at most `UNLISTED_MAX` for each client key. Forged signatures add no entry and evict none.
 //!
 //! The caches outlive a reload. An entry is found by the fingerprint of its secret, so no request finds an entry of a secret that its
-//! configuration lacks. `purge` only frees the memory of such entries.
+//! configuration lacks.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -88,12 +88,6 @@ impl SigningKeyCache {
             self.unlisted.insert(key, id, found.key, clock::now(), ttl);
         }
     }
-
-    /// Removes the signing keys of these client keys.
-    pub(crate) fn purge(&self, keys: &[KeyId]) {
-        self.configured.retain(|id| !keys.contains(&id.key()));
-        self.unlisted.0.borrow_mut().retain(|key, _| !keys.contains(key));
-    }
 }
 
 /// Signing keys for regions that are not configured, by client key, the oldest first.
@@ -158,7 +152,8 @@ mod tests {
         assert_eq!(found(0, 1, now), Some(1), "a repeated insert evicts nothing");
         assert_eq!(found(1, 0, now + TTL), None);
     }
-    /// G3, A1: an entry of a former secret is not found with the fingerprint of the present one, and a purge removes entries by key
+
+    /// G3, A1: an entry of a former secret is not found with the fingerprint of the present one
     #[test]
     fn a_changed_secret_finds_no_entry_of_the_former_one() {
         let (cache, now) = (SigningKeyCache::default(), clock::now());
@@ -175,7 +170,5 @@ mod tests {
                 .map(|found| found.is_some())
         };
         assert_eq!([found(0, 1), found(0, 2)], [[true; 2], [false; 2]]);
-        cache.purge(&[KeyId::new(0)]);
-        assert_eq!([found(0, 1), found(1, 1)], [[false; 2], [true; 2]]);
     }
 }

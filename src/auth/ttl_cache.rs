@@ -38,10 +38,6 @@ impl<K: Eq + Hash, V: Clone> TtlCache<K, V> {
     pub(super) fn remove(&self, key: &K) {
         self.entries.borrow_mut().remove(key);
     }
-
-    pub(super) fn retain(&self, keeps: impl Fn(&K) -> bool) {
-        self.entries.borrow_mut().retain(|key, _| keeps(key));
-    }
 }
 
 #[cfg(test)]

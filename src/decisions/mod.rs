@@ -16,7 +16,7 @@ mod counts;
 pub(crate) mod decision;
 mod kept_names;
 mod log_line;
-mod names;
+pub(crate) mod names;
 pub(crate) mod query;
 #[cfg(test)]
 mod reload_tests;
@@ -88,7 +88,6 @@ impl Decisions {
     }
 
     /// The names of the next configuration. They have no effect before [`Self::replace_names`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
     pub(crate) fn prepare_names(&self, config: &Config, ids: &Ids) -> Arc<Names> {
         let number = NamesNumber(self.next_names.fetch_add(1, Ordering::Relaxed));
         Arc::new(self.current_names().next(config, ids, number))
@@ -96,7 +95,6 @@ impl Decisions {
 
     /// Makes the names of the next configuration the current ones. Drops those of replaced configurations that nothing refers to. The
     /// counts of their buckets are added to those without a bucket.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
     pub(crate) fn replace_names(&self, next: Arc<Names>) {
         let mut referred = HashSet::new();
         (0..self.workers.len()).for_each(|at| referred.extend(self.worker(at).ring.names()));
@@ -176,7 +174,6 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// The recorder of the same thread under the configuration with these names.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
     pub(crate) fn reconfigured(&self, names: &Arc<Names>) -> Self {
         Self { decisions: Arc::clone(&self.decisions), names: Arc::clone(names), worker: self.worker }
     }

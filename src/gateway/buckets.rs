@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use slog::Logger;
-use tidegate_actors::{BreakerHandle, BucketId, Ids, PoolHandle};
+use tidegate_actors::{Actors, BucketId, Ids};
 use tidegate_config::{BucketConfig, Config, DnsConfig, Endpoint, Identity};
 use tokio::sync::Semaphore;
 
@@ -29,6 +29,7 @@ use crate::upstream::rules::store_clock::StoreClock;
 pub(super) struct BucketBuilder<'a> {
     pub(super) config: &'a Config,
     pub(super) ids: &'a Ids,
+    pub(super) actors: &'a Actors,
     pub(super) tokens: Option<&'a TokenVerifier>,
     pub(super) process: &'a Process,
     /// The configuration that this one replaces.
@@ -38,29 +39,27 @@ pub(super) struct BucketBuilder<'a> {
 impl BucketBuilder<'_> {
     /// Builds each configured bucket with the handles of its pool and breaker. Unchanged buckets are those of the current
     /// configuration.
-    pub(super) fn build(
-        &self,
-        handles: Vec<(PoolHandle, BreakerHandle)>,
-    ) -> Result<Vec<Arc<Bucket>>, StartError> {
+    pub(super) fn build(&self) -> Result<Vec<Arc<Bucket>>, StartError> {
         let inputs = CommonInputs::of(self.config);
         let current = self.current.filter(|current| CommonInputs::of(&current.config) == inputs);
         let unchanged = |id: BucketId, bucket: &BucketConfig| {
             let own = current?.router.get(id)?;
             (own.config == *bucket).then(|| Arc::clone(own))
         };
-        let named = self.config.buckets.iter().zip(self.ids.buckets()).zip(handles);
+        let named = self.config.buckets.iter().zip(self.ids.buckets());
         named
-            .map(|(((name, bucket), (_, id)), handles)| match unchanged(id, bucket) {
+            .map(|((name, bucket), (_, id))| match unchanged(id, bucket) {
                 Some(own) => Ok(own),
-                None => self.build_one((id, name, bucket), handles),
+                None => self.build_one(id, name, bucket),
             })
             .collect()
     }
 
     fn build_one(
         &self,
-        (id, name, bucket): (BucketId, &String, &BucketConfig),
-        (pool, breaker): (PoolHandle, BreakerHandle),
+        id: BucketId,
+        name: &String,
+        bucket: &BucketConfig,
     ) -> Result<Arc<Bucket>, StartError> {
         let (config, kind, log, upstream) = (self.config, bucket.kind, &self.process.log, &bucket.upstream);
         let tls = |source| StartError::Tls { bucket: name.clone(), source };
@@ -81,8 +80,8 @@ impl BucketBuilder<'_> {
             dialer: Arc::new(dialer.map_err(tls)?.with_log(name, log)),
             credentials,
             _renewals: sources.renewals,
-            pool,
-            breaker,
+            pool: self.actors.pool(id).clone(),
+            breaker: self.actors.breaker(id).clone(),
             metrics: self.process.metrics.bucket(name, (config, bucket)),
             connections: ConnectionCounts::default(),
             late_calls: LateCalls::default(),

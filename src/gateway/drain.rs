@@ -47,7 +47,7 @@ impl RunningGateway {
     /// The handle for reloads. It works also while the gateway drains.
     #[must_use]
     pub fn reload(&self) -> Reload {
-        Reload { parts: self.reloads.clone() }
+        self.reload.clone()
     }
 
     /// Waits until a worker thread has ended unexpectedly, and returns its name. Only a defect causes that. The actors of the thread are

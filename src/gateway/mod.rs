@@ -4,13 +4,17 @@
 //! message to another thread costs more than the actor's decision. `buckets.rs` builds the buckets, `drain.rs` stops the gateway. The
 //! worker threads stop last, because the actors stop with them.
 
+mod bucket_tasks;
 mod buckets;
 mod drain;
 mod event_loop_lag;
 mod jwks_fetcher;
 mod reload;
 mod reload_check;
+mod reload_requests;
 mod reload_watch;
+mod replaced;
+mod shared_parts;
 mod start_error;
 pub mod startup_check;
 
@@ -60,7 +64,9 @@ use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::worker::slot::WorkerSlot;
 use crate::worker::{Worker, worker_threads};
-use reload::{Reloader, SharedParts};
+use reload::Reloader;
+use reload_requests::ReloadSender;
+use shared_parts::SharedParts;
 
 pub use reload::Reload;
 pub use start_error::StartError;
@@ -90,8 +96,7 @@ pub struct RunningGateway {
     server: Server,
     /// Open connections of the data listener, by worker.
     open: Vec<Arc<AtomicUsize>>,
-    /// Each notification reloads one part: the configuration, or the TLS files of one listener.
-    reloads: Vec<Arc<Notify>>,
+    reload: Reload,
     background_tasks: Vec<JoinHandle<()>>,
 }
 
@@ -124,44 +129,36 @@ impl Gateway {
         let ids = Ids::new(&config);
         let decisions = Decisions::new(&config, &ids, worker_threads(&config), &log);
         let names = decisions.current_names();
-        let ActorSystem { actors, pools, breakers, launches } =
+        let ActorSystem { actors, launches, .. } =
             tidegate_actors::prepare(&config, &registry, &log, decisions.actor_events(&names))?;
         actors.monitor.watch_log(Arc::new(log_control.clone()));
         names.set_actors(&actors);
         let process = Arc::new(process_state(&config, &registry, (tls, decisions), (&log, log_control))?);
         let mut background_tasks = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
-        let mut reloads = reload_certificates(&process, &config, &tls_metrics, &mut background_tasks);
+        let certificates = reload_certificates(&process, &config, &tls_metrics, &mut background_tasks);
         let (retirement, retired) = Retirement::first();
-        let parts = SharedParts {
-            process,
-            ids,
-            config,
-            effective,
-            actors,
-            of_buckets: pools.into_iter().zip(breakers).collect(),
-        };
+        let parts = SharedParts { process, ids, config, effective, actors, names };
         let shared = parts.build(None, retirement)?;
-        let (reload_requests, requests) = ReloadChannel::new();
-        let reload_requests: Arc<dyn ReloadRequests> = Arc::new(reload_requests);
-        let (server, open, threads) = serve(&shared, launches, sockets, Arc::clone(&reload_requests))?;
+        let (reload, requests) = ReloadSender::new();
+        let (server, open, threads) = serve(&shared, launches, sockets, Arc::new(reload.clone()))?;
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
             "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
         let configurations = Arc::new(Configurations::new(shared, threads));
         background_tasks.push(actix_rt::spawn(refresh::run(Arc::clone(&configurations))));
-        let requests = Arc::<Notify>::default();
-        let reloader = Reloader::new(&configurations, &requests, retired);
+        background_tasks.extend(reload_watch::start(&configurations.current(), files, reload.clone()));
+        let reloader = Reloader::new(&configurations, sources, requests, retired, log_control);
         background_tasks.push(actix_rt::spawn(reloader.run()));
-        reloads.push(requests);
+        let reload = Reload { certificates, configuration: reload };
         Ok(RunningGateway {
             address,
             admin_address: admin,
             configurations,
             server,
             open,
-            reloads,
+            reload,
             background_tasks,
         })
     }

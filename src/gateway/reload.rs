@@ -17,11 +17,10 @@ use super::StartError;
 use super::bucket_tasks::BucketTasks;
 use super::reload_check::{Checked, start_problem};
 use super::reload_requests::{ReloadRequest, ReloadSender};
-use super::replaced::{ConfigurationsInUse, WithdrawnKeys};
+use super::replaced::ConfigurationsInUse;
 use super::shared_parts::SharedParts;
 use crate::admin::reload::ReloadReply;
-use crate::process::Shared;
-use crate::process::configurations::Configurations;
+use crate::process::configurations::{Configurations, WithdrawnKeys};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::millis;
 
@@ -159,7 +158,8 @@ impl Reloader {
         let launches = change.commit(Withdrawn { keys: withdrawn.clone(), all_tokens });
         self.configurations.install(Arc::clone(&next), launches).await;
         self.tasks.replace(&next);
-        self.cut_later(WithdrawnKeys { keys: withdrawn, grace: next.config.server.revoke_grace }, &next);
+        let grace = next.config.server.revoke_grace;
+        self.cut_later(WithdrawnKeys { keys: withdrawn.into(), by: next.keyring.number(), grace });
         let took = clock::now().saturating_duration_since(began);
         info!(self.log, "configuration reloaded"; "configuration" => next.number().get(), "took_ms" => millis(took),
             "buckets" => next.router.buckets().len());
@@ -167,15 +167,14 @@ impl Reloader {
     }
 
     /// Cuts the streams of withdrawn keys when their grace is over.
-    fn cut_later(&self, withdrawn: WithdrawnKeys, next: &Shared) {
-        let WithdrawnKeys { keys, grace } = withdrawn;
-        if keys.is_empty() {
+    fn cut_later(&self, withdrawn: WithdrawnKeys) {
+        if withdrawn.keys.is_empty() {
             return;
         }
-        let (configurations, by) = (Arc::clone(&self.configurations), next.keyring.number());
+        let configurations = Arc::clone(&self.configurations);
         actix_rt::spawn(async move {
-            tokio::time::sleep(grace).await;
-            configurations.cut_withdrawn(keys, by, grace);
+            tokio::time::sleep(withdrawn.grace).await;
+            configurations.cut_withdrawn(&withdrawn);
         });
     }
 

@@ -4,28 +4,22 @@
 //! content changes again. Content that gives the same configuration is no event, such as the first reading after a start.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use slog::{Logger, error, info};
 use tidegate_config::{ContentWatch, ReloadConfig};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::admin::reload::{ReloadReply, ReloadRequests};
-use crate::worker::Shared;
+use super::reload_requests::ReloadSender;
+use crate::process::Shared;
 
 /// Starts the task, if `reload.watch` is on. `files` are those of the configuration.
-pub(super) fn start(
-    shared: &Shared,
-    files: Vec<PathBuf>,
-    requests: Arc<dyn ReloadRequests>,
-) -> Option<JoinHandle<()>> {
-    let (config, log) = (shared.config.reload.clone(), shared.log.clone());
-    config.watch.then(|| actix_rt::spawn(run(config, files, requests, log)))
+pub(super) fn start(shared: &Shared, files: Vec<PathBuf>, requests: ReloadSender) -> Option<JoinHandle<()>> {
+    let config = shared.config.reload.clone();
+    config.watch.then(|| actix_rt::spawn(run(config, files, requests)))
 }
 
 /// Reads the files at each interval, and requests a reload for new content.
-async fn run(config: ReloadConfig, files: Vec<PathBuf>, requests: Arc<dyn ReloadRequests>, log: Logger) {
+async fn run(config: ReloadConfig, files: Vec<PathBuf>, requests: ReloadSender) {
     let mut watch = ContentWatch::default();
     let mut interval = tokio::time::interval(config.interval);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -40,24 +34,7 @@ async fn run(config: ReloadConfig, files: Vec<PathBuf>, requests: Arc<dyn Reload
         let (polled, is_new) = polled.await.unwrap_or_default();
         watch = polled;
         if is_new {
-            log_reply(&requests.reload().await, &log);
-        }
-    }
-}
-
-fn log_reply(reply: &ReloadReply, log: &Logger) {
-    match reply.result() {
-        "unchanged" => {}
-        "refused" => {
-            for problem in &reply.problems {
-                error!(log, "changed configuration refused, the one before it stays in use"; "key" => &problem.key,
-                    "detail" => &problem.message, "source" => problem.source.to_string(), "line" => problem.line,
-                    "hint" => problem.hint.as_deref());
-            }
-        }
-        result => {
-            info!(log, "changed configuration found"; "result" => result, "configuration" => reply.number,
-            "changes" => reply.diff.iter().count())
+            requests.request();
         }
     }
 }

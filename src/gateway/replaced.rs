@@ -1,10 +1,10 @@
 //! The configurations that still have requests, and what ends when one of them is retired.
 
-use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use slog::{Logger, info};
 use tidegate_actors::{Actors, BucketId, ConfigNumber, Ids, KeyId};
+use tidegate_config::{BucketConfig, Config};
 
 use crate::process::{Process, Shared};
 
@@ -12,6 +12,16 @@ use crate::process::{Process, Shared};
 struct InUse {
     actors: Actors,
     ids: Ids,
+    /// The endpoints of each bucket.
+    endpoints: HashMap<String, HashSet<String>>,
+}
+
+/// The endpoints of each bucket: host and port.
+fn endpoints(config: &Config) -> HashMap<String, HashSet<String>> {
+    let of = |bucket: &BucketConfig| {
+        bucket.upstream.endpoints.iter().map(|endpoint| endpoint.authority.clone()).collect()
+    };
+    config.buckets.iter().map(|(name, bucket)| (name.clone(), of(bucket))).collect()
 }
 
 /// The configurations that have requests, the current one among them.
@@ -29,7 +39,8 @@ impl ConfigurationsInUse {
 
     /// Adds the configuration that becomes the current one.
     pub(super) fn add(&mut self, shared: &Shared) {
-        let in_use = InUse { actors: shared.actors.clone(), ids: shared.ids.clone() };
+        let endpoints = endpoints(&shared.config);
+        let in_use = InUse { actors: shared.actors.clone(), ids: shared.ids.clone(), endpoints };
         self.by_number.insert(shared.number(), in_use);
     }
 
@@ -51,6 +62,13 @@ impl ConfigurationsInUse {
             }
             process.metrics.remove_buckets(&|name| !names.contains(name));
         }
+        for (bucket, endpoints) in &retired.endpoints {
+            if let Some(used) = current.endpoints.get(bucket)
+                && !endpoints.is_subset(used)
+            {
+                process.metrics.remove_endpoints(bucket, |endpoint| !used.contains(endpoint));
+            }
+        }
         if let Some((oldest, _)) = self.by_number.first_key_value() {
             current.actors.sessions.retire_before(*oldest);
         }
@@ -71,10 +89,4 @@ impl ConfigurationsInUse {
         gone_keys.sort_unstable();
         (gone_buckets, gone_keys)
     }
-}
-
-/// Keys that a reload has withdrawn, whose streams end after the grace.
-pub(super) struct WithdrawnKeys {
-    pub(super) keys: Vec<KeyId>,
-    pub(super) grace: Duration,
 }

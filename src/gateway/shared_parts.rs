@@ -10,6 +10,7 @@ use super::StartError;
 use super::buckets::BucketBuilder;
 use super::jwks_fetcher::{self, JwksFetcher, TokenSourceError};
 use crate::auth::{Keyring, Regions};
+use crate::decisions::names::Names;
 use crate::process::retirement::Retirement;
 use crate::process::shared::{Tokens, Unchanged};
 use crate::process::{Process, Shared};
@@ -24,8 +25,7 @@ pub(super) struct SharedParts {
     pub(super) effective: EffectiveConfig,
     pub(super) ids: Ids,
     pub(super) actors: Actors,
-    /// The actors of each bucket, in the order of the configuration.
-    pub(super) of_buckets: Vec<(PoolHandle, BreakerHandle)>,
+    pub(super) names: Arc<Names>,
 }
 
 impl SharedParts {
@@ -35,11 +35,12 @@ impl SharedParts {
         current: Option<&Shared>,
         retirement: Retirement,
     ) -> Result<Arc<Shared>, StartError> {
-        let Self { process, config, effective, ids, actors, of_buckets } = self;
+        let Self { process, config, effective, ids, actors, names } = self;
         let tokens = tokens(&config, current, &process.log)?;
         let builder = BucketBuilder {
             config: &config,
             ids: &ids,
+            actors: &actors,
             tokens: tokens.as_ref().map(|tokens| &tokens.verifier),
             process: &process,
             current,
@@ -47,11 +48,12 @@ impl SharedParts {
         let unchanged = |current: &Shared| Unchanged::between(&current.config, &config);
         Ok(Arc::new(Shared {
             unchanged: current.map(unchanged).unwrap_or_default(),
-            router: Router::new(builder.build(of_buckets)?),
+            router: Router::new(builder.build()?),
             keyring: Keyring::new(&config, &ids),
             regions: Regions::new(&config),
             tokens,
             actors,
+            names,
             redaction: Redaction::from_config(&config),
             process,
             config,

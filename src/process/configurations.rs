@@ -4,13 +4,15 @@
 //! configuration lives on until its last request has ended. Then it is retired, and its number is sent to the gateway.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tidegate_actors::Launch;
+use tidegate_actors::{KeyId, Launch, Launches};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::Shared;
+use crate::buffers::revocation::KeyringNumber;
 
 /// A command to a worker thread. The thread drops or uses the sender when it is done.
 pub(crate) enum ThreadCommand {
@@ -18,6 +20,17 @@ pub(crate) enum ThreadCommand {
     Start(Vec<Launch>, oneshot::Sender<()>),
     /// Serve new requests with this configuration.
     Switch(Arc<Shared>, oneshot::Sender<()>),
+    /// Cut the streams of withdrawn keys.
+    CutWithdrawn(WithdrawnKeys),
+}
+
+/// Keys that a reload has withdrawn. Their streams end after the grace.
+#[derive(Debug, Clone)]
+pub(crate) struct WithdrawnKeys {
+    pub(crate) keys: Arc<[KeyId]>,
+    /// The keyring that lacks them.
+    pub(crate) by: KeyringNumber,
+    pub(crate) grace: Duration,
 }
 
 /// The current configuration, and the threads that serve with it.
@@ -37,10 +50,15 @@ impl Configurations {
         self.current.load_full()
     }
 
-    /// Makes `next` the current configuration. `launches` are its new actors, by thread of the data listener; they start first.
+    /// Makes `next` the current configuration. Its new actors start first, on the threads of the data listener.
     /// Returns when every thread serves its new requests with it. A thread that has ended is left out.
-    pub(crate) async fn install(&self, next: Arc<Shared>, launches: Vec<Vec<Launch>>) {
-        let new_actors = self.threads.iter().zip(launches).filter(|(_, launches)| !launches.is_empty());
+    pub(crate) async fn install(&self, next: Arc<Shared>, launches: Launches) {
+        let data_threads = self.threads.len().saturating_sub(1);
+        let new_actors = self
+            .threads
+            .iter()
+            .zip(launches.distribute(data_threads))
+            .filter(|(_, launches)| !launches.is_empty());
         let started = new_actors.map(|(thread, launches)| {
             let (done, is_done) = oneshot::channel();
             let _ = thread.send(ThreadCommand::Start(launches, done));
@@ -57,6 +75,12 @@ impl Configurations {
         });
         for is_done in switched.collect::<Vec<_>>() {
             let _ = is_done.await;
+        }
+    }
+    /// Cuts the streams of withdrawn keys on every thread.
+    pub(crate) fn cut_withdrawn(&self, withdrawn: &WithdrawnKeys) {
+        for thread in &self.threads {
+            let _ = thread.send(ThreadCommand::CutWithdrawn(withdrawn.clone()));
         }
     }
 }

@@ -1,9 +1,7 @@
 //! Reports that a configuration is retired: its last user has dropped it.
 
+use tidegate_actors::ConfigNumber;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
-/// The number of a configuration in its process, from 1.
-pub(crate) type ConfigNumber = u64;
 
 /// Sends the number of its configuration when the last user of it has dropped it.
 pub(crate) struct Retirement {
@@ -15,12 +13,12 @@ impl Retirement {
     /// That of the first configuration, and the receiver of all numbers.
     pub(crate) fn first() -> (Self, UnboundedReceiver<ConfigNumber>) {
         let (retired, numbers) = unbounded_channel();
-        (Self { number: 1, retired }, numbers)
+        (Self { number: ConfigNumber::FIRST, retired }, numbers)
     }
 
     /// That of the configuration after this one.
     pub(crate) fn next(&self) -> Self {
-        Self { number: self.number + 1, retired: self.retired.clone() }
+        Self { number: self.number.next(), retired: self.retired.clone() }
     }
 
     pub(crate) fn number(&self) -> ConfigNumber {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use tidegate_actors::{Actors, Ids};
+use tidegate_actors::{Actors, ConfigNumber, Ids};
 use tidegate_config::{Config, EffectiveConfig};
 
 use super::Process;
-use super::retirement::{ConfigNumber, Retirement};
+use super::retirement::Retirement;
 use crate::auth::jwt::TokenVerifier;
 use crate::auth::{Keyring, Regions};
+use crate::decisions::names::Names;
 use crate::router::Router;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::credentials::RenewalTasks;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     /// None if no tokens are configured.
     pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) actors: Actors,
+    /// Its names in recorded decisions.
+    pub(crate) names: Arc<Names>,
     /// The values that the log redacts.
     pub(crate) redaction: Redaction,
     /// Compared with the configuration that it replaces.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slog::Logger;
+use slog::{Logger, info};
 use tidegate_actors::{BucketId, CostSampler, IdMap, MonitorHandle};
 use tidegate_config::{Config, ServerConfig};
 
@@ -17,10 +17,12 @@ use crate::buffers::client_wait::WaitReceivers;
 use crate::buffers::send_progress::{SendLimits, SendWatch};
 use crate::buffers::{BufferBudget, Transfers};
 use crate::decisions::Recorder;
+use crate::process::configurations::WithdrawnKeys;
 use crate::process::{Process, Shared};
 use crate::server::idle_connections::IdleConnections;
 use crate::server::rejected_addresses::RejectedAddresses;
 use crate::telemetry::metrics::RequestMetrics;
+use crate::telemetry::millis;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::client::UpstreamClient;
@@ -152,7 +154,7 @@ impl Worker {
             client_connections: Arc::clone(&self.client_connections),
             signing_keys: if unchanged.signing_keys { Rc::clone(&self.signing_keys) } else { Rc::default() },
             token_cache: if unchanged.tokens { Rc::clone(&self.token_cache) } else { Rc::default() },
-            decisions: self.decisions.clone(),
+            decisions: self.decisions.reconfigured(&shared.names),
             rejected_addresses: self.rejected_addresses.clone(),
             send_watch: Rc::clone(&self.send_watch),
             transfers: Rc::clone(&self.transfers),
@@ -199,6 +201,15 @@ impl Worker {
     pub(crate) fn call_resources(&self) -> CallResources<'_> {
         let monitor = &self.shared.actors.monitor;
         CallResources { clients: &self.upstream_clients, transfers: &self.transfers, monitor }
+    }
+
+    /// Cuts the streams of this thread that belong to keys which a reload has withdrawn.
+    pub(crate) fn cut_withdrawn(&self, withdrawn: &WithdrawnKeys) {
+        let WithdrawnKeys { keys, by, grace } = withdrawn;
+        let cut = self.transfers.revocable.cut_withdrawn(keys, *by, *grace);
+        if cut > 0 {
+            info!(self.process.log, "streams of withdrawn keys are cut"; "streams" => cut, "grace_ms" => millis(*grace));
+        }
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &UpstreamClient {

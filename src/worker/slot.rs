@@ -48,6 +48,10 @@ impl WorkerSlot {
                     drop(self.current.replace(next));
                     done
                 }
+                ThreadCommand::CutWithdrawn(withdrawn) => {
+                    self.current().cut_withdrawn(&withdrawn);
+                    continue;
+                }
             };
             // The sender waits for all threads, unless the process ends.
             let _ = done.send(());

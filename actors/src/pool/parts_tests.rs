@@ -65,11 +65,10 @@ impl Bucket {
     /// Replaces the pool; returns the old one.
     async fn reload(&mut self, config: Config) -> PoolHandle {
         let change = (Self::upstream(&self.config), Self::upstream(&config));
-        let (next, launch) =
-{
-                let spawner = self.actors.spawner(&config, &ActorEvents::default());
-                self.actors.pool_successor(&spawner, ("b", BucketId::new(0)), &self.pool, change).await
-            };
+        let (next, launch) = {
+            let spawner = self.actors.spawner(&config, &ActorEvents::default());
+            self.actors.pool_successor(&spawner, ("b", BucketId::new(0)), &self.pool, change).await
+        };
         launch.start();
         self.config = config;
         let old = std::mem::replace(&mut self.pool, next);

@@ -15,6 +15,7 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use slog::{Drain, Level, Logger, o};
@@ -56,12 +57,42 @@ pub enum LogError {
 pub struct LogControl {
     buffer: Arc<LogBuffer>,
     stats: Arc<LogStats>,
+    level: LevelFilter,
+}
+
+/// The lowest level that is logged. A reload changes it.
+#[derive(Clone)]
+struct LevelFilter(Arc<AtomicUsize>);
+
+impl LevelFilter {
+    fn new(level: LogLevel) -> Self {
+        Self(Arc::new(AtomicUsize::new(slog_level(level).as_usize())))
+    }
+
+    fn keeps(&self, record: &slog::Record<'_>) -> bool {
+        record.level().as_usize() <= self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn slog_level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warning,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Trace => Level::Trace,
+    }
 }
 
 impl LogControl {
     /// Requests the writer thread to reopen the log file, for rotation (SIGUSR1). Without effect if the output is not a file.
     pub fn reopen(&self) {
         self.buffer.reopen();
+    }
+
+    /// Changes the lowest level that is logged.
+    pub fn set_level(&self, level: LogLevel) {
+        self.level.0.store(slog_level(level).as_usize(), Ordering::Relaxed);
     }
 
     /// Ends the log: the writer thread writes the buffered lines. Waits for it, at most `timeout`. Returns whether all lines were written.
@@ -102,26 +133,20 @@ pub fn build(config: &LogConfig) -> Result<(Logger, LogControl), LogError> {
     let buffer = Arc::new(LogBuffer::default());
     let stats = Arc::new(LogStats::new()?);
     let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&stats));
-    let (log, unfiltered) = loggers(config, &sink);
+    let level = LevelFilter::new(config.level);
+    let (log, unfiltered) = loggers(config, &sink, &level);
     watchdog::start(Arc::clone(&stats), !output.is_stderr()).map_err(LogError::Thread)?;
     writer::start(Arc::clone(&buffer), Arc::clone(&stats), Box::new(output), unfiltered)
         .map_err(LogError::Thread)?;
-    Ok((log, LogControl { buffer, stats }))
+    Ok((log, LogControl { buffer, stats, level }))
 }
 
 /// The logger at the configured level, and one without a level filter for notices about the log itself.
-fn loggers(config: &LogConfig, sink: &Sink) -> (Logger, Logger) {
+fn loggers(config: &LogConfig, sink: &Sink, level: &LevelFilter) -> (Logger, Logger) {
     let is_terminal = match config.output {
         LogOutput::Stdout => io::stdout().is_terminal(),
         LogOutput::Stderr => io::stderr().is_terminal(),
         LogOutput::File(_) => false,
-    };
-    let level = match config.level {
-        LogLevel::Error => Level::Error,
-        LogLevel::Warn => Level::Warning,
-        LogLevel::Info => Level::Info,
-        LogLevel::Debug => Level::Debug,
-        LogLevel::Trace => Level::Trace,
     };
     let is_terminal_format = match config.format {
         LogFormat::Terminal => true,
@@ -136,7 +161,7 @@ fn loggers(config: &LogConfig, sink: &Sink) -> (Logger, Logger) {
     }
 }
 
-fn filtered<D>(level: Level, drain: impl Fn() -> D) -> (Logger, Logger)
+fn filtered<D>(level: &LevelFilter, drain: impl Fn() -> D) -> (Logger, Logger)
 where
     D: Drain<Ok = (), Err = slog::Never>
         + Send
@@ -145,6 +170,7 @@ where
         + std::panic::RefUnwindSafe
         + 'static,
 {
-    let keep = move |record: &slog::Record<'_>| record.level().is_at_least(level);
+    let level = level.clone();
+    let keep = move |record: &slog::Record<'_>| level.keeps(record);
     (Logger::root(drain().filter(keep).fuse(), o!()), Logger::root(drain().fuse(), o!()))
 }

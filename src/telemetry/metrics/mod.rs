@@ -243,7 +243,6 @@ impl RequestMetrics {
     }
 
     /// Exposes the reasons that become possible for requests without a bucket.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
     pub(crate) fn reconfigure_unrouted(&self, config: &Config) {
         self.unrouted.0.store(self.unrouted_family.counters(None, reasons::unrouted(config)));
     }

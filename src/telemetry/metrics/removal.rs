@@ -27,7 +27,6 @@ fn remove_buckets<B: MetricVecBuilder>(family: &MetricVec<B>, is_gone: &dyn Fn(&
 
 impl RequestMetrics {
     /// Removes the series of buckets with such a name from each family of the request path.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
     pub(crate) fn remove_buckets(&self, is_gone: &dyn Fn(&str) -> bool) {
         let Self {
             requests,
@@ -66,7 +65,6 @@ impl RequestMetrics {
     }
 
     /// Removes the series of endpoints of one bucket with such an authority.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called by a reload"))]
     pub(crate) fn remove_endpoints(&self, bucket: &str, is_gone: impl Fn(&str) -> bool) {
         self.times
             .upstream

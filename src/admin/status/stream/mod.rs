@@ -20,7 +20,7 @@ use actix_web::web::Data;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use bytes::Bytes;
 use slog::{error, info};
-use tidegate_actors::clock;
+use tidegate_actors::{ConfigNumber, clock};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval_at};
 
@@ -36,7 +36,6 @@ use crate::degradation::published::CauseList;
 use crate::http::error::{encoded_json_reply, event_stream_reply};
 use crate::http::request_id;
 use crate::process::Shared;
-use crate::process::retirement::ConfigNumber;
 use crate::server::connection_reserve::{ConnectionReserve, ConnectionTicket};
 use crate::worker::slot::WorkerSlot;
 use hub::EventHub;
