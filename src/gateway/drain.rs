@@ -24,8 +24,9 @@ use crate::telemetry::millis;
 use crate::worker::{DrainPhase, Shared};
 
 const DRAIN_POLL: Duration = Duration::from_millis(10);
-/// Deadline for the worker threads to stop. They have no work left by then.
-const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// The longest wait for the worker threads to stop. They only drop what they hold, which writes the last log lines. Only a busy machine,
+/// on which they get the CPU late, needs so long.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reloads the parts of the configuration that need no restart: the TLS files of both listeners.
 #[derive(Clone)]
