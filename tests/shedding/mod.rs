@@ -39,6 +39,7 @@ fn shedding(upstream: &Upstream) -> Builder {
         .set("shedding.target_wait_ms", "60000")
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
         .set("buckets.b.s3.concurrency.max_queued", "1000")
+        .set("server.request_timeout", "60")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "50000")
         .set("buckets.b.s3.concurrency.shedding.target_wait_ms", "20")
         .set("policies.all.buckets", "*")
