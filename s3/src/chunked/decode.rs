@@ -70,6 +70,8 @@ struct Chunk {
 }
 
 struct BufferedChunk {
+    /// The declared length of its data.
+    length: u64,
     signature: Vec<u8>,
     pieces: PieceQueue,
     hash: Sha256,
@@ -119,6 +121,14 @@ impl Decoder {
             }
         }
         Ok(None)
+    }
+
+    /// The declared length of the chunk that is being buffered; 0 if none is.
+    pub fn buffered_chunk_bytes(&self) -> u64 {
+        match &self.state {
+            State::Data(Chunk { buffered: Some(buffered), .. }, _) => buffered.length,
+            _ => 0,
+        }
     }
 
     /// A line with its line end; none if the line is incomplete. An incomplete line is buffered.
@@ -182,6 +192,7 @@ impl Decoder {
         }
         self.remaining -= bytes;
         let buffered = self.verifier.is_some().then(|| BufferedChunk {
+            length: bytes,
             signature: signature.to_vec(),
             pieces: PieceQueue::default(),
             hash: Sha256::new(),
