@@ -152,15 +152,16 @@ impl BucketInput<'_> {
             return Some(found(message).since(late.since).measured(measured));
         }
         let views = self.pool.endpoints.iter().zip(&self.authorities);
-        let silent: Vec<(UnansweredSnapshot, &str)> = views
+        let unanswered: Vec<(UnansweredSnapshot, &str)> = views
             .zip(&self.unanswered)
             .filter(|((view, _), _)| view.state == EndpointState::InRotation)
             .filter_map(|((_, name), timeouts)| timeouts.map(|timeouts| (timeouts, *name)))
             .collect();
-        let until = silent.iter().map(|(timeouts, _)| timeouts.until).max()?;
-        let since = silent.iter().map(|(timeouts, _)| timeouts.since).min()?;
-        let names: Vec<_> = silent.iter().map(|(_, name)| *name).collect();
-        let (counted, measured) = calls(silent.iter().map(|(timeouts, _)| u64::from(timeouts.count)).sum());
+        let until = unanswered.iter().map(|(timeouts, _)| timeouts.until).max()?;
+        let since = unanswered.iter().map(|(timeouts, _)| timeouts.since).min()?;
+        let names: Vec<_> = unanswered.iter().map(|(_, name)| *name).collect();
+        let (counted, measured) =
+            calls(unanswered.iter().map(|(timeouts, _)| u64::from(timeouts.count)).sum());
         let message = format!(
             "bucket {}: the last {counted} to {} timed out without a response head",
             self.name,

@@ -110,16 +110,16 @@ impl LoadBalancer {
             self.choose_of_two(|this, i| serves(this, i) && others(i), now)
                 .or_else(|| self.choose_of_two(|this, i| serves(this, i), now))
         } else {
-            self.choose_in_turn(others)
+            self.choose_round_robin(others)
         };
         picked.unwrap_or(0)
     }
 
     /// The least loaded of all endpoints; of equal ones the first after the last choice.
-    fn choose_in_turn(&mut self, may: impl Fn(usize) -> bool) -> Option<usize> {
+    fn choose_round_robin(&mut self, may: impl Fn(usize) -> bool) -> Option<usize> {
         let count = self.endpoints.len();
-        let in_turn = (1..=count).map(|step| (self.last_of_all + step) % count).filter(|i| may(*i));
-        let chosen = in_turn.min_by_key(|i| self.stats.endpoint(*i).load())?;
+        let after_last = (1..=count).map(|step| (self.last_of_all + step) % count).filter(|i| may(*i));
+        let chosen = after_last.min_by_key(|i| self.stats.endpoint(*i).load())?;
         self.last_of_all = chosen;
         Some(chosen)
     }
