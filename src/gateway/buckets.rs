@@ -22,6 +22,7 @@ use crate::upstream::credentials::sources::CredentialSourceBuilder;
 use crate::upstream::headers::filter::RequestHeaderFilter;
 use crate::upstream::rules::late_calls::LateCalls;
 use crate::upstream::rules::store_clock::StoreClock;
+use crate::upstream::rules::unanswered_calls::UnansweredCalls;
 
 /// Configuration and shared parts from which buckets are built.
 pub(super) struct BucketBuilder<'a> {
@@ -66,6 +67,7 @@ impl BucketBuilder<'_> {
                 breaker,
                 metrics: self.metrics.bucket(name, (config, bucket)),
                 late_calls: LateCalls::default(),
+                unanswered_calls: UnansweredCalls::new(upstream.endpoints.len()),
                 signing_region: SigningRegion::new(&upstream.region, name, self.log),
                 preflight_permits: Arc::new(Semaphore::new(cors_preflight::preflights_max(bucket))),
             });

@@ -55,11 +55,13 @@ pub(crate) async fn call(
     let evidence = credential_feedback::evidence(bucket, &outbound, record);
     // Held from the permission to retry to the end of that attempt.
     let mut retry: Option<(Duration, Option<RetryTicket>)> = None;
+    let mut held_ticket = None;
     loop {
         let is_replayable = outbound.is_replayable();
         let counts_for_circuit = outbound.request.counts_for_circuit();
         let request = AttemptRequest {
             permit: held_permit,
+            ticket: held_ticket,
             circuit,
             priority,
             is_replayable,
@@ -107,7 +109,7 @@ pub(crate) async fn call(
         }
         if let Some((pause, _)) = retry {
             record.record_retry(bucket, last.failure_reason(), last.status(), pause);
-            ticket.report(last.classified.classification.outcome);
+            held_ticket = continue_trial(bucket, ticket, last.classified.classification.outcome);
             drop(last);
             tokio::time::sleep(pause).await;
             if !keeps_endpoint {
@@ -119,6 +121,16 @@ pub(crate) async fn call(
         }
         return finish_attempts(bucket, record, last, ticket, permit);
     }
+}
+
+/// Reports an attempt that another follows. The trial of a bucket with several endpoints goes on instead, and its last attempt decides:
+/// a failure of one endpoint would keep the circuit open although another endpoint answers.
+fn continue_trial(bucket: &Bucket, ticket: BreakerTicket, outcome: Outcome) -> Option<BreakerTicket> {
+    if ticket.is_trial() == Some(true) && bucket.config.upstream.endpoints.len() > 1 {
+        return Some(ticket.keep_for_next_call());
+    }
+    ticket.report(outcome);
+    None
 }
 
 /// The response or the rejection of a call after its last attempt.

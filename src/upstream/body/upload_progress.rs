@@ -19,7 +19,7 @@ use tidegate_config::ServerConfig;
 use crate::buffers::client_wait::{ClientWait, Occupancy};
 use crate::buffers::cut::{CrowdingCut, MemoryCut};
 use crate::buffers::send_progress::{Sample, Sampled, SendWatch};
-use crate::buffers::{SocketBuffers, Transfer, TransferGate, Transfers};
+use crate::buffers::{SocketBuffers, Transfer, TransferDecisions, TransferGate, Transfers};
 use crate::upstream::UpstreamRejection;
 
 /// The minimum rate of a request body.
@@ -68,6 +68,8 @@ struct UploadBuffers {
     client: RefCell<Option<Rc<SocketBuffers>>>,
     /// None before the body is streamed.
     transfer: RefCell<Option<Rc<Transfer>>>,
+    /// What the actions on transfers decided about it.
+    decisions: RefCell<Option<Rc<TransferDecisions>>>,
 }
 
 impl fmt::Debug for UploadBuffers {
@@ -122,8 +124,15 @@ impl UploadProgress {
         let client = self.buffers.client.borrow().clone();
         let mut transfer = self.buffers.transfer.borrow_mut();
         if transfer.is_none() {
-            *transfer = Some(Transfer::begin(transfers, (client, None), None, now));
+            let begun = Transfer::begin(transfers, (client, None), None, now);
+            *self.buffers.decisions.borrow_mut() = Some(Rc::clone(begun.decisions()));
+            *transfer = Some(begun);
         }
+    }
+
+    /// What the actions on transfers decided about the upload; none before its body is streamed.
+    pub(crate) fn decisions(&self) -> Option<Rc<TransferDecisions>> {
+        self.buffers.decisions.borrow().clone()
     }
 
     /// Sets the socket of the upstream connection that takes the body.
