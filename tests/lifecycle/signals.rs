@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use rustix::process::Signal;
-use tokio::net::TcpStream;
 
 use super::{REPEAT_WINDOW, download, holding};
 use crate::https::Identity;
@@ -83,7 +82,7 @@ async fn repeat_within_the_window(gateway: &Gateway, signal: Signal) -> bool {
     let began = Instant::now();
     gateway.signal(signal);
     gateway.signal(signal);
-    while TcpStream::connect(gateway.address()).await.is_ok() && began.elapsed() < REPEAT_WINDOW {}
+    while gateway.admin("/readyz").await.status != 503 && began.elapsed() < REPEAT_WINDOW {}
     gateway.signal(signal);
     began.elapsed() < REPEAT_WINDOW
 }

@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, request, wait_for};
 
-/// The pause of a client after a refusal. Shorter pauses would slow down the gateway itself.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause of a client after a refusal.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// API keys by name; the name is the priority or the weight of the client.
 const KEYS: [(&str, &str); 5] = [
