@@ -57,14 +57,13 @@ pub(crate) async fn call(
     let mut retry: Option<(Duration, Option<RetryTicket>)> = None;
     let mut held_ticket = None;
     loop {
-        let is_replayable = outbound.is_replayable();
         let counts_for_circuit = outbound.request.counts_for_circuit();
         let request = AttemptRequest {
             permit: held_permit,
             ticket: held_ticket,
             circuit,
             priority,
-            is_replayable,
+            is_replayable: outbound.is_replayable(),
             counts_for_circuit,
             deadline: deadline.total,
         };
@@ -91,10 +90,9 @@ pub(crate) async fn call(
             let context = (bucket, evidence, counts_for_circuit);
             AttemptResult::classify(context, limits, &record.upload_progress, (&permit, &mut ticket), result)
         };
-        let ended = last.ended;
-        record.note_attempt(last.note(permit.endpoint()), ended);
+        record.note_attempt(last.note(permit.endpoint()), last.ended);
         if let Some(kind) = read.filter(|_| last.classified.classification.outcome == Outcome::Success) {
-            bucket.pool.record_read_latency(kind, ended.saturating_duration_since(began), ended);
+            bucket.pool.record_read_latency(kind, last.ended.saturating_duration_since(began), last.ended);
         }
 
         // The attempt that the ticket was for has ended.
