@@ -1,6 +1,7 @@
-//! SIGHUP installs the state of a configuration on all threads while requests go on.
+//! SIGHUP installs a changed configuration on all threads while requests go on.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -16,20 +17,48 @@ const WARM_UP: u64 = 20;
 /// The most that the memory may grow.
 const GROWTH_MAX: u64 = 2 << 20;
 
-fn numbers(gateway: &Gateway, message: &str) -> BTreeSet<u64> {
-    let lines = gateway.log_lines();
-    lines.iter().filter(|line| line["msg"] == message).filter_map(|line| line["number"].as_u64()).collect()
+const RELOADED: &str = "configuration reloaded";
+const RETIRED: &str = "configuration retired: its last request has ended";
+
+/// A setting that differs in each configuration, and leaves the buckets of the builder unchanged.
+fn text(number: u64) -> String {
+    format!("[server]\nrevoke_grace = {number}\n")
 }
 
-/// Reloads; returns when configuration `number` serves new requests.
-async fn reload(gateway: &Gateway, number: u64) {
+/// The same with a bucket and a key, which come and go with every second configuration.
+fn text_with_bucket(number: u64, upstream: &Upstream) -> String {
+    let base = text(number);
+    if number.is_multiple_of(2) {
+        return base;
+    }
+    let more = format!(
+        "[buckets.a]\nauth = [\"api_key\"]\n[buckets.a.s3]\nendpoints = [\"http://{}\"]\nhealth_check.path = \"/h\"\n",
+        upstream.address()
+    );
+    base + &more
+        + "[policies.all]\nbuckets = [\"*\"]\nmethods = [\"read\"]\n"
+        + "[api_keys.a]\nsecret = \"0123456789abcdef-a\"\npolicy = \"all\"\n"
+}
+
+fn numbers(gateway: &Gateway, message: &str, field: &str) -> BTreeSet<u64> {
+    let lines = gateway.log_lines();
+    lines.iter().filter(|line| line["msg"] == message).filter_map(|line| line[field].as_u64()).collect()
+}
+
+/// Writes the file anew and sends SIGHUP.
+fn send_reload(gateway: &Gateway, text: &str) {
+    fs::write(gateway.directory().join("tidegate.toml"), text).unwrap();
     gateway.send_sighup();
-    gateway.wait_for_log_line("configuration installed", |line| line["number"] == number).await;
+}
+
+/// Reloads a changed configuration; returns when number `number` serves new requests.
+async fn reload(gateway: &Gateway, number: u64) {
+    send_reload(gateway, &text(number));
+    gateway.wait_for_log_line(RELOADED, |line| line["configuration"] == number).await;
 }
 
 async fn retired(gateway: &Gateway, number: u64) -> Value {
-    let message = "configuration retired: its last request has ended";
-    gateway.wait_for_log_line(message, |line| line["number"] == number).await
+    gateway.wait_for_log_line(RETIRED, |line| line["number"] == number).await
 }
 
 async fn get(client: &mut Client) -> u16 {
@@ -41,7 +70,8 @@ async fn get(client: &mut Client) -> u16 {
 #[tokio::test]
 async fn a_reload_keeps_connections() {
     let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder().bucket("b", &upstream).set("server.workers", "1").start().await;
+    let builder = Gateway::builder().bucket("b", &upstream).set("server.workers", "1");
+    let gateway = builder.config(&text(1)).start().await;
     let mut kept = Client::connect(gateway.address()).await;
     assert_eq!(get(&mut kept).await, 200);
     for number in 2..5 {
@@ -58,7 +88,7 @@ async fn a_reload_keeps_connections() {
 #[tokio::test]
 async fn a_reload_keeps_http2_connections() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
-    let gateway = identity.gateway_before(&upstream).start().await;
+    let gateway = identity.gateway_before(&upstream).config(&text(1)).start().await;
     let kept = identity.http2(&gateway).await;
     assert_eq!(kept.get("/b/k").await.complete_status(), 200);
     reload(&gateway, 2).await;
@@ -70,13 +100,16 @@ async fn a_reload_keeps_http2_connections() {
 #[tokio::test]
 async fn a_request_under_way_keeps_its_configuration() {
     let (upstream, latch) = holding();
-    let gateway = Gateway::in_front_of(&upstream).await;
+    let gateway = Gateway::builder().bucket("b", &upstream).config(&text(1)).start().await;
     let (mut client, mut answer) = download(&gateway).await;
     reload(&gateway, 2).await;
     reload(&gateway, 3).await;
     retired(&gateway, 2).await;
-    let message = "configuration retired: its last request has ended";
-    assert_eq!(numbers(&gateway, message), BTreeSet::from([2]), "the download holds configuration 1");
+    assert_eq!(
+        numbers(&gateway, RETIRED, "number"),
+        BTreeSet::from([2]),
+        "the download holds configuration 1"
+    );
     assert_eq!(gateway.status().await["requests_in_flight"], 1);
     latch.open_for_all();
     client.body(&mut answer, "GET").await;
@@ -84,20 +117,32 @@ async fn a_request_under_way_keeps_its_configuration() {
     retired(&gateway, 1).await;
 }
 
+/// G3: an unchanged configuration is not installed again, and the log says so
+#[tokio::test]
+async fn an_unchanged_configuration_stays() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::in_front_of(&upstream).await;
+    gateway.send_sighup();
+    let unchanged = "configuration reloaded: nothing has changed";
+    gateway.wait_for_log_line(unchanged, |line| line["configuration"] == 1).await;
+    assert_eq!(numbers(&gateway, RELOADED, "configuration"), BTreeSet::new());
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+}
+
 /// G3: reloads under traffic fail no request and leave no memory, descriptor, thread, connection or configuration behind
 #[tokio::test]
 async fn reloads_leak_nothing() {
     let upstream = Upstream::ok("x");
     let builder = Gateway::builder().bucket("b", &upstream).set("log.access", "false");
-    let gateway =
-        builder.set("server.workers", "2").set("buckets.b.s3.health_check.path", "/h").start().await;
+    let builder = builder.set("server.workers", "2").set("buckets.b.s3.health_check.path", "/h");
+    let gateway = builder.config(&text_with_bucket(1, &upstream)).start().await;
     let reloads = std::env::var("TIDEGATE_RELOADS").map_or(RELOADS, |count| count.parse().unwrap());
     let mut kept = Client::connect(gateway.address()).await;
     let mut before = None;
     for number in 2..WARM_UP + reloads + 2 {
         let began = Instant::now();
-        gateway.send_sighup();
-        while !numbers(&gateway, "configuration installed").contains(&number) {
+        send_reload(&gateway, &text_with_bucket(number, &upstream));
+        while !numbers(&gateway, RELOADED, "configuration").contains(&number) {
             assert!(began.elapsed() < WAIT_MAX, "configuration {number} is not installed");
             assert_eq!(get(&mut kept).await, 200, "before configuration {number}");
         }
@@ -114,7 +159,7 @@ async fn reloads_leak_nothing() {
     assert!(grown < GROWTH_MAX, "{grown} bytes of growth in {reloads} reloads");
     let last = WARM_UP + reloads + 1;
     wait_for("all replaced configurations are retired", || async {
-        let retired = numbers(&gateway, "configuration retired: its last request has ended");
+        let retired = numbers(&gateway, RETIRED, "number");
         (retired == (1..last).collect()).then_some(())
     })
     .await;

@@ -10,7 +10,7 @@ use crate::support::{Gateway, Upstream, wait_for};
 
 /// Signals with a fatal default action, and the log message of each without TLS.
 const HARMLESS: [(Signal, Option<&str>); 5] = [
-    (Signal::HUP, Some("configuration installed")),
+    (Signal::HUP, Some("configuration reloaded: nothing has changed")),
     (Signal::USR1, Some("log not reopened: log.output is not a file")),
     (Signal::USR2, Some("signal ignored")),
     (Signal::ALARM, Some("signal ignored")),

@@ -1,6 +1,7 @@
 //! Reloads of the configuration: `POST /reload`, `GET /config/diff` and `tidegate reload`.
 
 mod command;
+mod keys;
 mod watch;
 
 use std::fs;
@@ -75,6 +76,42 @@ impl Running {
 fn write(path: &Path, text: &str, mode: u32) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The file of a gateway that was started with `Builder::config`.
+fn file_of(gateway: &Gateway) -> PathBuf {
+    gateway.directory().join("tidegate.toml")
+}
+
+/// Writes the file of the gateway anew and reloads it; returns the reply with this result.
+async fn reload_as(gateway: &Gateway, text: &str, result: &str) -> Value {
+    write(&file_of(gateway), text, 0o600);
+    let answer = gateway.post("/reload").await;
+    let reply: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((&reply["result"], &reply["problems"]), (&json!(result), &json!([])), "{reply}");
+    assert_eq!(answer.complete_status(), 200);
+    reply
+}
+
+/// Applies a changed configuration.
+async fn apply(gateway: &Gateway, text: &str) -> Value {
+    reload_as(gateway, text, "applied").await
+}
+
+/// Waits until this configuration is retired.
+async fn wait_until_retired(gateway: &Gateway, number: u64) {
+    let message = "configuration retired: its last request has ended";
+    gateway.wait_for_log_line(message, |line| line["number"] == number).await;
+}
+
+/// An anonymous bucket of kind `s3`; `more` are keys relative to its section `s3`.
+fn open_bucket(name: &str, upstreams: &[&Upstream], more: &str) -> String {
+    let urls: Vec<String> =
+        upstreams.iter().map(|upstream| format!("\"http://{}\"", upstream.address())).collect();
+    format!(
+        "[buckets.{name}]\nauth = [\"anonymous\"]\n[buckets.{name}.s3]\nendpoints = [{}]\n{more}\n",
+        urls.join(", ")
+    )
 }
 
 /// The keys of the problems of a reply.

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{text, write};
 use crate::support::{Gateway, Upstream};
 
-const REFUSED: &str = "changed configuration refused, the one before it stays in use";
+const REFUSED: &str = "configuration refused, the one before it stays in use";
 
 /// Puts a version of the configuration behind the link, as Kubernetes does for a ConfigMap.
 fn publish(directory: &Path, version: &str, text: &str) {
