@@ -45,11 +45,12 @@ impl SharedParts {
             process: &process,
             current,
         };
-        let unchanged = |current: &Shared| Unchanged::between(&current.config, &config);
+        let keyring = Keyring::new(&config, &ids);
+        let unchanged = |current: &Shared| Unchanged::between(current, &config, &keyring);
         Ok(Arc::new(Shared {
             unchanged: current.map(unchanged).unwrap_or_default(),
             router: Router::new(builder.build()?),
-            keyring: Keyring::new(&config, &ids),
+            keyring,
             regions: Regions::new(&config),
             tokens,
             actors,

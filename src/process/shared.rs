@@ -36,11 +36,12 @@ pub(crate) struct Unchanged {
 }
 
 impl Unchanged {
-    /// Compares a configuration with the one that it replaces.
-    pub(crate) fn between(old: &Config, new: &Config) -> Self {
+    /// Compares a configuration and its keys with the one that it replaces.
+    pub(crate) fn between(current: &Shared, new: &Config, keyring: &Keyring) -> Self {
+        let old = &current.config;
         let (has_same_keys, has_same_ttl) = (old.keys == new.keys, old.sessions == new.sessions);
         Self {
-            signers: has_same_keys,
+            signers: current.keyring.has_same_signers(keyring),
             signing_keys: has_same_keys && has_same_ttl && old.s3 == new.s3,
             tokens: has_same_ttl && old.jwt == new.jwt && old.policies == new.policies,
         }
