@@ -7,6 +7,7 @@
 //! is refused, and one with a cookie needs the listener's own `Origin`. Probes accept any `Host` and need no token: load
 //! balancers send their own, and the responses hold no secret. The documents of the page hold none either.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
@@ -23,7 +24,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage as _, HttpRequest};
 use slog::warn;
-use tidegate_actors::clock;
+use tidegate_actors::{ConfigNumber, clock};
 use tidegate_config::AdminConfig;
 
 use super::authentication::{Authenticator, TokenRejection};
@@ -33,6 +34,7 @@ use super::role::AdminRole;
 use super::session::{Session, StreamSession};
 use crate::http::probes::{LIVE, READY, is_plain_check};
 use crate::http::request_id;
+use crate::process::Shared;
 use crate::worker::Worker;
 use crate::worker::slot::CurrentWorker;
 
@@ -82,8 +84,12 @@ pub(super) enum PageVisitor {
 pub(crate) struct AdminAccess {
     pub(super) authenticator: Authenticator,
     pub(super) pending_logins: PendingLogins,
-    hosts: Vec<String>,
+    hosts: RefCell<Vec<String>>,
     pub(super) is_tls: bool,
+    /// The configuration of the tokens and hosts.
+    configuration: Cell<ConfigNumber>,
+    /// How often a reload has changed a token.
+    token_changes: Cell<u64>,
 }
 
 impl AdminAccess {
@@ -92,7 +98,25 @@ impl AdminAccess {
         let authenticator = Authenticator::new(config, now)?;
         let pending_logins = PendingLogins::new(config.max_connections.get());
         let is_tls = config.tls.files().is_some();
-        Ok(Self { authenticator, pending_logins, hosts: config.hosts.clone(), is_tls })
+        let hosts = RefCell::new(config.hosts.clone());
+        let (configuration, token_changes) = (Cell::new(ConfigNumber::FIRST), Cell::new(0));
+        Ok(Self { authenticator, pending_logins, hosts, is_tls, configuration, token_changes })
+    }
+
+    /// Continues with the tokens and hosts of another configuration.
+    pub(super) fn follow(&self, shared: &Shared) {
+        if self.configuration.replace(shared.number()) == shared.number() {
+            return;
+        }
+        self.hosts.replace(shared.config.admin.hosts.clone());
+        if self.authenticator.set_tokens(&shared.config.admin) {
+            self.token_changes.set(self.token_changes.get() + 1);
+        }
+    }
+
+    /// How often a reload has changed a token.
+    pub(super) fn token_changes(&self) -> u64 {
+        self.token_changes.get()
     }
 
     /// Logs a refused token if its address has just reached the limit.
@@ -176,10 +200,11 @@ impl AdminAccess {
 
     /// Refuses requests that a web page may have sent.
     fn check_origin(&self, head: &RequestHead, is_probe: bool, is_read: bool) -> Result<(), AdminRejection> {
+        let hosts = self.hosts.borrow();
         let mut host_values = head.headers.get_all(HOST);
         let host =
             host_values.next().and_then(|host| host.to_str().ok()).filter(|_| host_values.next().is_none());
-        let is_own = |host: &str| is_listener_host(host, &self.hosts);
+        let is_own = |host: &str| is_listener_host(host, &hosts);
         let target = head.uri.authority().map(|authority| authority.as_str());
         let names_listener = host.is_some_and(is_own) && target.is_none_or(is_own);
         if !is_probe && !names_listener {
@@ -210,6 +235,7 @@ pub(crate) async fn guard(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let connection = request.extensions().get::<AdminConnection>().copied().unwrap_or_default();
+    access.follow(&worker.shared);
     let admitted = access.check(request.head(), connection, clock::now());
     // A stranger could occupy a connection with replies that it does not read.
     let is_stranger = matches!(admitted, Ok(Admitted::Public))

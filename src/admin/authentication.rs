@@ -29,6 +29,7 @@ pub(super) struct AdminIdentity {
 }
 
 /// The SHA-256 digest of a token.
+#[derive(PartialEq, Eq)]
 struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
@@ -43,10 +44,22 @@ impl TokenDigest {
     }
 }
 
-/// The proofs that the listener accepts.
-pub(super) struct Authenticator {
+/// The tokens of one configuration.
+struct Tokens {
     operator: Option<TokenDigest>,
     reader: Option<TokenDigest>,
+}
+
+impl Tokens {
+    fn of(config: &AdminConfig) -> Self {
+        let digest = |token: Option<&Secret>| token.map(|token| TokenDigest::of(token.expose().as_bytes()));
+        Self { operator: digest(config.operator_token()), reader: digest(config.read_token()) }
+    }
+}
+
+/// The proofs that the listener accepts.
+pub(super) struct Authenticator {
+    tokens: RefCell<Tokens>,
     pub(super) sessions: Sessions,
     failures: RefCell<TokenFailures>,
 }
@@ -66,18 +79,29 @@ impl From<AdminRejection> for TokenRejection {
 impl Authenticator {
     /// # Errors The system has no random bytes.
     pub(super) fn new(config: &AdminConfig, now: Instant) -> io::Result<Self> {
-        let digest = |token: Option<&Secret>| token.map(|token| TokenDigest::of(token.expose().as_bytes()));
         Ok(Self {
-            operator: digest(config.operator_token()),
-            reader: digest(config.read_token()),
+            tokens: RefCell::new(Tokens::of(config)),
             sessions: Sessions::new(now)?,
             failures: RefCell::default(),
         })
     }
 
+    /// Accepts the tokens of another configuration. The sessions of a role end with its token. Returns whether a token is another one.
+    pub(super) fn set_tokens(&self, config: &AdminConfig) -> bool {
+        let old = self.tokens.replace(Tokens::of(config));
+        let new = self.tokens.borrow();
+        let roles = [
+            (AdminRole::Operator, old.operator != new.operator),
+            (AdminRole::Reader, old.reader != new.reader),
+        ];
+        let changed = roles.into_iter().filter(|(_, is_changed)| *is_changed);
+        changed.map(|(role, _)| self.sessions.end_all(role)).count() > 0
+    }
+
     /// Whether the listener has a token.
     pub(super) fn has_tokens(&self) -> bool {
-        self.operator.is_some() || self.reader.is_some()
+        let tokens = self.tokens.borrow();
+        tokens.operator.is_some() || tokens.reader.is_some()
     }
 
     /// Identifies the client of a request. `has_certificate`: it has shown a certificate of a known authority.
@@ -119,9 +143,9 @@ impl Authenticator {
         token: &[u8],
         (client, now): (Option<IpAddr>, Instant),
     ) -> Result<AdminRole, TokenRejection> {
-        let digest = TokenDigest::of(token);
-        let is_operator = digest.is_that_of(self.operator.as_ref());
-        let is_reader = digest.is_that_of(self.reader.as_ref());
+        let (digest, tokens) = (TokenDigest::of(token), self.tokens.borrow());
+        let is_operator = digest.is_that_of(tokens.operator.as_ref());
+        let is_reader = digest.is_that_of(tokens.reader.as_ref());
         match (bool::from(is_operator), bool::from(is_reader)) {
             (true, _) => Ok(AdminRole::Operator),
             (_, true) => Ok(AdminRole::Reader),

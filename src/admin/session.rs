@@ -118,6 +118,11 @@ impl Sessions {
         self.ended(session.role).borrow_mut().add(session, self.issued.get(), self.seconds(now));
     }
 
+    /// Ends every session of a role.
+    pub(super) fn end_all(&self, role: AdminRole) {
+        self.ended(role).replace(EndedSessions { first_valid: self.issued.get(), ended: Vec::new() });
+    }
+
     fn ended(&self, role: AdminRole) -> &RefCell<EndedSessions> {
         match role {
             AdminRole::Operator => &self.operators,

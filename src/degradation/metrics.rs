@@ -31,16 +31,27 @@ impl CauseMetrics {
         let help = "present causes of degradation, by code and scope: process, or the bucket";
         let labels = ["code", "scope"].map(str::to_owned).to_vec();
         let desc = Desc::new("degradation_causes".to_owned(), help.to_owned(), labels, HashMap::new())?;
-        let mut names: HashSet<Arc<str>> = HashSet::new();
-        let mut zero = |(code, scope): (CauseCode, Scope)| {
-            let name = names.get(scope.label()).cloned().unwrap_or_else(|| Arc::from(scope.label()));
-            names.insert(Arc::clone(&name));
-            ((code, name), 0)
-        };
-        let counts = possible.into_iter().map(&mut zero).collect();
-        let this = Self(Arc::new(Family { desc, counts: Mutex::new(counts) }));
+        let this = Self(Arc::new(Family { desc, counts: Mutex::default() }));
+        this.set_possible(possible);
         registry.register(Box::new(this.clone()))?;
         Ok(this)
+    }
+
+    /// Each of `possible` exists, and no other one until it is present.
+    pub(crate) fn set_possible(&self, possible: impl IntoIterator<Item = (CauseCode, Scope)>) {
+        let mut names: HashSet<Arc<str>> = HashSet::new();
+        let mut key = |(code, scope): (CauseCode, Scope)| {
+            let name = names.get(scope.label()).cloned().unwrap_or_else(|| Arc::from(scope.label()));
+            names.insert(Arc::clone(&name));
+            (code, name)
+        };
+        let keys: Vec<_> = possible.into_iter().map(&mut key).collect();
+        let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *counts);
+        counts.extend(keys.into_iter().map(|key| {
+            let count = before.get(&key).copied().unwrap_or_default();
+            (key, count)
+        }));
     }
 
     pub(crate) fn set(&self, causes: &[Cause]) {

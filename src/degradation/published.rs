@@ -115,6 +115,11 @@ impl Degradation {
         list
     }
 
+    /// The gauge of each of `possible` exists. Those of removed buckets go.
+    pub(crate) fn set_possible(&self, possible: impl IntoIterator<Item = (CauseCode, Scope)>) {
+        self.metrics.set_possible(possible);
+    }
+
     /// The counters of refusals.
     pub(crate) fn refusals(&self) -> &[ErrorFamily] {
         &self.refusals

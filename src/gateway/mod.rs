@@ -66,6 +66,7 @@ use crate::worker::slot::WorkerSlot;
 use crate::worker::{Worker, worker_threads};
 use reload::Reloader;
 use reload_requests::ReloadSender;
+use reload_watch::WatchedFiles;
 use shared_parts::SharedParts;
 
 pub use reload::Reload;
@@ -136,7 +137,7 @@ impl Gateway {
         let process = Arc::new(process_state(&config, &registry, (tls, decisions), (&log, log_control))?);
         let mut background_tasks = Vec::new();
         let tls_metrics = TlsMetrics::register(&registry)?;
-        let certificates = reload_certificates(&process, &config, &tls_metrics, &mut background_tasks);
+        let certificates = reload_certificates(&process, &tls_metrics, &mut background_tasks);
         let (retirement, retired) = Retirement::first();
         let parts = SharedParts { process, ids, config, effective, actors, names };
         let shared = parts.build(None, retirement)?;
@@ -148,8 +149,10 @@ impl Gateway {
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
         let configurations = Arc::new(Configurations::new(shared, threads));
         background_tasks.push(actix_rt::spawn(refresh::run(Arc::clone(&configurations))));
-        background_tasks.extend(reload_watch::start(&configurations.current(), files, reload.clone()));
-        let reloader = Reloader::new(&configurations, sources, requests, retired, log_control);
+        let config = configurations.current().config.reload.clone();
+        let (watched, settings) = watch::channel(WatchedFiles { config, files });
+        background_tasks.push(reload_watch::start(settings, reload.clone()));
+        let reloader = Reloader::new(&configurations, sources, requests, (retired, watched), log_control);
         background_tasks.push(actix_rt::spawn(reloader.run()));
         let reload = Reload { certificates, configuration: reload };
         Ok(RunningGateway {
@@ -200,18 +203,15 @@ fn process_state(
 /// Starts the tasks that reload the certificates of the data listener and of the admin listener. Each notification reloads one of them.
 fn reload_certificates(
     process: &Process,
-    config: &Config,
     metrics: &TlsMetrics,
     background_tasks: &mut Vec<JoinHandle<()>>,
 ) -> Vec<Arc<Notify>> {
     let (both, log) = ([&process.tls, &process.admin_tls], &process.log);
-    let intervals = [config.server.tls.reload_interval, config.admin.tls.reload_interval];
     let mut reloads = Vec::new();
-    for (tls, every) in both.into_iter().zip(intervals) {
-        let Some(tls) = tls else { continue };
+    for tls in both.into_iter().flatten() {
         let requests = Arc::<Notify>::default();
         reloads.push(Arc::clone(&requests));
-        let renewal = CertificateReload::new(tls, every, requests, log.clone(), metrics.clone());
+        let renewal = CertificateReload::new(tls, requests, log.clone(), metrics.clone());
         background_tasks.push(actix_rt::spawn(renewal.run()));
     }
     reloads

@@ -12,15 +12,20 @@ use tidegate_actors::{ConfigNumber, Withdrawn, clock};
 use tidegate_config::{Config, EffectiveConfig, Problem, SourceSet};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
 use super::StartError;
 use super::bucket_tasks::BucketTasks;
 use super::reload_check::{Checked, start_problem};
 use super::reload_requests::{ReloadRequest, ReloadSender};
+use super::reload_watch::WatchedFiles;
 use super::replaced::ConfigurationsInUse;
 use super::shared_parts::SharedParts;
 use crate::admin::reload::ReloadReply;
+use crate::admin::status::possible::possible;
+use crate::process::Shared;
 use crate::process::configurations::{Configurations, WithdrawnKeys};
+use crate::server::tls::ServerTls;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::millis;
 
@@ -48,6 +53,8 @@ pub(super) struct Reloader {
     retired: UnboundedReceiver<ConfigNumber>,
     in_use: ConfigurationsInUse,
     tasks: BucketTasks,
+    /// The files that `reload.watch` reads.
+    watched: watch::Sender<WatchedFiles>,
     log_control: LogControl,
     log: Logger,
 }
@@ -58,7 +65,7 @@ impl Reloader {
         configurations: &Arc<Configurations>,
         sources: SourceSet,
         requests: UnboundedReceiver<ReloadRequest>,
-        retired: UnboundedReceiver<ConfigNumber>,
+        (retired, watched): (UnboundedReceiver<ConfigNumber>, watch::Sender<WatchedFiles>),
         log_control: &LogControl,
     ) -> Self {
         let first = configurations.current();
@@ -71,6 +78,7 @@ impl Reloader {
             retired,
             in_use: ConfigurationsInUse::new(&first),
             tasks,
+            watched,
             log_control: log_control.clone(),
             log: first.process.log.clone(),
         }
@@ -80,11 +88,15 @@ impl Reloader {
     pub(super) async fn run(mut self) {
         loop {
             tokio::select! {
-                Some(request) = self.requests.recv() => self.serve(request).await,
+                // A configuration that could not be built is reported as retired. Its successor has the same number, so the report
+                // is read before the next request.
+                biased;
                 Some(number) = self.retired.recv() => {
-                    let process = Arc::clone(&self.configurations.current().process);
-                    self.in_use.retire(number, &process);
+                    let current = self.configurations.current();
+                    self.in_use.retire(number, &current.process);
+                    current.process.degradation.set_possible(possible(&current.config));
                 }
+                Some(request) = self.requests.recv() => self.serve(request).await,
             }
         }
     }
@@ -111,9 +123,11 @@ impl Reloader {
         let began = clock::now();
         let mut checked = self.check().await;
         let is_applicable = checked.is_applicable();
-        if let Some((config, effective)) = checked.loaded.take().filter(|_| is_applicable) {
+        if let Some((config, effective, files)) = checked.loaded.take().filter(|_| is_applicable) {
             match self.apply(config, effective, began).await {
                 Ok(number) => {
+                    let config = self.configurations.current().config.reload.clone();
+                    self.watched.send_replace(WatchedFiles { config, files });
                     checked.reply.number = number.get();
                     checked.reply.is_applied = true;
                 }
@@ -149,14 +163,17 @@ impl Reloader {
             names: Arc::clone(&names),
         };
         let next = parts.build(Some(&current), retirement)?;
+        let certificates = changed_certificates(&current, &next.config)?;
         let withdrawn = current.keyring.withdrawn(&next.keyring);
         process.decisions.replace_names(names);
         process.metrics.reconfigure_unrouted(&next.config);
         self.log_control.set_level(next.config.log.level);
+        certificates.iter().for_each(|(tls, changed)| tls.replace_by(changed));
         self.in_use.add(&next);
         let all_tokens = !next.unchanged.tokens;
         let launches = change.commit(Withdrawn { keys: withdrawn.clone(), all_tokens });
         self.configurations.install(Arc::clone(&next), launches).await;
+        process.degradation.set_possible(possible(&next.config));
         self.tasks.replace(&next);
         let grace = next.config.server.revoke_grace;
         self.cut_later(WithdrawnKeys { keys: withdrawn.into(), by: next.keyring.number(), grace });
@@ -191,4 +208,20 @@ impl Reloader {
             info!(self.log, "configuration reloaded: nothing has changed"; "configuration" => reply.number, "took_ms" => millis(took));
         }
     }
+}
+
+/// The certificate of a listener, and the one that replaces it.
+type ChangedCertificate = (Arc<ServerTls>, Arc<ServerTls>);
+
+/// The certificates of listeners with other settings or files of TLS in the next configuration. No reload switches TLS on or off.
+fn changed_certificates(current: &Shared, next: &Config) -> Result<Vec<ChangedCertificate>, StartError> {
+    let (config, process) = (&current.config, &current.process);
+    let mut changed = Vec::new();
+    if config.server.tls != next.server.tls {
+        changed.push((&process.tls, ServerTls::load(&next.server.tls)?));
+    }
+    if config.admin.tls != next.admin.tls {
+        changed.push((&process.admin_tls, ServerTls::load_admin(&next.admin.tls)?));
+    }
+    Ok(changed.into_iter().filter_map(|(tls, next)| tls.clone().zip(next)).collect())
 }

@@ -3,6 +3,7 @@
 //! It opens what a start opens, so that a certificate that cannot be used is found before anything is replaced. It runs on a thread for
 //! blocking calls, because it reads files.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidegate_config::{Config, ConfigDiff, EffectiveConfig, Loaded, Problem, Problems, SourceSet};
@@ -14,8 +15,8 @@ use crate::process::Shared;
 /// A configuration that may replace the current one, if the reply has no problem.
 pub(super) struct Checked {
     pub(super) reply: ReloadReply,
-    /// None if it could not be loaded.
-    pub(super) loaded: Option<(Config, EffectiveConfig)>,
+    /// With the files that were read. None if it could not be loaded.
+    pub(super) loaded: Option<(Config, EffectiveConfig, Vec<PathBuf>)>,
 }
 
 impl Checked {
@@ -50,7 +51,7 @@ pub(super) fn start_problem(error: &super::StartError) -> Problem {
 fn check(current: &Shared, sources: &SourceSet) -> Checked {
     let all = |problems: Problems| problems.iter().cloned().collect::<Vec<_>>();
     let number = current.number().get();
-    let Loaded { mut config, warnings, effective, .. } = match sources.reload() {
+    let Loaded { mut config, warnings, effective, files } = match sources.reload() {
         Ok(loaded) => loaded,
         Err(problems) => return Checked::refused(number, all(problems)),
     };
@@ -60,5 +61,5 @@ fn check(current: &Shared, sources: &SourceSet) -> Checked {
     problems.extend(startup_check::check(&config).err().as_ref().map(start_problem));
     let warnings = warnings.iter().cloned().collect();
     let reply = ReloadReply { number, diff, problems, warnings, is_applied: false };
-    Checked { reply, loaded: Some((config, effective)) }
+    Checked { reply, loaded: Some((config, effective, files)) }
 }

@@ -59,13 +59,13 @@ pub(crate) async fn admin_handler(
     reserve: Arc<ConnectionReserve>,
     reloads: Arc<dyn ReloadRequests>,
 ) -> io::Result<impl ConnectionHandler> {
-    let access = AdminAccess::new(&slot.current().shared.config.admin, clock::now())?;
+    let access = Rc::new(AdminAccess::new(&slot.current().shared.config.admin, clock::now())?);
     let application = App::new()
         .wrap(from_fn(access::guard))
         .app_data(Rc::clone(&slot))
-        .app_data(Data::new(Rc::new(access)))
+        .app_data(Data::new(Rc::clone(&access)))
         .app_data(Data::from(reloads))
-        .app_data(Data::new(StatusFeed::start(&slot, &reserve)))
+        .app_data(Data::new(StatusFeed::start(&slot, &reserve, &access)))
         .configure(admin::routes);
     let application =
         build_service(map_config(application.into_factory(), |()| AppConfig::default())).await?;
@@ -113,7 +113,7 @@ where
         let secured = connection.tls_handshake(client, &tls, &worker).await;
         drop(worker);
         if let Some((connection, _)) = secured {
-            http1(tls.verifies_clients()).serve(connection, client).await;
+            http1(connection.has_client_certificate()).serve(connection, client).await;
         }
     }
 }

@@ -154,6 +154,14 @@ impl ClientConnection<TcpStream> {
     }
 }
 
+impl ClientConnection<TlsStream<TcpStream>> {
+    /// Whether the client has shown a certificate of a known authority in its handshake.
+    pub(crate) fn has_client_certificate(&self) -> bool {
+        let (_, session) = self.stream.get_ref();
+        session.peer_certificates().is_some_and(|certificates| !certificates.is_empty())
+    }
+}
+
 /// The beginning of a trusted proxy's connection.
 enum ConnectionStart {
     /// A PROXY header that names a client.

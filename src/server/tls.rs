@@ -27,7 +27,6 @@ use thiserror::Error;
 use tidegate_actors::clock;
 use tidegate_config::{AdminTlsConfig, Pem, PemError, SecretFile, SecretFileError, ServerTlsConfig};
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::certificate_validity::{self, Validity};
@@ -76,19 +75,20 @@ enum TlsFileError {
     Protocol(rustls::Error),
 }
 
-/// The files of a listener, and the protocols that it offers.
+/// The files of a listener, the protocols that it offers, and how often the files are checked.
 struct TlsFiles {
     certificate: String,
     key: SecretFile,
     /// The authorities of client certificates. With them each client needs a certificate.
     client_ca: Option<String>,
     protocols: &'static [&'static [u8]],
+    every: Duration,
 }
 
 /// The certificate and key for handshakes.
 pub(crate) struct ServerTls {
     section: &'static str,
-    files: TlsFiles,
+    files: ArcSwap<TlsFiles>,
     current: ArcSwap<LoadedPair>,
     /// Whether the last change of the files could be loaded.
     pub(crate) reload_health: RefreshHealth,
@@ -106,7 +106,13 @@ impl ServerTls {
     pub(crate) fn load(config: &ServerTlsConfig) -> Result<Option<Arc<Self>>, ServerTlsError> {
         let Some((Pem { path, .. }, key)) = config.files() else { return Ok(None) };
         let protocols: &[&[u8]] = if config.http2 { &[H2, HTTP_1_1] } else { &[HTTP_1_1] };
-        let files = TlsFiles { certificate: path.clone(), key: key.clone(), client_ca: None, protocols };
+        let files = TlsFiles {
+            certificate: path.clone(),
+            key: key.clone(),
+            client_ca: None,
+            protocols,
+            every: config.reload_interval,
+        };
         Self::of("server.tls", files).map(Some)
     }
 
@@ -114,14 +120,14 @@ impl ServerTls {
     pub(crate) fn load_admin(config: &AdminTlsConfig) -> Result<Option<Arc<Self>>, ServerTlsError> {
         let Some((Pem { path, .. }, key)) = config.files() else { return Ok(None) };
         let client_ca = config.client_ca_file.as_ref().map(|pem| pem.path.clone());
-        let files =
-            TlsFiles { certificate: path.clone(), key: key.clone(), client_ca, protocols: &[HTTP_1_1] };
+        let (certificate, key, every) = (path.clone(), key.clone(), config.reload_interval);
+        let files = TlsFiles { certificate, key, client_ca, protocols: &[HTTP_1_1], every };
         Self::of("admin.tls", files).map(Some)
     }
 
     fn of(section: &'static str, files: TlsFiles) -> Result<Arc<Self>, ServerTlsError> {
         let current = files.load().map_err(|source| ServerTlsError { section, source })?;
-        let current = ArcSwap::from_pointee(current);
+        let (files, current) = (ArcSwap::from_pointee(files), ArcSwap::from_pointee(current));
         Ok(Arc::new(Self { section, files, current, reload_health: RefreshHealth::default() }))
     }
 
@@ -135,14 +141,16 @@ impl ServerTls {
         self.current.load().validity
     }
 
-    /// Whether each client has shown a certificate of a known authority.
-    pub(crate) fn verifies_clients(&self) -> bool {
-        self.files.client_ca.is_some()
+    /// Continues with the files and the pair of another configuration.
+    pub(crate) fn replace_by(&self, next: &Self) {
+        self.files.store(next.files.load_full());
+        self.current.store(next.current.load_full());
+        self.reload_health.record_success();
     }
 
     fn reload(&self) -> Result<(), ServerTlsError> {
         let section = self.section;
-        let pair = self.files.load().map_err(|source| ServerTlsError { section, source })?;
+        let pair = self.files.load().load().map_err(|source| ServerTlsError { section, source })?;
         self.current.store(Arc::new(pair));
         Ok(())
     }
@@ -226,33 +234,25 @@ pub(crate) struct CertificateReload {
     last_stamps: [Option<FileStamp>; 3],
     /// Notified to reload the pair even if its files look unchanged.
     requests: Arc<Notify>,
-    every: Duration,
     log: Logger,
     metrics: TlsMetrics,
 }
 
 impl CertificateReload {
-    pub(crate) fn new(
-        tls: &Arc<ServerTls>,
-        every: Duration,
-        requests: Arc<Notify>,
-        log: Logger,
-        metrics: TlsMetrics,
-    ) -> Self {
-        Self { last_stamps: tls.files.stamps(), tls: Arc::clone(tls), requests, every, log, metrics }
+    pub(crate) fn new(tls: &Arc<ServerTls>, requests: Arc<Notify>, log: Logger, metrics: TlsMetrics) -> Self {
+        Self { last_stamps: tls.files.load().stamps(), tls: Arc::clone(tls), requests, log, metrics }
     }
 
     /// Runs until it is dropped.
     pub(crate) async fn run(mut self) {
-        let mut ticks = tokio::time::interval(self.every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let every = self.tls.files.load().every;
             let is_requested = tokio::select! {
                 () = self.requests.notified() => true,
-                _ = ticks.tick() => false,
+                () = tokio::time::sleep(every) => false,
             };
             // The stamps are taken before the files are read: a change in between is detected the next time.
-            let stamps = self.tls.files.stamps();
+            let stamps = self.tls.files.load().stamps();
             if is_requested || stamps != self.last_stamps {
                 self.last_stamps = stamps;
                 self.reload();
@@ -261,7 +261,8 @@ impl CertificateReload {
     }
 
     fn reload(&self) {
-        let certificate = &self.tls.files.certificate;
+        let files = self.tls.files.load_full();
+        let certificate = &files.certificate;
         match self.tls.reload() {
             Ok(()) => {
                 self.metrics.loaded.inc();

@@ -90,3 +90,32 @@ async fn an_invalid_pair_is_refused_and_the_old_one_stays() {
     gateway.wait_for_log_line("certificate reloaded", |_| true).await;
     assert!(identity.is_current(&gateway).await);
 }
+
+/// G3, A7: a reload changes the files of the certificate and the offered protocols, without another interval
+#[tokio::test]
+async fn a_reload_names_other_files() {
+    let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
+    let other = Identity::new();
+    let with = |identity: &Identity, http2: bool| {
+        let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| identity.path(name));
+        format!(
+            "[server.tls]\ncertificate_file = {certificate:?}\nprivate_key_file = {key:?}\nhttp2 = {http2}\nreload_interval = 3600\n"
+        )
+    };
+    let builder = Gateway::builder().bucket("b", &upstream).config(&with(&identity, true));
+    let gateway = builder.start().await;
+    assert!(identity.is_current(&gateway).await);
+    std::fs::write(gateway.directory().join("tidegate.toml"), with(&other, false)).unwrap();
+    let reply = gateway.post("/reload").await;
+    assert!(reply.complete_status() == 200 && reply.text().contains("\"applied\""), "{}", reply.text());
+    let connection = other.connect(&gateway, &["h2", "http/1.1"]).await;
+    assert_eq!(server_certificate(&connection), other.certificate());
+    assert_eq!(connection.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    other.renew();
+    gateway.send_sighup();
+    wait_for("the new files are watched", || async {
+        let connection = other.connect(&gateway, &["http/1.1"]).await;
+        (server_certificate(&connection) == other.certificate()).then_some(())
+    })
+    .await;
+}

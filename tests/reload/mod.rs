@@ -1,7 +1,11 @@
 //! Reloads of the configuration: `POST /reload`, `GET /config/diff` and `tidegate reload`.
 
+mod bad_input;
+mod buckets;
 mod command;
 mod keys;
+mod limits;
+mod settings;
 mod watch;
 
 use std::fs;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::{text, write};
+use super::{apply, file_of, text, write};
 use crate::support::{Gateway, Upstream};
 
 const REFUSED: &str = "configuration refused, the one before it stays in use";
@@ -42,4 +42,31 @@ async fn a_replaced_link_is_found() {
     fs::remove_file(&secret).unwrap();
     gateway.wait_for_log_line(REFUSED, |line| line["key"] == "keys.uploader.secret_file").await;
     assert_eq!(gateway.get("/photos/k").await.complete_status(), 200);
+}
+
+/// G3: a reload switches the watch on, with the files that the new configuration names, and off
+#[tokio::test]
+async fn the_watch_changes() {
+    let upstream = Upstream::ok("x");
+    let builder = Gateway::builder();
+    let [secret, other] = ["secret", "other"].map(|name| builder.directory().join(name));
+    write(&secret, "a-secret-of-a-key", 0o600);
+    write(&other, "a-secret-of-another-key", 0o600);
+    let first = text(&upstream, &secret);
+    let watched = format!(
+        "{first}[keys.other]\npolicy = \"all\"\nsecret_file = {other:?}\n[reload]\nwatch = true\ninterval = 1\n"
+    );
+    let gateway = builder.config(&first).start().await;
+    apply(&gateway, &watched).await;
+    let reloaded = async |number: u64| {
+        gateway.wait_for_log_line("configuration reloaded", |line| line["configuration"] == number).await
+    };
+    write(&other, "a-second-secret-of-another-key", 0o600);
+    reloaded(3).await;
+    write(&file_of(&gateway), &format!("{watched}[server]\nkeep_alive = 7\n"), 0o600);
+    reloaded(4).await;
+    // written by the watch, and then it is off
+    write(&file_of(&gateway), &first, 0o600);
+    reloaded(5).await;
+    assert_eq!(apply(&gateway, &watched).await["configuration"], 6);
 }

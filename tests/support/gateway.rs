@@ -67,6 +67,13 @@ impl Builder {
         self.env(&name, value)
     }
 
+    /// Removes the variable of a config key.
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        let name = format!("TIDEGATE_{}", key.to_ascii_uppercase().replace('.', "__"));
+        self.environment.retain(|(set, _)| *set != name);
+        self
+    }
+
     /// Sets a variable; a later one wins.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));

@@ -38,12 +38,11 @@ impl ClientConnectionMetrics {
         registry.register(Box::new(family.clone()))?;
         registry.register(Box::new(open.clone()))?;
         registry.register(Box::new(idle.clone()))?;
-        let tls = &config.server.tls;
-        let has_tls = tls.files().is_some();
+        let has_tls = config.server.tls.files().is_some();
         let counter = |protocol: &str, version: &str, is_offered: bool| {
             is_offered.then(|| family.with_label_values(&[protocol, version]))
         };
-        let accepted = [("http1", true), ("http2", has_tls && tls.http2)].map(|(protocol, is_offered)| {
+        let accepted = [("http1", true), ("http2", has_tls)].map(|(protocol, is_offered)| {
             [("none", !has_tls), ("1.2", has_tls), ("1.3", has_tls)]
                 .map(|(version, is_used)| counter(protocol, version, is_offered && is_used))
         });

@@ -124,6 +124,14 @@ impl EventHub {
         });
     }
 
+    /// Ends every stream.
+    pub(super) fn end_all_streams(&mut self) {
+        self.for_each(|watcher| {
+            watcher.end();
+            true
+        });
+    }
+
     /// The number of watchers that were cut since the last call.
     pub(super) fn take_dropped(&mut self) -> usize {
         std::mem::take(&mut self.dropped)

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::history::{History, HistoryFilter, MEMORY_MAX, POINT_EVERY, Sampler};
+use crate::admin::access::AdminAccess;
 use crate::admin::decisions::invalid_parameter;
 use crate::admin::decisions::parameters::{InvalidParameter, Parameters, invalid};
 use crate::admin::error_tally::ErrorTally;
@@ -70,11 +71,18 @@ pub(crate) struct StatusFeed {
     started: Instant,
     /// The number of the configuration of the last sample.
     configuration: Cell<ConfigNumber>,
+    access: Rc<AdminAccess>,
+    /// The changes of tokens that have ended the streams before them.
+    token_changes: Cell<u64>,
 }
 
 impl StatusFeed {
     /// Starts the tasks. Must be called on the admin thread.
-    pub(crate) fn start(slot: &Rc<WorkerSlot>, reserve: &Arc<ConnectionReserve>) -> Rc<Self> {
+    pub(crate) fn start(
+        slot: &Rc<WorkerSlot>,
+        reserve: &Arc<ConnectionReserve>,
+        access: &Rc<AdminAccess>,
+    ) -> Rc<Self> {
         let (worker, now) = (slot.current(), clock::now());
         let shared = &worker.shared;
         let errors = ErrorTally::new(shared);
@@ -93,6 +101,8 @@ impl StatusFeed {
             second: Cell::new(0),
             started: now,
             configuration: Cell::new(shared.number()),
+            access: Rc::clone(access),
+            token_changes: Cell::new(access.token_changes()),
         });
         restart_after_panics(&feed, Self::send_events);
         restart_after_panics(&feed, Self::send_snapshots);
@@ -161,8 +171,12 @@ impl StatusFeed {
         hub.tend_watchers(now);
     }
 
-    /// Continues with the buckets and limits of another configuration.
+    /// Continues with the buckets and limits of another configuration. Every stream ends if a token has changed.
     fn follow_configuration(&self, shared: &Shared, now: Instant) {
+        self.access.follow(shared);
+        if self.token_changes.replace(self.access.token_changes()) != self.access.token_changes() {
+            self.hub.borrow_mut().end_all_streams();
+        }
         let errors = ErrorTally::new(shared);
         self.limits.borrow_mut().set_config(&shared.config);
         let mut sampler = self.sampler.borrow_mut();
