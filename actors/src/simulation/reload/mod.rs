@@ -7,8 +7,8 @@
 //! withdrawal; no limit is exceeded across a change; open circuits stay open; nothing of a retired configuration is left.
 //!
 //! Not covered: a change of `circuit_breaker.per_operation`, during which the circuits of the other layout are closed until the
-//! breaker has handled it; leases of a replaced configuration, which its requests may spend after the limit was lowered; tokens; circuits in
-//! the modes `shadow` and `off`; hedges and retries, which `simulation/client.rs` makes without reloads.
+//! breaker has handled it; leases of a replaced configuration, which its requests may spend after the limit was lowered;
+//! tokens; circuits in the modes `shadow` and `off`; hedges and retries, which `simulation/client.rs` makes without reloads.
 
 mod changing_rate;
 mod client;
