@@ -1,23 +1,31 @@
 //! Runs the actors under the seeded scheduler.
 //!
-//! `--steps N` is the total number of steps, 10,000 for each seed, starting with `--seed S`. A violated invariant
-//! ends the run with its trace, its seed and exit code 1.
+//! `--steps N` is the total number of steps, 10,000 for each seed, starting with `--seed S`. With `--reloads` as the first
+//! argument, the configuration changes meanwhile, and a seed has 2,000 steps. A violated invariant ends the run with its
+//! trace, its seed and exit code 1.
 
 use std::process::ExitCode;
 
+use tidegate_actors::simulation::reload::simulate_reloads;
 use tidegate_actors::simulation::simulate;
 
-const USAGE: &str = "usage: simulate [--steps N] [--seed S]";
+const USAGE: &str = "usage: simulate [--reloads] [--steps N] [--seed S]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((steps, seed)) = parse(&arguments) else {
+    let with_reloads = arguments.first().is_some_and(|first| first == "--reloads");
+    let Some((steps, seed)) = parse(&arguments[usize::from(with_reloads)..]) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    match simulate(seed, steps) {
+    let report = if with_reloads {
+        simulate_reloads(seed, steps).map(|report| format!("{report:?}"))
+    } else {
+        simulate(seed, steps).map(|report| format!("{report:?}"))
+    };
+    match report {
         Ok(report) => {
-            println!("no invariant was violated, first seed {seed}: {report:?}");
+            println!("no invariant was violated, first seed {seed}: {report}");
             ExitCode::SUCCESS
         }
         Err(failure) => {

@@ -32,6 +32,12 @@ impl<C> ChangeQueue<C> {
             changes.pop_front();
         }
     }
+
+    /// Whether the actor has applied all changes.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
 }
 
 #[cfg(test)]

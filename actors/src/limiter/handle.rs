@@ -89,6 +89,12 @@ impl LimiterHandle {
         Self::new(self.mailbox.clone(), Arc::clone(&self.changes), Arc::clone(&self.limits))
     }
 
+    /// Whether the actor has applied all changes.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn has_applied_changes(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     /// The cost of a request, in tokens of each limit that applies.
     pub fn cost(&self, bucket: Option<BucketId>, class: OperationClass) -> u32 {
         self.limits.cost(bucket, class)

@@ -319,6 +319,12 @@ impl PoolHandle {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
+    /// The authorities of its endpoints.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn endpoint_names(&self) -> &[String] {
+        &self.names.endpoints
+    }
+
     /// Ends the actor of a replaced configuration, when its last request has ended.
     pub fn stop(&self) {
         self.mailbox.stop();

@@ -45,6 +45,8 @@ pub enum Invariant {
     Stuck,
     /// A cache or a queue exceeds its bound, or a cache returns another client's identity (C1).
     Cache,
+    /// An ID means two names, or a request has another's session, key, endpoint or credential (G3).
+    Identity,
     /// The resource level fell before its dwell time was over (X1).
     Level,
     /// An actor or the simulation panicked without an injected crash.
@@ -66,6 +68,7 @@ impl fmt::Display for Invariant {
             Self::Credential => "a credential is misused",
             Self::Stuck => "nothing progresses",
             Self::Cache => "a cache is wrong",
+            Self::Identity => "identities are mixed",
             Self::Level => "a level fell too early",
             Self::Panic => "an unplanned panic",
             Self::Setup => "the simulation could not start",

@@ -9,8 +9,9 @@
 //! The checks are independent of the product's code (`ledger.rs`, `Invariant`). A *planted fault* makes the product
 //! wrong; the tests show that the checks detect each one. A scenario that hangs fails with its seed (`watchdog.rs`).
 //!
-//! Not covered: interleavings within one atomic operation (`tests/loom.rs`), the upstream's HTTP, and changes of the
-//! configuration.
+//! Changes of the configuration have scenarios of their own (`reload/`).
+//!
+//! Not covered: interleavings within one atomic operation (`tests/loom.rs`) and the upstream's HTTP.
 
 mod bounds_check;
 mod circuit_observer;
@@ -25,6 +26,7 @@ mod limits;
 mod plan;
 mod planted_fault;
 mod rate_check;
+pub mod reload;
 mod request;
 mod retry_check;
 mod rng;
@@ -98,9 +100,20 @@ impl SimulationReport {
     }
 }
 
+/// What a scenario simulates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScenarioKind {
+    /// One configuration, with every kind of call.
+    OneConfiguration,
+    /// Reloads.
+    Reloads,
+}
+
 /// A violation, and how to reproduce it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimulationFailure {
+    /// What was simulated.
+    pub kind: ScenarioKind,
     /// The scenario's seed.
     pub seed: u64,
     /// The step of the violation.
@@ -117,7 +130,8 @@ pub struct SimulationFailure {
 
 impl fmt::Display for SimulationFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, step, steps, invariant, what, trace } = self;
+        let Self { kind, seed, step, steps, invariant, what, trace } = self;
+        let option = if *kind == ScenarioKind::Reloads { "--reloads " } else { "" };
         for event in trace {
             writeln!(f, "{event}")?;
         }
@@ -125,7 +139,7 @@ impl fmt::Display for SimulationFailure {
         write!(
             f,
             "again: cargo run --release -p tidegate-actors --features simulation --example simulate -- \
-             --seed {seed} --steps {steps}"
+             {option}--seed {seed} --steps {steps}"
         )
     }
 }
@@ -153,10 +167,31 @@ pub fn run_scenario(
     steps: u64,
     fault: Option<PlantedFault>,
 ) -> Result<SimulationReport, Box<SimulationFailure>> {
+    run_watched((ScenarioKind::OneConfiguration, seed, steps), move |progress| {
+        drive_scenario(seed, steps, fault, progress)
+    })
+}
+
+impl SimulationFailure {
+    /// The failure of a scenario that does not start.
+    fn of_setup(kind: ScenarioKind, seed: u64, steps: u64) -> Self {
+        let (invariant, what, trace) = (Invariant::Setup, String::new(), Vec::new());
+        Self { kind, seed, step: 0, steps, invariant, what, trace }
+    }
+}
+
+/// Runs a scenario on a thread of its own, because a thread keeps leases and permits from one request to the next.
+fn run_watched<R, F>(
+    (kind, seed, steps): (ScenarioKind, u64, u64),
+    drive: impl FnOnce(Progress) -> F + Send + 'static,
+) -> Result<R, Box<SimulationFailure>>
+where
+    R: Send + 'static,
+    F: Future<Output = Result<R, Box<SimulationFailure>>>,
+{
     let failure = move |invariant, what| {
-        Box::new(SimulationFailure { seed, step: 0, steps, invariant, what, trace: Vec::new() })
+        Box::new(SimulationFailure { invariant, what, ..SimulationFailure::of_setup(kind, seed, steps) })
     };
-    // The scenario runs on a thread of its own, because a thread keeps leases and permits from one request to the next.
     let progress = Progress::default();
     let watched = progress.clone();
     let (done, result) = mpsc::channel();
@@ -165,7 +200,7 @@ pub fn run_scenario(
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = runtime.map_err(|error| failure(Invariant::Setup, error.to_string()))?;
         let system = actix_rt::System::with_tokio_rt(|| runtime);
-        system.block_on(unconstrained(drive_scenario(seed, steps, fault, progress)))
+        system.block_on(unconstrained(drive(progress)))
     };
     let running = thread::spawn(move || {
         let result = run();
@@ -191,28 +226,15 @@ async fn drive_scenario(
     fault: Option<PlantedFault>,
     progress: Progress,
 ) -> Result<SimulationReport, Box<SimulationFailure>> {
-    let mut scenario = Scenario::new(seed, fault, progress).map_err(|what| {
-        Box::new(SimulationFailure {
-            seed,
-            step: 0,
-            steps,
-            invariant: Invariant::Setup,
-            what,
-            trace: Vec::new(),
-        })
-    })?;
+    let failure = SimulationFailure::of_setup(ScenarioKind::OneConfiguration, seed, steps);
+    let mut scenario = Scenario::new(seed, fault, progress)
+        .map_err(|what| Box::new(SimulationFailure { what, ..failure.clone() }))?;
     scenario.run(steps).await;
     scenario.tear_down().await;
     let ledger = scenario.shared.ledger.borrow();
-    if let Some((invariant, what)) = &ledger.violation {
-        return Err(Box::new(SimulationFailure {
-            seed,
-            step: scenario.step,
-            steps,
-            invariant: *invariant,
-            what: what.clone(),
-            trace: scenario.trace_lines(),
-        }));
+    if let Some((invariant, what)) = ledger.violation.clone() {
+        let trace = scenario.trace_lines();
+        return Err(Box::new(SimulationFailure { step: scenario.step, invariant, what, trace, ..failure }));
     }
     Ok(SimulationReport {
         steps: scenario.step,
