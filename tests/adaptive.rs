@@ -175,10 +175,12 @@ async fn timeouts_lower_concurrency_to_the_floor() {
 /// the capacity
 #[tokio::test]
 async fn latency_lowers_concurrency_to_the_capacity() {
+    /// So long that the delays of a busy machine are small beside it.
+    const CONSTANT: Duration = Duration::from_millis(150);
     // Up to the capacity the latency is constant; beyond it the requests share the capacity.
     let faulty = FaultyUpstream::start(|seen, capacity| {
         let crowd = seen.in_flight.div_ceil(capacity.min(MAX));
-        UpstreamReply::ok("x").delayed(Duration::from_millis(60) * u32::try_from(crowd).unwrap())
+        UpstreamReply::ok("x").delayed(CONSTANT * u32::try_from(crowd).unwrap())
     });
     let gateway = adaptive(&faulty.upstream, "1.9").start().await;
     let demand = Demand::on(&gateway);

@@ -173,13 +173,8 @@ async fn an_ejected_endpoint_comes_back() {
 async fn the_circuit_opens_when_all_endpoints_fail() {
     let bad: Vec<_> = (0..3).map(|_| switchable(UpstreamReply::status(503))).collect();
     let upstreams: Vec<&Upstream> = bad.iter().map(|(upstream, _)| upstream).collect();
-    let gateway = bucket_of(&upstreams)
-        .set("buckets.b.s3.circuit_breaker.timeout_seconds", "0.2")
-        // Each trial goes to one of three at random: with growing open times a few trials at failing endpoints would
-        // outlast the test.
-        .set("buckets.b.s3.circuit_breaker.max_timeout_seconds", "0.2")
-        .start()
-        .await;
+    let gateway =
+        bucket_of(&upstreams).set("buckets.b.s3.circuit_breaker.timeout_seconds", "0.2").start().await;
     wait_for("the circuit opens", || async {
         let answer = gateway.get("/b/k").await;
         assert_eq!(answer.complete_status(), 503);
@@ -198,6 +193,57 @@ async fn the_circuit_opens_when_all_endpoints_fail() {
     })
     .await;
     assert!(storm(&gateway).await.iter().all(is_whole));
+}
+
+/// Two stores that were stopped, with an open circuit. Then one of them listens again, and the open time has ended.
+async fn after_an_outage(attempts: &str) -> (Gateway, [Upstream; 2]) {
+    let stores = [Upstream::ok("x"), Upstream::ok("x")];
+    let gateway = bucket_of(&[&stores[0], &stores[1]])
+        .set("buckets.b.s3.retry.max_attempts", attempts)
+        .set("buckets.b.s3.circuit_breaker.timeout_seconds", "0.3")
+        .set("buckets.b.s3.circuit_breaker.success_threshold", "1")
+        .start()
+        .await;
+    for store in &stores {
+        store.stop().await;
+    }
+    let circuit = || async { gateway.status().await["buckets"]["b"]["breaker"]["read"].clone() };
+    wait_for("the circuit opens", || async {
+        gateway.get("/b/k").await;
+        (circuit().await["state"] == "open").then_some(())
+    })
+    .await;
+    stores[1].start_again().await;
+    wait_for("the open time has ended", || async { (circuit().await["open_for_ms"] == 0).then_some(()) })
+        .await;
+    (gateway, stores)
+}
+
+/// P5, B2: of two endpoints one is dead, and the other answers again: the first trial reaches it, by its second attempt if need be
+#[tokio::test]
+async fn the_first_trial_finds_the_endpoint_that_answers() {
+    for round in 0..6 {
+        let (gateway, _stores) = after_an_outage("2").await;
+        let answer = gateway.get("/b/k").await;
+        assert_eq!((answer.complete_status(), answer.reason()), (200, ""), "round {round}");
+        let read = gateway.status().await["buckets"]["b"]["breaker"]["read"].clone();
+        assert_eq!(read["opened_total"], 1, "round {round}: {read}");
+        assert!(storm(&gateway).await.iter().all(is_whole), "round {round}");
+    }
+}
+
+/// P5, B2: without retries the second trial reaches it at the latest, so the open time doubles once at most
+#[tokio::test]
+async fn trials_without_retries_call_the_endpoints_in_turn() {
+    for round in 0..6 {
+        let (gateway, _stores) = after_an_outage("1").await;
+        wait_for("it is served", || async {
+            (gateway.get("/b/k").await.complete_status() == 200).then_some(())
+        })
+        .await;
+        let read = gateway.status().await["buckets"]["b"]["breaker"]["read"].clone();
+        assert!(read["opened_total"].as_u64() <= Some(2), "round {round}: {read}");
+    }
 }
 
 /// P5: health checks, for which only 2xx is success, eject an endpoint before a request reaches it, and return it

@@ -77,6 +77,11 @@ async fn are_cut(gateway: &Gateway) {
     assert_eq!((threshold, &record["unit"]), (90.0, &"%".into()), "{record}");
     assert_eq!(record["config"]["key"], "monitor.critical", "{record}");
     assert_eq!(record["actor"]["name"], "monitor", "{record}");
+    let id = record["request_id"].as_str().unwrap();
+    let answer = gateway.admin(&format!("/decisions?reason=transfer_pause&request_id={id}")).await;
+    let found: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let pause = &found["decisions"][0];
+    assert_eq!((&pause["kind"], &pause["unit"]), (&"queued".into(), &"%".into()), "{found}");
 }
 
 /// X1, X2, O4, T6: a cut HTTP/1.1 download does not look complete: the connection is reset

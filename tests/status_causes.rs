@@ -1,5 +1,8 @@
 //! The word and the causes of the status document, and readiness: the view of operators and load balancers in an outage.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::status::{has_begun, has_ended};
@@ -117,6 +120,46 @@ async fn a_frozen_store_is_a_cause_and_ready() {
     assert_eq!(ready(&gateway).await.0, [200, 200]);
     assert_eq!(pending.await.unwrap().complete_status(), 504);
     has_ended(&gateway, "upstream_unresponsive", "b").await;
+}
+
+/// X10: between the calls to a store that never answers, the cause stays until a call is answered
+#[tokio::test]
+async fn a_frozen_store_is_a_cause_between_its_calls() {
+    let hangs = Arc::new(AtomicBool::new(true));
+    let of_store = Arc::clone(&hangs);
+    let upstream = Upstream::start(move |_| match of_store.load(Ordering::SeqCst) {
+        true => UpstreamReply::hang(),
+        false => UpstreamReply::ok("x"),
+    });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.timeout", "1")
+        .set("buckets.b.s3.retry.max_attempts", "1")
+        .set("buckets.b.s3.circuit_breaker.failure_threshold", "100")
+        .start()
+        .await;
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 504);
+    let events_of = |status: &Value, kind: &str| {
+        let events = status["events"].as_array().unwrap().iter();
+        events.filter(|event| event["change"] == kind).count()
+    };
+    for calls in 2..=6 {
+        // No call is in flight now.
+        let (word, silent) = cause(&gateway, "upstream_unresponsive").await;
+        assert_ne!(word, "ok");
+        assert!(silent["message"].as_str().unwrap().contains("timed out"), "{silent}");
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 504, "call {calls}");
+    }
+    let failing = has_begun(&gateway, "endpoints_failing", "b").await;
+    assert_eq!(failing["threshold"], json!({ "value": 5.0, "unit": "failures in a row" }), "{failing}");
+    let status = gateway.status().await;
+    assert_eq!(status["status"], "critical", "the circuit is closed: {status}");
+    assert_eq!(events_of(&status, "ended"), 0, "the cause did not end between the calls: {status}");
+    hangs.store(false, Ordering::SeqCst);
+    assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
+    has_ended(&gateway, "upstream_unresponsive", "b").await;
+    has_ended(&gateway, "endpoints_failing", "b").await;
+    assert_eq!(gateway.status().await["status"], "ok");
 }
 
 async fn short_of_descriptors(builder: Builder) -> Gateway {

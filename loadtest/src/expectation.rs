@@ -77,7 +77,10 @@ impl Expectation {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::scenario::Scenario;
 
     fn expectation(text: &str) -> Expectation {
         toml::from_str(text).unwrap()
@@ -126,5 +129,20 @@ mod tests {
         let run = measured(&[("a.p99_ms", 25.0), ("a.errors", 25.0)]);
         assert!(latency.check(&run, 3.0).held);
         assert!(!count.check(&run, 3.0).held);
+    }
+
+    #[test]
+    fn the_share_of_the_low_class_is_expected_at_any_scale() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let scenario = Scenario::read(&folder, "low-tier-overload").unwrap();
+        let of_low = |expectation: &&Expectation| expectation.statistic == "low-tier.low.ok";
+        let expectation = scenario.expectations.iter().find(of_low).unwrap();
+        for (requests, ok, held) in
+            [(24_000.0, 1_200.0, true), (6_000.0, 300.0, true), (24_000.0, 800.0, false)]
+        {
+            let run = measured(&[("low-tier.low.requests", requests), ("low-tier.low.ok", ok)]);
+            let result = expectation.check(&run, 1.0);
+            assert_eq!(result.held, held, "{}", result.text);
+        }
     }
 }

@@ -22,9 +22,8 @@ use std::time::Duration;
 use actix_web::Route;
 use actix_web::guard::{self, GuardContext};
 use actix_web::http::header::{ACCEPT, HeaderValue};
-use actix_web::web::{self, Path, Query, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Responder};
-use serde::Deserialize;
+use actix_web::web::{self, Path, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 use tidegate_actors::{Crash, CrashPoint, Stall, clock};
 
@@ -33,6 +32,7 @@ use crate::http::{probes, request_id};
 use crate::telemetry::metrics::exposition::Format;
 use crate::worker::slot::CurrentWorker;
 use access::{SESSION, STREAM};
+use decisions::parameters::Parameters;
 
 /// JSON Schema of the status document.
 const STATUS_SCHEMA: &str = include_str!("documents/status.schema.json");
@@ -85,15 +85,19 @@ async fn status_page(request: HttpRequest, CurrentWorker(worker): CurrentWorker)
     json_reply(AdminStatus::Ok, &status::document(&worker.shared).await)
 }
 
-async fn status_schema() -> impl Responder {
-    static_json_reply("application/schema+json", STATUS_SCHEMA)
+async fn status_schema(request: HttpRequest) -> HttpResponse {
+    decisions::unexpected_query(&request)
+        .unwrap_or_else(|| static_json_reply("application/schema+json", STATUS_SCHEMA))
 }
 
-async fn openapi() -> impl Responder {
-    static_json_reply("application/json", OPENAPI)
+async fn openapi(request: HttpRequest) -> HttpResponse {
+    decisions::unexpected_query(&request).unwrap_or_else(|| static_json_reply("application/json", OPENAPI))
 }
 
 async fn metrics(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
+    if let Some(refused) = decisions::unexpected_query(&request) {
+        return refused;
+    }
     let (shared, now) = (&worker.shared, clock::now());
     shared.actors.observe(now);
     shared.process.shortages.observe();
@@ -112,32 +116,27 @@ async fn metrics(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> 
     )
 }
 
-#[derive(Deserialize)]
-struct CrashQuery {
-    #[serde(default)]
-    at: Option<String>,
-    #[serde(default)]
-    victim: Option<String>,
-}
-
 /// `POST /actors/{name}/crash?at=decide|apply|applied|timer|started[&victim=next]`.
 async fn crash(
     request: HttpRequest,
     CurrentWorker(worker): CurrentWorker,
     name: Path<String>,
-    query: Query<CrashQuery>,
 ) -> HttpResponse {
     let id = request_id::of(request.headers());
     let refused = |status, code: &str, message: &str| admin_error_reply(status, code, message, &id);
     if !worker.shared.config.admin.chaos {
         return chaos_disabled(&request);
     }
-    let parsed: Result<CrashPoint, _> = query.at.as_deref().unwrap_or("decide").parse();
+    let query = match Parameters::parse(request.query_string(), &["at", "victim"]) {
+        Ok(query) => query,
+        Err(error) => return decisions::invalid_parameter(&request, &error),
+    };
+    let parsed: Result<CrashPoint, _> = query.text("at").unwrap_or("decide").parse();
     let point = match parsed {
         Ok(point) => point,
         Err(error) => return refused(AdminStatus::BadRequest, "unknown_place", &error.to_string()),
     };
-    let next_message = match query.victim.as_deref() {
+    let next_message = match query.text("victim") {
         None | Some("self") => false,
         Some("next") => true,
         Some(other) => {
@@ -151,23 +150,21 @@ async fn crash(
     }
 }
 
-#[derive(Deserialize)]
-struct StallQuery {
-    ms: u64,
-}
-
 /// `POST /actors/{name}/stall?ms=TIME`.
 async fn stall(
     request: HttpRequest,
     CurrentWorker(worker): CurrentWorker,
     name: Path<String>,
-    query: Option<Query<StallQuery>>,
 ) -> HttpResponse {
     let id = request_id::of(request.headers());
     if !worker.shared.config.admin.chaos {
         return chaos_disabled(&request);
     }
-    let Some(Query(StallQuery { ms })) = query else {
+    let query = match Parameters::parse(request.query_string(), &["ms"]) {
+        Ok(query) => query,
+        Err(error) => return decisions::invalid_parameter(&request, &error),
+    };
+    let Some(ms) = query.text("ms").and_then(|ms| ms.parse().ok()) else {
         let message = "the query needs the length of the stall in milliseconds, as in ?ms=2000";
         return admin_error_reply(AdminStatus::BadRequest, "no_time", message, &id);
     };
@@ -181,6 +178,9 @@ async fn stall(
 async fn crash_request(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
     if !worker.shared.config.admin.chaos {
         return chaos_disabled(&request);
+    }
+    if let Some(refused) = decisions::unexpected_query(&request) {
+        return refused;
     }
     worker.process.chaos.arm();
     json_reply(AdminStatus::Accepted, &json!({ "crashing": 1 }))

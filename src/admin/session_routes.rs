@@ -14,6 +14,7 @@ use tidegate_actors::clock;
 use tidegate_config::Secret;
 
 use super::access::AdminAccess;
+use super::decisions::unexpected_query;
 use super::rejection::AdminRejection;
 use super::role::AdminRole;
 use super::session;
@@ -43,6 +44,9 @@ pub(super) async fn login(
     access: Data<Rc<AdminAccess>>,
     CurrentWorker(worker): CurrentWorker,
 ) -> HttpResponse {
+    if let Some(refused) = unexpected_query(&request) {
+        return refused;
+    }
     match authenticated(&request, body, &access, &worker).await {
         Ok((role, status)) => {
             session_reply(status, access.authenticator.sessions.issue(role, clock::now(), access.is_tls))
@@ -57,6 +61,9 @@ pub(super) async fn logout(
     access: Data<Rc<AdminAccess>>,
     feed: Data<Rc<StatusFeed>>,
 ) -> HttpResponse {
+    if let Some(refused) = unexpected_query(&request) {
+        return refused;
+    }
     let (sessions, now) = (&access.authenticator.sessions, clock::now());
     if let Ok(Some(session)) = sessions.of_request(request.headers(), now) {
         sessions.end(session, now);

@@ -1,10 +1,11 @@
-//! The memory of request bodies that are read whole, checked before they are read (X6).
+//! The memory of request bodies that are read whole, and of signed chunks, checked before they are read (X6).
 //!
 //! The slot of a request stands for 256 KiB (`actors/src/monitor/headroom.rs`), which is enough for a body that is streamed and for one
 //! of up to 64 KiB. A longer body that is read whole (a list of objects to delete, the end of a multipart upload) needs megabytes, and
 //! many can come between two samples of the monitor. So each reserves its memory first, and is refused if the sum exceeds what was free
 //! below `exhausted` in the last sample. The sample contains bodies that have arrived, so these count twice, and all together use at
-//! most about half of the free memory. One body is always admitted: to refuse it would end nothing (X8).
+//! most about half of the free memory. A signed chunk of a streamed upload is held until its signature is verified, so one above 64 KiB
+//! reserves its memory when its size is known ([`ChunkMemory`]). One body is always admitted: to refuse it would end nothing (X8).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 use tidegate_actors::MonitorView;
 
-/// A body is copied while its buffer grows, and when a document is changed.
+/// A body is copied while its buffer grows, and when a document is changed. A chunk is held beside the one before it.
 const COPIES: u64 = 2;
 
 /// The reserved bytes of the process.
@@ -33,6 +34,33 @@ pub(crate) struct BodyMemoryFull {
 pub(crate) struct BodyReservation {
     memory: Arc<BodyMemory>,
     bytes: u64,
+}
+
+/// Reserves memory.
+pub(crate) type ReserveBody = Box<dyn Fn(u64) -> Result<BodyReservation, BodyMemoryFull>>;
+
+/// The memory of the signed chunks of one upload, as much as its largest one needs.
+pub(crate) struct ChunkMemory {
+    reserve: ReserveBody,
+    chunk_bytes: u64,
+    reservation: Option<BodyReservation>,
+}
+
+impl ChunkMemory {
+    pub(crate) fn new(reserve: ReserveBody) -> Self {
+        Self { reserve, chunk_bytes: 0, reservation: None }
+    }
+
+    /// Reserves the memory of a chunk of this length. One up to `free_of_charge` fits the slot of the request.
+    pub(crate) fn grow(&mut self, chunk_bytes: u64, free_of_charge: u64) -> Result<(), BodyMemoryFull> {
+        if chunk_bytes > free_of_charge && chunk_bytes > self.chunk_bytes {
+            // One body is always admitted, so its own memory must not count beside it.
+            self.reservation = None;
+            self.reservation = Some((self.reserve)(chunk_bytes)?);
+            self.chunk_bytes = chunk_bytes;
+        }
+        Ok(())
+    }
 }
 
 impl BodyMemory {
@@ -88,6 +116,25 @@ mod tests {
         let alone = memory.try_reserve(1000, Some(0)).unwrap();
         assert!(memory.try_reserve(1, Some(0)).is_err());
         drop(alone);
+        assert_eq!(memory.0.load(Ordering::Relaxed), 0);
+    }
+
+    /// X6, X8: an upload reserves the memory of its largest chunk once, and a small chunk none
+    #[test]
+    fn chunks_reserve_what_the_largest_needs() {
+        let memory = Arc::<BodyMemory>::default();
+        let of_upload = Arc::clone(&memory);
+        let mut chunks = ChunkMemory::new(Box::new(move |bytes| of_upload.try_reserve(bytes, Some(100))));
+        for (bytes, reserved) in [(10, 0), (11, 22), (30, 60), (20, 60), (400, 800)] {
+            assert_eq!(chunks.grow(bytes, 10), Ok(()), "{bytes}");
+            assert_eq!(memory.0.load(Ordering::Relaxed), reserved, "{bytes}");
+        }
+        let of_other = Arc::clone(&memory);
+        let mut other = ChunkMemory::new(Box::new(move |bytes| of_other.try_reserve(bytes, Some(100))));
+        assert_eq!(other.grow(11, 10), Err(BodyMemoryFull { needed_bytes: 822, free_bytes: 100 }));
+        drop(chunks);
+        assert_eq!(other.grow(11, 10), Ok(()));
+        drop(other);
         assert_eq!(memory.0.load(Ordering::Relaxed), 0);
     }
 

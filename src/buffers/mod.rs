@@ -24,6 +24,7 @@ pub(crate) mod send_progress;
 mod socket;
 mod sockopt;
 mod transfer;
+mod transfer_decisions;
 mod transfers;
 mod tuning;
 
@@ -35,4 +36,5 @@ pub(crate) use sample::{MemorySample, TransferLevels};
 pub(crate) use socket::{BufferRetention, OpenSocket, SocketBuffers};
 pub(crate) use sockopt::{start_small, would_close_first};
 pub(crate) use transfer::{LARGE_BODY_BYTES, SMALL_BODY_BYTES, Transfer};
+pub(crate) use transfer_decisions::TransferDecisions;
 pub(crate) use transfers::{SampleEffect, Transfers, apply_sample};

@@ -20,6 +20,7 @@ use crate::buffers::cut::Cut;
 pub(crate) use crate::buffers::cut::CutReason;
 pub(crate) use crate::buffers::send_pace::SendLimits;
 use crate::buffers::send_pace::SendPace;
+use crate::buffers::transfer_decisions::TransferDecisions;
 use crate::decisions::decision::Figures;
 
 /// The time between two samples.
@@ -69,6 +70,8 @@ pub(crate) struct SendProgress {
     cut: Cell<Option<CutReason>>,
     /// What decided the cut. Boxed, because few responses are cut.
     cut_figures: RefCell<Option<Box<Figures>>>,
+    /// What the actions on transfers decided about the response, if it is large.
+    decisions: RefCell<Option<Rc<TransferDecisions>>>,
     connection: RefCell<Option<Waker>>,
 }
 
@@ -103,6 +106,7 @@ impl SendWatch {
             occupancy: Cell::new(None),
             cut: Cell::new(None),
             cut_figures: RefCell::default(),
+            decisions: RefCell::default(),
             connection: RefCell::default(),
         })
     }
@@ -216,6 +220,15 @@ impl SendProgress {
     /// What decided the cut.
     pub(crate) fn cut_figures(&self) -> Option<Figures> {
         self.cut_figures.borrow().as_deref().copied()
+    }
+
+    pub(super) fn set_decisions(&self, decisions: &Rc<TransferDecisions>) {
+        *self.decisions.borrow_mut() = Some(Rc::clone(decisions));
+    }
+
+    /// What the actions on transfers decided about the response; none while it is small.
+    pub(crate) fn decisions(&self) -> Option<Rc<TransferDecisions>> {
+        self.decisions.borrow().clone()
     }
 
     /// Sets the capacity that the response occupies until it is released.

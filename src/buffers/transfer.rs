@@ -5,12 +5,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use tidegate_actors::InForce;
+
 use crate::buffers::budget::Reservation;
 use crate::buffers::cut::MemoryCut;
 use crate::buffers::flow_state::{FlowState, TransferGate};
 use crate::buffers::pause_policy::PauseCandidate;
 use crate::buffers::send_progress::SendProgress;
 use crate::buffers::socket::{Direction, SocketBuffers};
+use crate::buffers::transfer_decisions::TransferDecisions;
 use crate::buffers::transfers::Transfers;
 use crate::buffers::tuning::{BufferSize, BufferTuner};
 
@@ -43,8 +46,7 @@ pub(crate) struct Transfer {
     queued_bytes: Cell<u64>,
     /// Shadow mode has counted its buffers.
     is_counted: Cell<bool>,
-    /// Shadow mode has counted its cut.
-    is_cut_counted: Cell<bool>,
+    decisions: Rc<TransferDecisions>,
 }
 
 impl Transfer {
@@ -79,8 +81,11 @@ impl Transfer {
             is_shrinking: Cell::new(false),
             queued_bytes: Cell::new(0),
             is_counted: Cell::new(false),
-            is_cut_counted: Cell::new(false),
+            decisions: Rc::default(),
         });
+        if let Some(progress) = &transfer.progress {
+            progress.set_decisions(&transfer.decisions);
+        }
         if size == BufferSize::Small {
             transfer.start_medium(now);
         }
@@ -309,8 +314,14 @@ impl Transfer {
         Some(PauseCandidate { held_bytes: PROCESS_BYTES + kernel_bytes.sum::<u64>(), state })
     }
 
+    /// What was decided about it.
+    pub(crate) fn decisions(&self) -> &Rc<TransferDecisions> {
+        &self.decisions
+    }
+
     /// Pauses reading from the source until [`Self::resume`] or [`Self::cut`].
-    pub(super) fn pause(&self, now: Instant) {
+    pub(super) fn pause(&self, figures: MemoryCut, now: Instant) {
+        self.decisions.set_pause(InForce::Enforced, figures);
         self.shrink(now);
         self.flow.set(FlowState::Paused(now));
         if let Some(progress) = &self.progress {
@@ -319,7 +330,8 @@ impl Transfer {
     }
 
     /// Begins the time for which the transfer would be paused without the shadow mode of the action.
-    pub(super) fn pause_in_shadow(&self, now: Instant) {
+    pub(super) fn pause_in_shadow(&self, figures: MemoryCut, now: Instant) {
+        self.decisions.set_pause(InForce::Shadow, figures);
         self.flow.set(FlowState::PausedInShadow(now));
     }
 
@@ -333,9 +345,9 @@ impl Transfer {
     }
 
     /// Resumes reading in place of a cut. True the first time.
-    pub(super) fn cut_in_shadow(&self, now: Instant) -> bool {
+    pub(super) fn cut_in_shadow(&self, figures: MemoryCut, now: Instant) -> bool {
         self.resume(true, now);
-        !self.is_cut_counted.replace(true)
+        self.decisions.set_shadow_cut(figures)
     }
 
     /// Ends the transfer: the connection ends an answer, the reader ends an upload.

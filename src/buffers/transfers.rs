@@ -130,12 +130,13 @@ fn apply_pauses(
         match action {
             PauseAction::Continue => {}
             PauseAction::Pause => {
+                let Some(MemoryExcess { in_force, figures, .. }) = pausing else { continue };
                 effect.paused += 1;
-                if pausing.is_some_and(|excess| excess.in_force == InForce::Enforced) {
+                if in_force == InForce::Enforced {
                     transfers.metrics.paused.inc();
-                    transfer.pause(now);
+                    transfer.pause(figures, now);
                 } else {
-                    transfer.pause_in_shadow(now);
+                    transfer.pause_in_shadow(figures, now);
                 }
             }
             PauseAction::Resume => transfer.resume(pausing.is_some(), now),
@@ -145,8 +146,8 @@ fn apply_pauses(
                     transfers.metrics.cut.inc();
                     transfer.cut(figures);
                 }
-                Some(MemoryExcess { in_force: InForce::Shadow, .. }) => {
-                    effect.cut += u64::from(transfer.cut_in_shadow(now));
+                Some(MemoryExcess { in_force: InForce::Shadow, figures, .. }) => {
+                    effect.cut += u64::from(transfer.cut_in_shadow(figures, now));
                 }
                 // Its pause was in shadow mode, so it has not had one.
                 _ => transfer.resume(true, now),

@@ -24,6 +24,7 @@ use crate::upstream::exchange::connector::ConnectionCounts;
 use crate::upstream::headers::filter::RequestHeaderFilter;
 use crate::upstream::rules::late_calls::LateCalls;
 use crate::upstream::rules::store_clock::StoreClock;
+use crate::upstream::rules::unanswered_calls::UnansweredCalls;
 
 /// Configuration and shared parts from which buckets are built.
 pub(super) struct BucketBuilder<'a> {
@@ -85,6 +86,7 @@ impl BucketBuilder<'_> {
             metrics: self.process.metrics.bucket(name, (config, bucket)),
             connections: ConnectionCounts::default(),
             late_calls: LateCalls::default(),
+            unanswered_calls: UnansweredCalls::new(upstream.endpoints.len()),
             signing_region: SigningRegion::new(&upstream.region, name, log),
             preflight_permits: Arc::new(Semaphore::new(cors_preflight::preflights_max(bucket))),
         }))

@@ -24,8 +24,9 @@ use crate::server::open_connections;
 use crate::telemetry::millis;
 
 const DRAIN_POLL: Duration = Duration::from_millis(10);
-/// Deadline for the worker threads to stop. They have no work left by then.
-const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// The longest wait for the worker threads to stop. They only drop what they hold, which writes the last log lines. Only a busy machine,
+/// on which they get the CPU late, needs so long.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Requests and connections that are left at the end of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -80,8 +80,8 @@ impl Server {
         }
     }
 
-    /// Stops the acceptor and all worker threads. Connections that are still open are closed. Waits at most `limit` for
-    /// the threads to end.
+    /// Stops the acceptor and all worker threads. Connections that are still open are closed. Waits at most `limit` until
+    /// the tasks of all threads are dropped.
     pub(crate) async fn stop(mut self, limit: Duration) {
         self.acceptor.stop();
         self.threads.iter().for_each(WorkerThread::stop);

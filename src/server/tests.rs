@@ -16,7 +16,7 @@ use super::admission::{Admission, AdmissionDecision};
 use super::pause::PauseCause;
 use super::*;
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Replies to each byte with its successor. The byte 0 stops the worker thread.
 struct Successor;
@@ -71,10 +71,20 @@ impl Admission for Panics {
 }
 
 fn server(workers: usize, admission: impl Admission + 'static) -> (Server, SocketAddr) {
+    server_of(workers, admission, || Successor)
+}
+
+fn server_of<S: ConnectionHandler>(
+    workers: usize,
+    admission: impl Admission + 'static,
+    handler: impl Fn() -> S + Clone + Send + 'static,
+) -> (Server, SocketAddr) {
     let mut threads = WorkerThreads::new();
     let senders = (0..workers)
         .map(|index| {
-            threads.start(format!("worker {index}"), 1, || async { Ok(Successor) }).unwrap().sender()
+            let handler = handler.clone();
+            let build = move || async move { Ok(handler()) };
+            threads.start(format!("worker {index}"), 1, build).unwrap().sender()
         })
         .collect();
     let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), Duration::from_secs(60), None).unwrap();
@@ -146,6 +156,40 @@ async fn a_panic_of_the_acceptor_does_not_end_it() {
     assert_eq!(exchange(&connect(address), 1), 2);
     assert_eq!(exchange(&connect(address), 7), 8);
     server.stop(TIMEOUT).await;
+}
+
+/// Counts its dropped connections. Each drop takes a while.
+struct SlowToDrop(Arc<AtomicUsize>);
+
+struct SlowDrop(Arc<AtomicUsize>);
+
+impl Drop for SlowDrop {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(100));
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl ConnectionHandler for SlowToDrop {
+    async fn serve(self: std::rc::Rc<Self>, mut stream: TcpStream) {
+        let _slow = SlowDrop(Arc::clone(&self.0));
+        let _ = stream.write_u8(1).await;
+        std::future::pending().await
+    }
+}
+
+/// G4, O2: a stop waits until the connections of all threads are dropped, because their drops write the last log lines
+#[actix_rt::test]
+async fn a_stop_waits_for_the_end_of_all_connections() {
+    let dropped = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&dropped);
+    let (server, address) = server_of(2, Always, move || SlowToDrop(Arc::clone(&count)));
+    let clients: Vec<Client> = (0..4).map(|_| connect(address)).collect();
+    for mut client in &clients {
+        client.read_exact(&mut [0]).unwrap();
+    }
+    server.stop(TIMEOUT).await;
+    assert_eq!(dropped.load(Ordering::Relaxed), 4);
 }
 
 /// S4: a worker thread that ends is reported with its name, and the others serve new connections

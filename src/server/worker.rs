@@ -4,6 +4,7 @@
 //! a socket counts as open from the moment it is sent. The count is a ticket that is released when the connection's
 //! task ends, even by a panic.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::TcpStream as StdTcpStream;
@@ -15,6 +16,7 @@ use std::sync::mpsc as std_mpsc;
 use actix_rt::{Arbiter, ArbiterHandle};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 /// Serves the connections of one worker thread.
 pub(crate) trait ConnectionHandler: 'static {
@@ -91,7 +93,7 @@ pub(crate) struct WorkerThreads {
     reports: UnboundedReceiver<String>,
 }
 
-/// Reports the end of a worker thread when the thread's tasks are dropped, whatever the cause.
+/// Reports the end of a worker thread on its drop, whatever the cause of the end.
 struct EndReport {
     name: String,
     ended: UnboundedSender<String>,
@@ -101,6 +103,20 @@ impl Drop for EndReport {
     fn drop(&mut self) {
         // An error means that the server was dropped and needs no report.
         let _ = self.ended.send(std::mem::take(&mut self.name));
+    }
+}
+
+impl EndReport {
+    /// Reports after the task that owns the returned sender has ended, and after the tasks of the connections are dropped: their drops
+    /// write the last log lines. An ending thread drops its `LocalSet`, with the oldest task first, before the tasks of its runtime. So a
+    /// task of the runtime owns the report.
+    fn hold(self) -> oneshot::Sender<Infallible> {
+        let (receiving, has_ended) = oneshot::channel();
+        tokio::spawn(async move {
+            let _report = self;
+            let _ = has_ended.await;
+        });
+        receiving
     }
 }
 
@@ -129,7 +145,7 @@ impl WorkerThreads {
         arbiter.spawn_fn(move || {
             let building = build();
             actix_rt::spawn(async move {
-                let _report = report;
+                let _receiving = report.hold();
                 match building.await {
                     Ok(service) => {
                         let _ = built.send(Ok(()));

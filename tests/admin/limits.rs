@@ -160,6 +160,9 @@ async fn slow_logins_lock_no_operator_out() {
         }
     }
     assert!(refused > 0, "a few logins at most wait for their forms");
+    for client in &mut strangers {
+        assert!(client.is_closed().await, "a refused login is the last request of its connection");
+    }
     let mut waiting = Vec::new();
     for _ in 0..8 {
         let mut client = Client::connect_from(HOSTILE, gateway.admin_address(), None).await;

@@ -9,7 +9,7 @@ use crate::support::gateway::Builder;
 use crate::support::unreachable::RefusingAddress;
 use crate::support::{Client, Gateway, Response, Upstream, request, wait_for};
 
-async fn post(gateway: &Gateway, body: &str) -> Response {
+pub(super) async fn post(gateway: &Gateway, body: &str) -> Response {
     request(gateway.admin_address(), "POST", "/explain", &[], Some(body.as_bytes())).await
 }
 

@@ -1,6 +1,7 @@
 //! Decisions explained (O4, O6): every refusal has one record with its figures, and a request's story can be told.
 
 mod cuts;
+mod escapes;
 mod events;
 mod explain;
 mod failover;

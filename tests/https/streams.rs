@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::Reason;
 
 use super::{Http2, Identity, head, read};
-use crate::support::{Latch, Upstream, UpstreamReply, random_bytes, wait_for};
+use crate::support::{Latch, Upstream, UpstreamReply, WAIT_MAX, random_bytes, wait_for};
 
 /// A7, T7: a stream reset cancels its request and no other
 #[tokio::test]
@@ -199,5 +199,5 @@ async fn a_reset_upload_is_never_complete_upstream() {
     wait_for("the upstream call is cancelled", || async { (upstream.open_connections() == 0).then_some(()) })
         .await;
     gateway.wait_until_idle().await;
-    tokio::time::timeout(Duration::from_secs(20), client.get("/livez")).await.unwrap();
+    tokio::time::timeout(WAIT_MAX, client.get("/livez")).await.unwrap();
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::{action, assert_touched};
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for};
 
@@ -64,6 +66,32 @@ async fn shadow_mode_pauses_and_cuts_nothing() {
     assert!((1..=DOWNLOADS as u64).contains(&cut) && cut <= paused && paused <= DOWNLOADS as u64);
     assert_touched(&gateway, "pause_transfers", "shadow", paused).await;
     none_is_cut(&gateway, &mut downloads).await;
+    for (reason, name, end) in
+        [("transfer_pause", "pause_transfers", "paused"), ("memory_pressure", "cut_transfers", "ended")]
+    {
+        let counted = action(&gateway, name).await["touched"].as_u64().unwrap();
+        let records = records(&gateway, reason, counted).await;
+        for record in &records {
+            assert_eq!((&record["kind"], &record["shadow"]), (&"shadow".into(), &true.into()), "{record}");
+            assert_eq!((&record["bucket"], &record["unit"]), (&"b".into(), &"%".into()), "{record}");
+            assert!(record["measured"].as_f64() >= record["threshold"].as_f64(), "{record}");
+            assert_eq!(record["actor"]["name"], "monitor", "{record}");
+        }
+        let id = records[0]["request_id"].as_str().unwrap();
+        let story = gateway.admin(&format!("/explain?request_id={id}")).await.text();
+        assert!(story.contains(&format!("was not {end} for the reason `{reason}`")), "{story}");
+    }
+}
+
+/// The records with this reason, once there are as many.
+async fn records(gateway: &Gateway, reason: &str, count: u64) -> Vec<Value> {
+    wait_for(&format!("{count} records of {reason}"), || async {
+        let found = gateway.admin(&format!("/decisions?reason={reason}")).await;
+        let found: Value = serde_json::from_slice(&found.body).unwrap();
+        let found = found["decisions"].as_array().unwrap().clone();
+        (found.len() as u64 == count).then_some(found)
+    })
+    .await
 }
 
 /// X2, X11: a cut needs a pause. With pauses in shadow mode no transfer has one, so none is cut and none is counted as cut
@@ -80,4 +108,7 @@ async fn pauses_in_shadow_mode_lead_to_no_cut() {
     assert_eq!(action(&gateway, "cut_transfers").await["in_force"], true);
     assert_touched(&gateway, "cut_transfers", "enforce", 0).await;
     none_is_cut(&gateway, &mut downloads).await;
+    let paused = action(&gateway, "pause_transfers").await["touched"].as_u64().unwrap();
+    assert!(records(&gateway, "transfer_pause", paused).await.iter().all(|record| record["shadow"] == true));
+    assert_eq!(records(&gateway, "memory_pressure", 0).await, Vec::<Value>::new());
 }

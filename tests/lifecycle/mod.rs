@@ -66,14 +66,15 @@ async fn a_terminated_gateway_drains_and_exits_0() {
 #[tokio::test]
 async fn an_idle_gateway_ends_by_itself() {
     let upstream = Upstream::ok("x");
-    let mut gateway = Gateway::in_front_of(&upstream).await;
+    let mut gateway =
+        Gateway::builder().bucket("b", &upstream).set("server.drain_timeout", "600").start().await;
     let mut idle = Client::connect(gateway.address()).await;
     idle.send(client::message("GET", "/b/k", &[], None)).await;
     assert_eq!(idle.response("GET").await.complete_status(), 200);
     gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
     let took = gateway.wait_for_log_line("stopped", |_| true).await["took_ms"].as_u64().unwrap();
-    assert!(took < 10_000, "{took} ms: it waited for its drain time although nothing was in flight");
+    assert!(took < 300_000, "{took} ms: it waited for its drain time although nothing was in flight");
     wait_for("its upstream connections are closed", || async {
         (upstream.open_connections() == 0).then_some(())
     })

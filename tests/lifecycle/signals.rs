@@ -1,5 +1,7 @@
 //! Every signal that platforms send, without and with TLS.
 
+use std::time::Instant;
+
 use rustix::process::Signal;
 
 use super::{REPEAT_WINDOW, download, holding};
@@ -75,18 +77,29 @@ async fn a_file_size_limit_does_not_end_the_gateway() {
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
 }
 
+/// Sends a signal twice, and again when the drain has begun. False if this machine was too slow to do so within the window.
+async fn repeat_within_the_window(gateway: &Gateway, signal: Signal) -> bool {
+    let began = Instant::now();
+    gateway.signal(signal);
+    gateway.signal(signal);
+    while gateway.admin("/readyz").await.status != 503 && began.elapsed() < REPEAT_WINDOW {}
+    gateway.signal(signal);
+    began.elapsed() < REPEAT_WINDOW
+}
+
 /// G4: a repeated signal within 100 ms, as `timeout` and process groups send it, counts once: the request in flight
 /// finishes
 #[tokio::test]
 async fn a_repeated_signal_counts_once() {
     for signal in [Signal::TERM, Signal::INT] {
         let (upstream, latch) = holding();
-        let mut gateway = Gateway::in_front_of(&upstream).await;
-        let (mut client, mut answer) = download(&gateway).await;
-        gateway.signal(signal);
-        gateway.signal(signal);
-        gateway.wait_for_log_line("draining", |_| true).await;
-        gateway.signal(signal);
+        let (mut gateway, (mut client, mut answer)) =
+            wait_for("three signals are sent within the window", async || {
+                let gateway = Gateway::in_front_of(&upstream).await;
+                let download = download(&gateway).await;
+                repeat_within_the_window(&gateway, signal).await.then_some((gateway, download))
+            })
+            .await;
         tokio::time::sleep(REPEAT_WINDOW * 2).await;
         latch.open_for_all();
         client.body(&mut answer, "GET").await;

@@ -11,10 +11,23 @@ use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use rustix::process::Signal;
-use tidegate::origin;
+use tidegate::origin::{self, Origin, OriginError};
 
 use super::{MIB, client, demo, direct, noise, put, read};
-use crate::support::{Gateway, Scratch, wait_until};
+use crate::support::{Gateway, Scratch, wait_for, wait_until};
+
+/// Starts the origin of a directory that this process has served before. A program that another test starts at this moment has the
+/// descriptors of this process, and so the lock of the directory, until its `exec`.
+async fn start_again(directory: &Path) -> Origin {
+    wait_for("the directory is free", || async {
+        match origin::start(directory, "real") {
+            Ok(origin) => Some(origin),
+            Err(OriginError::InUse { .. }) => None,
+            Err(error) => panic!("{error}"),
+        }
+    })
+    .await
+}
 
 /// Objects, buckets and unfinished uploads survive a restart, and replaced bytes are removed.
 #[tokio::test]
@@ -37,7 +50,7 @@ async fn a_restart_keeps_stored_data() {
     let first = part(&client, 1, noise(5 * MIB, 1)).await.unwrap();
     drop(origin);
     fs::write(directory.path().join("store_v2/data").join("0".repeat(32)), "left by a kill").unwrap();
-    let origin = origin::start(directory.path(), "real").unwrap();
+    let origin = start_again(directory.path()).await;
     assert_eq!(files(), 3, "one object each, one part, nothing else");
     let client = direct(&origin);
     let got = client.get_object().bucket("other").key("a/../b").send().await.unwrap();
@@ -201,7 +214,7 @@ async fn damaged_uploads_are_kept_and_named() {
     let (part, upload) = (uploads.join(&ids[0]).join("2.json"), uploads.join(&ids[1]).join("upload.json"));
     fs::write(&part, "{").unwrap();
     fs::remove_file(&upload).unwrap();
-    let origin = origin::start(directory.path(), "real").unwrap();
+    let origin = start_again(directory.path()).await;
     let mut named: Vec<_> = origin.faults.iter().map(|fault| fault.path.clone()).collect();
     named.sort();
     let mut expected = [part.clone(), upload];
@@ -226,7 +239,7 @@ async fn earlier_files_beyond_a_limit_are_kept_and_named() {
     fs::write(&long, "long").unwrap();
     fs::write(&short, "short").unwrap();
     for _ in 0..2 {
-        let origin = origin::start(directory.path(), "real").unwrap();
+        let origin = start_again(directory.path()).await;
         let named: Vec<_> = origin.faults.iter().map(|fault| &fault.path).collect();
         assert_eq!(named, [&long]);
         assert!(!origin.faults[0].problem.is_empty() && !origin.faults[0].hint.is_empty());

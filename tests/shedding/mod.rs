@@ -14,6 +14,9 @@ use tokio::task::JoinHandle;
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, request, wait_for};
 
+/// The pause of a client after a refusal.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// API keys by name; the name is the priority or the weight of the client.
 const KEYS: [(&str, &str); 5] = [
     ("urgent", "urgent-0123456789abcdef"),
@@ -36,7 +39,8 @@ fn shedding(upstream: &Upstream) -> Builder {
         .set("shedding.target_wait_ms", "60000")
         .set("buckets.b.s3.concurrency.max_concurrent", "1")
         .set("buckets.b.s3.concurrency.max_queued", "1000")
-        .set("buckets.b.s3.concurrency.queue_timeout_ms", "20000")
+        .set("server.request_timeout", "60")
+        .set("buckets.b.s3.concurrency.queue_timeout_ms", "50000")
         .set("buckets.b.s3.concurrency.shedding.target_wait_ms", "20")
         .set("policies.all.buckets", "*")
         .set("policies.all.methods", "read,write,list");
@@ -76,7 +80,7 @@ impl Flood {
                         (200, _) => &served,
                         (503, "shed_bucket") => {
                             assert!(matches!(answer.retry_after(), Some(1..=10)), "{answer:?}");
-                            tokio::time::sleep(Duration::from_millis(10)).await;
+                            tokio::time::sleep(PAUSE).await;
                             &shed
                         }
                         _ => &other,

@@ -1,11 +1,16 @@
 //! The cursor of the process: moved by slow event loops.
 
+use std::cell::Cell;
+
 use serde_json::Value;
 
 use crate::config_errors::refused;
 use crate::support::client::message;
 use crate::support::{Client, Gateway, Response, Upstream, put, request, wait_for};
 
+/// How long an event loop is blocked.
+const STALL_MS: u64 = 120;
+const STALL_MAX_MS: u64 = 2_000;
 const STRANGER: [u8; 4] = [127, 0, 0, 3];
 
 /// A gateway with one worker and a low target, in which reads have class low and writes class high.
@@ -25,7 +30,24 @@ async fn start(upstream: &Upstream, mode: &str) -> Gateway {
 
 /// Blocks the worker's event loop for a moment.
 async fn block(gateway: &Gateway) {
-    assert_eq!(gateway.post("/actors/limiter/stall?ms=120").await.complete_status(), 202);
+    block_for(gateway, STALL_MS).await;
+}
+
+async fn block_for(gateway: &Gateway, ms: u64) {
+    let stalled = gateway.post(&format!("/actors/limiter/stall?ms={ms}")).await;
+    assert_eq!(stalled.complete_status(), 202);
+}
+
+/// Blocks the event loop, each time for longer, until `look` returns a value. Waits in which the whole process had no CPU do not count,
+/// and on a busy machine the first ones are such.
+async fn block_until<T>(gateway: &Gateway, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let stall = Cell::new(STALL_MS);
+    wait_for(what, async || {
+        block_for(gateway, stall.get()).await;
+        stall.set((stall.get() + STALL_MS / 4).min(STALL_MAX_MS));
+        look().await
+    })
+    .await
 }
 
 /// X11, X1: a slow event loop refuses class low before authentication; class high, probes and status are served; the cursor
@@ -34,8 +56,7 @@ async fn block(gateway: &Gateway) {
 async fn a_slow_event_loop_refuses_class_low() {
     let upstream = Upstream::ok("x");
     let gateway = start(&upstream, "enforce").await;
-    let shed: Response = wait_for("a read is shed", || async {
-        block(&gateway).await;
+    let shed: Response = block_until(&gateway, "a read is shed", async || {
         let answer = gateway.get("/b/k").await;
         (answer.reason() == "shed").then_some(answer)
     })
@@ -101,8 +122,7 @@ async fn shadow_and_off_refuse_nothing() {
         }
         let process = async || gateway.status().await["shedding"]["process"].clone();
         if mode == "shadow" {
-            wait_for("requests would be refused", || async {
-                block(&gateway).await;
+            block_until(&gateway, "requests would be refused", async || {
                 assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
                 process().await["shadowed"].as_u64().filter(|shadowed| *shadowed >= 3)
             })

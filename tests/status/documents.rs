@@ -80,7 +80,8 @@ async fn every_operation_answers_as_documented() {
     let gateway = Gateway::builder().bucket("b", &upstream).chaos().start().await;
     let openapi = document(&gateway, "/openapi.json").await;
     for (path, method) in operations(&openapi) {
-        for target in [path.replace("{name}", "limiter") + "?ms=1", path.replace("{name}", "no_such_actor")] {
+        let query = if path.ends_with("/stall") { "?ms=1" } else { "" };
+        for target in [path.replace("{name}", "limiter") + query, path.replace("{name}", "no_such_actor")] {
             let body = (method == "POST").then_some(&b""[..]);
             let answer = if path == STREAM {
                 // It does not end by itself.
@@ -103,6 +104,43 @@ async fn every_operation_answers_as_documented() {
     }
     let answer = gateway.admin("/no-such-route").await;
     assert_eq!(answer.complete_status(), 404);
+}
+
+/// The probes, and the documents of the page: they accept any query, so that health checks and browsers may add one.
+const ANY_QUERY: [&str; 8] =
+    ["/livez", "/readyz", "/-/livez", "/-/readyz", "/", "/page.css", "/page.js", "/docs/causes.md"];
+
+/// X7, Bad input: every other operation answers 400 to a parameter that it does not have, and names it
+#[tokio::test]
+async fn an_unknown_parameter_is_refused_everywhere() {
+    let upstream = Upstream::ok("x");
+    let gateway = Gateway::builder().bucket("b", &upstream).chaos().start().await;
+    let openapi = document(&gateway, "/openapi.json").await;
+    let documented = operations(&openapi);
+    let generation = gateway.generation("limiter").await;
+    for (path, method) in &documented {
+        let target = path.replace("{name}", "limiter") + "?colour=red";
+        let body = (method == "POST").then_some(&b""[..]);
+        let answer = request(gateway.admin_address(), method, &target, &[], body).await;
+        if ANY_QUERY.contains(&path.as_str()) {
+            assert_eq!(answer.complete_status(), 200, "{method} {target}");
+            continue;
+        }
+        assert_eq!(answer.complete_status(), 400, "{method} {target}: {}", answer.text());
+        assert!(
+            openapi["paths"][path][method.to_lowercase()]["responses"]["400"].is_object(),
+            "{method} {path}"
+        );
+        if method != "HEAD" {
+            let error: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(error["error"]["code"], "invalid_parameter", "{method} {target}");
+            assert!(error["error"]["message"].as_str().unwrap().contains("`colour`"), "{method} {target}");
+        }
+    }
+    for path in ANY_QUERY {
+        assert!(documented.iter().any(|(known, _)| known == path), "{path}");
+    }
+    assert_eq!(gateway.generation("limiter").await, generation, "a refused command has no effect");
 }
 
 /// X7, X10: the schema has exactly the codes that docs/causes.md has, and the fields of the live document

@@ -32,7 +32,7 @@ pub(crate) fn random_bytes(bytes: usize) -> Vec<u8> {
 }
 
 /// The timeout of any wait. Many tests share two cores.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Waits until `look` returns a value; fails with `what` at the timeout.

@@ -92,13 +92,19 @@ impl BreakerTicket {
     }
 
     /// Whether it is a trial of a half-open circuit; none for a call that only the shadow mode admitted.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn is_trial(&self) -> Option<bool> {
+    pub fn is_trial(&self) -> Option<bool> {
         match self.obligation {
             Obligation::ReportCall { .. } => Some(false),
             Obligation::ReportTrial { .. } => Some(true),
             Obligation::Nothing => None,
         }
+    }
+
+    /// The ticket for another call of the same request, without a report of this one.
+    pub fn keep_for_next_call(self) -> Self {
+        let mut ticket = self;
+        ticket.slow = false;
+        ticket
     }
 
     /// Reports the outcome of the call. Dropping the ticket instead reports `Neutral`.

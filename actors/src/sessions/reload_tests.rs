@@ -17,8 +17,8 @@ use crate::sessions::actor::{
 };
 use crate::sessions::reconfigure::{ApplyChanges, SessionsChange};
 use crate::sessions::{
-    ClientIdentity, KeyFingerprint, SessionId, SessionsMetrics, SigningKey, SigningKeyId, TokenHash,
-    VerifiedToken,
+    ClientIdentity, CredentialFingerprint, KeyFingerprint, SessionId, SessionsMetrics, SigningKey,
+    SigningKeyId, TokenHash, VerifiedToken,
 };
 use crate::types::{ConfigNumber, KeyId};
 
@@ -90,7 +90,7 @@ impl Reloads {
     fn insert(&mut self, key: u32, config: usize) {
         let byte = u8::try_from(config).unwrap();
         let at = number(config);
-        let id = SigningKeyId::new(KeyId::new(key), "20250101", "r");
+        let id = SigningKeyId::new(KeyId::new(key), CredentialFingerprint(1), "20250101", "r");
         self.handle(InsertSigningKey { id, key: SigningKey::new([byte; 32]), number: at });
         let id = SessionId::parse(&format!("{key}-{config}")).unwrap();
         let identity = ClientIdentity::Key(KeyId::new(key));
@@ -111,7 +111,7 @@ impl Reloads {
     /// sessions of tokens, of the token.
     fn find(&mut self, key: u32, config: usize) -> [Vec<usize>; 2] {
         let at = number(config);
-        let id = SigningKeyId::new(KeyId::new(key), "20250101", "r");
+        let id = SigningKeyId::new(KeyId::new(key), CredentialFingerprint(1), "20250101", "r");
         let signing_key = self.handle(GetSigningKey { id, number: at });
         let mut of_key: Vec<usize> = signing_key.iter().map(|key| key.bytes()[0].into()).collect();
         let token = self.handle(GetVerifiedToken { token: TokenHash([0; 32]), number: at });

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::shedding::fair_share::fair_share;
 
 fn key(number: u32) -> ClientId {
     ClientId::Key(KeyId::new(number))
@@ -101,6 +102,38 @@ fn a_steady_client_stays_in_one_slot() {
             let (cost, _) = table.cost(key(number), Priority::Normal);
             assert!((cost / expected - 1.0).abs() < 0.01, "step {step}: {cost} of {expected}");
         }
+    }
+}
+
+/// X11: a client without a key that changes its address with every request can push out key holders only if they are light. Those
+/// count as light, so no cut of heavy clients reaches them. A heavy client keeps its slot and stays above its fair share.
+#[test]
+fn changing_addresses_hide_no_heavy_client() {
+    const PERIOD: Duration = Duration::from_millis(250);
+    const ADDRESSES: u64 = 5_000;
+    let table = ClientTable::default();
+    let mut addresses = 0..u64::MAX;
+    for _ in 0..200 {
+        // A tenth of the traffic in the middle of the addresses, and fifty clients with one request in each period.
+        for at in 0..ADDRESSES {
+            table.charge(address(addresses.next().unwrap()), Priority::Normal, 1.0);
+            if at % 10 == 0 {
+                table.charge(key(0), Priority::Normal, 1.0);
+            }
+            if at % 100 == 0 {
+                table.charge(key(1 + u32::try_from(at / 100).unwrap()), Priority::Normal, 1.0);
+            }
+        }
+        table.decay(PERIOD);
+    }
+    let [_, class, _] = table.class_costs(1.0);
+    let (share, above) = fair_share(&class);
+    let (heavy, _) = table.cost(key(0), Priority::Normal);
+    assert!(heavy > above, "{heavy} of {}: the share is {share}, heavy is above {above}", class.total);
+    assert!(heavy > 0.09 * class.total, "{heavy} of {}: its true part is a tenth", class.total);
+    for number in 1..=50 {
+        let (light, _) = table.cost(key(number), Priority::Normal);
+        assert!(light < share, "{number}: {light}, the share is {share}");
     }
 }
 

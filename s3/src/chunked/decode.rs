@@ -40,6 +40,8 @@ pub struct Decoder {
     length: u64,
     /// The length of the data in chunks that have not started.
     remaining: u64,
+    /// The declared length of the last chunk that has started.
+    chunk_length: u64,
     /// Bytes of size lines, line ends and trailers so far.
     overhead: u64,
     /// The start of an incomplete line.
@@ -91,6 +93,7 @@ impl Decoder {
             chunk_bytes_max,
             length,
             remaining: length,
+            chunk_length: 0,
             overhead: 0,
             line: Vec::new(),
             state: State::Size(trailer),
@@ -119,6 +122,14 @@ impl Decoder {
             }
         }
         Ok(None)
+    }
+
+    /// The declared length of the chunk that is being buffered; 0 if none is.
+    pub fn buffered_chunk_bytes(&self) -> u64 {
+        match &self.state {
+            State::Data(Chunk { buffered: Some(_), .. }, _) => self.chunk_length,
+            _ => 0,
+        }
     }
 
     /// A line with its line end; none if the line is incomplete. An incomplete line is buffered.
@@ -181,6 +192,7 @@ impl Decoder {
             return Err(ChunkFault::TooLarge { bytes, limit: self.chunk_bytes_max });
         }
         self.remaining -= bytes;
+        self.chunk_length = bytes;
         let buffered = self.verifier.is_some().then(|| BufferedChunk {
             signature: signature.to_vec(),
             pieces: PieceQueue::default(),

@@ -109,6 +109,14 @@ impl Pipeline {
         Ok(())
     }
 
+    /// The declared length of the client's chunk that is held until its signature is verified; 0 if none is.
+    pub fn held_chunk_bytes(&self) -> u64 {
+        match &self.input {
+            InputFraming::Chunks(decoder) => decoder.buffered_chunk_bytes(),
+            InputFraming::None | InputFraming::File(_) => 0,
+        }
+    }
+
     /// The next bytes for the upstream. Small pieces are merged.
     pub fn pop(&mut self) -> Option<Bytes> {
         let first = self.ready.pop_front()?;

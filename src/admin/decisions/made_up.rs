@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::decisions::Names;
 use crate::decisions::decision::Figures;
 use crate::http::explain::{Explanation, ExplanationStep, MadeUpRequest, Refusal};
+use crate::telemetry::escape_controls;
 
 /// The largest body.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
@@ -50,7 +51,7 @@ pub(super) fn parse(body: &[u8]) -> Result<MadeUpRequest, InvalidBody> {
     let parsed: Map<String, Value> =
         serde_json::from_slice(body).map_err(|error| InvalidBody::Json(error.to_string()))?;
     if let Some(name) = parsed.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        let name = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        let name = name.chars().take(64).collect();
         return Err(InvalidBody::Unknown { name });
     }
     let text = |name: &'static str| match parsed.get(name) {
@@ -120,7 +121,9 @@ fn step(step: &ExplanationStep) -> Value {
             "shadow": limit.is_shadow,
         })
     });
-    json!({ "step": step.step, "result": step.result.as_str(), "sentence": step.sentence, "limit": limit })
+    // A sentence may have text of the request.
+    let sentence = escape_controls(&step.sentence);
+    json!({ "step": step.step, "result": step.result.as_str(), "sentence": sentence, "limit": limit })
 }
 
 fn refusal_json(names: &Names, refusal: &Refusal) -> Value {

@@ -95,6 +95,9 @@ async fn explain_made_up(
     body: Result<Bytes, Error>,
     CurrentWorker(worker): CurrentWorker,
 ) -> HttpResponse {
+    if let Some(refused) = unexpected_query(&request) {
+        return refused;
+    }
     let parsed = body.map_err(|error| unread(&error)).and_then(|body| made_up::parse(&body));
     let made_up = match parsed {
         Ok(made_up) => made_up,

@@ -52,7 +52,7 @@ impl Parameters {
         for pair in pairs(query).filter(|pair| !pair.is_empty()) {
             let given = decoded_text(pair.split('=').next().unwrap_or_default());
             let Some(name) = known.iter().find(|name| **name == given) else {
-                let name = given.chars().filter(|c| !c.is_control()).take(64).collect();
+                let name = given.chars().take(64).collect();
                 return Err(match known {
                     [] => InvalidParameter::NoneAccepted(name),
                     _ => InvalidParameter::Unknown { name, known: known.join(", ") },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::admin::decisions::decision_json;
+use crate::buffers::TransferDecisions;
 use crate::decisions::KeptNames;
 use crate::decisions::decision::{
     DecisionFacts, DecisionKind, EntryFacts, Figures, RequestEnd, RingEntry, Unit,
@@ -65,12 +66,21 @@ fn what(names: &KeptNames, facts: &DecisionFacts) -> Option<String> {
             "the gateway refused the request{of_bucket}{status} for the reason `{reason}`, which concerns the {}",
             facts.figures.scope.as_str().replace('_', " ")
         ),
+        DecisionKind::Queued if reason == TransferDecisions::PAUSE => {
+            format!("the gateway had paused the transfer{of_bucket} while memory was short (`{reason}`)")
+        }
         DecisionKind::Queued => format!("the request{of_bucket} had waited (`{reason}`)"),
         DecisionKind::Retry => format!(
             "an attempt{of_bucket}{endpoint} failed{status} for the reason `{reason}`, and the gateway was to repeat it"
         ),
         DecisionKind::Hedge => {
             format!("an attempt{of_bucket}{endpoint} was slow, and the gateway sent the read a second time")
+        }
+        DecisionKind::Shadow if facts.status.is_none() => {
+            let end = if reason == TransferDecisions::PAUSE { "paused" } else { "ended" };
+            format!(
+                "the transfer{of_bucket} was not {end} for the reason `{reason}` only because of a shadow mode"
+            )
         }
         DecisionKind::Shadow => format!(
             "the request{of_bucket} passed this check only because of a shadow mode: it would have been refused{status} for the reason `{reason}`"

@@ -21,6 +21,7 @@ use crate::upstream::connect::dns_cache::FailingLookup;
 use crate::upstream::connect::tls::FailingTls;
 use crate::upstream::credentials::RenewalView;
 use crate::upstream::rules::store_clock::ClockSnapshot;
+use crate::upstream::rules::unanswered_calls::UnansweredSnapshot;
 
 impl BucketInput<'_> {
     /// The causes of its present state.
@@ -37,12 +38,7 @@ impl BucketInput<'_> {
                 causes.extend(self.circuits.iter().filter_map(|view| self.circuit(view, now)));
             }
         }
-        causes.extend(self.late.map(|late| {
-            let calls = counted(late.count as u64, "calls");
-            let message = format!("bucket {}: {calls} without a response head for unusually long", self.name);
-            let finding = Finding::new(CauseCode::UpstreamUnresponsive, Scope::bucket(self.name), message);
-            finding.since(late.since).measured(Quantity::count(late.count as u64, "calls"))
-        }));
+        causes.extend(self.unresponsive());
         causes.extend(self.failover(now));
         causes.extend(self.endpoints(now));
         causes.extend(self.tls_failures.iter().map(|(endpoint, failing)| self.tls(endpoint, failing)));
@@ -140,6 +136,38 @@ impl BucketInput<'_> {
         };
         let until = view.open_for.filter(|left| !left.is_zero()).map(|left| now + left);
         Some(Finding { until, ..finding })
+    }
+
+    /// The cause while calls are late. Between two calls it is the cause while the last ones of an endpoint timed out; an endpoint that is
+    /// out of rotation is a cause of its own.
+    fn unresponsive(&self) -> Option<Finding> {
+        let calls = |count: u64| (counted(count, "calls"), Quantity::count(count, "calls"));
+        let found = |message: String| {
+            Finding::new(CauseCode::UpstreamUnresponsive, Scope::bucket(self.name), message)
+        };
+        if let Some(late) = self.late {
+            let (counted, measured) = calls(late.count as u64);
+            let message =
+                format!("bucket {}: {counted} without a response head for unusually long", self.name);
+            return Some(found(message).since(late.since).measured(measured));
+        }
+        let views = self.pool.endpoints.iter().zip(&self.authorities);
+        let unanswered: Vec<(UnansweredSnapshot, &str)> = views
+            .zip(&self.unanswered)
+            .filter(|((view, _), _)| view.state == EndpointState::InRotation)
+            .filter_map(|((_, name), timeouts)| timeouts.map(|timeouts| (timeouts, *name)))
+            .collect();
+        let until = unanswered.iter().map(|(timeouts, _)| timeouts.until).max()?;
+        let since = unanswered.iter().map(|(timeouts, _)| timeouts.since).min()?;
+        let names: Vec<_> = unanswered.iter().map(|(_, name)| *name).collect();
+        let (counted, measured) =
+            calls(unanswered.iter().map(|(timeouts, _)| u64::from(timeouts.count)).sum());
+        let message = format!(
+            "bucket {}: the last {counted} to {} timed out without a response head",
+            self.name,
+            names.join(", ")
+        );
+        Some(found(message).since(since).measured(measured).until(until))
     }
 
     /// The cause while standby endpoints serve.

@@ -17,6 +17,7 @@ use crate::upstream::connect::tls::FailingTls;
 use crate::upstream::connect::tls_failure::TlsFailure;
 use crate::upstream::rules::late_calls::LateCallsSnapshot;
 use crate::upstream::rules::store_clock::{ClockObstacle, ClockOffset, ClockSnapshot};
+use crate::upstream::rules::unanswered_calls::UnansweredSnapshot;
 
 /// X10
 #[test]
@@ -62,6 +63,29 @@ fn late_calls_are_a_cause_before_they_time_out() {
     });
     assert_eq!((cause.code, cause.since), (CauseCode::UpstreamUnresponsive, began));
     assert_eq!(cause.measured, Some(Quantity::count(7, "calls")));
+}
+
+/// X10: between two calls the last timeouts are the cause, unless the endpoint is out of rotation
+#[test]
+fn calls_that_timed_out_are_a_cause() {
+    let silent = |input: &mut StatusInput<'static>, now: Instant| {
+        let until = now + Duration::from_secs(10);
+        input.buckets[0].unanswered[1] = Some(UnansweredSnapshot { count: 3, since: now, until });
+    };
+    let mut ends = None;
+    let cause = only(|input, now| {
+        ends = Some(now + Duration::from_secs(10));
+        silent(input, now);
+    });
+    assert_eq!((cause.code, cause.until), (CauseCode::UpstreamUnresponsive, ends));
+    assert_eq!(cause.message, "bucket photos: the last 3 calls to b:80 timed out without a response head");
+    assert_eq!(cause.measured, Some(Quantity::count(3, "calls")));
+    let cause = only(|input, now| {
+        silent(input, now);
+        let until = now + Duration::from_secs(1);
+        input.buckets[0].pool.endpoints[1] = endpoint(EndpointState::Ejected(until, FailureKind::Timeout));
+    });
+    assert_eq!(cause.code, CauseCode::EndpointOut);
 }
 
 /// X10: each endpoint is a cause with its end, and all together are one of the bucket
@@ -121,7 +145,7 @@ fn the_only_endpoint_that_fails_is_a_cause() {
             bucket.clocks.truncate(endpoints);
         })
     };
-    for mode in [BreakerMode::Off, BreakerMode::Shadow] {
+    for mode in [BreakerMode::On, BreakerMode::Off, BreakerMode::Shadow] {
         assert_eq!(found(mode, 4, 1), []);
         assert_eq!(found(mode, 5, 2), [], "the load balancer decides");
         let causes = found(mode, 5, 1);
@@ -130,7 +154,15 @@ fn the_only_endpoint_that_fails_is_a_cause() {
         assert_eq!(cause.message, "bucket photos: calls to the only endpoint a:80 fail: 5 in a row (all)");
         assert_eq!(cause.threshold, Some(Quantity::count(5, "failures in a row")));
     }
-    assert_eq!(found(BreakerMode::On, 5, 1), [], "its circuit opens");
+    let open = after(|input, _| {
+        let bucket = &mut input.buckets[0];
+        bucket.circuits = vec![BreakerView { consecutive_failures: 5, ..circuit(CircuitState::Open) }];
+        bucket.pool = pool(vec![endpoint(EndpointState::InRotation)], Vec::new());
+        bucket.authorities.truncate(1);
+        bucket.clocks.truncate(1);
+    });
+    let codes: Vec<_> = open.iter().map(|cause| cause.code).collect();
+    assert_eq!(codes, [CauseCode::CircuitOpen], "an open circuit is the cause");
 }
 
 /// X10, P5: a failover names the standby endpoints that serve and its end; none is named while all endpoints are called

@@ -26,12 +26,16 @@ impl FailingEndpoints {
             return None;
         }
         let worst = circuits.iter().max_by_key(|view| view.consecutive_failures);
+        let is_tripped = circuits.iter().any(|view| view.state != CircuitState::Closed);
         let in_a_row = worst
             .filter(|view| view.consecutive_failures >= FAILURES_MIN)
-            .filter(|_| matches!(mode, BreakerMode::Off | BreakerMode::Shadow))
             .map(|view| Self::InARow { class: view.class, failures: view.consecutive_failures });
-        let has_circuits = matches!(mode, BreakerMode::On | BreakerMode::Shadow);
-        let is_tripped = || has_circuits && circuits.iter().any(|view| view.state != CircuitState::Closed);
-        in_a_row.or_else(|| is_tripped().then_some(Self::Circuit))
+        match mode {
+            BreakerMode::ForcedOpen => None,
+            BreakerMode::Off => in_a_row,
+            BreakerMode::Shadow => in_a_row.or(is_tripped.then_some(Self::Circuit)),
+            // Its threshold may be far above the failures that show that the endpoint fails.
+            BreakerMode::On => is_tripped.then_some(Self::Circuit).or(in_a_row),
+        }
     }
 }

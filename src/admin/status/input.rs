@@ -19,6 +19,7 @@ use crate::upstream::credentials::RenewalView;
 use crate::upstream::rules::late_calls::LateCallsSnapshot;
 use crate::upstream::rules::refresh_health::FailingRefresh;
 use crate::upstream::rules::store_clock::ClockSnapshot;
+use crate::upstream::rules::unanswered_calls::UnansweredSnapshot;
 
 /// Published state from which causes are derived.
 pub(super) struct StatusInput<'a> {
@@ -107,6 +108,8 @@ pub(super) struct BucketInput<'a> {
     pub(super) authorities: Vec<&'a str>,
     pub(super) late: Option<LateCallsSnapshot>,
     pub(super) late_total: u64,
+    /// Calls of each endpoint that timed out in a row, in the pool's order; none where the last call was answered.
+    pub(super) unanswered: Vec<Option<UnansweredSnapshot>>,
     /// Clock skew of each endpoint, in the pool's order; none where the clock agrees.
     pub(super) clocks: Vec<Option<ClockSnapshot>>,
     /// Endpoints with failing TLS, by host and port.
@@ -201,6 +204,7 @@ fn bucket<'a>(shared: &Shared, bucket: &'a Bucket, now: Instant, wall: SystemTim
         authorities: upstream.endpoints.iter().map(|endpoint| endpoint.authority.as_str()).collect(),
         late: bucket.late_calls.snapshot(),
         late_total: bucket.late_calls.total(),
+        unanswered: bucket.unanswered_calls.snapshots(now),
         clocks: bucket.clocks.iter().map(|clock| clock.snapshot(now)).collect(),
         tls_failures: bucket.dialer.tls_failures(),
         failing_lookups: bucket.dialer.failing_lookups(),

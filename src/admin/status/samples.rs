@@ -119,6 +119,7 @@ pub(super) fn healthy(now: Instant) -> StatusInput<'static> {
             authorities: vec!["a:80", "b:80"],
             late: None,
             late_total: 0,
+            unanswered: vec![None, None],
             clocks: vec![None, None],
             tls_failures: Vec::new(),
             failing_lookups: Vec::new(),

@@ -279,10 +279,10 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         name: "upstream_unresponsive",
         severity: Degraded,
         scope: Bucket,
-        meaning: "calls have waited for the head of an answer for a quarter of their time",
+        meaning: "calls have waited for the head of an answer for a quarter of their time, or the last ones timed out without one",
         effect: "requests wait for the upstream and may time out",
         refusals: &["timeout_first_byte", "timeout_long_operation", "timeout_total"],
-        ends_when: "the calls are answered or have timed out",
+        ends_when: "calls are answered, or 10 s to 30 s after the last timeout if no call follows",
     },
     failover::STANDBY_IN_USE,
     CodeEntry {

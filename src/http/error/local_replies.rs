@@ -11,14 +11,15 @@ use tidegate_s3::form::success_action::{StoredObject, SuccessAction};
 use tidegate_s3::location;
 
 use crate::http::error_reply::AMAZON_REQUEST_ID;
+use crate::telemetry::{escape_controls, escape_json_document};
 use crate::upstream::headers::names::REQUEST_ID;
 
-/// A JSON reply of the admin listener or of a probe.
+/// A JSON reply of the admin listener or of a probe. It has no character that controls a terminal (O2); escapes keep its values.
 pub(crate) fn json_reply(status: AdminStatus, body: &impl Serialize) -> HttpResponse<BoxBody> {
     match serde_json::to_string(body) {
         Ok(text) => HttpResponse::build(status.code())
             .insert_header((CONTENT_TYPE, "application/json"))
-            .body(text + "\n"),
+            .body(escape_json_document(&text).into_owned() + "\n"),
         Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
     }
 }
@@ -48,7 +49,7 @@ pub(crate) fn event_stream_reply(events: impl MessageBody + 'static) -> HttpResp
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "text/event-stream")).body(events)
 }
 
-/// An error reply of the admin listener, in the JSON format of E1.
+/// An error reply of the admin listener, in the JSON format of E1. Its message may have text of the request, so it is escaped.
 pub(crate) fn admin_error_reply(
     status: AdminStatus,
     code: &str,
@@ -56,6 +57,7 @@ pub(crate) fn admin_error_reply(
     request_id: &HeaderValue,
 ) -> HttpResponse<BoxBody> {
     let id = request_id.to_str().unwrap_or_default();
+    let message = escape_controls(message);
     let mut response =
         json_reply(status, &json!({ "error": { "code": code, "message": message, "request_id": id } }));
     response.headers_mut().insert(REQUEST_ID, request_id.clone());

@@ -112,8 +112,9 @@ fn key_withdrawn() -> ErrorReply {
 
 /// The figures are for the operator only.
 fn body_memory(BodyMemoryFull { needed_bytes, free_bytes }: &BodyMemoryFull) -> ErrorReply {
-    let message = "the gateway reads this body whole and has no memory for it now; repeat the request later";
-    let detail = format!("bodies that are read whole need {needed_bytes} bytes, and {free_bytes} are free");
+    let message = "the gateway must hold this body, or a signed chunk of it, and has no memory for it now; repeat the request later";
+    let detail =
+        format!("bodies and chunks that are held need {needed_bytes} bytes, and {free_bytes} are free");
     slow_down("body_memory", message).with_log_detail(detail).with_close()
 }
 

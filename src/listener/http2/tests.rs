@@ -45,7 +45,7 @@ fn run<T>(client: impl AsyncFnOnce(tokio::io::DuplexStream) -> T) -> (Result<(),
         let both = async {
             tokio::join!(drive(server_socket, PEER, &application, settings, |_| ()), client(client_socket))
         };
-        timeout(Duration::from_secs(30), both).await.unwrap()
+        timeout(Duration::from_secs(60), both).await.unwrap()
     })
 }
 

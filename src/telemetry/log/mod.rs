@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use slog::{Drain, Level, Logger, o};
 use thiserror::Error;
-use tidegate_actors::{DiskSpace, LogProbe};
+use tidegate_actors::{DiskSpace, LogProbe, clock};
 use tidegate_config::{LogConfig, LogFormat, LogLevel, LogOutput};
 
 use crate::telemetry::json::JsonDrain;
@@ -32,6 +32,9 @@ pub use fault::LogFault;
 pub(crate) use sink::Sink;
 pub use stats::{CurrentFault, LogStats};
 pub use watchdog::write_stderr;
+
+/// The longest wait at the end for a writer thread that does not get the CPU.
+const WRITER_START_MAX: Duration = Duration::from_secs(3);
 
 /// Why the log cannot be started.
 #[derive(Debug, Error)]
@@ -95,9 +98,20 @@ impl LogControl {
         self.level.0.store(slog_level(level).as_usize(), Ordering::Relaxed);
     }
 
-    /// Ends the log: the writer thread writes the buffered lines. Waits for it, at most `timeout`. Returns whether all lines were written.
+    /// Ends the log: the writer thread writes the buffered lines. Returns whether all lines were written.
+    ///
+    /// Waits at most `timeout` for an output that is slow or blocked. A writer thread that is not in a write has not got the CPU yet: the
+    /// wait for it is longer, because the last lines would be lost on a busy machine.
     pub fn shut_down(&self, timeout: Duration) -> bool {
-        self.buffer.shut_down(timeout)
+        let began = clock::now();
+        loop {
+            if self.buffer.shut_down(timeout) {
+                return true;
+            }
+            if self.stats.is_writing() || clock::now().saturating_duration_since(began) >= WRITER_START_MAX {
+                return false;
+            }
+        }
     }
 
     /// Lines lost, write failures by cause, and the current failure.
@@ -173,4 +187,32 @@ where
     let level = level.clone();
     let keep = move |record: &slog::Record<'_>| level.keeps(record);
     (Logger::root(drain().filter(keep).fuse(), o!()), Logger::root(drain().fuse(), o!()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::log::sink::WriterCommand;
+
+    /// G4, O2: the end waits for a writer thread that gets the CPU late, and not for a write that does not return
+    #[test]
+    fn the_end_waits_for_a_late_writer() {
+        let stats = Arc::new(LogStats::new().unwrap());
+        let control = LogControl {
+            buffer: Arc::default(),
+            stats: Arc::clone(&stats),
+            level: LevelFilter::new(LogLevel::Info),
+        };
+        stats.begin_write();
+        assert!(!control.shut_down(Duration::from_millis(10)));
+        stats.end_write();
+        let buffer = Arc::clone(&control.buffer);
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(buffer.wait_for_lines(&mut Vec::new()), WriterCommand::Stop);
+            buffer.mark_stopped();
+        });
+        assert!(control.shut_down(Duration::from_millis(10)));
+        late.join().unwrap();
+    }
 }

@@ -132,6 +132,11 @@ impl LogStats {
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1)
     }
 
+    /// Whether a write is in progress.
+    pub(super) fn is_writing(&self) -> bool {
+        self.write_began_ms.load(Ordering::Acquire) != IDLE
+    }
+
     /// Start and duration of the write in progress.
     fn writing_for(&self) -> Option<(u64, Duration)> {
         let began = self.write_began_ms.load(Ordering::Acquire);

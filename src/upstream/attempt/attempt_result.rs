@@ -54,6 +54,9 @@ impl AttemptResult {
             let duration = ended.saturating_duration_since(limits.began);
             bucket.metrics.times.observe_call(permit.endpoint().0, duration);
         }
+        if counts {
+            record_whether_answered(bucket, permit.endpoint(), &result, (limits.began, ended));
+        }
         let mut classified = classify_result(&result, bucket);
         // Some proxies answer 5xx when a client stalls its upload.
         if result.is_ok() && upload_progress.is_stalled_by_client(ended) {
@@ -141,6 +144,22 @@ impl AttemptResult {
         !self.classified.classification.is_transient
             && !is_refused
             && self.result.as_ref().is_ok_and(is_about_request)
+    }
+}
+
+/// Records a response head, or a timeout without one that is the upstream's failure.
+fn record_whether_answered(
+    bucket: &Bucket,
+    endpoint: EndpointId,
+    result: &Result<InspectedResponse, UpstreamRejection>,
+    (began, ended): (Instant, Instant),
+) {
+    match result {
+        Ok(_) => bucket.unanswered_calls.record_answer(endpoint.0),
+        Err(UpstreamRejection::Timeout(expired)) if expired.kind.is_upstream_failure() => {
+            bucket.unanswered_calls.record_timeout(endpoint.0, began, ended);
+        }
+        Err(_) => {}
     }
 }
 

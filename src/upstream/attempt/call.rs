@@ -55,14 +55,15 @@ pub(crate) async fn call(
     let evidence = credential_feedback::evidence(bucket, &outbound, record);
     // Held from the permission to retry to the end of that attempt.
     let mut retry: Option<(Duration, Option<RetryTicket>)> = None;
+    let mut held_ticket = None;
     loop {
-        let is_replayable = outbound.is_replayable();
         let counts_for_circuit = outbound.request.counts_for_circuit();
         let request = AttemptRequest {
             permit: held_permit,
+            ticket: held_ticket,
             circuit,
             priority,
-            is_replayable,
+            is_replayable: outbound.is_replayable(),
             counts_for_circuit,
             deadline: deadline.total,
         };
@@ -89,10 +90,9 @@ pub(crate) async fn call(
             let context = (bucket, evidence, counts_for_circuit);
             AttemptResult::classify(context, limits, &record.upload_progress, (&permit, &mut ticket), result)
         };
-        let ended = last.ended;
-        record.note_attempt(last.note(permit.endpoint()), ended);
+        record.note_attempt(last.note(permit.endpoint()), last.ended);
         if let Some(kind) = read.filter(|_| last.classified.classification.outcome == Outcome::Success) {
-            bucket.pool.record_read_latency(kind, ended.saturating_duration_since(began), ended);
+            bucket.pool.record_read_latency(kind, last.ended.saturating_duration_since(began), last.ended);
         }
 
         // The attempt that the ticket was for has ended.
@@ -107,7 +107,7 @@ pub(crate) async fn call(
         }
         if let Some((pause, _)) = retry {
             record.record_retry(bucket, last.failure_reason(), last.status(), pause);
-            ticket.report(last.classified.classification.outcome);
+            held_ticket = continue_trial(bucket, ticket, last.classified.classification.outcome);
             drop(last);
             tokio::time::sleep(pause).await;
             if !keeps_endpoint {
@@ -119,6 +119,16 @@ pub(crate) async fn call(
         }
         return finish_attempts(bucket, record, last, ticket, permit);
     }
+}
+
+/// Reports an attempt that another follows. The trial of a bucket with several endpoints goes on instead, and its last attempt decides:
+/// a failure of one endpoint would keep the circuit open although another endpoint answers.
+fn continue_trial(bucket: &Bucket, ticket: BreakerTicket, outcome: Outcome) -> Option<BreakerTicket> {
+    if ticket.is_trial() == Some(true) && bucket.config.upstream.endpoints.len() > 1 {
+        return Some(ticket.keep_for_next_call());
+    }
+    ticket.report(outcome);
+    None
 }
 
 /// The response or the rejection of a call after its last attempt.

@@ -63,6 +63,8 @@ pub(crate) struct AttemptGrant {
 pub(crate) struct AttemptRequest {
     /// The permit. None if the request waits for the circuit first.
     pub(crate) permit: Option<Permit>,
+    /// The ticket of the attempt before, if its trial goes on.
+    pub(crate) ticket: Option<BreakerTicket>,
     pub(crate) circuit: CircuitId,
     pub(crate) priority: Priority,
     /// Whether the request can be sent again.
@@ -79,10 +81,14 @@ pub(crate) async fn acquire(
     request: AttemptRequest,
     record: &mut Record,
 ) -> Result<AttemptGrant, UpstreamRejection> {
-    let AttemptRequest { permit, circuit, priority, is_replayable, counts_for_circuit, deadline } = request;
+    let AttemptRequest { permit, ticket, circuit, priority, is_replayable, counts_for_circuit, deadline } =
+        request;
     let breaker = &bucket.breaker;
     if let Some(permit) = permit {
         let began = clock::now();
+        if let Some(ticket) = ticket {
+            return Ok(AttemptGrant { permit, ticket, began });
+        }
         let acquired = match breaker.check(circuit, began) {
             _ if !counts_for_circuit => breaker.acquire_uncounted(circuit, began),
             Ok(check) => breaker.acquire(circuit, check).await,

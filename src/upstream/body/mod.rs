@@ -28,6 +28,7 @@ use tidegate_s3::chunked::encode::{ChunkEncoding, Encoder};
 use tidegate_s3::upload::pipeline::Pipeline;
 
 use crate::buffers::TransferGate;
+use crate::buffers::body_memory::{ChunkMemory, ReserveBody};
 use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::{ExpiredTimeout, TimeoutKind, UpstreamRejection};
 
@@ -59,6 +60,8 @@ pub(crate) struct Upload {
     body: BodySource,
     /// None if the request declares neither a digest nor framing: the bytes are forwarded unchanged.
     pipeline: Option<Pipeline>,
+    /// The memory of its signed chunks; none if no chunk is held.
+    chunk_memory: Option<Box<ChunkMemory>>,
     /// Verified pieces that the connection has not polled yet.
     ready: VecDeque<Bytes>,
     /// The length towards the upstream, if it is known.
@@ -239,7 +242,12 @@ impl BodySource {
 impl Upload {
     /// `size` is the length that is sent to the upstream.
     pub(crate) fn new(body: BodySource, pipeline: Option<Pipeline>, size: Option<u64>) -> Self {
-        Self { body, pipeline, ready: VecDeque::new(), size, has_ended: false }
+        Self { body, pipeline, chunk_memory: None, ready: VecDeque::new(), size, has_ended: false }
+    }
+
+    /// Reserves the memory of each signed chunk that is held. Must be called before the first piece is polled.
+    pub(crate) fn reserve_chunks(&mut self, reserve: ReserveBody) {
+        self.chunk_memory = Some(Box::new(ChunkMemory::new(reserve)));
     }
 
     /// Sets the framing for the upstream. Must be called before the first piece is polled.
@@ -260,6 +268,11 @@ impl Upload {
             None => self.ready.push_back(piece),
             Some(pipeline) => {
                 pipeline.push(piece).map_err(UpstreamRejection::InvalidUpload)?;
+                if let Some(memory) = &mut self.chunk_memory {
+                    memory
+                        .grow(pipeline.held_chunk_bytes(), REPLAY_BYTES_MAX)
+                        .map_err(UpstreamRejection::BodyMemory)?;
+                }
                 self.ready.extend(std::iter::from_fn(|| pipeline.pop()));
             }
         }

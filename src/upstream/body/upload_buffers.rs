@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::buffers::cut::TransferCut;
 use crate::buffers::revocation::{RevocableStream, StreamOwner};
-use crate::buffers::{SocketBuffers, Transfer, TransferGate, Transfers};
+use crate::buffers::{SocketBuffers, Transfer, TransferDecisions, TransferGate, Transfers};
 
 /// The socket buffers of the upload.
 #[derive(Default)]
@@ -16,6 +16,8 @@ pub(super) struct UploadBuffers {
     pub(super) client: RefCell<Option<Rc<SocketBuffers>>>,
     /// None before the body is streamed.
     pub(super) transfer: RefCell<Option<Rc<Transfer>>>,
+    /// What the actions on transfers decided about it.
+    pub(super) decisions: RefCell<Option<Rc<TransferDecisions>>>,
     /// The key of the client, if it has one.
     pub(super) owner: Cell<Option<StreamOwner>>,
     /// Set while the key can be withdrawn from a streamed body.
@@ -34,7 +36,9 @@ impl UploadBuffers {
         let client = self.client.borrow().clone();
         let mut transfer = self.transfer.borrow_mut();
         if transfer.is_none() {
-            *transfer = Some(Transfer::begin(transfers, (client, None), None, now));
+            let begun = Transfer::begin(transfers, (client, None), None, now);
+            *self.decisions.borrow_mut() = Some(Rc::clone(begun.decisions()));
+            *transfer = Some(begun);
             let owner = self.owner.get();
             *self.revocable.borrow_mut() = owner.map(|owner| transfers.revocable.begin(owner, None));
         }

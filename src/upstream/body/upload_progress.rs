@@ -20,7 +20,7 @@ use crate::buffers::client_wait::{ClientWait, Occupancy};
 use crate::buffers::cut::{CrowdingCut, TransferCut};
 use crate::buffers::revocation::StreamOwner;
 use crate::buffers::send_progress::{Sample, Sampled, SendWatch};
-use crate::buffers::{SocketBuffers, TransferGate, Transfers};
+use crate::buffers::{SocketBuffers, TransferDecisions, TransferGate, Transfers};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::upload_buffers::UploadBuffers;
 
@@ -113,6 +113,11 @@ impl UploadProgress {
     /// Begins the transfer of a streamed body.
     pub(crate) fn begin_transfer(&self, transfers: &Rc<Transfers>, now: Instant) {
         self.buffers.begin(transfers, now);
+    }
+
+    /// What the actions on transfers decided about the upload; none before its body is streamed.
+    pub(crate) fn decisions(&self) -> Option<Rc<TransferDecisions>> {
+        self.buffers.decisions.borrow().clone()
     }
 
     /// Sets the socket of the upstream connection that takes the body.

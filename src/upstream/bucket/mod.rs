@@ -22,6 +22,7 @@ use crate::upstream::exchange::connector::ConnectionCounts;
 use crate::upstream::headers::filter::RequestHeaderFilter;
 use crate::upstream::rules::late_calls::LateCalls;
 use crate::upstream::rules::store_clock::StoreClock;
+use crate::upstream::rules::unanswered_calls::UnansweredCalls;
 
 /// A bucket with everything the request path needs of it.
 pub(crate) struct Bucket {
@@ -47,6 +48,7 @@ pub(crate) struct Bucket {
     /// Its open connections, on all threads.
     pub(crate) connections: ConnectionCounts,
     pub(crate) late_calls: LateCalls,
+    pub(crate) unanswered_calls: UnansweredCalls,
     pub(crate) signing_region: SigningRegion,
     /// Permits for preflights at its store.
     pub(crate) preflight_permits: Arc<Semaphore>,

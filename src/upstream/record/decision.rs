@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use tidegate_actors::{BreakerRejection, ClientIdentity, clock};
+use tidegate_actors::{BreakerRejection, ClientIdentity, InForce, clock};
 
+use crate::buffers::TransferDecisions;
+use crate::buffers::cut::CutReason;
 use crate::decisions::actor_figures;
 use crate::decisions::decision::{
     DecidingActor, DecisionFacts, DecisionKind, DecisionScope, EntryTexts, Figures, KeyName, RequestEnd,
@@ -157,9 +159,32 @@ impl Record {
         figures.unwrap_or(Figures::of(DecisionScope::Request))
     }
 
+    /// Records that memory pressure paused the body, or that shadow mode suppressed a pause or a cut.
+    fn record_transfer(&mut self) {
+        let of_upload = self.upload_progress.decisions().map(|decisions| (decisions, Some(503)));
+        // An answer that is cut keeps the status of its head.
+        let of_answer = self.send_progress.as_ref().and_then(|progress| progress.decisions());
+        for (decisions, status) in
+            [of_upload, of_answer.map(|decisions| (decisions, None))].into_iter().flatten()
+        {
+            if let Some((in_force, memory)) = decisions.pause() {
+                let kind = match in_force {
+                    InForce::Enforced => DecisionKind::Queued,
+                    InForce::Shadow => DecisionKind::Shadow,
+                };
+                self.record_decision(kind, TransferDecisions::PAUSE, memory.figures(), None);
+            }
+            if let Some(memory) = decisions.shadow_cut() {
+                let reason = CutReason::Memory.reason();
+                self.record_decision(DecisionKind::Shadow, reason, memory.figures(), status);
+            }
+        }
+    }
+
     /// Records what the end of the request adds to its decisions: a transfer that was cut, and the times of a request about which
     /// there are decisions.
     pub(super) fn record_end(&mut self, durations: &RequestDurations) {
+        self.record_transfer();
         if let Some(reason) = self.reason
             && self.decided != Decided::Refused
             && !UNDECIDED.contains(&reason)

@@ -25,7 +25,7 @@ use tidegate_config::{Kind, Priority};
 use tidegate_s3::addressing::NamedResource;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::buffers::body_memory::{self, BodyMemoryFull, BodyReservation};
+use crate::buffers::body_memory::{self, BodyMemoryFull, BodyReservation, ReserveBody};
 use crate::buffers::client_wait::Occupancy;
 use crate::buffers::revocation::StreamOwner;
 use crate::buffers::send_progress::SendProgress;
@@ -213,9 +213,13 @@ impl Record {
 
     /// Reserves the memory of a body that is read whole.
     pub(crate) fn reserve_body(&self, bytes: u64) -> Result<BodyReservation, BodyMemoryFull> {
-        let (host, now) = (&self.host, clock::now());
-        let free = body_memory::free_bytes(&host.monitor().view(), host.config().monitor.exhausted, now);
-        host.body_memory().try_reserve(bytes, free)
+        reserve_body(&*self.host, bytes)
+    }
+
+    /// Reserves the memory of parts of a streamed body.
+    pub(crate) fn body_reserver(&self) -> ReserveBody {
+        let host = Rc::clone(&self.host);
+        Box::new(move |bytes| reserve_body(&*host, bytes))
     }
 
     /// The identity of the client for limits per client.
@@ -308,6 +312,12 @@ impl Record {
             "method" => self.request.method.as_str(),
             "id" => self.id.to_str().unwrap_or_default());
     }
+}
+
+fn reserve_body(host: &dyn RequestHost, bytes: u64) -> Result<BodyReservation, BodyMemoryFull> {
+    let percent = host.config().monitor.exhausted;
+    let free = body_memory::free_bytes(&host.monitor().view(), percent, clock::now());
+    host.body_memory().try_reserve(bytes, free)
 }
 
 impl Drop for Record {

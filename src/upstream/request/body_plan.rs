@@ -112,10 +112,16 @@ pub(crate) async fn prepare_body(
     let buffered = length.filter(|bytes| (REPLAY_BYTES_MAX + 1..=plan.buffered_max).contains(bytes));
     let memory = buffered.map(|bytes| record.reserve_body(bytes)).transpose();
     let memory = memory.map_err(UpstreamRejection::BodyMemory)?;
-    let prepared = match declared.chunks {
+    let holds_chunks = declared.chunks.is_some_and(|chunks| chunks.layout.is_signed()) && plan.seed.is_some();
+    let mut prepared = match declared.chunks {
         Some(chunks) => chunked_body(head, plan, chunks, declared.expected_digests, bucket).await?,
         None => unframed_body(head, plan.source, declared.expected_digests, plan.buffered_max).await?,
     };
+    if let RequestBody::Stream(Some(upload)) = &mut prepared.body
+        && holds_chunks
+    {
+        upload.reserve_chunks(record.body_reserver());
+    }
     Ok(PreparedBody { memory, ..prepared.adapt_to_store(rewrite) })
 }
 

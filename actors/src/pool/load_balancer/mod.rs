@@ -6,7 +6,8 @@
 //! fast would be preferred.
 //!
 //! *Panic*: the last usable endpoint is never excluded. If its failures call for an ejection, or if checks find every
-//! endpoint unhealthy, all endpoints are called until a call of one succeeds.
+//! endpoint unhealthy, all endpoints are called until a call of one succeeds: the least loaded one, and equal ones in turn, so that the
+//! few trials of a half-open circuit reach each endpoint.
 //!
 //! *Standby*: the last `standby` endpoints serve while too few of the others are usable. Requests return once enough of
 //! those have been usable for `return_after`, or at once if no standby endpoint is usable. See `docs/design/endpoint-health.md`.
@@ -58,6 +59,8 @@ pub(crate) struct LoadBalancer {
     stats: Arc<EndpointStatsTable>,
     rules: LoadBalancerSettings,
     is_panicking: bool,
+    /// The endpoint of the last choice among all.
+    last_of_all: usize,
     tier: Tier,
     tier_rules: TierRules,
     events: Vec<EndpointEvent>,
@@ -99,6 +102,7 @@ impl LoadBalancer {
             stats,
             rules,
             is_panicking: false,
+            last_of_all: 0,
             tier,
             tier_rules,
             events: Vec::new(),
@@ -159,9 +163,18 @@ impl LoadBalancer {
             self.choose_of_two(|this, i| serves(this, i) && others(i), now)
                 .or_else(|| self.choose_of_two(|this, i| serves(this, i), now))
         } else {
-            self.choose_of_two(|_, i| others(i), now)
+            self.choose_round_robin(others)
         };
         picked.unwrap_or(0)
+    }
+
+    /// The least loaded of all endpoints; of equal ones the first after the last choice.
+    fn choose_round_robin(&mut self, may: impl Fn(usize) -> bool) -> Option<usize> {
+        let count = self.endpoints.len();
+        let after_last = (1..=count).map(|step| (self.last_of_all + step) % count).filter(|i| may(*i));
+        let chosen = after_last.min_by_key(|i| self.stats.endpoint(*i).load())?;
+        self.last_of_all = chosen;
+        Some(chosen)
     }
 
     fn choose_of_two(&mut self, may: impl Fn(&Self, usize) -> bool, now: Instant) -> Option<usize> {

@@ -156,6 +156,23 @@ fn when_all_are_bad_all_are_called_until_one_succeeds() {
     assert_eq!(events[2..5], expected, "{events:?}");
 }
 
+/// P5, B2: in a panic endpoints without requests are called in turn, so a few trials reach the one that works; a hanging one is not chosen
+#[test]
+fn in_a_panic_each_endpoint_has_its_turn() {
+    let mut fixture = Fixture::new(3);
+    (0..3).for_each(|endpoint| fixture.eject(endpoint));
+    assert!(fixture.stats.is_panicking());
+    for _ in 0..20 {
+        let mut picked: Vec<_> = (0..3).map(|_| fixture.load_balancer.pick(None, fixture.now)).collect();
+        picked.sort_unstable();
+        assert_eq!(picked, [0, 1, 2]);
+        let first = fixture.load_balancer.pick(None, fixture.now);
+        assert_ne!(fixture.load_balancer.pick(Some(first), fixture.now), first);
+    }
+    fixture.stats.endpoint(1).in_flight().store(5, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(fixture.shares(100), [50, 0, 50]);
+}
+
 /// P5: if checks find all endpoints unhealthy, all are called
 #[test]
 fn when_checks_find_all_unhealthy_all_are_called() {
