@@ -2,59 +2,62 @@
 //!
 //! The table is checked by a reload, and `docs/configuration.md` shows it per key.
 
+/// Which changes of a key need a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RestartRule {
+    /// each change
+    Always,
+    /// that from no value to a value, and back
+    Switched,
+}
+
 /// Keys, and sections with all their keys.
-const RESTART: [(&str, &str); 29] = [
-    ("server.address", SOCKETS),
-    ("server.port", SOCKETS),
-    ("server.workers", "the worker threads are started once"),
-    ("server.write_stall_timeout", SOCKETS),
-    ("server.tls.certificate_file", FILES),
-    ("server.tls.private_key_file", FILES),
-    ("server.tls.reload_interval", FILES),
-    ("server.buffer_budget", "open transfers hold shares of the budget"),
-    ("admin.address", SOCKETS),
-    ("admin.port", SOCKETS),
-    ("admin.hosts", ADMIN_ACCESS),
-    ("admin.token", ADMIN_ACCESS),
-    ("admin.token_file", ADMIN_ACCESS),
-    ("admin.read_token", ADMIN_ACCESS),
-    ("admin.read_token_file", ADMIN_ACCESS),
-    ("admin.tls.certificate_file", FILES),
-    ("admin.tls.private_key_file", FILES),
-    ("admin.tls.client_ca_file", FILES),
-    ("admin.tls.reload_interval", FILES),
-    ("reload.watch", WATCH),
-    ("reload.interval", WATCH),
-    ("admin.max_connections", DESCRIPTORS),
-    ("admin.max_stream_clients", DESCRIPTORS),
-    ("monitor.descriptor_limit", DESCRIPTORS),
-    ("metrics.namespace", SERIES),
-    ("metrics.buckets", SERIES),
-    ("log.output", "the output is opened once; SIGUSR1 opens the same file again"),
-    ("log.format", "one log has one format"),
-    ("log.decision_memory", "the memory of decisions has a fixed size"),
+const RESTART: [(&str, RestartRule, &str); 19] = [
+    ("server.address", RestartRule::Always, SOCKETS),
+    ("server.port", RestartRule::Always, SOCKETS),
+    ("server.workers", RestartRule::Always, "the worker threads are started once"),
+    ("server.write_stall_timeout", RestartRule::Always, SOCKETS),
+    ("server.tls.certificate_file", RestartRule::Switched, PROTOCOL),
+    ("server.tls.private_key_file", RestartRule::Switched, PROTOCOL),
+    ("server.buffer_budget", RestartRule::Always, "open transfers hold shares of the budget"),
+    ("admin.address", RestartRule::Always, SOCKETS),
+    ("admin.port", RestartRule::Always, SOCKETS),
+    ("admin.tls.certificate_file", RestartRule::Switched, PROTOCOL),
+    ("admin.tls.private_key_file", RestartRule::Switched, PROTOCOL),
+    ("admin.max_connections", RestartRule::Always, DESCRIPTORS),
+    ("admin.max_stream_clients", RestartRule::Always, DESCRIPTORS),
+    ("monitor.descriptor_limit", RestartRule::Always, DESCRIPTORS),
+    ("metrics.namespace", RestartRule::Always, SERIES),
+    ("metrics.buckets", RestartRule::Always, SERIES),
+    ("log.output", RestartRule::Always, "the output is opened once; SIGUSR1 opens the same file again"),
+    ("log.format", RestartRule::Always, "one log has one format"),
+    ("log.decision_memory", RestartRule::Always, "the memory of decisions has a fixed size"),
 ];
 /// The section of the supervision, which no reload changes.
 const SUPERVISION: (&str, &str) = ("supervision", "running actors keep their mailboxes and restart budgets");
 
 const SOCKETS: &str = "the listening sockets are opened once";
-const FILES: &str = "a listener reads its TLS files again at the paths of the start";
-const ADMIN_ACCESS: &str = "sessions of the admin listener belong to its tokens";
-const WATCH: &str = "the files are watched from the start on";
+const PROTOCOL: &str = "a listener speaks either TLS or cleartext";
 const DESCRIPTORS: &str = "the file descriptors are shared out once";
 const SERIES: &str = "the series of a process keep their names and bounds";
 
-/// Why a change of a key needs a restart; none if the key can change while the gateway runs.
-pub fn restart_reason(key: &str) -> Option<&'static str> {
+/// Why a change of a key needs a restart; none if the key can change while the gateway runs. `is_switched`: only one of both
+/// configurations has a value for the key.
+pub fn restart_reason(key: &str, is_switched: bool) -> Option<&'static str> {
     if key.strip_prefix(SUPERVISION.0).is_some_and(|rest| rest.starts_with('.')) {
         return Some(SUPERVISION.1);
     }
-    RESTART.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason)
+    let (_, rule, reason) = RESTART.iter().find(|(name, ..)| *name == key)?;
+    (*rule == RestartRule::Always || is_switched).then_some(*reason)
 }
 
 /// What a change of a key takes, as the reference shows it.
 pub(crate) fn documented_change(key: &str) -> &'static str {
-    if restart_reason(key).is_some() { "restart" } else { "reload" }
+    match (restart_reason(key, false), restart_reason(key, true)) {
+        (Some(_), _) => "restart",
+        (None, Some(_)) => "reload; on or off: restart",
+        (None, None) => "reload",
+    }
 }
 
 #[cfg(test)]
@@ -68,18 +71,19 @@ mod tests {
     #[test]
     fn the_table_names_keys() {
         let keys: BTreeSet<String> = reference::keys().iter().map(ToString::to_string).collect();
-        for (name, _) in RESTART {
+        for (name, ..) in RESTART {
             assert!(keys.contains(name), "{name}");
         }
-        assert!(keys.iter().any(|key| restart_reason(key) == Some(SUPERVISION.1)));
+        assert!(keys.iter().any(|key| restart_reason(key, false) == Some(SUPERVISION.1)));
     }
 
-    /// G3, G6: what the reference shows for both kinds of keys
+    /// G3, G6: what the reference shows for the three kinds of keys
     #[test]
     fn a_key_has_its_kind_of_change() {
         assert_eq!(documented_change("server.port"), "restart");
         assert_eq!(documented_change("supervision.ask_timeout_ms"), "restart");
-        for key in ["server.keep_alive", "buckets.NAME.UPSTREAM.endpoints", "supervisions.x"] {
+        assert_eq!(documented_change("server.tls.certificate_file"), "reload; on or off: restart");
+        for key in ["server.keep_alive", "buckets.NAME.UPSTREAM.endpoints", "supervisions.x", "admin.token"] {
             assert_eq!(documented_change(key), "reload", "{key}");
         }
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
-use tidegate_config::{EffectiveKey, EffectiveValue, Literal, Origin, restart_reason};
+use tidegate_config::{EffectiveKey, EffectiveValue, Literal, NOT_SET, Origin, restart_reason};
 
 use crate::admin::decisions::unexpected_query;
 use crate::admin::status::stream::StatusFeed;
@@ -42,6 +42,9 @@ pub fn document(keys: impl IntoIterator<Item = EffectiveKey>) -> Value {
 pub fn change(old: Option<&Value>, new: Option<&Value>) -> Value {
     let newest = new.or(old).unwrap_or(&Value::Null);
     let value = |object: Option<&Value>| object.map_or(Value::Null, |object| object["value"].clone());
+    let has_value = |object: Option<&Value>| {
+        object.is_some_and(|object| !object["value"].is_null() && object["value"] != NOT_SET)
+    };
     let is_hidden = |object: Option<&Value>| object.is_some_and(|object| object["is_hidden"] == true);
     let change = match (old, new) {
         (None, _) => "added",
@@ -57,7 +60,7 @@ pub fn change(old: Option<&Value>, new: Option<&Value>) -> Value {
         "is_hidden": is_hidden(old) || is_hidden(new),
         "unit": newest["unit"],
         "origin": newest["origin"],
-        "restart": restart_reason(key),
+        "restart": restart_reason(key, has_value(old) != has_value(new)),
     })
 }
 

@@ -52,7 +52,7 @@ impl KeyChange {
 
     /// Why the change needs a restart, if it does.
     pub fn restart_reason(&self) -> Option<&'static str> {
-        restart_reason(self.key())
+        restart_reason(self.key(), has_value(self.old.as_ref()) != has_value(self.new.as_ref()))
     }
 
     /// Both values: `8080 → 9090`; or `changed`, if both are hidden.
@@ -79,6 +79,14 @@ impl fmt::Display for KeyChange {
             (origin, _) => write!(f, " ({})", origin.of_value()),
         }
     }
+}
+
+fn has_value(key: Option<&EffectiveKey>) -> bool {
+    key.is_some_and(|key| match &key.value {
+        EffectiveValue::Absent => false,
+        EffectiveValue::Toml(_) => true,
+        EffectiveValue::Hidden(text) => text != super::NOT_SET,
+    })
 }
 
 /// The value with its unit.
