@@ -36,7 +36,7 @@ pub(crate) struct Unchanged {
 }
 
 impl Unchanged {
-    /// Compares a configuration with the one that it replaces.
+    /// Compares a configuration and its keys with the one that it replaces.
     pub(crate) fn between(current: &Shared, new: &Config, keyring: &Keyring) -> Self {
         let old = &current.config;
         let (has_same_keys, has_same_ttl) = (old.keys == new.keys, old.sessions == new.sessions);
