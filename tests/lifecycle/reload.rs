@@ -117,7 +117,7 @@ async fn a_request_under_way_keeps_its_configuration() {
     retired(&gateway, 1).await;
 }
 
-/// G3: an unchanged configuration is not installed again, and the log says so
+/// G3: an unchanged configuration is not installed again, and the log names that
 #[tokio::test]
 async fn an_unchanged_configuration_stays() {
     let upstream = Upstream::ok("x");

@@ -84,7 +84,7 @@ async fn a_bucket_is_removed_and_returns() {
     assert_eq!(status_of(&gateway, "/kept/k").await, 200);
 }
 
-/// G3: requests go to the new endpoints at once, and the request under way ends at the old one, whose series go
+/// G3: requests go to the new endpoints at once, and the request under way ends at the old one. Then the series of the old one go
 #[tokio::test]
 async fn endpoints_change() {
     let ((old, latch), new) = (streaming(), Upstream::ok("new"));

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{apply, wait_until_retired, write};
 use crate::auth::signer::{Headers, Signer};
-use crate::support::{Client, Gateway, Latch, Response, Upstream, UpstreamReply, client, request};
+use crate::support::{Client, Gateway, Latch, Response, Upstream, UpstreamReply, client, request, wait_for};
 
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
@@ -110,7 +110,7 @@ async fn a_changed_secret_file_holds_at_once() {
     assert_eq!(signed(&gateway, "m", &secret("second"), "/b/k").await, ok());
 }
 
-/// G3, A4: a key has its changed policy at once, and so has a key whose policy is another one now
+/// G3, A4: a changed policy holds at once for its keys, and so does another policy of a key
 #[tokio::test]
 async fn a_changed_policy_holds_at_once() {
     let upstream = Upstream::ok("x");
@@ -220,5 +220,28 @@ async fn a_stream_of_a_withdrawn_key_is_cut() {
     latch.open_for_all();
     other.body(&mut goes_on, "GET").await;
     assert_eq!((goes_on.complete_status(), goes_on.text().as_str()), (200, "beginend"));
+    wait_until_retired(&gateway, 1).await;
+}
+
+/// G3: an upload of a withdrawn key that is not finished within the grace gets 403 and ends
+#[tokio::test]
+async fn an_upload_of_a_withdrawn_key_is_cut() {
+    let upstream = Upstream::ok("x");
+    let grace = "[server]\nrevoke_grace = 0.3\n";
+    let with = text(&upstream, &(api_key("m", &secret("m"), "all") + grace));
+    let gateway = Gateway::builder().config(&with).start().await;
+    let mut client = Client::connect(gateway.address()).await;
+    let mut bytes = format!(
+        "PUT /b/k HTTP/1.1\r\nhost: gateway.test\r\nx-api-key: {}\r\ncontent-length: 100000000\r\n\r\n",
+        secret("m")
+    )
+    .into_bytes();
+    bytes.resize(bytes.len() + 4_000_000, b'x');
+    client.send(&bytes).await;
+    wait_for("the upload has begun", || async { (upstream.count() == 1).then_some(()) }).await;
+    apply(&gateway, &text(&upstream, grace)).await;
+    let answer = client.response("PUT").await;
+    assert_eq!((answer.complete_status(), answer.reason()), (403, "key_withdrawn"));
+    assert!(client.is_closed().await);
     wait_until_retired(&gateway, 1).await;
 }

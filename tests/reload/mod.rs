@@ -5,7 +5,9 @@ mod buckets;
 mod command;
 mod keys;
 mod limits;
+mod overlaps;
 mod settings;
+mod tokens;
 mod watch;
 
 use std::fs;

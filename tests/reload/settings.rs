@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::{OPERATOR, READER, apply, file_of, open_bucket, write};
-use crate::support::{Client, Gateway, Response, Upstream, client, request};
+use crate::support::{Client, Gateway, Response, Upstream, client, request, wait_for};
 
 const APP: &str = "https://app.example.com";
 const OTHER: &str = "https://other.example.com";
@@ -64,6 +64,28 @@ async fn the_log_changes() {
     let has_line =
         |id: &str| gateway.log_lines().iter().any(|line| line["msg"] == "request" && line["id"] == id);
     assert_eq!([has_line(&second), has_line(&third)], [false, false]);
+}
+
+/// G3, X2: changed thresholds of the monitor change the level
+#[tokio::test]
+async fn thresholds_of_the_monitor_change() {
+    let upstream = Upstream::ok("x");
+    let bucket = open_bucket("b", &[&upstream], "");
+    let with = |warning: u8| {
+        format!("{bucket}[monitor]\ninterval_ms = 20\nwarning = {warning}\ncritical = 99\nexhausted = 100\n")
+    };
+    let gateway = Gateway::builder().config(&with(98)).start().await;
+    // two thirds are in use
+    gateway.exhaust_descriptors();
+    let level = |expected: &'static str| {
+        let gateway = &gateway;
+        wait_for(expected, move || async move { (gateway.status().await["level"] == expected).then_some(()) })
+    };
+    level("normal").await;
+    apply(&gateway, &with(40)).await;
+    level("warning").await;
+    apply(&gateway, &with(98)).await;
+    level("normal").await;
 }
 
 /// A GET at the admin listener with a token.

@@ -264,7 +264,9 @@ fn foreign_components(source: &Source) -> Lines {
     const COMPONENTS: [&str; 5] = ["breaker", "limiter", "monitor", "pool", "sessions"];
     // All other files of the crate belong to a component, or are below all components.
     let folders = ["actors/src/replay/", "actors/src/simulation/"];
-    let above_all = ["lib.rs", "system.rs"].contains(&source.name())
+    let above_all = ["lib.rs", "reconfigure.rs", "system.rs"]
+        .iter()
+        .any(|name| source.path == format!("actors/src/{name}"))
         || folders.iter().any(|folder| source.path.starts_with(folder));
     if !source.path.starts_with("actors/src/") || above_all {
         return Lines::new();
