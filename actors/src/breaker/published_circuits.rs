@@ -70,6 +70,32 @@ impl PublishedCircuits {
         }
     }
 
+    /// Publishes the unhealthiest circuit of a layout as those of the other one, until the actor publishes them itself: requests of a
+    /// new configuration may come before the actor has it.
+    pub(crate) fn copy_layout(&self, was_per_operation: bool) {
+        let state = |circuit: CircuitId| {
+            let published = &self.circuits[circuit.index()];
+            let (state, probed, _) = decode_state(published.state_word.load(Ordering::Acquire));
+            (state, probed, published.open_until.load(Ordering::Acquire))
+        };
+        let severity = |(state, _, until): &(CircuitState, bool, u64)| match state {
+            CircuitState::Closed => (0, 0),
+            CircuitState::HalfOpen => (1, 0),
+            CircuitState::Open => (2, *until),
+        };
+        let Some((state, probed, until)) =
+            CircuitId::of_layout(was_per_operation).map(state).max_by_key(severity)
+        else {
+            return;
+        };
+        for circuit in CircuitId::of_layout(!was_per_operation) {
+            let published = &self.circuits[circuit.index()];
+            let (.., generation) = decode_state(published.state_word.load(Ordering::Acquire));
+            published.open_until.store(until, Ordering::Release);
+            published.state_word.store(encode_state(state, probed, generation), Ordering::Release);
+        }
+    }
+
     /// Wakes all waiters. Only the actor calls this, after it has published the circuits of a new configuration.
     pub(crate) fn notify_reconfigured(&self) {
         self.reconfigured.notify_waiters();

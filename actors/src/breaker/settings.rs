@@ -41,6 +41,10 @@ pub struct BreakerReconfigure {
 impl BreakerReconfigure {
     /// Gives the settings to the actor. It has them before it handles a message that is sent afterwards, and also after a crash.
     pub fn commit(self) {
+        let was_per_operation = self.shared.latest.load().config.per_operation;
+        if was_per_operation != self.settings.config.per_operation {
+            self.shared.published.copy_layout(was_per_operation);
+        }
         self.shared.latest.store(self.settings);
         self.shared.mailbox.notify(SettingsChanged);
     }

@@ -123,6 +123,23 @@ async fn the_layout_of_the_circuits_changes() {
     assert_eq!(classes(&registry, "circuit_breaker_state"), Vec::<String>::new());
 }
 
+/// G3: an open circuit refuses requests of another layout at once, before the actor has handled the change
+#[actix_rt::test]
+async fn a_new_layout_is_open_before_the_actor_knows_it() {
+    let (handle, _registry) = start_with(5, config());
+    open(&handle, reads()).await;
+    let single = BreakerConfig { per_operation: false, ..config() };
+    let (new, reconfigure) = handle.reconfigured(&single);
+    reconfigure.commit();
+    let circuit = new.circuit(OperationClass::Write);
+    assert!(new.check(circuit, clock::now()).is_err(), "the actor has not run yet");
+    wait_until_idle().await;
+    assert!(new.check(circuit, clock::now()).is_err());
+    let (back, reconfigure) = new.reconfigured(&config());
+    reconfigure.commit();
+    assert!(back.check(back.circuit(OperationClass::List), clock::now()).is_err());
+}
+
 /// A crash at this point, while the actor handles the change, loses neither the change nor the state.
 async fn reload_with_crash(point: CrashPoint) {
     let (old, _) = start_with(5, config());
