@@ -107,11 +107,14 @@ impl Reloader {
         while let Ok(request) = self.requests.try_recv() {
             waiting.push(request);
         }
-        let applies = waiting.iter().any(|request| request.applies);
-        let reply = if applies { self.reload().await } else { self.check().await.reply };
-        for ReloadRequest { reply: to, .. } in waiting {
-            // A client that has left needs no reply.
-            let _ = to.send(reply.clone());
+        let (reloads, previews): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|request| request.applies);
+        if !reloads.is_empty() {
+            let reply = self.reload().await;
+            send(reloads, &reply);
+        }
+        if !previews.is_empty() {
+            let reply = self.check().await.reply;
+            send(previews, &reply);
         }
     }
 
@@ -224,4 +227,11 @@ fn changed_certificates(current: &Shared, next: &Config) -> Result<Vec<ChangedCe
         changed.push((&process.admin_tls, ServerTls::load_admin(&next.admin.tls)?));
     }
     Ok(changed.into_iter().filter_map(|(tls, next)| tls.clone().zip(next)).collect())
+}
+
+/// Sends the reply to each of these requests. A client that has left needs none.
+fn send(requests: Vec<ReloadRequest>, reply: &ReloadReply) {
+    for ReloadRequest { reply: to, .. } in requests {
+        let _ = to.send(reply.clone());
+    }
 }
