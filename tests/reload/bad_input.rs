@@ -22,6 +22,8 @@ async fn start(upstream: &Upstream) -> (Gateway, std::path::PathBuf) {
     let builder = Gateway::builder();
     let secret = builder.directory().join("secret");
     write(&secret, "a-secret-of-the-key", 0o600);
+    // With one worker the number of idle upstream connections does not depend on the thread that a client meets.
+    let builder = builder.set("server.workers", "1");
     (builder.config(&text(upstream, &secret, 1)).start().await, secret)
 }
 

@@ -1,7 +1,8 @@
 //! Checks a rate limit that changes, with a leaky bucket, independently of the product's algorithm.
 //!
 //! Used tokens stay used, at most the whole burst of a new limit. The rate of the limit in force drains them, and an admission
-//! must find room in the burst that is in force at its time. Between the commit of a change and the step in which the limiter applies it, the higher of both rates
+//! must find room in the burst that is in force at its time. Between the commit of a change and the step in which the
+//! limiter applies it, the higher of both rates
 //! drains; the new burst holds from the commit on.
 
 use std::collections::HashMap;

@@ -215,7 +215,7 @@ impl ReloadLedger {
         *last = number.max(*last);
     }
 
-    /// A request of a configuration found an entry for the name. `was_barred` tells whether that was so when it asked.
+    /// A request of a configuration found an entry for the name. `was_barred` shows whether that was so when it asked.
     pub(super) fn record_found(
         &mut self,
         (entry, name): (&str, &str),
