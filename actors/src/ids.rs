@@ -14,17 +14,11 @@ use crate::types::{BucketId, KeyId};
 /// The IDs of all configured buckets and keys, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ids {
-    buckets: Names,
+    buckets: BTreeMap<String, u32>,
+    next_bucket: u32,
     client_keys: BTreeMap<String, u32>,
     api_keys: BTreeMap<String, u32>,
     next_key: u32,
-}
-
-/// The IDs of one kind of name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Names {
-    ids: BTreeMap<String, u32>,
-    next: u32,
 }
 
 /// Gives each name its present ID, or the next one. Names that are not listed lose theirs.
@@ -50,7 +44,7 @@ impl Ids {
     #[must_use]
     pub fn reloaded(&self, config: &Config) -> Self {
         let mut ids = self.clone();
-        assign(&mut ids.buckets.ids, &mut ids.buckets.next, config.buckets.keys());
+        assign(&mut ids.buckets, &mut ids.next_bucket, config.buckets.keys());
         assign(&mut ids.client_keys, &mut ids.next_key, config.keys.keys());
         assign(&mut ids.api_keys, &mut ids.next_key, config.api_keys.keys());
         ids
@@ -58,7 +52,7 @@ impl Ids {
 
     /// The buckets with their IDs, in the order of their names, as in the configuration.
     pub fn buckets(&self) -> impl Iterator<Item = (&str, BucketId)> {
-        self.buckets.ids.iter().map(|(name, id)| (name.as_str(), BucketId::new(*id)))
+        self.buckets.iter().map(|(name, id)| (name.as_str(), BucketId::new(*id)))
     }
 
     /// The client keys with their IDs, in the order of their names, as in the configuration.
@@ -73,7 +67,7 @@ impl Ids {
 
     /// The ID of a bucket.
     pub fn bucket(&self, name: &str) -> Option<BucketId> {
-        self.buckets.ids.get(name).copied().map(BucketId::new)
+        self.buckets.get(name).copied().map(BucketId::new)
     }
 }
 

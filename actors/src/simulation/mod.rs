@@ -42,7 +42,9 @@ mod upstream;
 mod watchdog;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use tokio::runtime::Builder;
@@ -217,6 +219,20 @@ where
             let panic = running.join().err();
             Err(failure(Invariant::Panic, panic.map(|panic| panic_message(&*panic)).unwrap_or_default()))
         }
+    }
+}
+
+/// Polls a message to an actor. If it has no answer yet, lets the actors run without time passing, and polls once more.
+fn poll_answer<T>(asking: impl Future<Output = T>, run_until_idle: impl FnOnce()) -> Option<T> {
+    let mut asking = pin!(asking);
+    let mut context = Context::from_waker(Waker::noop());
+    if let Poll::Ready(answer) = asking.as_mut().poll(&mut context) {
+        return Some(answer);
+    }
+    run_until_idle();
+    match asking.as_mut().poll(&mut context) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
     }
 }
 

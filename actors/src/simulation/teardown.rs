@@ -1,8 +1,6 @@
 //! End of a scenario: all clients disconnect, the upstreams are healthy, and every remaining fault must resolve by
 //! itself.
 
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tidegate_config::Priority;
@@ -12,6 +10,7 @@ use crate::pool::PoolRejection;
 use crate::simulation::circuit_observer::CircuitRef;
 use crate::simulation::credential_observer::has_capacity;
 use crate::simulation::ledger::Invariant;
+use crate::simulation::poll_answer;
 use crate::simulation::scenario::{Scenario, bucket_ids};
 use crate::types::BucketId;
 
@@ -161,15 +160,6 @@ impl Scenario {
 
     /// Sends a message and lets the actors answer without time passing.
     pub(super) fn poll_answer<T>(&mut self, asking: impl Future<Output = T>) -> Option<T> {
-        let mut asking = pin!(asking);
-        let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(answer) = asking.as_mut().poll(&mut context) {
-            return Some(answer);
-        }
-        self.run_until_idle();
-        match asking.as_mut().poll(&mut context) {
-            Poll::Ready(answer) => Some(answer),
-            Poll::Pending => None,
-        }
+        poll_answer(asking, || self.run_until_idle())
     }
 }

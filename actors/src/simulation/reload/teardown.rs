@@ -1,12 +1,11 @@
 //! End of a scenario: all clients disconnect, all configurations but the current one retire, and nothing of them is left.
 
 use std::collections::BTreeSet;
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::simulation::ledger::Invariant;
+use crate::simulation::poll_answer;
 use crate::simulation::reload::config_plan::ConfigPlan;
 use crate::simulation::reload::scenario::ReloadScenario;
 use crate::types::{IpKey, OperationClass};
@@ -112,16 +111,7 @@ impl ReloadScenario {
 
     /// Sends a message and lets the actors answer without time passing.
     fn ask<T>(&mut self, asking: impl Future<Output = T>) -> Option<T> {
-        let mut asking = pin!(asking);
-        let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(answer) = asking.as_mut().poll(&mut context) {
-            return Some(answer);
-        }
-        self.run_until_idle();
-        match asking.as_mut().poll(&mut context) {
-            Poll::Ready(answer) => Some(answer),
-            Poll::Pending => None,
-        }
+        poll_answer(asking, || self.run_until_idle())
     }
 
     /// No metric has a series of a bucket that the current configuration lacks.
