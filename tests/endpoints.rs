@@ -195,8 +195,14 @@ async fn the_circuit_opens_when_all_endpoints_fail() {
     assert!(storm(&gateway).await.iter().all(is_whole));
 }
 
-/// Two stores that were stopped, with an open circuit. Then one of them listens again, and the open time has ended.
-async fn after_an_outage(attempts: &str) -> (Gateway, [Upstream; 2]) {
+/// How often the circuit of reads has opened.
+async fn opened_total(gateway: &Gateway) -> u64 {
+    gateway.status().await["buckets"]["b"]["breaker"]["read"]["opened_total"].as_u64().unwrap()
+}
+
+/// Two stores that were stopped, with an open circuit. Then one of them listens again, and the open time has ended. Also returns how often
+/// the circuit has opened: more than once if this machine took longer than an open time to see that it was open.
+async fn after_an_outage(attempts: &str) -> (Gateway, [Upstream; 2], u64) {
     let stores = [Upstream::ok("x"), Upstream::ok("x")];
     let gateway = bucket_of(&[&stores[0], &stores[1]])
         .set("buckets.b.s3.retry.max_attempts", attempts)
@@ -216,18 +222,18 @@ async fn after_an_outage(attempts: &str) -> (Gateway, [Upstream; 2]) {
     stores[1].start_again().await;
     wait_for("the open time has ended", || async { (circuit().await["open_for_ms"] == 0).then_some(()) })
         .await;
-    (gateway, stores)
+    let opened = opened_total(&gateway).await;
+    (gateway, stores, opened)
 }
 
 /// P5, B2: of two endpoints one is dead, and the other answers again: the first trial reaches it, by its second attempt if need be
 #[tokio::test]
 async fn the_first_trial_finds_the_endpoint_that_answers() {
     for round in 0..6 {
-        let (gateway, _stores) = after_an_outage("2").await;
+        let (gateway, _stores, opened) = after_an_outage("2").await;
         let answer = gateway.get("/b/k").await;
         assert_eq!((answer.complete_status(), answer.reason()), (200, ""), "round {round}");
-        let read = gateway.status().await["buckets"]["b"]["breaker"]["read"].clone();
-        assert_eq!(read["opened_total"], 1, "round {round}: {read}");
+        assert_eq!(opened_total(&gateway).await, opened, "round {round}");
         assert!(storm(&gateway).await.iter().all(is_whole), "round {round}");
     }
 }
@@ -236,13 +242,12 @@ async fn the_first_trial_finds_the_endpoint_that_answers() {
 #[tokio::test]
 async fn trials_without_retries_call_the_endpoints_in_turn() {
     for round in 0..6 {
-        let (gateway, _stores) = after_an_outage("1").await;
+        let (gateway, _stores, opened) = after_an_outage("1").await;
         wait_for("it is served", || async {
             (gateway.get("/b/k").await.complete_status() == 200).then_some(())
         })
         .await;
-        let read = gateway.status().await["buckets"]["b"]["breaker"]["read"].clone();
-        assert!(read["opened_total"].as_u64() <= Some(2), "round {round}: {read}");
+        assert!(opened_total(&gateway).await <= opened + 1, "round {round}");
     }
 }
 

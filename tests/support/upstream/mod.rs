@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -119,8 +120,9 @@ impl Upstream {
             peak: AtomicUsize::default(),
             cancelled: AtomicUsize::default(),
         });
-        let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = socket.local_addr().unwrap();
+        let port = reserve_port();
+        let address = port.local_addr().unwrap().as_socket().unwrap();
+        let socket = std::net::TcpListener::bind(address).unwrap();
         socket.set_nonblocking(true).unwrap();
         let (commands, received) = mpsc::unbounded_channel();
         let of_thread = Arc::clone(&state);
@@ -128,6 +130,7 @@ impl Upstream {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime
                 .block_on(async { run(TcpListener::from_std(socket), address, of_thread, received).await });
+            drop(port);
         });
         Self { address, state, commands }
     }
@@ -199,6 +202,16 @@ impl Upstream {
         assert!(self.commands.send(command(done)).is_ok());
         is_done.await.unwrap();
     }
+}
+
+/// A bound socket that never listens. While it exists, the kernel gives its port to no other socket without `SO_REUSEADDR`, so a
+/// stopped upstream can listen again; a connection to a stopped one is refused.
+fn reserve_port() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    // The listener has it too, so both can have the port.
+    socket.set_reuse_address(true).unwrap();
+    socket
 }
 
 async fn run(
