@@ -23,9 +23,15 @@ pub(crate) fn held() -> (Upstream, Latch) {
     (Upstream::start(move |_| UpstreamReply::ok("x").when_open(&of_upstream)), latch)
 }
 
+/// A bucket with a gate and a queue. Its cursor is off: on a busy machine it would refuse requests before the queue does.
 fn gated(upstream: &Upstream, concurrent: usize, queued: usize, timeout: Duration) -> Builder {
-    Gateway::builder()
-        .bucket("b", upstream)
+    let builder = Gateway::builder().bucket("b", upstream);
+    let builder = match queued {
+        // Without a queue there is nothing to switch off.
+        0 => builder,
+        _ => builder.set("buckets.b.s3.concurrency.shedding.mode", "off"),
+    };
+    builder
         .set("buckets.b.s3.concurrency.max_concurrent", &concurrent.to_string())
         .set("buckets.b.s3.concurrency.max_queued", &queued.to_string())
         .set("buckets.b.s3.concurrency.queue_timeout_ms", &timeout.as_millis().to_string())
