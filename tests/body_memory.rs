@@ -1,17 +1,13 @@
 //! Bodies that are read whole reserve their memory before they are read.
 
-use std::cell::Cell;
-
 use crate::auth::signer::Signer;
 use crate::support::client::message;
 use crate::support::gateway::Builder;
+use crate::support::idle_memory::{idle_memory, settled_memory};
 use crate::support::{Client, Gateway, Upstream, request, wait_for};
 
 /// A list of objects to delete, padded to this size. Each reserves twice as much.
-const LIST_BYTES: usize = 3 << 19;
-const MIB: u64 = 1 << 20;
-/// Memory that has not grown for so many readings is settled.
-const SETTLED_READINGS: u32 = 20;
+const LIST_BYTES: usize = 15 << 17;
 
 fn list(bytes: usize) -> Vec<u8> {
     let mut list = b"<Delete><Object><Key>k</Key></Object></Delete>".to_vec();
@@ -19,28 +15,12 @@ fn list(bytes: usize) -> Vec<u8> {
     list
 }
 
-/// The memory of an idle gateway. It is the own memory of one with a configured limit.
-async fn idle_memory(upstream: &Upstream) -> u64 {
-    let idle = Gateway::builder().bucket("b", upstream).set("monitor.interval_ms", "20").start().await;
-    settled_memory(&idle).await
-}
-
-/// The memory of a started gateway, when it no longer grows: on a busy machine the first readings are of an unfinished start.
-async fn settled_memory(gateway: &Gateway) -> u64 {
-    let highest = Cell::new((0, 0));
-    wait_for("the memory no longer grows", || async {
-        let bytes = gateway.status().await["memory"]["rss_bytes"].as_u64().unwrap_or_default();
-        let (most, readings) = highest.get();
-        highest.set(if bytes > most + MIB / 8 { (bytes, 0) } else { (most, readings + 1) });
-        (most > 0 && readings >= SETTLED_READINGS).then_some(most)
-    })
-    .await
-}
-
-/// A gateway with 5 MiB of memory more than an idle one.
+/// A gateway with half again as much memory, beyond that of an idle one, as a list reserves.
 async fn with_little_memory(builder: Builder, upstream: &Upstream) -> Gateway {
-    let limit = idle_memory(upstream).await + 5 * MIB;
+    let limit = idle_memory(upstream).await + 3 * LIST_BYTES as u64;
     let gateway = builder
+        // The first request has its reservation before the thread reads the second one.
+        .set("server.workers", "1")
         .set("monitor.memory_limit_bytes", &limit.to_string())
         .set("monitor.recover", "96")
         .set("monitor.warning", "97")
@@ -126,8 +106,6 @@ async fn a_signed_chunk_that_does_not_fit_the_memory_is_refused() {
         .bucket("b", &upstream)
         .set("buckets.b.auth", "sigv4")
         .set("buckets.b.max_chunk_size", "4MiB")
-        // The first upload has its reservation before the thread reads the second one.
-        .set("server.workers", "1")
         .set("keys.writer.access_key_id", "AKIDWRITER")
         .set("keys.writer.secret", "writer/secret")
         .set("keys.writer.policy", "all")

@@ -1,40 +1,43 @@
 //! Transfers that are cut because memory stays exhausted (X1), from their clients' view.
 //!
-//! The limit is the memory of an idle gateway, so a few transfers exhaust it. The choice of the transfers to cut, and
+//! An idle gateway exhausts the limit already, and only transfers have memory to free. The choice of the transfers to cut, and
 //! that none is cut while memory is free, is tested in `tests/cgroups/test_buffers.py`.
 
 use h2::Reason;
 
 use crate::https::{self, Identity};
 use crate::support::gateway::Builder;
+use crate::support::idle_memory::idle_memory;
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for, wait_until};
 
 const OBJECT_BYTES: usize = 8 << 20;
-/// Transfers beside the observed one.
+/// Transfers beside the observed one. Each request in flight counts with 1 MiB of memory that refusals would free.
 const OTHERS: usize = 8;
+/// The memory of an idle gateway beyond the limit.
+const LACKING_BYTES: u64 = 2 << 20;
 
 fn store() -> Upstream {
     Upstream::start(|_| UpstreamReply::ok(vec![b'x'; OBJECT_BYTES]))
 }
 
-/// Limits the memory to that of an idle gateway. The level stays high until the end of the test.
+/// Limits the memory so that an idle gateway exhausts it. Without the requests in flight there would be memory, so the actions are in
+/// force until the end of the test; refusals are off, so that all transfers begin.
 async fn limited(builder: Builder, upstream: &Upstream) -> Gateway {
-    let idle = Gateway::in_front_of(upstream).await;
-    let held = wait_for("memory has a reading", || async {
-        idle.status().await["memory"]["rss_bytes"].as_u64().filter(|bytes| *bytes > 0)
-    })
-    .await;
+    let limit = idle_memory(upstream).await - LACKING_BYTES;
     builder
-        .set("monitor.memory_limit_bytes", &held.to_string())
+        .set("monitor.memory_limit_bytes", &limit.to_string())
         .set("monitor.interval_ms", "50")
         .set("monitor.dwell_ms", "60000")
+        .set("actions.shed_requests.mode", "off")
         .set("server.min_send_rate", "0")
         .set("server.min_body_rate", "0")
+        // As many as the idle gateway has.
+        .set("server.workers", "1")
         .start()
         .await
 }
 
-/// Unread downloads, until memory is exhausted and transfers are paused. Some may already be refused.
+/// Unread downloads, until transfers are paused.
 async fn exhaust(gateway: &Gateway) -> Vec<Client> {
     let mut clients = Vec::new();
     for _ in 0..OTHERS {

@@ -48,6 +48,8 @@ async fn unread_answers_hold_half_of_a_bucket() {
         .bucket("b", &upstream)
         .set("buckets.b.s3.concurrency.max_concurrent", "8")
         .set("buckets.b.s3.concurrency.queue_timeout_ms", "20000")
+        // Only their number is a reason to cut them.
+        .set("server.min_send_rate", "0")
         .start()
         .await;
     let mut hostile = Vec::new();

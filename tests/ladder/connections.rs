@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{CRITICAL_REQUESTS, Pressure, action, assert_touched, reaches};
 use crate::https::Identity;
+use crate::support::idle_memory::idle_memory;
 use crate::support::{Client, Gateway, Upstream, UpstreamReply, client, wait_for};
 
 /// A connection that has had one request. Without memory a connection that has a request at the time of a sample closes with its answer.
@@ -119,12 +120,7 @@ async fn grown_buffers_shrink() {
     const OBJECT_BYTES: usize = 64 << 20;
     const MIB: u64 = 1 << 20;
     let upstream = Upstream::start(|_| UpstreamReply::ok(vec![b'x'; OBJECT_BYTES]));
-    let idle = Gateway::in_front_of(&upstream).await;
-    let held = wait_for("memory has a reading", || async {
-        idle.status().await["memory"]["rss_bytes"].as_u64().filter(|bytes| *bytes > 0)
-    })
-    .await;
-    drop(idle);
+    let held = idle_memory(&upstream).await;
     // The level rises when the gateway has 8 MiB more than an idle one. With this limit its memory is its resident set and its sockets.
     let limit = held + 100 * MIB;
     let warning = ((held + 8 * MIB) * 100 / limit).to_string();
@@ -137,6 +133,7 @@ async fn grown_buffers_shrink() {
             .set("monitor.critical", "98")
             .set("monitor.exhausted", "99")
             .set("server.buffer_budget", "64MiB")
+            .set("server.workers", "1")
             .set("actions.receive_buffers.mode", mode)
             .start()
             .await;

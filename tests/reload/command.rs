@@ -92,7 +92,7 @@ async fn a_file_is_checked_against_the_running_gateway() {
     let url = url(&running);
     let file = running.file.with_file_name("new.toml");
     // the variables of the gateway, so that only the file differs
-    let reader = || operator().set("admin.read_token", READER);
+    let reader = || operator().set("admin.read_token", READER).set("shedding.target_wait_ms", "60000");
     let check = async |more: &str| {
         write(&file, &format!("{}{more}", running.text), 0o600);
         run(reader(), &["--check", text(&file), &url]).await

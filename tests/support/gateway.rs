@@ -25,9 +25,9 @@ pub(crate) struct Gateway {
 
 /// The start parameters of a gateway.
 pub(crate) struct Builder {
-    environment: Vec<(String, String)>,
+    pub(super) environment: Vec<(String, String)>,
     arguments: Vec<String>,
-    file: Option<String>,
+    pub(super) file: Option<String>,
     /// A shell command that changes the process's limits before the start.
     limits: Option<String>,
     pub(super) directory: Scratch,
@@ -138,7 +138,7 @@ impl Builder {
 
     /// Starts it and waits until it listens.
     pub(crate) async fn start(self) -> Gateway {
-        let mut gateway = self.spawn();
+        let mut gateway = self.without_process_shedding().spawn();
         let line = gateway.wait_for_log_line("listening", |_| true).await;
         let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
         (gateway.data, gateway.admin) = (address("address"), address("admin"));

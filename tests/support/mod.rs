@@ -4,11 +4,13 @@
 
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod idle_memory;
 pub(crate) mod link;
 mod log_pipe;
 mod process;
 mod replaceable_upstream;
 pub(crate) mod scratch;
+mod shedding;
 pub(crate) mod unreachable;
 pub(crate) mod upstream;
 
@@ -32,7 +34,7 @@ pub(crate) fn random_bytes(bytes: usize) -> Vec<u8> {
 }
 
 /// The timeout of any wait. Many tests share two cores.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Waits until `look` returns a value; fails with `what` at the timeout.
