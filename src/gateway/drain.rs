@@ -95,9 +95,9 @@ impl RunningGateway {
         let shared = configurations.current();
         let process = Arc::clone(&shared.process);
         let has_handed_over = process.has_handed_over();
-        let _ = process.drain_began.set(began);
         let delay = if has_handed_over { idle_time(&shared) } else { shared.config.server.drain_delay };
         if !has_handed_over {
+            let _ = process.drain_began.set(began);
             process.drain.send_replace(DrainPhase::Draining);
         }
         info!(process.log, "draining"; "in_flight" => shared.actors.monitor.in_flight(),

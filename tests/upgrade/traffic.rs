@@ -119,6 +119,24 @@ async fn a_download_ends_at_the_old_process() {
     running.wait_for_end_of_predecessor().await;
 }
 
+/// G8, X7: an event stream of the old process ends, so that its watcher asks the new process
+#[tokio::test]
+async fn event_streams_move_to_the_new_process() {
+    let upstream = Upstream::ok("body");
+    let builder = Gateway::builder().bucket("b", &upstream).set("server.keep_alive", "3600");
+    let running = Upgradable::start(builder).await;
+    let mut idle = Client::connect(running.gateway.address()).await;
+    idle.send(client::message("GET", "/b/k", &[], None)).await;
+    assert_eq!(idle.response("GET").await.complete_status(), 200);
+    let mut stream = Client::connect(running.gateway.admin_address()).await;
+    stream.send(client::message("GET", "/status/stream", &[], None)).await;
+    assert_eq!(stream.head().await.status, 200);
+    running.upgraded().await;
+    while stream.read_some().await.is_ok() {}
+    let status = running.gateway.status().await;
+    assert_eq!(status["predecessors"][0]["pid"], running.gateway.pid(), "the old process goes on");
+}
+
 /// G8: SIGTERM to the old process ends the time of its idle connections, and not the new process
 #[tokio::test]
 async fn a_signal_ends_the_time_of_idle_connections() {
