@@ -149,7 +149,7 @@ async fn serve(
     if demo {
         cli::print_demo_help((scheme.0, running.address), (scheme.1, running.admin_address));
     }
-    let (reload, upgrade, hurry) = (running.reload(), running.upgrade(), running.hurry());
+    let (reload, upgrade, end_idle_time) = (running.reload(), running.upgrade(), running.end_idle_time());
     let handles = Handles { reload, upgrade, control, log: log.clone() };
     if let Some(inheritance) = inheritance {
         tokio::select! {
@@ -172,7 +172,7 @@ async fn serve(
             (_, 0) => Ok(()),
             (_, cut_off) => Err(ExitError::CutOff(cut_off)),
         },
-        () = last_stop(&mut signals, &handles, has_handed_over.then_some(hurry)) => {
+        () = last_stop(&mut signals, &handles, has_handed_over.then_some(end_idle_time)) => {
             warn!(log, "second signal: ending at once");
             Err(ExitError::SecondSignal)
         }
@@ -180,10 +180,10 @@ async fn serve(
 }
 
 /// Waits for the signal that ends a drain at once. After an upgrade a first one ends the time of idle connections.
-async fn last_stop(signals: &mut Signals, handles: &Handles, hurry: Option<impl Fn()>) {
-    if let Some(hurry) = hurry {
+async fn last_stop(signals: &mut Signals, handles: &Handles, end_idle_time: Option<impl Fn()>) {
+    if let Some(end_idle_time) = end_idle_time {
         stop_requested(signals, handles).await;
-        hurry();
+        end_idle_time();
     }
     stop_requested(signals, handles).await;
 }

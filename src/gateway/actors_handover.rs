@@ -1,6 +1,6 @@
 //! What the actors of a predecessor and of its successor exchange during an upgrade, as JSON.
 //!
-//! The predecessor exports the state while nobody accepts, and reports what it may still use of each limit while it drains. The
+//! The predecessor exports the state while no process accepts, and reports what it may still use of each limit while it drains. The
 //! successor holds that much back, so that no limit is exceeded by both together.
 
 use serde_json::{Value, json};

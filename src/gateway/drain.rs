@@ -83,9 +83,9 @@ impl RunningGateway {
     }
 
     /// Ends the time that idle connections have after an upgrade.
-    pub fn hurry(&self) -> impl Fn() + use<> {
-        let hurry = Arc::clone(&self.after.hurry);
-        move || hurry.notify_one()
+    pub fn end_idle_time(&self) -> impl Fn() + use<> {
+        let idle_end = Arc::clone(&self.after.idle_end);
+        move || idle_end.notify_one()
     }
 
     /// Drains and stops. Returns the number of requests and answers that were cut off.
@@ -105,15 +105,15 @@ impl RunningGateway {
         let mut reports = None;
         if has_handed_over {
             // Without its result a signal has come since the hand-over.
-            let is_hurried = successor.is_none();
+            let is_over = successor.is_none();
             let done = match successor {
                 None => after.handed_over.await.ok(),
                 done => done,
             };
             reports = done.map(|done| ProgressReports::start(done.channel, &configurations, open.clone()));
             tokio::select! {
-                _ = wait_until_drained(&shared, || open_connections(&open), began + delay), if !is_hurried => {}
-                () = after.hurry.notified(), if !is_hurried => {}
+                _ = wait_until_drained(&shared, || open_connections(&open), began + delay), if !is_over => {}
+                () = after.idle_end.notified(), if !is_over => {}
                 else => {}
             }
         } else {

@@ -34,7 +34,7 @@ pub(super) struct AfterHandOver {
     /// The result of the upgrade.
     pub(super) handed_over: oneshot::Receiver<HandedOver>,
     /// A signal ends the time of idle connections.
-    pub(super) hurry: Arc<Notify>,
+    pub(super) idle_end: Arc<Notify>,
     /// Open connections of the admin listener.
     pub(super) admin_open: Arc<AtomicUsize>,
 }

@@ -195,7 +195,7 @@ impl Gateway {
             reload: Reload { certificates, configuration: reload },
             upgrade: Upgrade(upgrade),
             inherited,
-            after: AfterHandOver { handed_over, hurry: Arc::default(), admin_open },
+            after: AfterHandOver { handed_over, idle_end: Arc::default(), admin_open },
             successor: None,
             background_tasks,
         };

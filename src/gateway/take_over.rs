@@ -31,9 +31,9 @@ impl RunningGateway {
         self.import(&channel).await?;
         let shared = self.configurations.current();
         // Without its predecessor this process is the only one that can serve.
-        let is_alone = self.wait_for_accept(&channel).await?;
+        let is_only_process = self.wait_for_accept(&channel).await?;
         self.begin_to_accept(&shared.process.log, &report);
-        if is_alone {
+        if is_only_process {
             warn!(shared.process.log, "the predecessor ended when it handed over"; "pid" => predecessor.pid);
             return Ok(());
         }

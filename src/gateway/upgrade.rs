@@ -39,7 +39,7 @@ use crate::upgrade::message::{
 
 /// The longest time until the new process reports itself. It does that before it reads anything.
 const HELLO_TIME: Duration = Duration::from_secs(10);
-/// The longest time in which nobody accepts.
+/// The longest time in which no process accepts.
 const HAND_OVER_TIME: Duration = Duration::from_secs(10);
 
 /// The task that upgrades.

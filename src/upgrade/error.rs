@@ -39,7 +39,7 @@ pub(crate) enum UpgradeStep {
     Hello,
     /// The configuration, the sockets and the actors of the new process.
     Preparation,
-    /// The hand-over of the state. Nobody accepts meanwhile.
+    /// The hand-over of the state. No process accepts meanwhile.
     HandOver,
 }
 

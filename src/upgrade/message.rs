@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroize as _;
 
-/// What tells the program from any other.
+/// Marks the program among others.
 pub(crate) const MAGIC: &str = "tidegate-upgrade";
 /// The version of the messages.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -37,7 +37,7 @@ pub(crate) enum SuccessorMessage {
 pub(crate) enum PredecessorMessage {
     /// What the successor starts with. The sockets follow as descriptors.
     Inherit(Inherit),
-    /// The state of the actors at the time from which nobody accepts.
+    /// The state of the actors from the time at which no process accepts.
     State { actors: Value },
     /// The successor serves from now on.
     Accept,

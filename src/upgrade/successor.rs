@@ -130,7 +130,7 @@ impl Inheritance {
     }
 }
 
-/// Tells the predecessor why this process ends.
+/// Reports to the predecessor why this process ends.
 #[derive(Debug, Clone)]
 pub struct FailureReport(Arc<Mutex<Option<UnixStream>>>);
 

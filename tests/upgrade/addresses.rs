@@ -31,7 +31,7 @@ impl Upgradable {
 
 /// G8: with a broken configuration the new process ends; the reply and the log have its error, and the old process goes on
 #[tokio::test]
-async fn a_broken_configuration_is_told() {
+async fn a_broken_configuration_is_reported() {
     let upstream = Upstream::ok("x");
     let running = with_file(&upstream).await;
     running.write(&text(&upstream, 0, "server.prot = 1"));
@@ -39,16 +39,16 @@ async fn a_broken_configuration_is_told() {
     assert!(message.contains("the new process failed: server.prot: unknown key"), "{message}");
     let line = running.gateway.wait_for_log_line("upgrade failed, the gateway goes on", |_| true).await;
     assert_eq!(line["detail"].as_str().unwrap(), message);
-    assert_eq!(running.gateway.stderr(), "", "the error is told once");
+    assert_eq!(running.gateway.stderr(), "", "the error is reported once");
     running.write(&text(&upstream, 0, "log.output = \"/nowhere/at/all.log\""));
     let message = running.not_upgraded(422, "upgrade_failed").await;
     assert!(message.contains("/nowhere/at/all.log"), "{message}");
     assert_eq!(running.gateway.status().await["predecessors"].as_array().unwrap().len(), 0);
 }
 
-/// G8: a port that another program has is told, and the old process goes on
+/// G8: a port that another program has is reported, and the old process goes on
 #[tokio::test]
-async fn a_taken_port_is_told() {
+async fn a_taken_port_is_reported() {
     let upstream = Upstream::ok("x");
     let running = with_file(&upstream).await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

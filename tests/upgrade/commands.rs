@@ -35,8 +35,8 @@ async fn the_command_upgrades() {
     let document: serde_json::Value = serde_json::from_str(&document.stdout).unwrap();
     assert_eq!(document["error"]["code"], "upgrade_failed");
 
-    let nobody = crate::support::unreachable::RefusingAddress::new();
-    let unreachable = command(nobody.address.port(), &[]).await;
+    let refusing = crate::support::unreachable::RefusingAddress::new();
+    let unreachable = command(refusing.address.port(), &[]).await;
     assert_eq!(unreachable.code, Some(3), "{}", unreachable.stderr);
 }
 

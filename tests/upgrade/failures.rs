@@ -72,7 +72,8 @@ async fn another_program_leaves_the_old_process_serving() {
 
     running.wait_until_alone().await;
     wait_until("no descriptor stays open", || gateway.open_descriptors() <= before).await;
-    let failed = gateway.log_lines().into_iter().filter(|line| line["msg"] == "upgrade failed, the gateway goes on");
+    let failed =
+        gateway.log_lines().into_iter().filter(|line| line["msg"] == "upgrade failed, the gateway goes on");
     assert_eq!(failed.count(), 11, "one error for each");
 }
 
