@@ -1,8 +1,8 @@
 //! The command line: arguments, exit codes, and messages for the terminal.
 //!
 //! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use, 0 to 3 of `tidegate status`,
-//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload` and `tidegate upgrade`. A drain that cut requests off ends with 1, so that a deployment
-//! notices. nginx and HAProxy end with 0 in this case and only log it.
+//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload` and `tidegate upgrade`. A drain that cut requests off ends with 1,
+//! so that a deployment notices. nginx and HAProxy end with 0 in this case and only log it.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;

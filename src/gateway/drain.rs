@@ -3,7 +3,7 @@
 //! | phase | listeners | answers | idle connections |
 //! |---|---|---|---|
 //! | `Serving` | accept | keep the connection | stay for `keep_alive` |
-//! | `HandedOver`, for `keep_alive`, after an upgrade | are the successor's | the same as `Draining` | stay: their next answer closes them |
+//! | `HandedOver`, after an upgrade, for `keep_alive` | are the successor's | as `Draining` | stay: their next answer closes them |
 //! | `Draining`, for `drain_delay` | accept; `/readyz` answers 503 | `connection: close`, GOAWAY | stay: their next answer closes them |
 //! | `Closing`, for at most `drain_timeout` | the data listener is closed | the same | close |
 //! | `CuttingOff` | the same | are cut off with the reason `drain_timeout` | |

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-/// The inherited sockets by listener. One whose address is not that of the configuration is closed.
+/// The inherited sockets by listener. A socket with another address than that of the configuration is closed.
 #[derive(Debug, Default)]
 pub struct InheritedSockets {
     /// That of the data listener.

@@ -18,7 +18,7 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 /// What the successor sends.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "message", rename_all = "snake_case")]
+#[serde(tag = "message", rename_all = "lowercase")]
 pub(crate) enum SuccessorMessage {
     /// The first message. Before it the predecessor sends nothing.
     Hello { magic: String, protocol: u32, version: String, pid: u32 },
@@ -33,7 +33,7 @@ pub(crate) enum SuccessorMessage {
 
 /// What the predecessor sends.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "message", rename_all = "snake_case")]
+#[serde(tag = "message", rename_all = "lowercase")]
 pub(crate) enum PredecessorMessage {
     /// What the successor starts with. The sockets follow as descriptors.
     Inherit(Inherit),

@@ -72,9 +72,12 @@ async fn another_program_leaves_the_old_process_serving() {
 
     running.wait_until_alone().await;
     wait_until("no descriptor stays open", || gateway.open_descriptors() <= before).await;
-    let failed =
-        gateway.log_lines().into_iter().filter(|line| line["msg"] == "upgrade failed, the gateway goes on");
-    assert_eq!(failed.count(), 11, "one error for each");
+    let failed = || {
+        let lines = gateway.log_lines();
+        lines.iter().filter(|line| line["msg"] == "upgrade failed, the gateway goes on").count()
+    };
+    wait_until("each failure is in the log", || failed() >= 11).await;
+    assert_eq!(failed(), 11, "one error for each");
 }
 
 /// G8: a program that hangs during the hand-over is ended; connections that came meanwhile have waited, and are served

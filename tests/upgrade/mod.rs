@@ -73,7 +73,7 @@ impl Upgradable {
         reply["error"]["message"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until the predecessor has exited, and the successor knows it.
+    /// Waits until the predecessor has exited, and the successor reports none.
     async fn wait_for_end_of_predecessor(&mut self) {
         assert_eq!(self.gateway.wait_exit().await.code(), Some(0));
         wait_for("the successor has no predecessor", || async {

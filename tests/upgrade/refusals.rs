@@ -29,6 +29,7 @@ async fn a_third_process_is_refused() {
     latch.open_for_all();
     download.body(&mut answer, "GET").await;
     assert_eq!(answer.complete_status(), 200);
+    drop(download);
     running.wait_for_end_of_predecessor().await;
     running.upgraded().await;
 }
