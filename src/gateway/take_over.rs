@@ -23,17 +23,20 @@ impl RunningGateway {
         let mut predecessor = Predecessor {
             pid: inheritance.pid,
             version: inheritance.version.clone(),
-            since: String::new(),
+            since: rfc3339(clock::wall()),
             drain: serde_json::Value::Null,
             limits: serde_json::Value::Null,
         };
+        let shared = self.configurations.current();
+        // From here on this process refuses an upgrade of its own.
+        shared.process.predecessors.set(predecessor.clone());
         let (channel, report) = inheritance.into_channel().map_err(SuccessorError::Channel)?;
         self.import(&channel).await?;
-        let shared = self.configurations.current();
         // Without its predecessor this process is the only one that can serve.
         let is_only_process = self.wait_for_accept(&channel).await?;
         self.begin_to_accept(&shared.process.log, &report);
         if is_only_process {
+            shared.process.predecessors.remove();
             warn!(shared.process.log, "the predecessor ended when it handed over"; "pid" => predecessor.pid);
             return Ok(());
         }

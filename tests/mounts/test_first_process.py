@@ -14,7 +14,8 @@ from conftest import BINARY, PATIENCE_SECONDS
 @pytest.fixture
 def first_process(tmp_path):
     """The address of the admin listener of a gateway with PID 1."""
-    keys = {"server__port": 0, "admin__port": 0, "buckets__b__auth": "anonymous", "buckets__b__s3__endpoints": "http://127.0.0.1:9"}
+    bucket = {"buckets__b__auth": "anonymous", "buckets__b__s3__endpoints": "http://127.0.0.1:9"}
+    keys = {"server__port": 0, "admin__port": 0, **bucket}
     environment = {f"TIDEGATE_{key.upper()}": str(value) for key, value in keys.items()}
     command = [shutil.which("unshare"), "--pid", "--fork", "--kill-child", BINARY]
     with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
