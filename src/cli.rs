@@ -1,8 +1,8 @@
 //! The command line: arguments, exit codes, and messages for the terminal.
 //!
 //! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use, 0 to 3 of `tidegate status`,
-//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload`. A drain that cut requests off ends with 1, so that a deployment
-//! notices. nginx and HAProxy end with 0 in this case and only log it.
+//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload` and `tidegate upgrade`. A drain that cut requests off ends with 1,
+//! so that a deployment notices. nginx and HAProxy end with 0 in this case and only log it.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate::telemetry::log::{LogError, write_stderr};
-use tidegate::{DescriptorLimitError, Gateway, StartError, startup_check};
+use tidegate::{DescriptorLimitError, Gateway, StartError, SuccessorError, startup_check};
 use tidegate_config::{Config, EffectiveConfig, Loaded, Problem, Problems, Sources, Warnings};
 
 use crate::admin_client::ReplyError;
@@ -23,6 +23,7 @@ use crate::relaunch::RelaunchError;
 use crate::reload_command::{self, ReloadChoice};
 use crate::replay_command::{self, IncidentChoice, ReplayCommandError, SimulateChoice};
 use crate::status_command::{self, Screen, StatusChoice};
+use crate::upgrade_command::{self, UpgradeChoice};
 
 /// Longest wait for a message on stderr.
 const STDERR_MAX: Duration = Duration::from_secs(1);
@@ -42,6 +43,9 @@ pub(crate) struct Arguments {
     /// Read from stdin the secrets that the first process took out of its environment (`relaunch.rs`).
     #[arg(long, hide = true)]
     pub(crate) secrets_on_stdin: bool,
+    /// Take over from the process that started this one; the standard input is the channel to it (`upgrade/successor.rs`).
+    #[arg(long, hide = true)]
+    pub(crate) upgrade_on_stdin: bool,
     #[command(subcommand)]
     pub(crate) command: Option<CliCommand>,
 }
@@ -63,6 +67,9 @@ pub(crate) enum CliCommand {
     Reload(ReloadChoice),
     /// Print whether a running gateway is degraded, and why; the exit code is 0 ok, 1 degraded, 2 critical, 3 unknown.
     Status(StatusChoice),
+    /// Make a running gateway start its program again and hand over to the new process; the exit code is 0 if the new process serves,
+    /// 1 refused or failed, 3 not reachable.
+    Upgrade(UpgradeChoice),
 }
 
 /// Why the process exits with a code other than 0.
@@ -81,6 +88,8 @@ pub(crate) enum ExitError {
     Start(#[from] StartError),
     #[error("{0}")]
     Relaunch(#[from] RelaunchError),
+    #[error("{0}")]
+    Successor(#[from] SuccessorError),
     #[error("{0}")]
     Log(#[from] LogError),
     #[cfg(feature = "origin")]
@@ -126,7 +135,7 @@ impl ExitError {
             Self::NoReply(_) => 3,
             Self::Replay(error) => error.code(),
             Self::ThreadEnded(_) => 70,
-            Self::Start(_) | Self::Relaunch(_) | Self::Io(_) => 71,
+            Self::Start(_) | Self::Relaunch(_) | Self::Successor(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::SecondSignal | Self::CutOff(_) => 1,
         })
     }
@@ -211,6 +220,19 @@ pub(crate) fn reload(
     };
     write_text(&mut io::stdout(), &output.text)?;
     Ok(ExitCode::from(u8::from(!output.is_accepted)))
+}
+
+/// Makes a running gateway hand over to a new process.
+pub(crate) fn upgrade(
+    loaded: Result<Loaded, Problems>,
+    choice: &UpgradeChoice,
+) -> Result<ExitCode, ExitError> {
+    let output = match &loaded {
+        Err(problems) => upgrade_command::refused(problems, choice),
+        Ok(named) => upgrade_command::upgrade(&named.config, choice)?,
+    };
+    write_text(&mut io::stdout(), &output.text)?;
+    Ok(ExitCode::from(u8::from(!output.is_done)))
 }
 
 /// Replays access logs with a configuration. A terminal gets the progress.

@@ -37,6 +37,7 @@ pub mod signature_bench;
 pub mod telemetry;
 #[cfg(test)]
 mod test_headers;
+mod upgrade;
 mod upstream;
 mod worker;
 
@@ -44,4 +45,9 @@ pub use admin::config::{change as config_change, document as config_document};
 pub use admin::reload::problem as config_problem;
 pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
-pub use gateway::{Gateway, Reload, RunningGateway, StartError, startup_check};
+pub use gateway::{Gateway, Reload, RunningGateway, StartError, StopCause, Upgrade, startup_check};
+pub use server::inherited::InheritedSockets;
+pub use upgrade::{
+    FailureReport, Inheritance, SuccessorError, UpgradeContext, UpgradeProgram, Variables, pack_variables,
+    unpack_variables,
+};

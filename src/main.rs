@@ -10,6 +10,7 @@ mod reload_command;
 mod replay_command;
 mod signals;
 mod status_command;
+mod upgrade_command;
 
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,10 @@ use std::time::Duration;
 use clap::Parser;
 use slog::{Logger, error, info, warn};
 use tidegate::telemetry::{self, log::LogControl};
-use tidegate::{Gateway, Reload, raise_descriptor_limit};
+use tidegate::{
+    FailureReport, Gateway, Inheritance, Reload, StopCause, SuccessorError, Upgrade, UpgradeContext,
+    UpgradeProgram, Variables, pack_variables, raise_descriptor_limit,
+};
 use tidegate_config::{Config, EffectiveConfig, Loaded, SourceSet};
 
 use crate::cli::{Arguments, CliCommand, ExitError};
@@ -34,23 +38,32 @@ const LOG_END_MAX: Duration = Duration::from_secs(1);
 const LOG_SHORT_END_MAX: Duration = Duration::from_millis(250);
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let mut report = None;
+    match run(Arguments::parse(), &mut report) {
         Ok(code) => code,
         Err(exit) => {
-            exit.print();
+            // A predecessor logs the failure of its successor.
+            let is_sent = report.is_some_and(|report: FailureReport| report.send(&exit.to_string()));
+            if !is_sent {
+                exit.print();
+            }
             exit.code()
         }
     }
 }
 
-fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
+fn run(arguments: Arguments, report: &mut Option<FailureReport>) -> Result<ExitCode, ExitError> {
     if let Some(CliCommand::Incident(choice)) = &arguments.command {
         return cli::print_incident(&arguments, choice);
     }
-    let environment = match arguments.command {
-        None => relaunch::prepare_environment(arguments.secrets_on_stdin)?,
-        Some(_) => tidegate_config::environment(),
+    let program = UpgradeProgram::of_this_process(&[relaunch::SECRETS_ON_STDIN]);
+    let inheritance = match arguments.upgrade_on_stdin {
+        true => Some(Inheritance::receive_on_stdin()?),
+        false => None,
     };
+    *report = inheritance.as_ref().map(Inheritance::failure_report);
+    let environment = environment(&arguments, inheritance.as_ref())?;
+    let secrets = pack_variables(&relaunch::secrets(&environment));
     let checked = match &arguments.command {
         Some(CliCommand::Reload(choice)) => choice.check.clone(),
         _ => None,
@@ -58,8 +71,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
     let file = arguments.config.clone().or(checked);
     let sources = SourceSet::new(file, environment, arguments.strict);
     let loaded = sources.load();
-    if let Some(CliCommand::Reload(choice)) = &arguments.command {
-        return cli::reload(loaded, &arguments, choice);
+    match &arguments.command {
+        Some(CliCommand::Reload(choice)) => return cli::reload(loaded, &arguments, choice),
+        Some(CliCommand::Upgrade(choice)) => return cli::upgrade(loaded, choice),
+        _ => {}
     }
     let Loaded { mut config, warnings, effective, files } = loaded.map_err(ExitError::Config)?;
     match &arguments.command {
@@ -78,8 +93,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
         }
         Some(CliCommand::Status(choice)) => return cli::print_status(&config, choice),
         Some(CliCommand::Simulate(choice)) => return cli::simulate(choice, &config),
-        // An incident needs no configuration, and a reload has ended above.
-        Some(CliCommand::Incident(_) | CliCommand::Reload(_)) | None => {}
+        // An incident needs no configuration, and the others have ended above.
+        Some(CliCommand::Incident(_) | CliCommand::Reload(_) | CliCommand::Upgrade(_)) | None => {}
     }
     let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
     let (log, control) = telemetry::log::build(&config.log)?;
@@ -87,10 +102,11 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
     let served = {
         let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
         let origin = embedded_origin(&mut config, &log)?;
-        let demo = origin.is_some();
+        let context = UpgradeContext { program, secrets, has_origin: origin.is_some() };
         // Never dropped, because a drop would wait for blocking calls, such as a DNS lookup that hangs.
         let system = ManuallyDrop::new(actix_rt::System::new());
-        system.block_on(serve(config, (effective, sources, files), (log, control.clone()), demo))
+        let logging = (log, control.clone());
+        system.block_on(serve(config, (effective, sources, files), logging, (context, inheritance)))
     };
     control.shut_down(if matches!(served, Err(ExitError::SecondSignal)) {
         LOG_SHORT_END_MAX
@@ -100,45 +116,82 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
     served.map(|()| ExitCode::SUCCESS)
 }
 
+/// The variables of tidegate. A predecessor has those with secrets.
+fn environment(
+    arguments: &Arguments,
+    inheritance: Option<&Inheritance>,
+) -> Result<Variables, relaunch::RelaunchError> {
+    match (&arguments.command, inheritance) {
+        (Some(_), _) => Ok(tidegate_config::environment()),
+        (None, None) => relaunch::prepare_environment(arguments.secrets_on_stdin),
+        (None, Some(inheritance)) => {
+            let mut variables = tidegate_config::environment();
+            variables.extend(inheritance.variables.iter().cloned());
+            Ok(variables)
+        }
+    }
+}
+
 async fn serve(
     config: Config,
     reloadable: (EffectiveConfig, SourceSet, Vec<PathBuf>),
     (log, control): (Logger, LogControl),
-    demo: bool,
+    (context, mut inheritance): (UpgradeContext, Option<Inheritance>),
 ) -> Result<(), ExitError> {
     let mut signals = Signals::new()?;
     raise_descriptor_limit(&log);
     let scheme = |is_tls| if is_tls { "https" } else { "http" };
     let scheme = (scheme(config.server.tls.files().is_some()), scheme(config.admin.tls.files().is_some()));
-    let mut running = Gateway::start(config, reloadable, log.clone(), &control)?;
+    let sockets =
+        inheritance.as_mut().map(|inheritance| std::mem::take(&mut inheritance.sockets)).unwrap_or_default();
+    let (demo, start) = (context.has_origin, (context, inheritance.is_some()));
+    let mut running = Gateway::start(config, reloadable, (log.clone(), &control), sockets, start)?;
     if demo {
         cli::print_demo_help((scheme.0, running.address), (scheme.1, running.admin_address));
     }
-    let handles = Handles { reload: running.reload(), control, log: log.clone() };
-    let failed = tokio::select! {
+    let (reload, upgrade, end_idle_time) = (running.reload(), running.upgrade(), running.end_idle_time());
+    let handles = Handles { reload, upgrade, control, log: log.clone() };
+    if let Some(inheritance) = inheritance {
+        tokio::select! {
+            taken = running.take_over(inheritance) => taken?,
+            () = stop_requested(&mut signals, &handles) => return Err(SuccessorError::Stopped.into()),
+        }
+    }
+    let cause = tokio::select! {
         () = stop_requested(&mut signals, &handles) => None,
-        thread = running.worker_failed() => Some(thread),
+        cause = running.must_stop() => Some(cause),
     };
-    if let Some(thread) = &failed {
+    if let Some(StopCause::WorkerEnded(thread)) = &cause {
         error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
             "hint" => "this is a defect: report the panic in the log before this line, and have a supervisor restart the process");
     }
+    let has_handed_over = cause == Some(StopCause::HandedOver);
     tokio::select! {
-        cut_off = running.stop() => match (failed, cut_off) {
-            (Some(thread), _) => Err(ExitError::ThreadEnded(thread)),
-            (None, 0) => Ok(()),
-            (None, cut_off) => Err(ExitError::CutOff(cut_off)),
+        cut_off = running.stop() => match (cause, cut_off) {
+            (Some(StopCause::WorkerEnded(thread)), _) => Err(ExitError::ThreadEnded(thread)),
+            (_, 0) => Ok(()),
+            (_, cut_off) => Err(ExitError::CutOff(cut_off)),
         },
-        () = stop_requested(&mut signals, &handles) => {
+        () = last_stop(&mut signals, &handles, has_handed_over.then_some(end_idle_time)) => {
             warn!(log, "second signal: ending at once");
             Err(ExitError::SecondSignal)
         }
     }
 }
 
+/// Waits for the signal that ends a drain at once. After an upgrade a first one ends the time of idle connections.
+async fn last_stop(signals: &mut Signals, handles: &Handles, end_idle_time: Option<impl Fn()>) {
+    if let Some(end_idle_time) = end_idle_time {
+        stop_requested(signals, handles).await;
+        end_idle_time();
+    }
+    stop_requested(signals, handles).await;
+}
+
 /// The handles that signals use.
 struct Handles {
     reload: Reload,
+    upgrade: Upgrade,
     control: LogControl,
     log: Logger,
 }
@@ -149,6 +202,7 @@ async fn stop_requested(signals: &mut Signals, handles: &Handles) {
         match signals.next().await {
             (_, SignalRequest::Stop) => return,
             (_, SignalRequest::Reload) => handles.reload.request(),
+            (_, SignalRequest::Upgrade) => handles.upgrade.request(),
             (_, SignalRequest::ReopenLog) => handles.control.reopen(),
             (name, SignalRequest::Ignore) => info!(handles.log, "signal ignored"; "signal" => name),
         }

@@ -5,27 +5,25 @@
 //! that. Also, removing a variable is sound only if no other thread can read one. Second, glibc reads its tunables at
 //! the start (`memcpy.rs`). So the program executes itself: same process, same arguments, without the variables that
 //! hold secrets. It receives those through a pipe on its standard input, which has no other use. Variables without
-//! secrets stay, so that an operator can see how a gateway was started.
+//! secrets stay, so that an operator can see how a gateway was started. The successor of an upgrade has this environment, and
+//! receives the secrets from its predecessor.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, Read as _, Write as _};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use thiserror::Error;
+use tidegate::{Variables, pack_variables, unpack_variables};
 use zeroize::Zeroizing;
 
 use crate::memcpy;
 
 /// The argument after which the program reads secrets from its standard input.
-const SECRETS_ON_STDIN: &str = "--secrets-on-stdin";
+pub(crate) const SECRETS_ON_STDIN: &str = "--secrets-on-stdin";
 /// The bytes that any pipe can hold while nothing reads it.
 const PIPE_BYTES_MAX: usize = 60 << 10;
-
-/// Variables by name.
-type Variables = Vec<(OsString, OsString)>;
 
 /// Why secrets cannot be removed from the environment.
 #[derive(Debug, Error)]
@@ -47,18 +45,25 @@ pub(crate) enum RelaunchError {
     Read(io::Error),
 }
 
+/// The secrets among these variables.
+pub(crate) fn secrets(variables: &Variables) -> Variables {
+    variables.iter().filter(is_secret).cloned().collect()
+}
+
+fn is_secret((name, _): &&(OsString, OsString)) -> bool {
+    name.to_str().is_some_and(tidegate_config::is_secret_variable)
+}
+
 /// Returns the variables of tidegate, after the program was executed with the right environment.
 ///
 /// # Errors There are secrets in the environment, and they cannot be removed from it.
 pub(crate) fn prepare_environment(secrets_on_stdin: bool) -> Result<Variables, RelaunchError> {
-    let is_secret =
-        |(name, _): &(OsString, OsString)| name.to_str().is_some_and(tidegate_config::is_secret_variable);
     let (secrets, mut plain): (Variables, Variables) =
-        tidegate_config::environment().into_iter().partition(is_secret);
+        tidegate_config::environment().into_iter().partition(|variable| is_secret(&variable));
     if secrets_on_stdin {
         let mut bytes = Zeroizing::new(Vec::new());
         io::stdin().read_to_end(&mut bytes).map_err(RelaunchError::Read)?;
-        plain.extend(unpack(&bytes));
+        plain.extend(unpack_variables(&bytes));
         return Ok(plain);
     }
     let tunables = memcpy::tunables();
@@ -87,7 +92,7 @@ fn reexec(secrets: &Variables, tunables: Option<&OsStr>) -> Result<io::Error, Re
         for (name, _) in secrets {
             command.env_remove(name);
         }
-        command.arg(SECRETS_ON_STDIN).stdin(filled_pipe(&pack(secrets))?);
+        command.arg(SECRETS_ON_STDIN).stdin(filled_pipe(&pack_variables(secrets))?);
     }
     Ok(command.exec())
 }
@@ -102,39 +107,9 @@ fn filled_pipe(bytes: &[u8]) -> Result<PipeReader, RelaunchError> {
     Ok(reader)
 }
 
-/// Encodes variables like the kernel does: `NAME=VALUE`, each ended by a zero.
-fn pack(variables: &Variables) -> Zeroizing<Vec<u8>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    for (name, value) in variables {
-        for part in [name.as_bytes(), b"=", value.as_bytes(), b"\0"] {
-            bytes.extend_from_slice(part);
-        }
-    }
-    bytes
-}
-
-fn unpack(bytes: &[u8]) -> Variables {
-    let variable = |entry: &[u8]| {
-        let equals = entry.iter().position(|byte| *byte == b'=')?;
-        let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
-        Some((text(&entry[..equals]), text(&entry[equals + 1..])))
-    };
-    bytes.split(|byte| *byte == 0).filter_map(variable).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// C5
-    #[test]
-    fn variables_are_the_same_after_the_pipe() {
-        let variables: Variables =
-            [("A", "x=y\n z"), ("B", ""), ("C", "ü")].map(|(a, b)| (a.into(), b.into())).into();
-        let mut bytes = Vec::new();
-        filled_pipe(&pack(&variables)).unwrap().read_to_end(&mut bytes).unwrap();
-        assert_eq!(unpack(&bytes), variables);
-    }
 
     #[test]
     fn secrets_larger_than_a_pipe_are_refused() {

@@ -2,7 +2,7 @@
 //!
 //! `timeout` and process groups send the same signal twice at once, to the process and to its group. So two of the
 //! same signal within [`REPEAT_WINDOW`] count as one. A busy machine runs this thread late, so a window ends only when its
-//! time is over and no signal is left to receive. SIGTERM and SIGINT take effect at the first signal. SIGHUP and
+//! time is over and no signal is left to receive. SIGTERM, SIGINT and SIGUSR2 take effect at the first signal. SIGHUP and
 //! SIGUSR1 take effect at the end of the window, so that a file that was changed before the last signal is read. The
 //! Rust runtime ignores SIGPIPE already. SIGXFSZ is ignored without a log line: a log file at `RLIMIT_FSIZE` raises
 //! it with each write, which then fails with EFBIG.
@@ -28,7 +28,9 @@ pub(crate) enum SignalRequest {
     Reload,
     /// Open the log file again: SIGUSR1.
     ReopenLog,
-    /// Nothing: SIGUSR2, SIGALRM. Their default action would end the process.
+    /// Hand over to a new process: SIGUSR2.
+    Upgrade,
+    /// Nothing: SIGALRM. Its default action would end the process.
     Ignore,
 }
 
@@ -79,7 +81,7 @@ impl Signals {
             ("SIGINT", SignalKind::interrupt(), SignalRequest::Stop),
             ("SIGHUP", SignalKind::hangup(), SignalRequest::Reload),
             ("SIGUSR1", SignalKind::user_defined1(), SignalRequest::ReopenLog),
-            ("SIGUSR2", SignalKind::user_defined2(), SignalRequest::Ignore),
+            ("SIGUSR2", SignalKind::user_defined2(), SignalRequest::Upgrade),
             ("SIGALRM", SignalKind::alarm(), SignalRequest::Ignore),
         ];
         let handle = |(name, kind, request)| {

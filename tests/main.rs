@@ -83,4 +83,5 @@ mod status_causes;
 mod supervision;
 mod tidy;
 mod timeouts;
+mod upgrade;
 mod upstreams;

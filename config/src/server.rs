@@ -64,6 +64,11 @@ section! {
         /// `drain_delay` and `drain_timeout` together must be shorter than the time after which your service manager kills the
         /// process.
         pub drain_timeout: Duration = key("drain_timeout", seconds(0.0..=3_600.0), Duration::from_secs(30));
+        /// how long an upgrade may take until the new process is ready; beyond it the new process is ended and the old one goes on
+        ///
+        /// Raise it if the start of the new process takes long, for example because of many certificates on a slow disk.
+        pub upgrade_timeout: Duration =
+            key("upgrade_timeout", seconds(0.001..=3_600.0), Duration::from_secs(60));
         /// how long streams of a key may go on after a reload has withdrawn the key; then they are cut
         ///
         /// A reload withdraws a key that the new configuration lacks, and one that has another access key ID, secret or session token

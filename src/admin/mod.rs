@@ -16,6 +16,7 @@ mod session_routes;
 pub(crate) mod status;
 mod token_failures;
 mod unrouted;
+pub(crate) mod upgrade;
 
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ const STATUS_SCHEMA: &str = include_str!("documents/status.schema.json");
 /// The routes of this listener, as an OpenAPI document.
 const OPENAPI: &str = include_str!("documents/openapi.json");
 
+/// The path of upgrades. The reply waits for the result.
+pub(crate) const UPGRADE: &str = "/upgrade";
+
 /// Registers every route of the admin listener.
 pub(crate) fn routes(service: &mut ServiceConfig) {
     service
@@ -52,6 +56,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/config", get_or_head().to(config::page))
         .route("/config/diff", get_or_head().to(reload::diff))
         .route("/reload", web::post().to(reload::reload))
+        .route(UPGRADE, web::post().to(upgrade::upgrade))
         .route("/metrics", get_or_head().to(metrics))
         .route("/livez", get_or_head().to(probes::live))
         .route("/readyz", get_or_head().to(probes::ready))

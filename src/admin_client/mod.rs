@@ -30,6 +30,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(2);
 const RESPONSE_TIME: Duration = Duration::from_secs(10);
 /// The status of a reload that the gateway refuses; its document has the problems.
 const REFUSED_RELOAD: u16 = 422;
+/// Those of an upgrade that the gateway refuses, and of one that fails.
+const REFUSED_UPGRADE: [u16; 2] = [409, 422];
 
 /// The same of a reload, which builds all buckets anew. The admin listener replies within 30 s.
 const RELOAD_TIME: Duration = Duration::from_secs(35);
@@ -82,8 +84,28 @@ impl AdminTarget {
 
     /// Sends `POST /reload`, and returns the document of an accepted or a refused reload. `document` is its name in an error.
     pub(crate) fn post_reload(&self, document: &'static str) -> Result<Value, ReplyError> {
-        let response = self.send(&self.head("POST", "/reload", &[("content-length", "0")]), RELOAD_TIME)?;
-        let response = if response.status == REFUSED_RELOAD { response } else { self.accepted(response)? };
+        self.post("/reload", RELOAD_TIME, &[REFUSED_RELOAD], document)
+    }
+
+    /// Sends `POST /upgrade`, and returns the document of an upgrade that is done, refused or failed. `upgrade_time` is the longest one.
+    pub(crate) fn post_upgrade(
+        &self,
+        upgrade_time: Duration,
+        document: &'static str,
+    ) -> Result<Value, ReplyError> {
+        self.post("/upgrade", upgrade_time + RELOAD_TIME, &REFUSED_UPGRADE, document)
+    }
+
+    /// Sends a POST. A reply with one of the statuses `refused` has a document too.
+    fn post(
+        &self,
+        path: &str,
+        time: Duration,
+        refused: &[u16],
+        document: &'static str,
+    ) -> Result<Value, ReplyError> {
+        let response = self.send(&self.head("POST", path, &[("content-length", "0")]), time)?;
+        let response = if refused.contains(&response.status) { response } else { self.accepted(response)? };
         let body = response.body().map_err(|source| self.broken(source))?;
         serde_json::from_slice(&body).map_err(|_| self.no_document(document))
     }

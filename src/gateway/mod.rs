@@ -4,11 +4,14 @@
 //! message to another thread costs more than the actor's decision. `buckets.rs` builds the buckets, `drain.rs` stops the gateway. The
 //! worker threads stop last, because the actors stop with them.
 
+mod actors_handover;
 mod bucket_tasks;
 mod buckets;
 mod drain;
 mod event_loop_lag;
+mod handed_over;
 mod jwks_fetcher;
+mod listening;
 mod reload;
 mod reload_check;
 mod reload_requests;
@@ -17,29 +20,31 @@ mod replaced;
 mod shared_parts;
 mod start_error;
 pub mod startup_check;
+mod take_over;
+mod upgrade;
+mod upgrade_requests;
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use prometheus::Registry;
 use slog::{Logger, info};
 use tidegate_actors::{ActorSystem, Ids, Launch, Launches, clock};
 use tidegate_config::{Config, EffectiveConfig, SourceSet};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::reload::ReloadRequests;
 use crate::admin::status::possible::possible;
 use crate::admin::status::refresh;
+use crate::admin::upgrade::UpgradeRequests;
 use crate::buffers::ReservedBytes;
-use crate::buffers::send_progress::SendLimits;
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::decisions::Decisions;
@@ -49,11 +54,13 @@ use crate::descriptors::admission::DescriptorAdmission;
 use crate::listener;
 use crate::pressure;
 use crate::process::configurations::{Configurations, ThreadCommand};
+use crate::process::predecessors::Predecessors;
 use crate::process::retirement::Retirement;
 use crate::process::{DrainPhase, Process, Shared};
 use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
 use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
+use crate::server::inherited::InheritedSockets;
 use crate::server::tls::{CertificateReload, ServerTls};
 use crate::server::{
     AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
@@ -62,21 +69,25 @@ use crate::shortage::{ShortageMetrics, log_episodes};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
+use crate::upgrade::UpgradeContext;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::{Worker, worker_threads};
+use handed_over::AfterHandOver;
+use listening::{InheritedListener, ListeningSockets, listen_both};
 use reload::Reloader;
 use reload_requests::ReloadSender;
 use reload_watch::WatchedFiles;
 use shared_parts::SharedParts;
+use upgrade::{HandedOver, Upgrader};
+use upgrade_requests::UpgradeSender;
 
+pub use drain::StopCause;
 pub use reload::Reload;
 pub use start_error::StartError;
+pub use upgrade_requests::Upgrade;
 
 /// Connections per data worker. A worker cannot serve that many: the in-flight limit and the descriptor limit are reached first.
 const CONNECTIONS_PER_WORKER: usize = 25_000;
-/// Send buffer of an admin connection. A client that does not read holds no more than this in the kernel. With less than a few
-/// segments of loopback (64 KiB) a large scrape waits for delayed acknowledgements.
-const ADMIN_SEND_BYTES: usize = 256 << 10;
 /// Threads per data worker for blocking calls: file reads, DNS lookups.
 const DATA_BLOCKING_THREADS: usize = 4;
 const ADMIN_BLOCKING_THREADS: usize = 1;
@@ -98,6 +109,12 @@ pub struct RunningGateway {
     /// Open connections of the data listener, by worker.
     open: Vec<Arc<AtomicUsize>>,
     reload: Reload,
+    upgrade: Upgrade,
+    /// The sockets that a predecessor still uses.
+    inherited: Vec<InheritedListener>,
+    after: AfterHandOver,
+    /// The successor that serves.
+    successor: Option<HandedOver>,
     background_tasks: Vec<JoinHandle<()>>,
 }
 
@@ -110,20 +127,22 @@ impl Gateway {
         startup_check::check(config)
     }
 
-    /// Binds both listeners, starts the actors and the workers. Must run inside an actix system. A reload reads `sources`
-    /// again; `files` are those that were read.
+    /// Binds both listeners or uses inherited sockets, starts the actors and the workers. Must run inside an actix system. A reload
+    /// reads `sources` again; `files` are those that were read. With `is_successor` it accepts nothing until
+    /// [`RunningGateway::take_over`].
     ///
     /// # Errors
     /// An address cannot be bound, or a resource that the configuration names is not available.
     pub fn start(
         config: Config,
         (effective, sources, files): (EffectiveConfig, SourceSet, Vec<PathBuf>),
-        log: Logger,
-        log_control: &LogControl,
+        (log, log_control): (Logger, &LogControl),
+        sockets: InheritedSockets,
+        (context, is_successor): (UpgradeContext, bool),
     ) -> Result<RunningGateway, StartError> {
         DescriptorBudget::new(&config).check_start(&config)?;
-        let sockets = listen_both(&config)?;
-        let (address, admin) = (sockets.0.local_addr()?, sockets.1.local_addr()?);
+        let sockets = listen_both(&config, sockets)?;
+        let (address, admin_address) = (sockets.data.local_addr()?, sockets.admin.local_addr()?);
 
         let tls = [ServerTls::load(&config.server.tls)?, ServerTls::load_admin(&config.admin.tls)?];
         let registry = Exposition::registry(&config.metrics.namespace)?;
@@ -142,28 +161,57 @@ impl Gateway {
         let parts = SharedParts { process, ids, config, effective, actors, names };
         let shared = parts.build(None, retirement)?;
         let (reload, requests) = ReloadSender::new();
-        let (server, open, threads) = serve(&shared, launches, sockets, Arc::new(reload.clone()))?;
-        info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
-            "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
+        let (upgrade, upgrades) = UpgradeSender::new();
+        let served = Served::start(
+            &shared,
+            launches,
+            (sockets, is_successor),
+            (Arc::new(reload.clone()), Arc::new(upgrade.clone())),
+        )?;
+        let Served { server, open, admin_open, commands, inherited } = served;
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
-        let configurations = Arc::new(Configurations::new(shared, threads));
+        let configurations = Arc::new(Configurations::new(shared, commands));
         background_tasks.push(actix_rt::spawn(refresh::run(Arc::clone(&configurations))));
         let config = configurations.current().config.reload.clone();
         let (watched, settings) = watch::channel(WatchedFiles { config, files });
         background_tasks.push(reload_watch::start(settings, reload.clone()));
         let reloader = Reloader::new(&configurations, sources, requests, (retired, watched), log_control);
         background_tasks.push(actix_rt::spawn(reloader.run()));
-        let reload = Reload { certificates, configuration: reload };
-        Ok(RunningGateway {
+        let (done, handed_over) = oneshot::channel();
+        let upgrader = Upgrader {
+            configurations: Arc::clone(&configurations),
+            acceptor: server.acceptor(),
+            open: open.clone(),
+            context,
+        };
+        background_tasks.push(actix_rt::spawn(upgrader.run(upgrades, done)));
+        let running = RunningGateway {
             address,
-            admin_address: admin,
+            admin_address,
             configurations,
             server,
             open,
-            reload,
+            reload: Reload { certificates, configuration: reload },
+            upgrade: Upgrade(upgrade),
+            inherited,
+            after: AfterHandOver { handed_over, idle_end: Arc::default(), admin_open },
+            successor: None,
             background_tasks,
-        })
+        };
+        if !is_successor {
+            running.log_listening();
+        }
+        Ok(running)
+    }
+}
+
+impl RunningGateway {
+    fn log_listening(&self) {
+        let shared = self.configurations.current();
+        info!(shared.process.log, "listening"; "address" => self.address.to_string(),
+            "admin" => self.admin_address.to_string(), "buckets" => shared.router.buckets().len(),
+            "version" => env!("CARGO_PKG_VERSION"));
     }
 }
 
@@ -186,7 +234,9 @@ fn process_state(
         log_stats,
         decisions,
         drain: watch::Sender::new(DrainPhase::Serving),
+        handed_over: AtomicBool::new(false),
         drain_began: OnceLock::new(),
+        predecessors: Predecessors::default(),
         tls,
         admin_tls,
         chaos: Chaos::default(),
@@ -217,81 +267,70 @@ fn reload_certificates(
     reloads
 }
 
-/// Binds the sockets of the data listener and of the admin listener.
-fn listen_both(config: &Config) -> Result<(TcpListener, TcpListener), StartError> {
-    let (server, admin) = (&config.server, &config.admin);
-    let data_address = SocketAddr::new(server.address, server.port);
-    let data_socket = listen("server.port", data_address, server.write_stall_timeout, None)?;
-    let (admin_address, stall) =
-        (SocketAddr::new(admin.address, admin.port), SendLimits::admin(server).stall());
-    let admin_socket = listen("admin.port", admin_address, stall, Some(ADMIN_SEND_BYTES))?;
-    Ok((data_socket, admin_socket))
+/// The running server.
+struct Served {
+    server: Server,
+    /// Open data connections, by worker.
+    open: Vec<Arc<AtomicUsize>>,
+    admin_open: Arc<AtomicUsize>,
+    /// The senders of commands to the threads.
+    commands: Vec<UnboundedSender<ThreadCommand>>,
+    inherited: Vec<InheritedListener>,
 }
 
-fn listen(
-    key: &'static str,
-    address: SocketAddr,
-    stall: Duration,
-    send_bytes: Option<usize>,
-) -> Result<TcpListener, StartError> {
-    crate::server::listen(address, stall, send_bytes).map_err(|source| StartError::Listen {
-        key,
-        address,
-        source,
-    })
-}
-
-/// The running server, the counts of open data connections, and the senders of commands to the threads.
-type Served = (Server, Vec<Arc<AtomicUsize>>, Vec<UnboundedSender<ThreadCommand>>);
-
-/// Starts the worker threads with the actors, and the acceptor.
-fn serve(
-    shared: &Arc<Shared>,
-    mut launches: Launches,
-    (data, admin): (TcpListener, TcpListener),
-    reloads: Arc<dyn ReloadRequests>,
-) -> Result<Served, StartError> {
-    let (count, process) = (worker_threads(&shared.config), &shared.process);
-    launches.start_own_threads()?;
-    let mut threads = WorkerThreads::new();
-    let (mut senders, mut open, mut commands) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, launches) in launches.distribute(count).into_iter().enumerate() {
+impl Served {
+    /// Starts the worker threads with the actors, and the acceptor.
+    fn start(
+        shared: &Arc<Shared>,
+        mut launches: Launches,
+        (sockets, is_suspended): (ListeningSockets, bool),
+        requests: (Arc<dyn ReloadRequests>, Arc<dyn UpgradeRequests>),
+    ) -> Result<Self, StartError> {
+        let (count, process) = (worker_threads(&shared.config), &shared.process);
+        launches.start_own_threads()?;
+        let mut threads = WorkerThreads::new();
+        let (mut senders, mut open, mut commands) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, launches) in launches.distribute(count).into_iter().enumerate() {
+            let (sender, receiver) = unbounded_channel();
+            commands.push(sender);
+            let worker = DataThread { index, launches, shared: Arc::clone(shared), commands: receiver };
+            let thread = match process.tls.clone() {
+                None => worker.start(&mut threads, listener::cleartext_handler),
+                Some(tls) => worker.start(&mut threads, |slot| listener::tls_handler(slot, tls)),
+            }?;
+            senders.push(thread.sender());
+            open.push(thread.open());
+        }
+        let admins = IdleConnections::admin(clock::now());
+        let admin_max = shared.config.admin.max_connections.get();
+        let streams_max = shared.config.admin.max_stream_clients;
+        let reserve = ConnectionReserve::new(admin_max, streams_max);
+        let (for_admin, connections, for_handler) =
+            (Arc::clone(shared), Arc::clone(&admins), Arc::clone(&reserve));
         let (sender, receiver) = unbounded_channel();
         commands.push(sender);
-        let worker = DataThread { index, launches, shared: Arc::clone(shared), commands: receiver };
-        let thread = match process.tls.clone() {
-            None => worker.start(&mut threads, listener::cleartext_handler),
-            Some(tls) => worker.start(&mut threads, |slot| listener::tls_handler(slot, tls)),
-        }?;
-        senders.push(thread.sender());
-        open.push(thread.open());
+        let build = move || {
+            let slot = WorkerSlot::start(Worker::admin(for_admin, connections), receiver);
+            pressure::start(&slot);
+            listener::admin_handler(slot, for_handler, requests)
+        };
+        let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
+
+        let budget = Arc::new(DescriptorBudget::new(&shared.config));
+        budget.log_limits(&process.log);
+        let limit = ConnectionLimit { open: vec![thread.open()], max: admin_max + RESERVED };
+        let admission =
+            DescriptorAdmission::admin(limit, Arc::clone(&budget), admins, (reserve, streams_max));
+        let admin_open = thread.open();
+        let admin = Listener::new(ADMIN, sockets.admin, vec![thread.sender()], Box::new(admission));
+        let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
+        let admission = DescriptorAdmission::data(limit, budget, process);
+        let data = Listener::new(DATA, sockets.data, senders, Box::new(admission));
+
+        let server =
+            Server::start(vec![admin, data], is_suspended, threads, process.accepting.clone(), &process.log)?;
+        Ok(Self { server, open, admin_open, commands, inherited: sockets.inherited })
     }
-    let admins = IdleConnections::admin(clock::now());
-    let admin_max = shared.config.admin.max_connections.get();
-    let streams_max = shared.config.admin.max_stream_clients;
-    let reserve = ConnectionReserve::new(admin_max, streams_max);
-    let (for_admin, connections, for_handler) =
-        (Arc::clone(shared), Arc::clone(&admins), Arc::clone(&reserve));
-    let (sender, receiver) = unbounded_channel();
-    commands.push(sender);
-    let build = move || {
-        let slot = WorkerSlot::start(Worker::admin(for_admin, connections), receiver);
-        pressure::start(&slot);
-        listener::admin_handler(slot, for_handler, reloads)
-    };
-    let thread = threads.start("admin".to_owned(), ADMIN_BLOCKING_THREADS, build)?;
-
-    let budget = Arc::new(DescriptorBudget::new(&shared.config));
-    budget.log_limits(&process.log);
-    let limit = ConnectionLimit { open: vec![thread.open()], max: admin_max + RESERVED };
-    let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins, (reserve, streams_max));
-    let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(admission));
-    let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
-    let admission = DescriptorAdmission::data(limit, budget, process);
-    let data = Listener::new(DATA, data, senders, Box::new(admission));
-
-    let server = Server::start(vec![admin, data], threads, process.accepting.clone(), &process.log)?;
-    Ok((server, open, commands))
 }
 
 /// A worker thread of the data listener before its start.

@@ -2,8 +2,8 @@
 //!
 //! A connection of the reserve (`server/connection_reserve.rs`) serves one request and ends after [`RESERVE_TIME`] at
 //! the latest, so clients that send or read nothing cannot keep the reserve. One that has become an event stream is of
-//! the reserve no longer. Each request has [`REQUEST_TIME`] until its response begins. The request's extensions hold its
-//! [`AdminConnection`] and the ticket of its connection.
+//! the reserve no longer. Each request has [`REQUEST_TIME`] until its response begins; an upgrade has
+//! `server.upgrade_timeout` too. The request's extensions hold its [`AdminConnection`] and the ticket of its connection.
 
 use std::future::Future;
 use std::io;
@@ -26,7 +26,8 @@ use tokio::net::TcpStream;
 use crate::admin::access::{self, AdminAccess, AdminConnection};
 use crate::admin::reload::ReloadRequests;
 use crate::admin::status::stream::StatusFeed;
-use crate::admin::{self, rejection};
+use crate::admin::upgrade::UpgradeRequests;
+use crate::admin::{self, UPGRADE, rejection};
 use crate::listener::build_service;
 use crate::listener::connection::ClientConnection;
 use crate::listener::http1::Http1;
@@ -51,13 +52,15 @@ struct AdminService<A> {
     application: Rc<A>,
     connection: AdminConnection,
     ticket: Rc<ConnectionTicket>,
+    /// The longest upgrade.
+    upgrade_time: Duration,
 }
 
 /// The admin listener.
 pub(crate) async fn admin_handler(
     slot: Rc<WorkerSlot>,
     reserve: Arc<ConnectionReserve>,
-    reloads: Arc<dyn ReloadRequests>,
+    (reloads, upgrades): (Arc<dyn ReloadRequests>, Arc<dyn UpgradeRequests>),
 ) -> io::Result<impl ConnectionHandler> {
     let access = Rc::new(AdminAccess::new(&slot.current().shared.config.admin, clock::now())?);
     let application = App::new()
@@ -65,6 +68,7 @@ pub(crate) async fn admin_handler(
         .app_data(Rc::clone(&slot))
         .app_data(Data::new(Rc::clone(&access)))
         .app_data(Data::from(reloads))
+        .app_data(Data::from(upgrades))
         .app_data(Data::new(StatusFeed::start(&slot, &reserve, &access)))
         .configure(admin::routes);
     let application =
@@ -100,10 +104,11 @@ where
         let worker = self.slot.current();
         let accepted = ClientConnection::without_proxy(stream, &worker);
         let Some((connection, client)) = accepted else { return };
+        let upgrade_time = worker.shared.config.server.upgrade_timeout + REQUEST_TIME;
         let http1 = |has_certificate| {
             let connection = AdminConnection { is_reserve: ticket.is_reserve(), has_certificate };
             let application = Rc::clone(&self.application);
-            let service = AdminService { application, connection, ticket: Rc::clone(ticket) };
+            let service = AdminService { application, connection, ticket: Rc::clone(ticket), upgrade_time };
             Http1::new(Rc::new(service), Rc::clone(&self.slot))
         };
         let Some(tls) = worker.process.admin_tls.clone() else {
@@ -133,7 +138,8 @@ where
     fn call(&self, request: Request) -> Self::Future {
         request.extensions_mut().insert(self.connection);
         request.extensions_mut().insert(Rc::clone(&self.ticket));
-        let response = tokio::time::timeout(REQUEST_TIME, self.application.call(request));
+        let time = if request.path() == UPGRADE { self.upgrade_time } else { REQUEST_TIME };
+        let response = tokio::time::timeout(time, self.application.call(request));
         Box::pin(async move { response.await.unwrap_or_else(|_| Err(rejection::timeout())) })
     }
 }
@@ -150,8 +156,8 @@ mod tests {
         let stuck =
             fn_service(|_: Request| std::future::pending::<Result<ServiceResponse<BoxBody>, Error>>());
         let ticket = ConnectionTicket::acquire(&ConnectionReserve::new(1, 0));
-        let service =
-            AdminService { application: Rc::new(stuck), connection: AdminConnection::default(), ticket };
+        let (connection, upgrade_time) = (AdminConnection::default(), REQUEST_TIME * 2);
+        let service = AdminService { application: Rc::new(stuck), connection, ticket, upgrade_time };
         let began = clock::now();
         let error = service.call(Request::new()).await.unwrap_err();
         assert!(clock::now().duration_since(began) >= REQUEST_TIME);

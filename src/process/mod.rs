@@ -4,9 +4,11 @@
 //! one configuration. Both are shared by all threads. [`configurations::Configurations`] has the current one.
 
 pub(crate) mod configurations;
+pub(crate) mod predecessors;
 pub(crate) mod retirement;
 pub(crate) mod shared;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -27,6 +29,8 @@ use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
 
+use predecessors::Predecessors;
+
 pub(crate) use shared::Shared;
 
 /// Phase of the shutdown, in order.
@@ -34,6 +38,8 @@ pub(crate) use shared::Shared;
 pub(crate) enum DrainPhase {
     /// No shutdown was requested.
     Serving,
+    /// A successor serves new connections. Each response is the last of its connection.
+    HandedOver,
     /// Each response is the last of its connection.
     Draining,
     /// The data listener is closed, and idle connections close.
@@ -53,8 +59,12 @@ pub(crate) struct Process {
     pub(crate) decisions: Arc<Decisions>,
     /// The phase of the drain.
     pub(crate) drain: watch::Sender<DrainPhase>,
+    /// The successor of an upgrade serves the new connections.
+    pub(crate) handed_over: AtomicBool,
     /// The time of the signal to stop.
     pub(crate) drain_began: OnceLock<Instant>,
+    /// The process before this one, while it drains.
+    pub(crate) predecessors: Predecessors,
     /// The TLS certificate of the data listener; `None` for cleartext.
     pub(crate) tls: Option<Arc<ServerTls>>,
     /// The same of the admin listener.
@@ -75,9 +85,31 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Whether the gateway drains or stops.
+    /// Whether new requests should go to another gateway. The successor of an upgrade has the same address, so a process that has handed
+    /// over is as ready as its successor.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.drain.borrow() != DrainPhase::Serving
+        *self.drain.borrow() != DrainPhase::Serving && !self.has_handed_over()
+    }
+
+    /// Whether the successor of an upgrade serves the new connections.
+    pub(crate) fn has_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the successor serves the new connections, unless this process drains already.
+    pub(crate) fn hand_over(&self) -> bool {
+        let is_serving = *self.drain.borrow() == DrainPhase::Serving;
+        if is_serving {
+            self.handed_over.store(true, Ordering::Relaxed);
+            self.drain.send_replace(DrainPhase::HandedOver);
+        }
+        is_serving
+    }
+
+    /// Takes that back: the successor has ended before it served.
+    pub(crate) fn serve_again(&self) {
+        self.handed_over.store(false, Ordering::Relaxed);
+        self.drain.send_replace(DrainPhase::Serving);
     }
 
     /// The reason of a request that ends without its complete response, if nothing else is known: the client has

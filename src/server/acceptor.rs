@@ -4,12 +4,12 @@
 //! never spins (X5). The sockets are polled level-triggered: the next poll finds a connection that was left in the
 //! backlog.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,6 +19,7 @@ use slog::{Logger, error, info, warn};
 use tidegate_actors::{clock, descriptors};
 use tokio::sync::oneshot;
 
+use super::acceptor_handle::{AcceptorCommand, AcceptorHandle};
 use super::admission::{Admission, AdmissionDecision};
 use super::listen;
 use super::metrics::AcceptMetrics;
@@ -42,6 +43,8 @@ pub(crate) struct Listener {
     /// The start of the search for the least loaded worker, so that equally loaded ones take turns.
     next_worker: usize,
     closing: Option<PendingClose>,
+    /// An upgrade runs: connections wait in the backlog.
+    is_suspended: bool,
 }
 
 /// A listener that closes when its backlog is empty.
@@ -58,37 +61,6 @@ enum Backlog {
     Unknown,
 }
 
-enum AcceptorCommand {
-    Close { name: &'static str, closed: oneshot::Sender<()> },
-    Stop,
-}
-
-/// Sends commands to the acceptor.
-pub(super) struct AcceptorHandle {
-    commands: Sender<AcceptorCommand>,
-    wake: UnixStream,
-}
-
-impl AcceptorHandle {
-    /// Returns when the listener is closed.
-    pub(super) async fn close(&self, name: &'static str) {
-        let (closed, is_closed) = oneshot::channel();
-        self.send(AcceptorCommand::Close { name, closed });
-        // An ended acceptor has no open listener.
-        let _ = is_closed.await;
-    }
-
-    pub(super) fn stop(&self) {
-        self.send(AcceptorCommand::Stop);
-    }
-
-    fn send(&self, command: AcceptorCommand) {
-        let _ = self.commands.send(command);
-        // A full pipe wakes the acceptor as well.
-        let _ = (&self.wake).write(&[0]);
-    }
-}
-
 /// The acceptor thread's state.
 pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
@@ -99,9 +71,10 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Starts the thread.
+    /// Starts the thread. A suspended acceptor accepts nothing until it is resumed.
     pub(super) fn start(
-        listeners: Vec<Listener>,
+        mut listeners: Vec<Listener>,
+        is_suspended: bool,
         metrics: AcceptMetrics,
         log: Logger,
     ) -> io::Result<AcceptorHandle> {
@@ -109,6 +82,7 @@ impl Acceptor {
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         let (sender, commands) = channel();
+        listeners.iter_mut().for_each(|listener| listener.is_suspended = is_suspended);
         let mut acceptor = Self { listeners, commands, wake: woken, metrics, log };
         std::thread::Builder::new().name("acceptor".to_owned()).spawn(move || acceptor.run())?;
         Ok(AcceptorHandle { commands: sender, wake })
@@ -143,8 +117,8 @@ impl Acceptor {
             return false;
         }
         for index in ready {
-            // A command may have closed the listener.
-            if let Some(listener) = self.listeners.get_mut(index) {
+            // A command may have closed or suspended the listener.
+            if let Some(listener) = self.listeners.get_mut(index).filter(|listener| !listener.is_suspended) {
                 listener.accept(&self.metrics, &self.log);
             }
         }
@@ -163,7 +137,7 @@ impl Acceptor {
         let mut polled = Vec::with_capacity(self.listeners.len() + 1);
         polled.push(PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN));
         for (index, listener) in self.listeners.iter().enumerate() {
-            if !listener.pauses.is_paused(now) {
+            if !listener.is_suspended && !listener.pauses.is_paused(now) {
                 indexes.push(index);
                 polled.push(PollFd::from_borrowed_fd(listener.socket.as_fd(), PollFlags::IN));
             }
@@ -204,6 +178,23 @@ impl Acceptor {
                         listener.begin_to_close(closed, &self.log);
                     }
                 }
+                AcceptorCommand::Duplicate(reply) => {
+                    let duplicate = |listener: &Listener| {
+                        Ok((listener.name, OwnedFd::from(listener.socket.try_clone()?)))
+                    };
+                    let _ = reply.send(self.listeners.iter().map(duplicate).collect());
+                }
+                AcceptorCommand::Suspend(reply) => {
+                    self.listeners.iter_mut().for_each(|listener| listener.is_suspended = true);
+                    let _ = reply.send(());
+                }
+                AcceptorCommand::Resume => {
+                    self.listeners.iter_mut().for_each(|listener| listener.is_suspended = false);
+                }
+                AcceptorCommand::Release { names, released } => {
+                    self.listeners.retain(|listener| !names.contains(&listener.name));
+                    let _ = released.send(());
+                }
             }
         }
         true
@@ -238,6 +229,7 @@ impl Listener {
             pauses: AcceptPauses::default(),
             next_worker: 0,
             closing: None,
+            is_suspended: false,
         }
     }
 
@@ -247,6 +239,7 @@ impl Listener {
                 "listener" => self.name, "error" => error.to_string(),
                 "hint" => "set server.drain_delay so that the load balancer stops sending connections before it");
         }
+        self.is_suspended = false;
         self.closing = Some(PendingClose { at: clock::now() + HANDSHAKE_TIME, closed });
     }
 

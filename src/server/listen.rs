@@ -6,33 +6,44 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::buffers;
 
 /// The most connections that may wait for the acceptor; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Binds a listening socket. Accepted connections inherit `stall` as `TCP_USER_TIMEOUT` (T4): the kernel closes the
-/// connection of a client that accepts no byte for this time, because only the kernel sees the bytes in its send
-/// buffer. They also inherit a small receive buffer, and a send buffer of `send_bytes` if that is set.
-pub(crate) fn listen(
-    address: SocketAddr,
-    stall: Duration,
-    send_bytes: Option<usize>,
-) -> io::Result<TcpListener> {
+/// The settings of a listening socket, which accepted connections inherit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SocketSettings {
+    /// `TCP_USER_TIMEOUT` (T4): the kernel closes the connection of a client that accepts no byte for this time, because only the kernel
+    /// sees the bytes in its send buffer.
+    pub(crate) stall: Duration,
+    /// The send buffer, if it is set.
+    pub(crate) send_bytes: Option<usize>,
+}
+
+impl SocketSettings {
+    /// Applies the settings, and a small receive buffer.
+    pub(crate) fn apply(self, socket: &impl AsFd) -> io::Result<()> {
+        let Self { stall, send_bytes } = self;
+        let option = SockRef::from(socket);
+        #[cfg(target_os = "linux")]
+        option.set_tcp_user_timeout(Some(stall))?;
+        buffers::start_small(socket.as_fd().as_raw_fd());
+        send_bytes.map_or(Ok(()), |bytes| option.set_send_buffer_size(bytes))
+    }
+}
+
+/// Binds a listening socket with these settings.
+pub(crate) fn listen(address: SocketAddr, settings: SocketSettings) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(stall))?;
     socket.set_nonblocking(true)?;
-    buffers::start_small(socket.as_raw_fd());
-    if let Some(bytes) = send_bytes {
-        socket.set_send_buffer_size(bytes)?;
-    }
+    settings.apply(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -50,7 +61,7 @@ pub(super) fn refuse_new(listener: &TcpListener) -> io::Result<()> {
     const FLAGS_OFFSET: u32 = 13;
     const SYN: u32 = 0x02;
     const SYN_AND_ACK: u32 = 0x12;
-    socket2::SockRef::from(listener).attach_filter(&[
+    SockRef::from(listener).attach_filter(&[
         SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
         SockFilter::new(AND, 0, 0, SYN_AND_ACK),
         SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
@@ -62,5 +73,5 @@ pub(super) fn refuse_new(listener: &TcpListener) -> io::Result<()> {
 /// Shortens the backlog to one connection: this system has no socket filters.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn refuse_new(listener: &TcpListener) -> io::Result<()> {
-    socket2::SockRef::from(listener).listen(0)
+    SockRef::from(listener).listen(0)
 }

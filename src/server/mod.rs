@@ -5,6 +5,7 @@
 //! accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
 //! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `idle_connections.rs` the registry of
 //! connections, `idle_closer.rs` closes idle ones under pressure, and `connection_reserve.rs` is the admin listener's reserve.
+//! `acceptor_handle.rs` has the acceptor's commands, `inherited.rs` the listening sockets of a predecessor.
 //!
 //! actix-server is not used: it reports no failed accept, it cannot close its listening sockets while its connections
 //! stay open, and it resets the connections in the backlog (X5, G4).
@@ -14,11 +15,13 @@
 //! exits.
 
 mod acceptor;
+mod acceptor_handle;
 mod admission;
 pub(crate) mod certificate_validity;
 pub(crate) mod connection_reserve;
 pub(crate) mod idle_closer;
 pub(crate) mod idle_connections;
+pub(crate) mod inherited;
 mod listen;
 mod metrics;
 mod pause;
@@ -29,40 +32,46 @@ pub(crate) mod tls;
 mod worker;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slog::Logger;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub(crate) use acceptor::{Acceptor, Listener};
+pub(crate) use acceptor_handle::AcceptorHandle;
 pub(crate) use admission::{Admission, AdmissionDecision, ConnectionLimit};
-pub(crate) use listen::listen;
+pub(crate) use listen::{SocketSettings, listen};
 pub(crate) use metrics::AcceptMetrics;
 pub(crate) use pause::PauseCause;
 pub(crate) use worker::{ConnectionHandler, WorkerThread, WorkerThreads, open_connections};
 
-use acceptor::AcceptorHandle;
-
 /// The running acceptor and its worker threads.
 pub(crate) struct Server {
-    acceptor: AcceptorHandle,
+    acceptor: Arc<AcceptorHandle>,
     threads: Vec<WorkerThread>,
     ended: UnboundedReceiver<String>,
 }
 
 impl Server {
-    /// Starts the acceptor thread for these listeners.
+    /// Starts the acceptor thread for these listeners. If it is suspended, it accepts nothing until it is resumed.
     ///
     /// # Errors The thread or its wake-up socket cannot be created.
     pub(crate) fn start(
         listeners: Vec<Listener>,
+        is_suspended: bool,
         threads: WorkerThreads,
         metrics: AcceptMetrics,
         log: &Logger,
     ) -> io::Result<Self> {
-        let acceptor = Acceptor::start(listeners, metrics, log.clone())?;
+        let acceptor = Arc::new(Acceptor::start(listeners, is_suspended, metrics, log.clone())?);
         let (threads, ended) = threads.into_parts();
         Ok(Self { acceptor, threads, ended })
+    }
+
+    /// The handle of the acceptor.
+    pub(crate) fn acceptor(&self) -> Arc<AcceptorHandle> {
+        Arc::clone(&self.acceptor)
     }
 
     /// Closes the listening socket with this name. Connections in its backlog are accepted first. Returns when the

@@ -87,11 +87,13 @@ fn server_of<S: ConnectionHandler>(
             threads.start(format!("worker {index}"), 1, build).unwrap().sender()
         })
         .collect();
-    let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), Duration::from_secs(60), None).unwrap();
+    let settings = SocketSettings { stall: Duration::from_secs(60), send_bytes: None };
+    let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), settings).unwrap();
     let address = socket.local_addr().unwrap();
     let listener = Listener::new("data", socket, senders, Box::new(admission));
     let metrics = AcceptMetrics::register(&Registry::new()).unwrap();
-    let server = Server::start(vec![listener], threads, metrics, &Logger::root(Discard, o!())).unwrap();
+    let server =
+        Server::start(vec![listener], false, threads, metrics, &Logger::root(Discard, o!())).unwrap();
     (server, address)
 }
 
@@ -203,6 +205,52 @@ async fn an_ended_worker_thread_is_reported() {
     for _ in 0..4 {
         assert_eq!(exchange(&connect(address), 1), 2);
     }
+}
+
+/// G8: a suspended listener accepts nothing; the connections that wait are served when it resumes
+#[actix_rt::test]
+async fn a_suspended_listener_leaves_connections_in_the_backlog() {
+    let (server, address) = server(2, Always);
+    assert_eq!(exchange(&connect(address), 1), 2);
+    let acceptor = server.acceptor();
+    acceptor.suspend().await;
+    let before: usize = counts(&server).iter().sum();
+    let clients: Vec<Client> = (0..100).map(|_| connect(address)).collect();
+    for mut client in &clients {
+        client.write_all(&[1]).unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(counts(&server).iter().sum::<usize>() <= before, "none is accepted");
+    acceptor.resume();
+    for mut client in &clients {
+        let mut reply = [0];
+        client.read_exact(&mut reply).unwrap();
+        assert_eq!(reply, [2]);
+    }
+    server.stop(TIMEOUT).await;
+}
+
+/// G8: a released listener leaves its backlog to the process that shares the socket, and refuses nothing
+#[actix_rt::test]
+async fn a_released_listener_stays_open_at_its_other_owner() {
+    let (server, address) = server(1, Always);
+    let acceptor = server.acceptor();
+    let mut sockets = acceptor.duplicate_sockets().await.unwrap();
+    let (name, shared) = sockets.pop().unwrap();
+    assert_eq!((name, sockets.len()), ("data", 0));
+    acceptor.suspend().await;
+    let waiting = connect(address);
+    acceptor.release(vec!["data"]).await;
+    let later = connect(address);
+    let shared = std::net::TcpListener::from(shared);
+    for client in [waiting, later] {
+        let (accepted, from) = shared.accept().unwrap();
+        assert_eq!(from, client.local_addr().unwrap());
+        drop(accepted);
+    }
+    drop(shared);
+    assert_eq!(Client::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    server.stop(TIMEOUT).await;
 }
 
 /// G4: connections in the backlog of a closing listener are accepted and served; later connections are refused

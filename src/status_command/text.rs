@@ -28,6 +28,7 @@ pub(super) fn lines(document: &Value, host: &str, age: Duration) -> Vec<String> 
             count(&document["requests_in_flight"], "requests"),
         ),
     ];
+    lines.extend(document["predecessors"].get(0).map(predecessor));
     for cause in causes.iter().take(CAUSES_MAX) {
         lines.extend(cause_lines(cause, age));
     }
@@ -64,6 +65,14 @@ pub(super) fn cut(line: &str, is_terminal: bool) -> String {
         Some((end, _)) if is_terminal && line.chars().count() > COLUMNS => format!("{}…", &line[..end]),
         _ => line.to_owned(),
     }
+}
+
+/// The process before this one, which drains after an upgrade.
+fn predecessor(of: &Value) -> String {
+    let (pid, version, drain) = (number(&of["pid"]), text(&of["version"]), &of["drain"]);
+    let (requests, connections) =
+        (count(&drain["requests"], "requests"), count(&drain["connections"], "connections"));
+    format!("predecessor PID {pid} (version {version}) drains: {requests}, {connections}")
 }
 
 fn cause_lines(cause: &Value, age: Duration) -> [String; 2] {
@@ -215,6 +224,16 @@ mod tests {
         );
     }
 
+    /// G8: after an upgrade the drain of the predecessor is a line
+    #[test]
+    fn a_predecessor_is_a_line() {
+        let mut document = document(0, 0);
+        let drain = json!({ "requests": 3, "connections": 1 });
+        document["predecessors"] = json!([{ "pid": 7, "version": "0.1.0", "drain": drain }]);
+        let line = "predecessor PID 7 (version 0.1.0) drains: 3 requests, 1 connection";
+        assert_eq!(lines(&document, "h", Duration::ZERO)[2], line);
+    }
+
     /// X7: a circuit is half-open as soon as its open time is over, as in its cause
     #[test]
     fn a_circuit_after_its_open_time_is_half_open() {
@@ -234,7 +253,9 @@ mod tests {
     fn there_are_at_most_20_lines() {
         for causes in [0, 1, 7, 8, 500] {
             for buckets in [0, 1, 2, 3, 19, 100] {
-                let lines = lines(&document(causes, buckets), "h", Duration::ZERO);
+                let mut document = document(causes, buckets);
+                document["predecessors"] = json!([{ "pid": 7 }]);
+                let lines = lines(&document, "h", Duration::ZERO);
                 assert!(lines.len() <= LINES_MAX, "{causes} {buckets}: {lines:#?}");
                 let shown = lines.iter().filter(|line| line.starts_with("bucket ")).count();
                 let more = lines

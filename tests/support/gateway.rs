@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -30,6 +31,7 @@ pub(crate) struct Builder {
     pub(super) file: Option<String>,
     /// A shell command that changes the process's limits before the start.
     limits: Option<String>,
+    program: PathBuf,
     pub(super) directory: Scratch,
 }
 
@@ -100,14 +102,9 @@ impl Builder {
         self
     }
 
-    /// `exhausted` at half of the descriptors, for `Gateway::exhaust_descriptors`, which leaves a third of them free
-    /// for accepting.
-    pub(crate) fn exhaust_at_half_of_descriptors(self) -> Self {
-        let levels = [("warning", "30"), ("critical", "40"), ("exhausted", "50")];
-        let quick = self.set("monitor.interval_ms", "20");
-        levels
-            .into_iter()
-            .fold(quick, |builder, (level, percent)| builder.set(&format!("monitor.{level}"), percent))
+    /// Starts this program file. By default it is the built binary at its own path.
+    pub(crate) fn program(self, path: PathBuf) -> Self {
+        Self { program: path, ..self }
     }
 
     /// The working directory of the process.
@@ -116,7 +113,7 @@ impl Builder {
     }
 
     pub(super) fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_tidegate");
+        let program = &self.program;
         let mut command = match &self.limits {
             None => Command::new(program),
             Some(limits) => {
@@ -217,6 +214,7 @@ impl Gateway {
             arguments: Vec::new(),
             file: None,
             limits: None,
+            program: env!("CARGO_BIN_EXE_tidegate").into(),
             directory: Scratch::new(),
         };
         builder

@@ -5,7 +5,20 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
+use super::gateway::Builder;
 use super::{Gateway, WAIT_MAX};
+
+impl Builder {
+    /// `exhausted` at half of the descriptors, for `Gateway::exhaust_descriptors`, which leaves a third of them free
+    /// for accepting.
+    pub(crate) fn exhaust_at_half_of_descriptors(self) -> Self {
+        let levels = [("warning", "30"), ("critical", "40"), ("exhausted", "50")];
+        let quick = self.set("monitor.interval_ms", "20");
+        levels
+            .into_iter()
+            .fold(quick, |builder, (level, percent)| builder.set(&format!("monitor.{level}"), percent))
+    }
+}
 
 impl Gateway {
     /// The process ID.

@@ -193,8 +193,15 @@ pub(crate) const GROUPS: [Group; 24] = [
     group("Metrics", "Names and histograms of the metrics.", &["metrics"]),
     group(
         "Admin listener and shutdown",
-        "Probes, status, metrics, reloads, and the drain phase after a stop signal.",
-        &["admin", "reload", "server.drain_delay", "server.drain_timeout", "server.ready_when_exhausted"],
+        "Probes, status, metrics, reloads, upgrades, and the drain phase after a stop signal.",
+        &[
+            "admin",
+            "reload",
+            "server.drain_delay",
+            "server.drain_timeout",
+            "server.upgrade_timeout",
+            "server.ready_when_exhausted",
+        ],
     ),
     group(
         "Internals",

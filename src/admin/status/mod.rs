@@ -89,6 +89,7 @@ fn parts(
     document.insert("requests_in_flight".to_owned(), actors.monitor.in_flight().into());
     let clients = shared.process.client_connections.count();
     document.insert("clients".to_owned(), json!({ "open": clients.open, "idle": clients.idle }));
+    document.insert("predecessors".to_owned(), json!(shared.process.predecessors.list()));
     document.insert(
         "buckets".to_owned(),
         shared

@@ -286,7 +286,7 @@ async fn shutdown_due(
 async fn drain_due(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, first_request_due: Instant) {
     let must_end = |phase: &DrainPhase| match phase {
         DrainPhase::Serving => false,
-        DrainPhase::Draining => has_begun,
+        DrainPhase::HandedOver | DrainPhase::Draining => has_begun,
         DrainPhase::Closing | DrainPhase::CuttingOff => true,
     };
     let _ = drain.wait_for(must_end).await;

@@ -169,6 +169,10 @@ impl StatusFeed {
             hub.send_sample(&sample, now);
         }
         hub.tend_watchers(now);
+        if shared.process.has_handed_over() {
+            // The successor has the streams of those who ask again.
+            hub.end_all_streams();
+        }
     }
 
     /// Continues with the buckets and limits of another configuration. Every stream ends if a token has changed.

@@ -1,0 +1,315 @@
+//! The predecessor's side of an upgrade (G8): one task of the main thread, so two upgrades never overlap.
+//!
+//! | step | the successor | this process |
+//! |---|---|---|
+//! | hello | reports magic, protocol, version | has sent nothing before |
+//! | inherit | loads its configuration, starts everything but the acceptor | serves; has sent secrets and sockets |
+//! | hand-over | imports the state of the actors | accepts nothing; connections wait in the backlogs |
+//! | accept | accepts | closes its descriptors of the sockets, and drains |
+//!
+//! Until the last step every failure ends the successor, and this process accepts again. At each time at most one process accepts.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use slog::{error, info, warn};
+use tidegate_actors::clock;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use super::actors_handover::{export_state, resume_limits};
+use super::upgrade_requests::UpgradeRequest;
+use crate::admin::upgrade::UpgradeReply;
+use crate::process::configurations::Configurations;
+use crate::process::{DrainPhase, Process, Shared};
+use crate::server::{AcceptorHandle, open_connections};
+use crate::telemetry::millis;
+use crate::upgrade::UpgradeContext;
+use crate::upgrade::channel::{Channel, ReceiveError, Received};
+use crate::upgrade::child::SuccessorProcess;
+use crate::upgrade::error::{UpgradeConditions, UpgradeError, UpgradeStep};
+use crate::upgrade::message::{
+    HELLO_BYTES_MAX, Inherit, MAGIC, MESSAGE_BYTES_MAX, PROTOCOL, PredecessorMessage, SuccessorMessage,
+};
+
+/// The longest time until the new process reports itself. It does that before it reads anything.
+const HELLO_TIME: Duration = Duration::from_secs(10);
+/// The longest time in which no process accepts.
+const HAND_OVER_TIME: Duration = Duration::from_secs(10);
+
+/// The task that upgrades.
+pub(super) struct Upgrader {
+    pub(super) configurations: Arc<Configurations>,
+    pub(super) acceptor: Arc<AcceptorHandle>,
+    /// Open connections of the data listener, by worker.
+    pub(super) open: Vec<Arc<std::sync::atomic::AtomicUsize>>,
+    pub(super) context: UpgradeContext,
+}
+
+/// An upgrade that is done: the successor accepts.
+pub(super) struct HandedOver {
+    pub(super) pid: u32,
+    pub(super) version: String,
+    pub(super) channel: Channel,
+}
+
+impl Upgrader {
+    /// Runs until the gateway ends. The result of the upgrade that is done goes to `handed_over`.
+    pub(super) async fn run(
+        self,
+        mut requests: UnboundedReceiver<UpgradeRequest>,
+        handed_over: oneshot::Sender<HandedOver>,
+    ) {
+        let mut handed_over = Some(handed_over);
+        while let Some(request) = requests.recv().await {
+            let result = {
+                let mut upgrading = std::pin::pin!(self.upgrade());
+                loop {
+                    tokio::select! {
+                        biased;
+                        result = &mut upgrading => break result,
+                        Some(other) = requests.recv() => self.reply(other, &Err(UpgradeError::Running)),
+                    }
+                }
+            };
+            self.reply(request, &result);
+            if let (Ok(done), Some(sender)) = (result, handed_over.take()) {
+                let _ = sender.send(done);
+            }
+        }
+    }
+
+    /// Logs a result and sends it. A client that has left needs none.
+    fn reply(&self, request: UpgradeRequest, result: &Result<HandedOver, UpgradeError>) {
+        let log = &self.process().log;
+        let _ = request.send(match result {
+            Ok(HandedOver { pid, version, .. }) => UpgradeReply::Done { pid: *pid, version: version.clone() },
+            Err(why) if why.is_refusal() => {
+                warn!(log, "upgrade refused"; "detail" => why.to_string());
+                UpgradeReply::Refused(why.to_string())
+            }
+            Err(why) => {
+                error!(log, "upgrade failed, the gateway goes on"; "detail" => why.to_string());
+                UpgradeReply::Failed(why.to_string())
+            }
+        });
+    }
+
+    fn process(&self) -> Arc<Process> {
+        Arc::clone(&self.configurations.current().process)
+    }
+
+    fn conditions(&self) -> UpgradeConditions {
+        let process = self.process();
+        UpgradeConditions {
+            pid: std::process::id(),
+            predecessor: process.predecessors.list().first().map(|predecessor| predecessor.pid),
+            is_draining: *process.drain.borrow() != DrainPhase::Serving,
+            has_origin: self.context.has_origin,
+        }
+    }
+
+    async fn upgrade(&self) -> Result<HandedOver, UpgradeError> {
+        if let Some(refusal) = self.conditions().refusal() {
+            return Err(refusal);
+        }
+        let (process, began) = (self.process(), clock::now());
+        let limit = self.configurations.current().config.server.upgrade_timeout;
+        let program = self.context.program.clone();
+        let started = SuccessorProcess::start(program.clone()).await;
+        let (successor, channel) =
+            started.map_err(|source| UpgradeError::Start { program: program.path().to_owned(), source })?;
+        info!(process.log, "upgrade begins"; "pid" => successor.pid());
+        let mut attempt =
+            Attempt { upgrader: self, channel: &channel, due: began + limit, limit, is_suspended: false };
+        let attempted = tokio::select! {
+            attempted = attempt.run() => attempted,
+            () = stop_requested(&process) => Err(UpgradeError::Stopped),
+        };
+        match attempted {
+            Ok(version) => {
+                let (pid, took) = (successor.pid(), clock::now().saturating_duration_since(began));
+                info!(process.log, "upgrade done: the new process serves, this one drains"; "pid" => pid,
+                    "version" => &version, "took_ms" => millis(took));
+                Ok(HandedOver { pid, version, channel })
+            }
+            Err(error) => {
+                if attempt.is_suspended {
+                    resume_limits(&self.configurations.current());
+                    self.acceptor.resume();
+                }
+                let closes = matches!(error, UpgradeError::Ended { .. } | UpgradeError::Failed(_));
+                Err(error.with_status(successor.end(closes).await))
+            }
+        }
+    }
+}
+
+/// Returns when the gateway begins to stop.
+async fn stop_requested(process: &Process) {
+    let is_stopping = |phase: &DrainPhase| *phase > DrainPhase::HandedOver;
+    if process.drain.subscribe().wait_for(is_stopping).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// One attempt to hand over.
+struct Attempt<'a> {
+    upgrader: &'a Upgrader,
+    channel: &'a Channel,
+    /// The end of `server.upgrade_timeout`.
+    due: Instant,
+    limit: Duration,
+    /// Accepting is suspended, and the limits are lowered.
+    is_suspended: bool,
+}
+
+impl Attempt<'_> {
+    /// Runs all steps. Returns the version of the successor.
+    async fn run(&mut self) -> Result<String, UpgradeError> {
+        let version = self.hello().await?;
+        let shared = self.upgrader.configurations.current();
+        self.send_inheritance().await?;
+        let sockets = match self.receive(UpgradeStep::Preparation, self.due, self.limit).await? {
+            SuccessorMessage::Prepared { sockets } => sockets,
+            other => return Err(unexpected(other)),
+        };
+        let due = clock::now() + HAND_OVER_TIME;
+        self.hand_over(&shared, due).await?;
+        match self.receive(UpgradeStep::HandOver, due, HAND_OVER_TIME).await? {
+            SuccessorMessage::Ready => {}
+            other => return Err(unexpected(other)),
+        }
+        self.commit(&shared.process, sockets).await?;
+        Ok(version)
+    }
+
+    async fn hello(&self) -> Result<String, UpgradeError> {
+        let (due, limit) = match clock::now() + HELLO_TIME {
+            due if due < self.due => (due, HELLO_TIME),
+            _ => (self.due, self.limit),
+        };
+        let received = self.receive_within(HELLO_BYTES_MAX, UpgradeStep::Hello, due, limit).await;
+        let other = || {
+            let program = self.upgrader.context.program.path().to_owned();
+            Err(UpgradeError::OtherProgram { program })
+        };
+        match received {
+            Ok(SuccessorMessage::Hello { magic, .. }) if magic != MAGIC => other(),
+            Ok(SuccessorMessage::Hello { protocol, version, .. }) if protocol != PROTOCOL => {
+                Err(UpgradeError::Protocol { protocol, version })
+            }
+            Ok(SuccessorMessage::Hello { version, .. }) => Ok(version),
+            Ok(_) | Err(UpgradeError::UnexpectedMessage) => other(),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends the secrets and duplicates of the listening sockets.
+    async fn send_inheritance(&self) -> Result<(), UpgradeError> {
+        let sockets = self.upgrader.acceptor.duplicate_sockets().await?;
+        let inherit = Inherit {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            variables: STANDARD.encode(&*self.upgrader.context.secrets),
+            ticket_keys: String::new(),
+            sockets: sockets.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        };
+        let descriptors: Vec<_> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
+        let message = PredecessorMessage::Inherit(inherit);
+        let sending = self.channel.send(&message, &descriptors);
+        self.within(UpgradeStep::Preparation, self.due, self.limit, async { Ok(sending.await?) }).await
+    }
+
+    /// Accepts nothing from here on, and sends the state.
+    async fn hand_over(&mut self, shared: &Shared, due: Instant) -> Result<(), UpgradeError> {
+        self.is_suspended = true;
+        let upgrader = self.upgrader;
+        let handing_over = async {
+            upgrader.acceptor.suspend().await;
+            let actors = export_state(shared, open_connections(&upgrader.open)).await;
+            Ok(self.channel.send(&PredecessorMessage::State { actors }, &[]).await?)
+        };
+        self.within(UpgradeStep::HandOver, due, HAND_OVER_TIME, handing_over).await
+    }
+
+    /// The successor may accept. There is no way back after it has got this message.
+    async fn commit(&self, process: &Process, sockets: Vec<String>) -> Result<(), UpgradeError> {
+        if !process.hand_over() {
+            return Err(UpgradeError::Stopped);
+        }
+        if self.channel.send(&PredecessorMessage::Accept, &[]).await.is_err() {
+            process.serve_again();
+            return Err(UpgradeError::Ended { step: UpgradeStep::HandOver, status: None });
+        }
+        let acceptor = &self.upgrader.acceptor;
+        let (shared, own): (Vec<_>, Vec<_>) =
+            [super::DATA, super::ADMIN].into_iter().partition(|name| sockets.iter().any(|used| used == name));
+        acceptor.release(shared).await;
+        // The successor has another address. The connections that wait at the old one are served.
+        for name in own {
+            acceptor.close(name).await;
+        }
+        Ok(())
+    }
+
+    async fn receive(
+        &self,
+        step: UpgradeStep,
+        due: Instant,
+        limit: Duration,
+    ) -> Result<SuccessorMessage, UpgradeError> {
+        self.receive_within(MESSAGE_BYTES_MAX, step, due, limit).await
+    }
+
+    async fn receive_within(
+        &self,
+        bytes_max: usize,
+        step: UpgradeStep,
+        due: Instant,
+        limit: Duration,
+    ) -> Result<SuccessorMessage, UpgradeError> {
+        let receiving = async {
+            match self.channel.receive(bytes_max).await {
+                Ok(Received { message, .. }) => Ok(message),
+                Err(ReceiveError::Ended) => Err(UpgradeError::Ended { step, status: None }),
+                Err(ReceiveError::NoMessage) => Err(UpgradeError::UnexpectedMessage),
+                Err(ReceiveError::Io(error)) => Err(UpgradeError::Channel(error)),
+            }
+        };
+        self.within(step, due, limit, receiving).await
+    }
+
+    /// Runs a part of a step that must end at `due`, or with the whole upgrade if that ends earlier.
+    async fn within<T>(
+        &self,
+        step: UpgradeStep,
+        due: Instant,
+        limit: Duration,
+        part: impl Future<Output = Result<T, UpgradeError>>,
+    ) -> Result<T, UpgradeError> {
+        let (due, limit) = if self.due < due { (self.due, self.limit) } else { (due, limit) };
+        let ended = timeout_at(due.into(), part).await;
+        match ended {
+            // A process that ends while something is sent to it closes the channel.
+            Ok(Err(UpgradeError::Channel(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Err(UpgradeError::Ended { step, status: None })
+            }
+            Ok(result) => result,
+            Err(_) => Err(UpgradeError::Hung { step, limit }),
+        }
+    }
+}
+
+/// The error of a message that is not the expected one.
+fn unexpected(message: SuccessorMessage) -> UpgradeError {
+    match message {
+        SuccessorMessage::Failed { reason } => UpgradeError::Failed(reason),
+        _ => UpgradeError::UnexpectedMessage,
+    }
+}

@@ -1,0 +1,153 @@
+//! The successor's side of an upgrade, from its start to the first message of the state.
+//!
+//! It runs before the configuration is loaded, and outside of a runtime: the variables with secrets come from the predecessor.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::channel::{Channel, ReceiveError, Received, receive_blocking, send_blocking};
+use super::message::{Inherit, MAGIC, MESSAGE_BYTES_MAX, PROTOCOL, PredecessorMessage, SuccessorMessage};
+use super::variables::{Variables, unpack_variables};
+use crate::server::inherited::InheritedSockets;
+
+/// The names of the listeners.
+const DATA: &str = "data";
+const ADMIN: &str = "admin";
+
+/// Why the process cannot take over.
+#[derive(Debug, Error)]
+pub enum SuccessorError {
+    /// The standard input is no channel of an upgrade.
+    #[error(
+        "the standard input is no channel of an upgrade: {0}; tidegate starts itself with --upgrade-on-stdin"
+    )]
+    Channel(io::Error),
+    /// The predecessor has ended before it handed over.
+    #[error("the predecessor ended or gave up before it handed over")]
+    PredecessorEnded,
+    /// The predecessor sent something else.
+    #[error("the predecessor sent another message than the protocol has at its place")]
+    UnexpectedMessage,
+    /// A signal stopped the process before it served.
+    #[error("stopped before it took over")]
+    Stopped,
+}
+
+impl From<ReceiveError> for SuccessorError {
+    fn from(error: ReceiveError) -> Self {
+        match error {
+            ReceiveError::Ended => Self::PredecessorEnded,
+            ReceiveError::NoMessage => Self::UnexpectedMessage,
+            ReceiveError::Io(error) => Self::Channel(error),
+        }
+    }
+}
+
+/// What the predecessor has handed over before the start.
+pub struct Inheritance {
+    /// The variables with secrets.
+    pub variables: Variables,
+    /// The listening sockets.
+    pub sockets: InheritedSockets,
+    /// The keys of TLS tickets.
+    pub ticket_keys: Zeroizing<Vec<u8>>,
+    /// The process ID of the predecessor.
+    pub(crate) pid: u32,
+    pub(crate) version: String,
+    socket: UnixStream,
+    report: FailureReport,
+}
+
+impl Inheritance {
+    /// Reports this process to its predecessor, and receives what that hands over.
+    ///
+    /// # Errors The standard input is no channel of an upgrade, or the predecessor ends it.
+    pub fn receive_on_stdin() -> Result<Self, SuccessorError> {
+        let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(SuccessorError::Channel)?;
+        let socket = UnixStream::from(stdin);
+        let hello = SuccessorMessage::Hello {
+            magic: MAGIC.to_owned(),
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+        };
+        send_blocking(&socket, &hello).map_err(SuccessorError::Channel)?;
+        let Received { message, descriptors } = receive_blocking(&socket, MESSAGE_BYTES_MAX)?;
+        let PredecessorMessage::Inherit(inherit) = message else {
+            return Err(SuccessorError::UnexpectedMessage);
+        };
+        let report = socket.try_clone().map_err(SuccessorError::Channel)?;
+        let report = FailureReport(Arc::new(Mutex::new(Some(report))));
+        Self::new(inherit, descriptors, socket, report)
+    }
+
+    fn new(
+        mut inherit: Inherit,
+        descriptors: Vec<OwnedFd>,
+        socket: UnixStream,
+        report: FailureReport,
+    ) -> Result<Self, SuccessorError> {
+        let decode = |text: &str| {
+            STANDARD.decode(text).map(Zeroizing::new).map_err(|_| SuccessorError::UnexpectedMessage)
+        };
+        let mut sockets = InheritedSockets::default();
+        for (name, descriptor) in inherit.sockets.iter().zip(descriptors) {
+            match name.as_str() {
+                DATA => sockets.data = Some(TcpListener::from(descriptor)),
+                ADMIN => sockets.admin = Some(TcpListener::from(descriptor)),
+                // A later version may have further sockets.
+                _ => drop(descriptor),
+            }
+        }
+        Ok(Self {
+            variables: unpack_variables(&decode(&inherit.variables)?),
+            sockets,
+            ticket_keys: decode(&inherit.ticket_keys)?,
+            pid: inherit.pid,
+            version: std::mem::take(&mut inherit.version),
+            socket,
+            report,
+        })
+    }
+
+    /// The report of a failure. It must be made as long as the predecessor waits for this process.
+    #[must_use]
+    pub fn failure_report(&self) -> FailureReport {
+        self.report.clone()
+    }
+
+    /// The channel for the rest of the upgrade. Must be called inside a runtime.
+    pub(crate) fn into_channel(self) -> io::Result<(Channel, FailureReport)> {
+        Ok((Channel::new(self.socket)?, self.report))
+    }
+}
+
+/// Reports to the predecessor why this process ends.
+#[derive(Debug, Clone)]
+pub struct FailureReport(Arc<Mutex<Option<UnixStream>>>);
+
+impl FailureReport {
+    /// Sends the reason. False if the predecessor does not wait for it.
+    #[must_use]
+    pub fn send(&self, reason: &str) -> bool {
+        let message = SuccessorMessage::Failed { reason: reason.to_owned() };
+        self.take().is_some_and(|socket| send_blocking(&socket, &message).is_ok())
+    }
+
+    /// This process serves: its failures are its own from now on.
+    pub(crate) fn end(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> Option<UnixStream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

@@ -1,0 +1,150 @@
+//! Upgrades: a running gateway starts its program file again and hands over to the new process.
+//!
+//! The program file is a link to the built binary in a directory of the test, so that a test can put another program there.
+
+mod addresses;
+mod commands;
+mod failures;
+mod refusals;
+mod secrets;
+mod traffic;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::gateway::Builder;
+use crate::support::{Gateway, Upstream, get, request, wait_for};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tidegate");
+
+/// A running gateway with its own program file, and the processes that it has started.
+struct Upgradable {
+    gateway: Gateway,
+    program: PathBuf,
+}
+
+impl Upgradable {
+    async fn start(builder: Builder) -> Self {
+        let program = builder.directory().join("tidegate");
+        link(&program);
+        Self { gateway: builder.program(program.clone()).start().await, program }
+    }
+
+    async fn in_front_of(upstream: &Upstream) -> Self {
+        Self::start(Gateway::builder().bucket("b", upstream)).await
+    }
+
+    /// Puts a script at the place of the program.
+    fn replace_by_script(&self, lines: &str) {
+        let script = self.gateway.directory().join("script");
+        fs::write(&script, format!("#!/bin/sh\n{lines}\n")).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::rename(script, &self.program).unwrap();
+    }
+
+    /// Puts a link to another program at its place.
+    fn replace_by(&self, target: &str) {
+        fs::remove_file(&self.program).unwrap();
+        symlink(target, &self.program).unwrap();
+    }
+
+    /// Sends `POST /upgrade`; returns the status and the document.
+    async fn upgrade(&self) -> (u16, Value) {
+        let answer = self.gateway.post("/upgrade").await;
+        (answer.complete_status(), serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    /// Upgrades and returns the process ID of the successor.
+    async fn upgraded(&self) -> u32 {
+        let (status, reply) = self.upgrade().await;
+        assert_eq!((status, reply["result"].as_str()), (200, Some("upgraded")), "{reply}");
+        u32::try_from(reply["pid"].as_u64().unwrap()).unwrap()
+    }
+
+    /// The message of an upgrade that is refused or fails with this status and code. The gateway goes on.
+    async fn not_upgraded(&self, status: u16, code: &str) -> String {
+        let (found, reply) = self.upgrade().await;
+        assert_eq!((found, reply["error"]["code"].as_str()), (status, Some(code)), "{reply}");
+        assert_eq!(self.gateway.get("/b/k").await.complete_status(), 200);
+        reply["error"]["message"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the predecessor has exited, and the successor reports none.
+    async fn wait_for_end_of_predecessor(&mut self) {
+        assert_eq!(self.gateway.wait_exit().await.code(), Some(0));
+        wait_for("the successor has no predecessor", || async {
+            (self.gateway.status().await["predecessors"].as_array().unwrap().is_empty()).then_some(())
+        })
+        .await;
+    }
+
+    /// The processes that it has started and that have not ended.
+    fn successors(&self) -> Vec<Pid> {
+        let directory = fs::canonicalize(self.gateway.directory()).unwrap();
+        let lines = self.gateway.raw_log();
+        let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let started = lines.filter(|line| line["msg"] == "upgrade begins");
+        let pids = started.filter_map(|line| Pid::from_raw(i32::try_from(line["pid"].as_i64()?).ok()?));
+        pids.filter(|pid| {
+            let of = |name: &str| format!("/proc/{}/{name}", pid.as_raw_nonzero());
+            fs::read_link(of("cwd")).is_ok_and(|cwd| cwd == directory)
+        })
+        .collect()
+    }
+}
+
+impl Drop for Upgradable {
+    fn drop(&mut self) {
+        for pid in self.successors() {
+            // It may have ended meanwhile.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+fn link(program: &Path) {
+    symlink(BINARY, program).unwrap();
+}
+
+/// The file of a process in /proc.
+fn proc_file(pid: u32, name: &str) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/{name}")).unwrap()
+}
+
+/// G8: the new process serves on the same sockets and answers admin, shows its predecessor while that drains, and the old one exits with 0
+#[tokio::test]
+async fn the_new_process_serves_and_the_old_one_exits() {
+    let upstream = Upstream::ok("x");
+    let mut running = Upgradable::in_front_of(&upstream).await;
+    let first = running.gateway.pid();
+    let mut kept = crate::support::Client::connect(running.gateway.address()).await;
+    let message = || crate::support::client::message("GET", "/b/k", &[], None);
+    kept.send(message()).await;
+    assert_eq!(kept.response("GET").await.complete_status(), 200);
+
+    let second = running.upgraded().await;
+    assert_ne!(first, second);
+    let status = running.gateway.status().await;
+    let predecessor = &status["predecessors"][0];
+    assert_eq!((&predecessor["pid"], &predecessor["version"]), (&first.into(), &status["version"]));
+    assert!(predecessor["since"].as_str().unwrap().ends_with('Z'), "{predecessor}");
+    wait_for("the predecessor has reported its drain", || async {
+        let status = running.gateway.status().await;
+        (status["predecessors"][0]["drain"]["connections"] == 1).then_some(())
+    })
+    .await;
+    assert_eq!(get(running.gateway.address(), "/b/k").await.complete_status(), 200);
+
+    // An idle connection of the old process stays until its next answer.
+    kept.send(message()).await;
+    let last = kept.response("GET").await;
+    assert_eq!((last.complete_status(), last.header("connection")), (200, Some("close")));
+    running.wait_for_end_of_predecessor().await;
+    let ready = request(running.gateway.admin_address(), "GET", "/readyz", &[], None).await;
+    assert_eq!(ready.complete_status(), 200);
+    running.gateway.wait_for_log_line("the predecessor has ended", |line| line["pid"] == first).await;
+}
