@@ -31,6 +31,7 @@ mod router;
 #[path = "../tests/support/scratch.rs"]
 mod scratch;
 mod server;
+mod service_manager;
 mod shortage;
 #[cfg(feature = "bench")]
 pub mod signature_bench;
@@ -45,3 +46,5 @@ pub use admin::reload::problem as config_problem;
 pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use gateway::{Gateway, Reload, RunningGateway, StartError, startup_check};
+pub use server::inherited::InheritedSockets;
+pub use service_manager::{ActivatedSockets, ActivationError, ServiceManager};

@@ -19,8 +19,8 @@ use std::time::Duration;
 use clap::Parser;
 use slog::{Logger, error, info, warn};
 use tidegate::telemetry::{self, log::LogControl};
-use tidegate::{Gateway, Reload, raise_descriptor_limit};
-use tidegate_config::{Config, EffectiveConfig, Loaded, SourceSet};
+use tidegate::{ActivatedSockets, Gateway, InheritedSockets, Reload, ServiceManager, raise_descriptor_limit};
+use tidegate_config::{Config, EffectiveConfig, Loaded, ServiceEnvironment, SourceSet};
 
 use crate::cli::{Arguments, CliCommand, ExitError};
 use crate::signals::{SignalRequest, Signals};
@@ -47,10 +47,11 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
     if let Some(CliCommand::Incident(choice)) = &arguments.command {
         return cli::print_incident(&arguments, choice);
     }
-    let environment = match arguments.command {
-        None => relaunch::prepare_environment(arguments.secrets_on_stdin)?,
-        Some(_) => tidegate_config::environment(),
+    let (environment, service) = match arguments.command {
+        None => (relaunch::prepare_environment(arguments.secrets_on_stdin)?, ServiceEnvironment::read()),
+        Some(_) => (tidegate_config::environment(), ServiceEnvironment::default()),
     };
+    let sockets = ActivatedSockets::take(&service)?;
     let checked = match &arguments.command {
         Some(CliCommand::Reload(choice)) => choice.check.clone(),
         _ => None,
@@ -88,9 +89,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
         let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
         let origin = embedded_origin(&mut config, &log)?;
         let demo = origin.is_some();
+        let service = (ServiceManager::from_environment(&service, &log), sockets.assign(&config)?);
         // Never dropped, because a drop would wait for blocking calls, such as a DNS lookup that hangs.
         let system = ManuallyDrop::new(actix_rt::System::new());
-        system.block_on(serve(config, (effective, sources, files), (log, control.clone()), demo))
+        system.block_on(serve(config, (effective, sources, files), (log, control.clone()), service, demo))
     };
     control.shut_down(if matches!(served, Err(ExitError::SecondSignal)) {
         LOG_SHORT_END_MAX
@@ -104,17 +106,21 @@ async fn serve(
     config: Config,
     reloadable: (EffectiveConfig, SourceSet, Vec<PathBuf>),
     (log, control): (Logger, LogControl),
+    (service, sockets): (ServiceManager, InheritedSockets),
     demo: bool,
 ) -> Result<(), ExitError> {
     let mut signals = Signals::new()?;
     raise_descriptor_limit(&log);
     let scheme = |is_tls| if is_tls { "https" } else { "http" };
     let scheme = (scheme(config.server.tls.files().is_some()), scheme(config.admin.tls.files().is_some()));
-    let mut running = Gateway::start(config, reloadable, log.clone(), &control)?;
+    let mut running = Gateway::start(config, reloadable, log.clone(), &control, sockets)?;
+    running.start_watchdog(&service);
+    service.status(&format!("serving at {}, admin at {}", running.address, running.admin_address));
+    service.ready();
     if demo {
         cli::print_demo_help((scheme.0, running.address), (scheme.1, running.admin_address));
     }
-    let handles = Handles { reload: running.reload(), control, log: log.clone() };
+    let handles = Handles { reload: running.reload(), control, service, log: log.clone() };
     let failed = tokio::select! {
         () = stop_requested(&mut signals, &handles) => None,
         thread = running.worker_failed() => Some(thread),
@@ -123,6 +129,7 @@ async fn serve(
         error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
             "hint" => "this is a defect: report the panic in the log before this line, and have a supervisor restart the process");
     }
+    let _extension = handles.service.stopping();
     tokio::select! {
         cut_off = running.stop() => match (failed, cut_off) {
             (Some(thread), _) => Err(ExitError::ThreadEnded(thread)),
@@ -140,7 +147,17 @@ async fn serve(
 struct Handles {
     reload: Reload,
     control: LogControl,
+    service: ServiceManager,
     log: Logger,
+}
+
+impl Handles {
+    /// Requests a reload, and notifies the service manager of its begin and its end.
+    fn reload(&self) {
+        self.service.reloading();
+        let (service, requested) = (self.service.clone(), self.reload.requested());
+        actix_rt::spawn(async move { service.reloaded(&requested.await) });
+    }
 }
 
 /// Handles signals until one requests a stop.
@@ -148,7 +165,7 @@ async fn stop_requested(signals: &mut Signals, handles: &Handles) {
     loop {
         match signals.next().await {
             (_, SignalRequest::Stop) => return,
-            (_, SignalRequest::Reload) => handles.reload.request(),
+            (_, SignalRequest::Reload) => handles.reload(),
             (_, SignalRequest::ReopenLog) => handles.control.reopen(),
             (name, SignalRequest::Ignore) => info!(handles.log, "signal ignored"; "signal" => name),
         }

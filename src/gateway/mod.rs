@@ -9,6 +9,8 @@ mod buckets;
 mod drain;
 mod event_loop_lag;
 mod jwks_fetcher;
+mod listening_sockets;
+mod liveness;
 mod reload;
 mod reload_check;
 mod reload_requests;
@@ -20,12 +22,11 @@ pub mod startup_check;
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use prometheus::Registry;
 use slog::{Logger, info};
@@ -39,7 +40,6 @@ use crate::admin::reload::ReloadRequests;
 use crate::admin::status::possible::possible;
 use crate::admin::status::refresh;
 use crate::buffers::ReservedBytes;
-use crate::buffers::send_progress::SendLimits;
 use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::decisions::Decisions;
@@ -54,6 +54,7 @@ use crate::process::{DrainPhase, Process, Shared};
 use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
 use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
+use crate::server::inherited::InheritedSockets;
 use crate::server::tls::{CertificateReload, ServerTls};
 use crate::server::{
     AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
@@ -64,6 +65,7 @@ use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::worker::slot::WorkerSlot;
 use crate::worker::{Worker, worker_threads};
+use listening_sockets::ListeningSockets;
 use reload::Reloader;
 use reload_requests::ReloadSender;
 use reload_watch::WatchedFiles;
@@ -110,8 +112,8 @@ impl Gateway {
         startup_check::check(config)
     }
 
-    /// Binds both listeners, starts the actors and the workers. Must run inside an actix system. A reload reads `sources`
-    /// again; `files` are those that were read.
+    /// Binds the listeners that inherit no socket, starts the actors and the workers. Must run inside an actix system. A reload reads
+    /// `sources` again; `files` are those that were read.
     ///
     /// # Errors
     /// An address cannot be bound, or a resource that the configuration names is not available.
@@ -120,10 +122,12 @@ impl Gateway {
         (effective, sources, files): (EffectiveConfig, SourceSet, Vec<PathBuf>),
         log: Logger,
         log_control: &LogControl,
+        sockets: InheritedSockets,
     ) -> Result<RunningGateway, StartError> {
         DescriptorBudget::new(&config).check_start(&config)?;
-        let sockets = listen_both(&config)?;
-        let (address, admin) = (sockets.0.local_addr()?, sockets.1.local_addr()?);
+        let sockets = ListeningSockets::open(&config, sockets, &log)?;
+        let (address, admin) = (sockets.data.address, sockets.admin.address);
+        let inherited = Some(sockets.inherited().join(", ")).filter(|names| !names.is_empty());
 
         let tls = [ServerTls::load(&config.server.tls)?, ServerTls::load_admin(&config.admin.tls)?];
         let registry = Exposition::registry(&config.metrics.namespace)?;
@@ -144,7 +148,7 @@ impl Gateway {
         let (reload, requests) = ReloadSender::new();
         let (server, open, threads) = serve(&shared, launches, sockets, Arc::new(reload.clone()))?;
         info!(log, "listening"; "address" => address.to_string(), "admin" => admin.to_string(),
-            "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
+            "inherited" => inherited, "buckets" => shared.router.buckets().len(), "version" => env!("CARGO_PKG_VERSION"));
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
         let configurations = Arc::new(Configurations::new(shared, threads));
@@ -217,30 +221,6 @@ fn reload_certificates(
     reloads
 }
 
-/// Binds the sockets of the data listener and of the admin listener.
-fn listen_both(config: &Config) -> Result<(TcpListener, TcpListener), StartError> {
-    let (server, admin) = (&config.server, &config.admin);
-    let data_address = SocketAddr::new(server.address, server.port);
-    let data_socket = listen("server.port", data_address, server.write_stall_timeout, None)?;
-    let (admin_address, stall) =
-        (SocketAddr::new(admin.address, admin.port), SendLimits::admin(server).stall());
-    let admin_socket = listen("admin.port", admin_address, stall, Some(ADMIN_SEND_BYTES))?;
-    Ok((data_socket, admin_socket))
-}
-
-fn listen(
-    key: &'static str,
-    address: SocketAddr,
-    stall: Duration,
-    send_bytes: Option<usize>,
-) -> Result<TcpListener, StartError> {
-    crate::server::listen(address, stall, send_bytes).map_err(|source| StartError::Listen {
-        key,
-        address,
-        source,
-    })
-}
-
 /// The running server, the counts of open data connections, and the senders of commands to the threads.
 type Served = (Server, Vec<Arc<AtomicUsize>>, Vec<UnboundedSender<ThreadCommand>>);
 
@@ -248,7 +228,7 @@ type Served = (Server, Vec<Arc<AtomicUsize>>, Vec<UnboundedSender<ThreadCommand>
 fn serve(
     shared: &Arc<Shared>,
     mut launches: Launches,
-    (data, admin): (TcpListener, TcpListener),
+    sockets: ListeningSockets,
     reloads: Arc<dyn ReloadRequests>,
 ) -> Result<Served, StartError> {
     let (count, process) = (worker_threads(&shared.config), &shared.process);
@@ -285,10 +265,13 @@ fn serve(
     budget.log_limits(&process.log);
     let limit = ConnectionLimit { open: vec![thread.open()], max: admin_max + RESERVED };
     let admission = DescriptorAdmission::admin(limit, Arc::clone(&budget), admins, (reserve, streams_max));
-    let admin = Listener::new(ADMIN, admin, vec![thread.sender()], Box::new(admission));
+    let ListeningSockets { data, admin } = sockets;
+    let admin = Listener::new(ADMIN, admin.socket, vec![thread.sender()], Box::new(admission))
+        .shared(admin.is_inherited);
     let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
     let admission = DescriptorAdmission::data(limit, budget, process);
-    let data = Listener::new(DATA, data, senders, Box::new(admission));
+    let data =
+        Listener::new(DATA, data.socket, senders, Box::new(admission)).shared(data.is_inherited);
 
     let server = Server::start(vec![admin, data], threads, process.accepting.clone(), &process.log)?;
     Ok((server, open, commands))

@@ -41,6 +41,8 @@ pub(crate) struct Listener {
     pauses: AcceptPauses,
     /// The start of the search for the least loaded worker, so that equally loaded ones take turns.
     next_worker: usize,
+    /// Another process has the socket open too: the backlog is left to it.
+    is_shared: bool,
     closing: Option<PendingClose>,
 }
 
@@ -60,6 +62,8 @@ enum Backlog {
 
 enum AcceptorCommand {
     Close { name: &'static str, closed: oneshot::Sender<()> },
+    /// Use the sender, to show that the thread works.
+    Answer(oneshot::Sender<()>),
     Stop,
 }
 
@@ -76,6 +80,13 @@ impl AcceptorHandle {
         self.send(AcceptorCommand::Close { name, closed });
         // An ended acceptor has no open listener.
         let _ = is_closed.await;
+    }
+
+    /// The thread answers with its next iteration.
+    pub(super) fn request_answer(&self) -> oneshot::Receiver<()> {
+        let (answer, answered) = oneshot::channel();
+        self.send(AcceptorCommand::Answer(answer));
+        answered
     }
 
     pub(super) fn stop(&self) {
@@ -199,6 +210,8 @@ impl Acceptor {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 AcceptorCommand::Stop => return false,
+                // The caller may wait no longer.
+                AcceptorCommand::Answer(answer) => drop(answer.send(())),
                 AcceptorCommand::Close { name, closed } => {
                     if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.name == name) {
                         listener.begin_to_close(closed, &self.log);
@@ -237,11 +250,21 @@ impl Listener {
             admission,
             pauses: AcceptPauses::default(),
             next_worker: 0,
+            is_shared: false,
             closing: None,
         }
     }
 
+    /// Whether another process has the socket open too.
+    pub(crate) fn shared(self, is_shared: bool) -> Self {
+        Self { is_shared, ..self }
+    }
+
     fn begin_to_close(&mut self, closed: oneshot::Sender<()>, log: &Logger) {
+        if self.is_shared {
+            self.closing = Some(PendingClose { at: clock::now(), closed });
+            return;
+        }
         if let Err(error) = listen::refuse_new(&self.socket) {
             warn!(log, "connections that arrive while the listener closes are reset";
                 "listener" => self.name, "error" => error.to_string(),
@@ -342,6 +365,9 @@ impl Listener {
         let Some(due) = self.closing.as_ref().map(|closing| closing.at).filter(|due| now >= *due) else {
             return false;
         };
+        if self.is_shared {
+            return true;
+        }
         if now >= due + SHORTAGE_TIME {
             error!(log, "the listener closes while connections wait in its backlog, they are reset"; "listener" => self.name,
                 "hint" => "accept_failures_total names the shortage");

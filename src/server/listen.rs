@@ -2,14 +2,15 @@
 //!
 //! A listening socket that closes resets each connection in its backlog. So [`refuse_new`] first has the kernel drop new SYN segments:
 //! handshakes that have begun still complete, and nothing new joins the backlog. A client with a dropped SYN repeats it after
-//! 1 s (RFC 6298, 2.1) and is refused then, because the socket is closed.
+//! 1 s (RFC 6298, 2.1) and is refused then, because the socket is closed. A socket that another process has open too is only closed: its
+//! backlog stays, and a filter would act in the other process as well.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::buffers;
 
@@ -26,6 +27,19 @@ pub(crate) fn listen(
 ) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    set_options(SockRef::from(&socket), stall, send_bytes)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Gives an inherited socket the options of [`listen`]. Its backlog stays as long as its owner has set it.
+pub(crate) fn adopt(socket: &TcpListener, stall: Duration, send_bytes: Option<usize>) -> io::Result<()> {
+    set_options(SockRef::from(socket), stall, send_bytes)
+}
+
+/// Sets the options that accepted connections inherit.
+fn set_options(socket: SockRef<'_>, stall: Duration, send_bytes: Option<usize>) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(stall))?;
     socket.set_nonblocking(true)?;
@@ -33,9 +47,7 @@ pub(crate) fn listen(
     if let Some(bytes) = send_bytes {
         socket.set_send_buffer_size(bytes)?;
     }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(())
 }
 
 /// Drops the SYN segments of new connections from now on, with a socket filter (classic BPF; socket(7), `SO_ATTACH_FILTER`). The filter
@@ -50,7 +62,7 @@ pub(super) fn refuse_new(listener: &TcpListener) -> io::Result<()> {
     const FLAGS_OFFSET: u32 = 13;
     const SYN: u32 = 0x02;
     const SYN_AND_ACK: u32 = 0x12;
-    socket2::SockRef::from(listener).attach_filter(&[
+    SockRef::from(listener).attach_filter(&[
         SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
         SockFilter::new(AND, 0, 0, SYN_AND_ACK),
         SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
@@ -62,5 +74,5 @@ pub(super) fn refuse_new(listener: &TcpListener) -> io::Result<()> {
 /// Shortens the backlog to one connection: this system has no socket filters.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn refuse_new(listener: &TcpListener) -> io::Result<()> {
-    socket2::SockRef::from(listener).listen(0)
+    SockRef::from(listener).listen(0)
 }

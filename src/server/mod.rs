@@ -1,6 +1,6 @@
 //! The server of both listeners: from a listening socket to a connection on a worker thread.
 //!
-//! `listen.rs` binds the listening sockets. `acceptor.rs`, one thread, waits for connections, calls `admission.rs` before
+//! `listen.rs` binds the listening sockets, or adopts `inherited.rs`. `acceptor.rs`, one thread, waits for connections, calls `admission.rs` before
 //! each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how long
 //! accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
 //! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `idle_connections.rs` the registry of
@@ -19,6 +19,7 @@ pub(crate) mod certificate_validity;
 pub(crate) mod connection_reserve;
 pub(crate) mod idle_closer;
 pub(crate) mod idle_connections;
+pub(crate) mod inherited;
 mod listen;
 mod metrics;
 mod pause;
@@ -29,14 +30,16 @@ pub(crate) mod tls;
 mod worker;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slog::Logger;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 
 pub(crate) use acceptor::{Acceptor, Listener};
 pub(crate) use admission::{Admission, AdmissionDecision, ConnectionLimit};
-pub(crate) use listen::listen;
+pub(crate) use listen::{adopt, listen};
 pub(crate) use metrics::AcceptMetrics;
 pub(crate) use pause::PauseCause;
 pub(crate) use worker::{ConnectionHandler, WorkerThread, WorkerThreads, open_connections};
@@ -45,7 +48,7 @@ use acceptor::AcceptorHandle;
 
 /// The running acceptor and its worker threads.
 pub(crate) struct Server {
-    acceptor: AcceptorHandle,
+    acceptor: Arc<AcceptorHandle>,
     threads: Vec<WorkerThread>,
     ended: UnboundedReceiver<String>,
 }
@@ -62,11 +65,17 @@ impl Server {
     ) -> io::Result<Self> {
         let acceptor = Acceptor::start(listeners, metrics, log.clone())?;
         let (threads, ended) = threads.into_parts();
-        Ok(Self { acceptor, threads, ended })
+        Ok(Self { acceptor: Arc::new(acceptor), threads, ended })
     }
 
-    /// Closes the listening socket with this name. Connections in its backlog are accepted first. Returns when the
-    /// socket is closed.
+    /// Requests an answer of the acceptor thread. The receiver fails if the thread has ended.
+    pub(crate) fn acceptor_check(&self) -> impl Fn() -> oneshot::Receiver<()> + use<> {
+        let acceptor = Arc::clone(&self.acceptor);
+        move || acceptor.request_answer()
+    }
+
+    /// Closes the listening socket with this name. Connections in its backlog are accepted first, unless another process has the
+    /// socket open too. Returns when the socket is closed.
     pub(crate) async fn close(&self, listener: &'static str) {
         self.acceptor.close(listener).await;
     }
