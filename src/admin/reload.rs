@@ -62,7 +62,10 @@ impl ReloadReply {
             ([], false) => format!("configuration {number} stays in use: nothing has changed"),
             ([first, more @ ..], _) => {
                 let more = if more.is_empty() { String::new() } else { format!(" ({} more)", more.len()) };
-                format!("configuration refused, {number} stays in use: {}: {}{more}", first.key, first.message)
+                format!(
+                    "configuration refused, {number} stays in use: {}: {}{more}",
+                    first.key, first.message
+                )
             }
         }
     }

@@ -270,8 +270,7 @@ fn serve(
         .shared(admin.is_inherited);
     let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
     let admission = DescriptorAdmission::data(limit, budget, process);
-    let data =
-        Listener::new(DATA, data.socket, senders, Box::new(admission)).shared(data.is_inherited);
+    let data = Listener::new(DATA, data.socket, senders, Box::new(admission)).shared(data.is_inherited);
 
     let server = Server::start(vec![admin, data], threads, process.accepting.clone(), &process.log)?;
     Ok((server, open, commands))

@@ -61,7 +61,10 @@ enum Backlog {
 }
 
 enum AcceptorCommand {
-    Close { name: &'static str, closed: oneshot::Sender<()> },
+    Close {
+        name: &'static str,
+        closed: oneshot::Sender<()>,
+    },
     /// Use the sender, to show that the thread works.
     Answer(oneshot::Sender<()>),
     Stop,

@@ -26,10 +26,14 @@ const ADMIN: &str = "admin";
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ActivationError {
     /// The number of descriptors is none.
-    #[error("LISTEN_FDS: {0:?} is not a number of sockets from 0 to {DESCRIPTORS_MAX}; the service manager sets it, so remove it from Environment=")]
+    #[error(
+        "LISTEN_FDS: {0:?} is not a number of sockets from 0 to {DESCRIPTORS_MAX}; the service manager sets it, so remove it from Environment="
+    )]
     Count(String),
     /// A descriptor is not a listening TCP socket.
-    #[error("the service manager passes descriptor {descriptor}, which is no TCP socket that listens ({problem}); use ListenStream= with a port or an IP address and Accept=no in its socket unit")]
+    #[error(
+        "the service manager passes descriptor {descriptor}, which is no TCP socket that listens ({problem}); use ListenStream= with a port or an IP address and Accept=no in its socket unit"
+    )]
     NotListening {
         /// Its number.
         descriptor: usize,
@@ -37,7 +41,9 @@ pub enum ActivationError {
         problem: String,
     },
     /// No listener has this name.
-    #[error("the service manager passes the socket {address} with the name `{name}`, but the listeners are `data` and `admin`; set FileDescriptorName= to one of them in its socket unit, or remove the line to have it matched by its address")]
+    #[error(
+        "the service manager passes the socket {address} with the name `{name}`, but the listeners are `data` and `admin`; set FileDescriptorName= to one of them in its socket unit, or remove the line to have it matched by its address"
+    )]
     UnknownName {
         /// The name.
         name: String,
@@ -45,7 +51,9 @@ pub enum ActivationError {
         address: SocketAddr,
     },
     /// No listener has this address.
-    #[error("the service manager passes the socket {address}, but the listeners are configured at {data} (data) and {admin} (admin); set FileDescriptorName=data or FileDescriptorName=admin in its socket unit, or configure the same address and port")]
+    #[error(
+        "the service manager passes the socket {address}, but the listeners are configured at {data} (data) and {admin} (admin); set FileDescriptorName=data or FileDescriptorName=admin in its socket unit, or configure the same address and port"
+    )]
     UnknownAddress {
         /// Its address.
         address: SocketAddr,
@@ -55,7 +63,9 @@ pub enum ActivationError {
         admin: SocketAddr,
     },
     /// Two sockets are for the same listener.
-    #[error("the service manager passes two sockets for the listener `{listener}`: {first} and {second}; remove one of them, or name one `data` and one `admin` by FileDescriptorName= in socket units of their own")]
+    #[error(
+        "the service manager passes two sockets for the listener `{listener}`: {first} and {second}; remove one of them, or name one `data` and one `admin` by FileDescriptorName= in socket units of their own"
+    )]
     Twice {
         /// The name of the listener.
         listener: &'static str,

@@ -9,6 +9,7 @@ mod notify_socket;
 mod tests;
 
 use std::fmt::Write as _;
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -120,8 +121,7 @@ impl ServiceManager {
             actix_rt::spawn(async move {
                 loop {
                     tokio::time::sleep(DRAIN_PERIOD).await;
-                    service
-                        .notify(|phase| (*phase == Phase::Stopping).then(|| extension.clone()));
+                    service.notify(|phase| (*phase == Phase::Stopping).then(|| extension.clone()));
                 }
             })
         }))
@@ -137,6 +137,14 @@ impl ServiceManager {
         self.notify(|phase| {
             *phase = Phase::HandedOver;
             Some(format!("MAINPID={pid}"))
+        });
+    }
+
+    /// Removes from the environment of a successor the variables that name this process. It keeps those that are for every main process.
+    /// No other child may have any of them.
+    pub fn prepare_successor(command: &mut Command) {
+        ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"].iter().for_each(|name| {
+            command.env_remove(name);
         });
     }
 

@@ -93,3 +93,17 @@ fn a_closed_socket_is_no_failure_of_the_gateway() {
     let state = service.0.as_ref().unwrap().state.lock().unwrap();
     assert!(state.has_failed);
 }
+
+/// G8: a successor pings the watchdog, which is for the process that WATCHDOG_PID names, and takes no sockets by number
+#[test]
+fn a_successor_has_no_variable_that_names_its_predecessor() {
+    let mut command = Command::new("successor");
+    command
+        .env("WATCHDOG_PID", "7")
+        .env("LISTEN_PID", "7")
+        .env("NOTIFY_SOCKET", "@x")
+        .env("WATCHDOG_USEC", "1");
+    ServiceManager::prepare_successor(&mut command);
+    let variables: Vec<_> = command.get_envs().filter_map(|(name, value)| value.map(|_| name)).collect();
+    assert_eq!(variables, ["NOTIFY_SOCKET", "WATCHDOG_USEC"]);
+}

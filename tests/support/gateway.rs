@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -25,11 +26,12 @@ pub(crate) struct Gateway {
 
 /// The start parameters of a gateway.
 pub(crate) struct Builder {
-    environment: Vec<(String, String)>,
+    pub(super) environment: Vec<(String, String)>,
     arguments: Vec<String>,
     file: Option<String>,
-    /// A shell command that changes the process's limits before the start.
-    limits: Option<String>,
+    /// The beginning of a shell command that ends with the program and its arguments.
+    pub(super) launcher: Option<String>,
+    pub(super) stdin: Option<OwnedFd>,
     pub(super) directory: Scratch,
 }
 
@@ -85,11 +87,6 @@ impl Builder {
         Self { file: Some(toml.to_owned()), ..self }
     }
 
-    /// Starts it with these limits, in the syntax of the shell's `ulimit`.
-    pub(crate) fn ulimit(self, options: &str) -> Self {
-        Self { limits: Some(format!("ulimit {options}")), ..self }
-    }
-
     /// Enables chaos, with a restart intensity for crash storms.
     pub(crate) fn chaos(self) -> Self {
         self.set("admin.chaos", "true").set("supervision.max_restarts", "100000")
@@ -117,11 +114,11 @@ impl Builder {
 
     pub(super) fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_tidegate");
-        let mut command = match &self.limits {
+        let mut command = match &self.launcher {
             None => Command::new(program),
-            Some(limits) => {
+            Some(launcher) => {
                 let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(format!("{limits} && exec \"$0\" \"$@\"")).arg(program);
+                shell.arg("-c").arg(format!("{launcher} \"$0\" \"$@\"")).arg(program);
                 shell
             }
         };
@@ -132,7 +129,9 @@ impl Builder {
             command.arg("--config").arg(path);
         }
         command.args(&self.arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdin = self.stdin.as_ref().map(|stdin| stdin.try_clone().unwrap());
+        command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -216,7 +215,8 @@ impl Gateway {
             environment: Vec::new(),
             arguments: Vec::new(),
             file: None,
-            limits: None,
+            launcher: None,
+            stdin: None,
             directory: Scratch::new(),
         };
         builder

@@ -4,6 +4,7 @@
 
 pub(crate) mod client;
 pub(crate) mod gateway;
+mod launch;
 pub(crate) mod link;
 mod log_pipe;
 mod process;
