@@ -103,10 +103,10 @@ fn all_answered(pending: &mut Vec<PendingAnswer>) -> impl Future<Output = bool> 
     }
 }
 
-/// The names of those that have not answered.
-fn unanswered(pending: &mut [PendingAnswer]) -> String {
-    let waits = |pending: &mut PendingAnswer| pending.answer.try_recv().is_err();
-    let names: Vec<_> =
-        pending.iter_mut().filter_map(|pending| waits(pending).then(|| pending.name.clone())).collect();
+/// Removes those that have answered, and returns the names of the others.
+fn unanswered(pending: &mut Vec<PendingAnswer>) -> String {
+    // The sender of a thread that has ended is gone; `all_answered` detects that.
+    pending.retain_mut(|pending| pending.answer.try_recv().is_err());
+    let names: Vec<_> = pending.iter().map(|pending| pending.name.as_str()).collect();
     names.join(", ")
 }

@@ -29,7 +29,7 @@ async fn a_reload_is_reported_at_its_begin_and_its_end() {
     let (upstream, socket) = (Upstream::ok("x"), NotifySocket::new());
     let config = |extra: &str| {
         let address = upstream.address();
-        format!("[buckets.b]\nauth = \"anonymous\"\ns3.endpoints = \"http://{address}\"\n{extra}")
+        format!("[buckets.b]\nauth = [\"anonymous\"]\ns3.endpoints = [\"http://{address}\"]\n{extra}")
     };
     let gateway = Gateway::builder().config(&config("")).env("NOTIFY_SOCKET", &socket.address).start().await;
     let (mut at, _) = socket.wait_for_line(0, "READY=1").await;

@@ -50,6 +50,9 @@ async fn a_named_socket_is_used() {
         .bucket("b", &upstream)
         .set("keys.k.access_key_id", "AKIAEXAMPLE")
         .set("keys.k.secret", "a-secret-of-a-client-key-0123456789")
+        .set("keys.k.policy", "p")
+        .set("policies.p.buckets", "b")
+        .set("policies.p.methods", "read")
         .pass(&socket, &["data"])
         .start()
         .await;
@@ -174,7 +177,10 @@ async fn a_useless_socket_ends_the_start() {
             listens(socket.as_fd().try_clone_to_owned().unwrap(), &["amdin"]),
             ["`amdin`", "FileDescriptorName="],
         ),
-        (listens(socket.as_fd().try_clone_to_owned().unwrap(), &[""]), ["server", "FileDescriptorName=data"]),
+        (
+            listens(socket.as_fd().try_clone_to_owned().unwrap(), &[""]),
+            ["configured at", "FileDescriptorName=data"],
+        ),
         (listens(socket.into(), &["data", "data"]), ["two sockets for the listener `data`", "remove one"]),
         (listens(connected.into(), &["data"]), ["does not listen", "Accept=no"]),
         (listens(bound.into(), &["data"]), ["does not listen", "ListenStream="]),

@@ -1,7 +1,7 @@
 //! How the process of a gateway is launched: with limits, or with sockets that are open already.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use super::gateway::Builder;
 use super::{Client, Gateway};
@@ -11,21 +11,23 @@ const SOCKET_ACTIVATE: &str = "/usr/bin/systemd-socket-activate";
 
 impl Builder {
     /// Starts it with these limits, in the syntax of the shell's `ulimit`.
-    pub(crate) fn ulimit(self, options: &str) -> Self {
-        Self { launcher: Some(format!("ulimit {options} && exec")), ..self }
+    pub(crate) fn ulimit(mut self, options: &str) -> Self {
+        self.launcher = Some(format!("ulimit {options} && exec"));
+        self
     }
 
     /// Passes a descriptor once for each of these names, as a service manager does. An empty name is none. The sockets are the
     /// descriptors 3 and higher of the process, and LISTEN_PID is its own ID.
-    pub(crate) fn pass(self, descriptor: impl AsFd, names: &[&str]) -> Self {
+    pub(crate) fn pass(mut self, descriptor: impl AsFd, names: &[&str]) -> Self {
         let open: String = (0..names.len()).map(|at| format!("{}<&0 ", 3 + at)).collect();
         let launcher = format!(
             "exec {open} </dev/null && export LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={} && exec",
             names.len(),
             names.join(":")
         );
-        let stdin: OwnedFd = descriptor.as_fd().try_clone_to_owned().unwrap();
-        Self { launcher: Some(launcher), stdin: Some(stdin), ..self }
+        self.stdin = Some(descriptor.as_fd().try_clone_to_owned().unwrap());
+        self.launcher = Some(launcher);
+        self
     }
 
     /// Starts it by a connection to the first address, which is the data listener's. The client has this connection.
