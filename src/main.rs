@@ -155,7 +155,7 @@ impl Handles {
     /// Requests a reload, and notifies the service manager of its begin and its end.
     fn reload(&self) {
         self.service.reloading();
-        let (service, requested) = (self.service.clone(), self.reload.requested());
+        let (service, requested) = (self.service.clone(), self.reload.request());
         actix_rt::spawn(async move { service.reloaded(&requested.await) });
     }
 }

@@ -4,7 +4,6 @@
 //! monitor has taken a sample since the last ping. A thread that hangs therefore ends the pings, and the service manager restarts the
 //! process. The task runs on the main thread, so a main thread that hangs ends them too.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ struct PendingAnswer {
 }
 
 impl RunningGateway {
-    /// Starts the pings, if the service manager wants some. They end before the threads stop.
+    /// Starts the pings, if the service manager has a watchdog for this process. They end before the threads stop.
     pub fn start_watchdog(&mut self, service: &ServiceManager) {
         let Some(interval) = service.watchdog() else { return };
         let (configurations, acceptor) = (Arc::clone(&self.configurations), self.server.acceptor_check());
@@ -91,16 +90,14 @@ async fn run(
 }
 
 /// Waits for all answers. False if a thread has ended.
-fn all_answered(pending: &mut Vec<PendingAnswer>) -> impl Future<Output = bool> {
-    async {
-        while let Some(next) = pending.last_mut() {
-            if (&mut next.answer).await.is_err() {
-                return false;
-            }
-            pending.pop();
+async fn all_answered(pending: &mut Vec<PendingAnswer>) -> bool {
+    while let Some(next) = pending.last_mut() {
+        if (&mut next.answer).await.is_err() {
+            return false;
         }
-        true
+        pending.pop();
     }
+    true
 }
 
 /// Removes those that have answered, and returns the names of the others.

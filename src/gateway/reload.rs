@@ -38,13 +38,9 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Requests a reload. The result is logged. Requests during a reload cause one more.
-    pub fn request(&self) {
-        drop(self.requested());
-    }
-
-    /// The same. Waits for the end of the reload, and returns its result in words.
-    pub fn requested(&self) -> impl Future<Output = String> + 'static {
+    /// Requests a reload. The result is logged. Requests during a reload cause one more. The future waits for the end of the reload of
+    /// the configuration, and returns its result in words; a drop of the future does not end the reload.
+    pub fn request(&self) -> impl Future<Output = String> + 'static {
         self.certificates.iter().for_each(|part| part.notify_one());
         let reply = self.configuration.reload();
         async move { reply.await.summary() }

@@ -1,8 +1,8 @@
 //! The server of both listeners: from a listening socket to a connection on a worker thread.
 //!
-//! `listen.rs` binds the listening sockets, or adopts `inherited.rs`. `acceptor.rs`, one thread, waits for connections, calls `admission.rs` before
-//! each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how long
-//! accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
+//! `listen.rs` binds the listening sockets, or adopts those of `inherited.rs`. `acceptor.rs`, one thread, waits for connections, calls
+//! `admission.rs` before each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how
+//! long accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
 //! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `idle_connections.rs` the registry of
 //! connections, `idle_closer.rs` closes idle ones under pressure, and `connection_reserve.rs` is the admin listener's reserve.
 //!

@@ -2,7 +2,7 @@
 //!
 //! A socket with the name `data` or `admin` (`FileDescriptorName=`) is that of this listener. One with the name that systemd gives by
 //! itself is that of the listener with its address. Every other socket is an error: connections would wait in it for ever. The sockets
-//! stay open over the second start of the program (`relaunch.rs`), because they are taken after it; taking them has children not
+//! stay open over the second start of the program (`src/relaunch.rs`), because they are taken after it; taking them has children not
 //! inherit them.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};

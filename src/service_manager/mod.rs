@@ -82,7 +82,7 @@ impl ServiceManager {
         self.notify(|phase| matches!(phase, Phase::Running { .. }).then(|| "READY=1".to_owned()));
     }
 
-    /// A reload begins. The time tells the service manager which of its requests is answered.
+    /// A reload begins. By the time the service manager finds out which of its requests this answers.
     pub fn reloading(&self) {
         let now = clock::monotonic().as_micros();
         self.notify(|phase| {
