@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate::telemetry::log::{LogError, write_stderr};
-use tidegate::{DescriptorLimitError, Gateway, StartError, SuccessorError, startup_check};
+use tidegate::{ActivationError, DescriptorLimitError, Gateway, StartError, SuccessorError, startup_check};
 use tidegate_config::{Config, EffectiveConfig, Loaded, Problem, Problems, Sources, Warnings};
 
 use crate::admin_client::ReplyError;
@@ -91,6 +91,8 @@ pub(crate) enum ExitError {
     #[error("{0}")]
     Successor(#[from] SuccessorError),
     #[error("{0}")]
+    Activation(#[from] ActivationError),
+    #[error("{0}")]
     Log(#[from] LogError),
     #[cfg(feature = "origin")]
     #[error("{0}")]
@@ -118,7 +120,7 @@ pub(crate) enum ExitError {
 impl ExitError {
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Config(_) | Self::StrictWarnings(_) => 78,
+            Self::Config(_) | Self::StrictWarnings(_) | Self::Activation(_) => 78,
             Self::Start(
                 StartError::ServerTls(_)
                 | StartError::Tokens(_)

@@ -31,6 +31,7 @@ mod router;
 #[path = "../tests/support/scratch.rs"]
 mod scratch;
 mod server;
+mod service_manager;
 mod shortage;
 #[cfg(feature = "bench")]
 pub mod signature_bench;
@@ -47,6 +48,7 @@ pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use gateway::{Gateway, Reload, RunningGateway, StartError, StopCause, Upgrade, startup_check};
 pub use server::inherited::InheritedSockets;
+pub use service_manager::{ActivatedSockets, ActivationError, ServiceManager};
 pub use upgrade::{
     FailureReport, Inheritance, SuccessorError, UpgradeContext, UpgradeProgram, Variables, pack_variables,
     unpack_variables,

@@ -21,10 +21,11 @@ use clap::Parser;
 use slog::{Logger, error, info, warn};
 use tidegate::telemetry::{self, log::LogControl};
 use tidegate::{
-    FailureReport, Gateway, Inheritance, Reload, StopCause, SuccessorError, Upgrade, UpgradeContext,
-    UpgradeProgram, Variables, pack_variables, raise_descriptor_limit,
+    ActivatedSockets, FailureReport, Gateway, Inheritance, InheritedSockets, Reload, ServiceManager,
+    StopCause, SuccessorError, Upgrade, UpgradeContext, UpgradeProgram, Variables, pack_variables,
+    raise_descriptor_limit,
 };
-use tidegate_config::{Config, EffectiveConfig, Loaded, SourceSet};
+use tidegate_config::{Config, EffectiveConfig, Loaded, ServiceEnvironment, SourceSet};
 
 use crate::cli::{Arguments, CliCommand, ExitError};
 use crate::signals::{SignalRequest, Signals};
@@ -57,13 +58,18 @@ fn run(arguments: Arguments, report: &mut Option<FailureReport>) -> Result<ExitC
         return cli::print_incident(&arguments, choice);
     }
     let program = UpgradeProgram::of_this_process(&[relaunch::SECRETS_ON_STDIN]);
-    let inheritance = match arguments.upgrade_on_stdin {
+    let mut inheritance = match arguments.upgrade_on_stdin {
         true => Some(Inheritance::receive_on_stdin()?),
         false => None,
     };
     *report = inheritance.as_ref().map(Inheritance::failure_report);
     let environment = environment(&arguments, inheritance.as_ref())?;
     let secrets = pack_variables(&relaunch::secrets(&environment));
+    let service = match arguments.command {
+        None => ServiceEnvironment::read(),
+        Some(_) => ServiceEnvironment::default(),
+    };
+    let activated = ActivatedSockets::take(&service)?;
     let checked = match &arguments.command {
         Some(CliCommand::Reload(choice)) => choice.check.clone(),
         _ => None,
@@ -103,10 +109,16 @@ fn run(arguments: Arguments, report: &mut Option<FailureReport>) -> Result<ExitC
         let _last_panic_logged = telemetry::panics::log_panics(log.clone())?;
         let origin = embedded_origin(&mut config, &log)?;
         let context = UpgradeContext { program, secrets, has_origin: origin.is_some() };
+        let sockets = match &mut inheritance {
+            None => activated.assign(&config)?,
+            Some(inheritance) => std::mem::take(&mut inheritance.sockets),
+        };
+        let service = ServiceManager::from_environment(&service, &log);
         // Never dropped, because a drop would wait for blocking calls, such as a DNS lookup that hangs.
         let system = ManuallyDrop::new(actix_rt::System::new());
         let logging = (log, control.clone());
-        system.block_on(serve(config, (effective, sources, files), logging, (context, inheritance)))
+        let start = (context, sockets, inheritance);
+        system.block_on(serve(config, (effective, sources, files), logging, service, start))
     };
     control.shut_down(if matches!(served, Err(ExitError::SecondSignal)) {
         LOG_SHORT_END_MAX
@@ -136,27 +148,29 @@ async fn serve(
     config: Config,
     reloadable: (EffectiveConfig, SourceSet, Vec<PathBuf>),
     (log, control): (Logger, LogControl),
-    (context, mut inheritance): (UpgradeContext, Option<Inheritance>),
+    service: ServiceManager,
+    (context, sockets, inheritance): (UpgradeContext, InheritedSockets, Option<Inheritance>),
 ) -> Result<(), ExitError> {
     let mut signals = Signals::new()?;
     raise_descriptor_limit(&log);
     let scheme = |is_tls| if is_tls { "https" } else { "http" };
     let scheme = (scheme(config.server.tls.files().is_some()), scheme(config.admin.tls.files().is_some()));
-    let sockets =
-        inheritance.as_mut().map(|inheritance| std::mem::take(&mut inheritance.sockets)).unwrap_or_default();
     let (demo, start) = (context.has_origin, (context, inheritance.is_some()));
     let mut running = Gateway::start(config, reloadable, (log.clone(), &control), sockets, start)?;
     if demo {
         cli::print_demo_help((scheme.0, running.address), (scheme.1, running.admin_address));
     }
     let (reload, upgrade, end_idle_time) = (running.reload(), running.upgrade(), running.end_idle_time());
-    let handles = Handles { reload, upgrade, control, log: log.clone() };
+    let handles = Handles { reload, upgrade, control, service, log: log.clone() };
     if let Some(inheritance) = inheritance {
         tokio::select! {
             taken = running.take_over(inheritance) => taken?,
             () = stop_requested(&mut signals, &handles) => return Err(SuccessorError::Stopped.into()),
         }
     }
+    running.start_watchdog(&handles.service);
+    handles.service.status(&format!("serving at {}, admin at {}", running.address, running.admin_address));
+    handles.service.ready();
     let cause = tokio::select! {
         () = stop_requested(&mut signals, &handles) => None,
         cause = running.must_stop() => Some(cause),
@@ -165,7 +179,11 @@ async fn serve(
         error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
             "hint" => "this is a defect: report the panic in the log before this line, and have a supervisor restart the process");
     }
-    let has_handed_over = cause == Some(StopCause::HandedOver);
+    if let Some(StopCause::HandedOver { successor }) = cause {
+        handles.service.main_pid(successor);
+    }
+    let has_handed_over = matches!(cause, Some(StopCause::HandedOver { .. }));
+    let _extension = handles.service.stopping();
     tokio::select! {
         cut_off = running.stop() => match (cause, cut_off) {
             (Some(StopCause::WorkerEnded(thread)), _) => Err(ExitError::ThreadEnded(thread)),
@@ -193,7 +211,17 @@ struct Handles {
     reload: Reload,
     upgrade: Upgrade,
     control: LogControl,
+    service: ServiceManager,
     log: Logger,
+}
+
+impl Handles {
+    /// Requests a reload, and notifies the service manager of its begin and its end.
+    fn reload(&self) {
+        self.service.reloading();
+        let (service, requested) = (self.service.clone(), self.reload.request());
+        actix_rt::spawn(async move { service.reloaded(&requested.await) });
+    }
 }
 
 /// Handles signals until one requests a stop.
@@ -201,7 +229,7 @@ async fn stop_requested(signals: &mut Signals, handles: &Handles) {
     loop {
         match signals.next().await {
             (_, SignalRequest::Stop) => return,
-            (_, SignalRequest::Reload) => handles.reload.request(),
+            (_, SignalRequest::Reload) => handles.reload(),
             (_, SignalRequest::Upgrade) => handles.upgrade.request(),
             (_, SignalRequest::ReopenLog) => handles.control.reopen(),
             (name, SignalRequest::Ignore) => info!(handles.log, "signal ignored"; "signal" => name),

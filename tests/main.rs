@@ -70,6 +70,7 @@ mod retries;
 mod retry_budget;
 mod s3_client;
 mod sensors;
+mod service_manager;
 mod sessions;
 mod shedding;
 mod sizes;

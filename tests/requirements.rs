@@ -24,7 +24,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 42;
+const LATER: usize = 41;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -175,10 +175,10 @@ const LEDGER: [(&str, State); 132] = [
     ("G2", Met),
     ("G3", Later("shown with 60 reloads; 1,000 under load are not in the load tests yet")),
     ("G4", Met),
-    ("G5", Later("image only")),
+    ("G5", Later("image and units of systemd only")),
     ("G6", Met),
     ("G7", Later("not begun")),
-    ("G8", Later("no socket activation, and upgrades are not in the load tests yet")),
+    ("G8", Later("upgrades are not in the load tests yet")),
     ("G9", Met),
     ("G10", Later("no reload yet")),
     ("G11", Later("sockets and secrets, and no state of the actors yet")),

@@ -4,7 +4,9 @@
 //! tokio's, so tests can pause and advance it. Wall-clock time is for log lines, signatures and HTTP dates: no policy
 //! decision depends on it.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The current monotonic time.
 pub fn now() -> Instant {
@@ -15,6 +17,12 @@ pub fn now() -> Instant {
 #[expect(clippy::disallowed_methods, reason = "the only call")]
 pub fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+/// The time of CLOCK_MONOTONIC, which is the same in all processes of the machine.
+pub fn monotonic() -> Duration {
+    // The clock never fails and is never negative (clock_gettime(2)).
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }
 
 /// Whole nanoseconds from `origin` to `at`: 0 if `at` is earlier, `u64::MAX` if they do not fit.

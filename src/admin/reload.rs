@@ -53,6 +53,22 @@ impl ReloadReply {
             Self { .. } => "applicable",
         }
     }
+
+    /// The result as a sentence.
+    pub(crate) fn summary(&self) -> String {
+        let number = self.number;
+        match (self.problems.as_slice(), self.is_applied) {
+            ([], true) => format!("configuration {number} is in use"),
+            ([], false) => format!("configuration {number} stays in use: nothing has changed"),
+            ([first, more @ ..], _) => {
+                let more = if more.is_empty() { String::new() } else { format!(" ({} more)", more.len()) };
+                format!(
+                    "configuration refused, {number} stays in use: {}: {}{more}",
+                    first.key, first.message
+                )
+            }
+        }
+    }
 }
 
 /// `POST /reload`.

@@ -38,7 +38,10 @@ pub enum StopCause {
     /// restarted.
     WorkerEnded(String),
     /// The successor of an upgrade serves.
-    HandedOver,
+    HandedOver {
+        /// Its process ID.
+        successor: u32,
+    },
 }
 
 /// Requests and connections that are left at the end of a drain.
@@ -76,8 +79,9 @@ impl RunningGateway {
             thread = self.server.worker_ended() => StopCause::WorkerEnded(thread),
             // The sender ends with the gateway only.
             Ok(done) = &mut self.after.handed_over, if self.successor.is_none() => {
+                let cause = StopCause::HandedOver { successor: done.pid };
                 self.successor = Some(done);
-                StopCause::HandedOver
+                cause
             }
         }
     }

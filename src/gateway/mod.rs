@@ -11,7 +11,8 @@ mod drain;
 mod event_loop_lag;
 mod handed_over;
 mod jwks_fetcher;
-mod listening;
+mod listening_sockets;
+mod liveness;
 mod reload;
 mod reload_check;
 mod reload_requests;
@@ -73,7 +74,7 @@ use crate::upgrade::UpgradeContext;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::{Worker, worker_threads};
 use handed_over::AfterHandOver;
-use listening::{InheritedListener, ListeningSockets, listen_both};
+use listening_sockets::{ListeningSockets, SharedSocket};
 use reload::Reloader;
 use reload_requests::ReloadSender;
 use reload_watch::WatchedFiles;
@@ -110,8 +111,10 @@ pub struct RunningGateway {
     open: Vec<Arc<AtomicUsize>>,
     reload: Reload,
     upgrade: Upgrade,
+    /// The names of the inherited sockets.
+    inherited: Option<String>,
     /// The sockets that a predecessor still uses.
-    inherited: Vec<InheritedListener>,
+    shared_sockets: Vec<SharedSocket>,
     after: AfterHandOver,
     /// The successor that serves.
     successor: Option<HandedOver>,
@@ -141,8 +144,9 @@ impl Gateway {
         (context, is_successor): (UpgradeContext, bool),
     ) -> Result<RunningGateway, StartError> {
         DescriptorBudget::new(&config).check_start(&config)?;
-        let sockets = listen_both(&config, sockets)?;
-        let (address, admin_address) = (sockets.data.local_addr()?, sockets.admin.local_addr()?);
+        let sockets = ListeningSockets::open(&config, sockets, is_successor, &log)?;
+        let (address, admin_address) = (sockets.data.address, sockets.admin.address);
+        let inherited = sockets.inherited();
 
         let tls = [ServerTls::load(&config.server.tls)?, ServerTls::load_admin(&config.admin.tls)?];
         let registry = Exposition::registry(&config.metrics.namespace)?;
@@ -168,7 +172,7 @@ impl Gateway {
             (sockets, is_successor),
             (Arc::new(reload.clone()), Arc::new(upgrade.clone())),
         )?;
-        let Served { server, open, admin_open, commands, inherited } = served;
+        let Served { server, open, admin_open, commands, shared_sockets } = served;
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
         let configurations = Arc::new(Configurations::new(shared, commands));
@@ -195,6 +199,7 @@ impl Gateway {
             reload: Reload { certificates, configuration: reload },
             upgrade: Upgrade(upgrade),
             inherited,
+            shared_sockets,
             after: AfterHandOver { handed_over, idle_end: Arc::default(), admin_open },
             successor: None,
             background_tasks,
@@ -210,7 +215,7 @@ impl RunningGateway {
     fn log_listening(&self) {
         let shared = self.configurations.current();
         info!(shared.process.log, "listening"; "address" => self.address.to_string(),
-            "admin" => self.admin_address.to_string(), "buckets" => shared.router.buckets().len(),
+            "admin" => self.admin_address.to_string(), "inherited" => &self.inherited, "buckets" => shared.router.buckets().len(),
             "version" => env!("CARGO_PKG_VERSION"));
     }
 }
@@ -275,7 +280,7 @@ struct Served {
     admin_open: Arc<AtomicUsize>,
     /// The senders of commands to the threads.
     commands: Vec<UnboundedSender<ThreadCommand>>,
-    inherited: Vec<InheritedListener>,
+    shared_sockets: Vec<SharedSocket>,
 }
 
 impl Served {
@@ -322,14 +327,17 @@ impl Served {
         let admission =
             DescriptorAdmission::admin(limit, Arc::clone(&budget), admins, (reserve, streams_max));
         let admin_open = thread.open();
-        let admin = Listener::new(ADMIN, sockets.admin, vec![thread.sender()], Box::new(admission));
+        let ListeningSockets { data, admin, shared: shared_sockets } = sockets;
+        let admin = Listener::new(ADMIN, admin.socket, vec![thread.sender()], Box::new(admission))
+            .activated(admin.is_activated);
         let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
         let admission = DescriptorAdmission::data(limit, budget, process);
-        let data = Listener::new(DATA, sockets.data, senders, Box::new(admission));
+        let data =
+            Listener::new(DATA, data.socket, senders, Box::new(admission)).activated(data.is_activated);
 
         let server =
             Server::start(vec![admin, data], is_suspended, threads, process.accepting.clone(), &process.log)?;
-        Ok(Self { server, open, admin_open, commands, inherited: sockets.inherited })
+        Ok(Self { server, open, admin_open, commands, shared_sockets })
     }
 }
 

@@ -4,6 +4,7 @@
 //! replaces the tasks of changed buckets, so two reloads never overlap. An unchanged bucket is the same object in both configurations:
 //! its idle connections, credentials, clocks and checks stay. Requests under way end with the configuration they began with.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,7 +22,7 @@ use super::reload_requests::{ReloadRequest, ReloadSender};
 use super::reload_watch::WatchedFiles;
 use super::replaced::ConfigurationsInUse;
 use super::shared_parts::SharedParts;
-use crate::admin::reload::ReloadReply;
+use crate::admin::reload::{ReloadReply, ReloadRequests as _};
 use crate::admin::status::possible::possible;
 use crate::process::Shared;
 use crate::process::configurations::{Configurations, WithdrawnKeys};
@@ -37,10 +38,12 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Requests a reload. The result is logged. Requests during a reload cause one more.
-    pub fn request(&self) {
+    /// Requests a reload. The result is logged. Requests during a reload cause one more. The future waits for the end of the reload of
+    /// the configuration, and returns its result in words; a drop of the future does not end the reload.
+    pub fn request(&self) -> impl Future<Output = String> + 'static {
         self.certificates.iter().for_each(|part| part.notify_one());
-        self.configuration.request();
+        let reply = self.configuration.reload();
+        async move { reply.await.summary() }
     }
 }
 

@@ -49,7 +49,7 @@ impl RunningGateway {
 
     /// Reports that everything is prepared, and imports the state.
     async fn import(&self, channel: &Channel) -> Result<(), SuccessorError> {
-        let sockets = self.inherited.iter().map(|socket| socket.name.to_owned()).collect();
+        let sockets = self.shared_sockets.iter().map(|socket| socket.name.to_owned()).collect();
         send(channel, &SuccessorMessage::Prepared { sockets }).await?;
         let actors = match receive(channel).await? {
             PredecessorMessage::State { actors } => actors,
@@ -72,7 +72,7 @@ impl RunningGateway {
 
     fn begin_to_accept(&mut self, log: &Logger, report: &FailureReport) {
         report.end();
-        for socket in std::mem::take(&mut self.inherited) {
+        for socket in std::mem::take(&mut self.shared_sockets) {
             let name = socket.name;
             if let Err(error) = socket.configure() {
                 warn!(log, "an inherited socket keeps the settings of the predecessor"; "listener" => name,

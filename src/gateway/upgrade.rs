@@ -218,9 +218,14 @@ impl Attempt<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             variables: STANDARD.encode(&*self.upgrader.context.secrets),
             ticket_keys: String::new(),
-            sockets: sockets.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            sockets: sockets.iter().map(|socket| socket.name.to_owned()).collect(),
+            activated: sockets
+                .iter()
+                .filter(|socket| socket.is_activated)
+                .map(|socket| socket.name.to_owned())
+                .collect(),
         };
-        let descriptors: Vec<_> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
+        let descriptors: Vec<_> = sockets.iter().map(|socket| socket.socket.as_fd()).collect();
         let message = PredecessorMessage::Inherit(inherit);
         let sending = self.channel.send(&message, &descriptors);
         self.within(UpgradeStep::Preparation, self.due, self.limit, async { Ok(sending.await?) }).await

@@ -22,6 +22,8 @@ pub(crate) enum ThreadCommand {
     Switch(Arc<Shared>, oneshot::Sender<()>),
     /// Cut the streams of withdrawn keys.
     CutWithdrawn(WithdrawnKeys),
+    /// Use the sender, to show that the thread works.
+    Answer(oneshot::Sender<()>),
 }
 
 /// Keys that a reload has withdrawn. Their streams end after the grace.
@@ -77,6 +79,17 @@ impl Configurations {
             let _ = is_done.await;
         }
     }
+
+    /// Requests an answer of each thread: those of the data listener, then the admin thread. The receiver fails if the thread has ended.
+    pub(crate) fn request_answers(&self) -> Vec<oneshot::Receiver<()>> {
+        let request = |thread: &UnboundedSender<ThreadCommand>| {
+            let (answer, answered) = oneshot::channel();
+            let _ = thread.send(ThreadCommand::Answer(answer));
+            answered
+        };
+        self.threads.iter().map(request).collect()
+    }
+
     /// Cuts the streams of withdrawn keys on every thread.
     pub(crate) fn cut_withdrawn(&self, withdrawn: &WithdrawnKeys) {
         for thread in &self.threads {

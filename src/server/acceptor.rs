@@ -19,7 +19,7 @@ use slog::{Logger, error, info, warn};
 use tidegate_actors::{clock, descriptors};
 use tokio::sync::oneshot;
 
-use super::acceptor_handle::{AcceptorCommand, AcceptorHandle};
+use super::acceptor_handle::{AcceptorCommand, AcceptorHandle, DuplicatedSocket};
 use super::admission::{Admission, AdmissionDecision};
 use super::listen;
 use super::metrics::AcceptMetrics;
@@ -42,6 +42,8 @@ pub(crate) struct Listener {
     pauses: AcceptPauses,
     /// The start of the search for the least loaded worker, so that equally loaded ones take turns.
     next_worker: usize,
+    /// A service manager has the socket open too: the backlog is left to the next process.
+    is_activated: bool,
     closing: Option<PendingClose>,
     /// An upgrade runs: connections wait in the backlog.
     is_suspended: bool,
@@ -173,16 +175,15 @@ impl Acceptor {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 AcceptorCommand::Stop => return false,
+                // The caller may wait no longer.
+                AcceptorCommand::Answer(answer) => drop(answer.send(())),
                 AcceptorCommand::Close { name, closed } => {
                     if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.name == name) {
                         listener.begin_to_close(closed, &self.log);
                     }
                 }
                 AcceptorCommand::Duplicate(reply) => {
-                    let duplicate = |listener: &Listener| {
-                        Ok((listener.name, OwnedFd::from(listener.socket.try_clone()?)))
-                    };
-                    let _ = reply.send(self.listeners.iter().map(duplicate).collect());
+                    let _ = reply.send(self.listeners.iter().map(Listener::duplicate).collect());
                 }
                 AcceptorCommand::Suspend(reply) => {
                     self.listeners.iter_mut().for_each(|listener| listener.is_suspended = true);
@@ -228,12 +229,27 @@ impl Listener {
             admission,
             pauses: AcceptPauses::default(),
             next_worker: 0,
+            is_activated: false,
             closing: None,
             is_suspended: false,
         }
     }
 
+    /// Whether a service manager has the socket open too.
+    pub(crate) fn activated(self, is_activated: bool) -> Self {
+        Self { is_activated, ..self }
+    }
+
+    fn duplicate(&self) -> io::Result<DuplicatedSocket> {
+        let socket = self.socket.try_clone()?.into();
+        Ok(DuplicatedSocket { name: self.name, socket, is_activated: self.is_activated })
+    }
+
     fn begin_to_close(&mut self, closed: oneshot::Sender<()>, log: &Logger) {
+        if self.is_activated {
+            self.closing = Some(PendingClose { at: clock::now(), closed });
+            return;
+        }
         if let Err(error) = listen::refuse_new(&self.socket) {
             warn!(log, "connections that arrive while the listener closes are reset";
                 "listener" => self.name, "error" => error.to_string(),
@@ -335,6 +351,9 @@ impl Listener {
         let Some(due) = self.closing.as_ref().map(|closing| closing.at).filter(|due| now >= *due) else {
             return false;
         };
+        if self.is_activated {
+            return true;
+        }
         if now >= due + SHORTAGE_TIME {
             error!(log, "the listener closes while connections wait in its backlog, they are reset"; "listener" => self.name,
                 "hint" => "accept_failures_total names the shortage");

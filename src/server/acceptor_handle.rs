@@ -9,8 +9,14 @@ use std::sync::mpsc::Sender;
 
 use tokio::sync::oneshot;
 
-/// A duplicate of a listening socket, with the name of its listener.
-pub(crate) type DuplicatedSocket = (&'static str, OwnedFd);
+/// A duplicate of a listening socket.
+pub(crate) struct DuplicatedSocket {
+    /// The name of its listener.
+    pub(crate) name: &'static str,
+    pub(crate) socket: OwnedFd,
+    /// A service manager has it open too.
+    pub(crate) is_activated: bool,
+}
 
 pub(super) enum AcceptorCommand {
     /// Close a listener after its backlog is empty.
@@ -23,6 +29,8 @@ pub(super) enum AcceptorCommand {
     /// Accept nothing until the next command to resume.
     Suspend(oneshot::Sender<()>),
     Resume,
+    /// Use the sender, to show that the thread works.
+    Answer(oneshot::Sender<()>),
     /// Close the descriptors of these listeners, and leave their backlogs to the process that shares them.
     Release {
         names: Vec<&'static str>,
@@ -64,6 +72,13 @@ impl AcceptorHandle {
     /// Returns when this process has closed its descriptors of these listeners.
     pub(crate) async fn release(&self, names: Vec<&'static str>) {
         self.run(|released| AcceptorCommand::Release { names, released }).await;
+    }
+
+    /// The thread answers with its next iteration.
+    pub(super) fn request_answer(&self) -> oneshot::Receiver<()> {
+        let (answer, answered) = oneshot::channel();
+        self.send(AcceptorCommand::Answer(answer));
+        answered
     }
 
     pub(super) fn stop(&self) {

@@ -2,7 +2,8 @@
 //!
 //! A listening socket that closes resets each connection in its backlog. So [`refuse_new`] first has the kernel drop new SYN segments:
 //! handshakes that have begun still complete, and nothing new joins the backlog. A client with a dropped SYN repeats it after
-//! 1 s (RFC 6298, 2.1) and is refused then, because the socket is closed.
+//! 1 s (RFC 6298, 2.1) and is refused then, because the socket is closed. A socket that another process has open too is only closed: its
+//! backlog stays, and a filter would act in the other process as well.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

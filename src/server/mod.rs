@@ -1,8 +1,8 @@
 //! The server of both listeners: from a listening socket to a connection on a worker thread.
 //!
-//! `listen.rs` binds the listening sockets. `acceptor.rs`, one thread, waits for connections, calls `admission.rs` before
-//! each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how long
-//! accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
+//! `listen.rs` binds the listening sockets, or adopts those of `inherited.rs`. `acceptor.rs`, one thread, waits for connections, calls
+//! `admission.rs` before each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how
+//! long accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
 //! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `idle_connections.rs` the registry of
 //! connections, `idle_closer.rs` closes idle ones under pressure, and `connection_reserve.rs` is the admin listener's reserve.
 //! `acceptor_handle.rs` has the acceptor's commands, `inherited.rs` the listening sockets of a predecessor.
@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use slog::Logger;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 
 pub(crate) use acceptor::{Acceptor, Listener};
 pub(crate) use acceptor_handle::AcceptorHandle;
@@ -74,8 +75,14 @@ impl Server {
         Arc::clone(&self.acceptor)
     }
 
-    /// Closes the listening socket with this name. Connections in its backlog are accepted first. Returns when the
-    /// socket is closed.
+    /// Requests an answer of the acceptor thread. The receiver fails if the thread has ended.
+    pub(crate) fn acceptor_check(&self) -> impl Fn() -> oneshot::Receiver<()> + use<> {
+        let acceptor = Arc::clone(&self.acceptor);
+        move || acceptor.request_answer()
+    }
+
+    /// Closes the listening socket with this name. Connections in its backlog are accepted first, unless another process has the
+    /// socket open too. Returns when the socket is closed.
     pub(crate) async fn close(&self, listener: &'static str) {
         self.acceptor.close(listener).await;
     }

@@ -12,6 +12,7 @@ use tidegate_actors::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::acceptor_handle::DuplicatedSocket;
 use super::admission::{Admission, AdmissionDecision};
 use super::pause::PauseCause;
 use super::*;
@@ -236,7 +237,7 @@ async fn a_released_listener_stays_open_at_its_other_owner() {
     let (server, address) = server(1, Always);
     let acceptor = server.acceptor();
     let mut sockets = acceptor.duplicate_sockets().await.unwrap();
-    let (name, shared) = sockets.pop().unwrap();
+    let DuplicatedSocket { name, socket: shared, .. } = sockets.pop().unwrap();
     assert_eq!((name, sockets.len()), ("data", 0));
     acceptor.suspend().await;
     let waiting = connect(address);

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::channel::Channel;
 use super::program::{UPGRADE_ON_STDIN, UpgradeProgram};
+use crate::service_manager::ServiceManager;
 
 /// How often to check whether the process has ended.
 const POLL: Duration = Duration::from_millis(5);
@@ -32,6 +33,7 @@ impl SuccessorProcess {
             let (own, other) = UnixStream::pair()?;
             let mut command = Command::new(&program.path);
             command.args(&program.arguments).arg(UPGRADE_ON_STDIN);
+            ServiceManager::prepare_successor(&mut command);
             // The command holds this end until it is dropped.
             command.stdin(Stdio::from(OwnedFd::from(other)));
             Ok::<_, io::Error>((command.spawn()?, own))

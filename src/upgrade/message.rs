@@ -57,6 +57,9 @@ pub(crate) struct Inherit {
     pub(crate) ticket_keys: String,
     /// The names of the sockets, in the order of their descriptors.
     pub(crate) sockets: Vec<String>,
+    /// The names of those that a service manager has open too.
+    #[serde(default)]
+    pub(crate) activated: Vec<String>,
 }
 
 impl Drop for Inherit {

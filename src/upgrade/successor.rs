@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::channel::{Channel, ReceiveError, Received, receive_blocking, send_blocking};
 use super::message::{Inherit, MAGIC, MESSAGE_BYTES_MAX, PROTOCOL, PredecessorMessage, SuccessorMessage};
 use super::variables::{Variables, unpack_variables};
-use crate::server::inherited::InheritedSockets;
+use crate::server::inherited::{InheritedSocket, InheritedSockets};
 
 /// The names of the listeners.
 const DATA: &str = "data";
@@ -100,9 +100,11 @@ impl Inheritance {
         };
         let mut sockets = InheritedSockets::default();
         for (name, descriptor) in inherit.sockets.iter().zip(descriptors) {
+            let is_activated = inherit.activated.contains(name);
+            let socket = |descriptor| InheritedSocket { socket: TcpListener::from(descriptor), is_activated };
             match name.as_str() {
-                DATA => sockets.data = Some(TcpListener::from(descriptor)),
-                ADMIN => sockets.admin = Some(TcpListener::from(descriptor)),
+                DATA => sockets.data = Some(socket(descriptor)),
+                ADMIN => sockets.admin = Some(socket(descriptor)),
                 // A later version may have further sockets.
                 _ => drop(descriptor),
             }

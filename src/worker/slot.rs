@@ -52,6 +52,7 @@ impl WorkerSlot {
                     self.current().cut_withdrawn(&withdrawn);
                     continue;
                 }
+                ThreadCommand::Answer(done) => done,
             };
             // The sender waits for all threads, unless the process ends.
             let _ = done.send(());

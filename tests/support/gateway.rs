@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -29,8 +30,9 @@ pub(crate) struct Builder {
     pub(super) environment: Vec<(String, String)>,
     arguments: Vec<String>,
     pub(super) file: Option<String>,
-    /// A shell command that changes the process's limits before the start.
-    limits: Option<String>,
+    /// The beginning of a shell command that ends with the program and its arguments.
+    pub(super) launcher: Option<String>,
+    pub(super) stdin: Option<OwnedFd>,
     program: PathBuf,
     pub(super) directory: Scratch,
 }
@@ -87,11 +89,6 @@ impl Builder {
         Self { file: Some(toml.to_owned()), ..self }
     }
 
-    /// Starts it with these limits, in the syntax of the shell's `ulimit`.
-    pub(crate) fn ulimit(self, options: &str) -> Self {
-        Self { limits: Some(format!("ulimit {options}")), ..self }
-    }
-
     /// Enables chaos, with a restart intensity for crash storms.
     pub(crate) fn chaos(self) -> Self {
         self.set("admin.chaos", "true").set("supervision.max_restarts", "100000")
@@ -114,11 +111,11 @@ impl Builder {
 
     pub(super) fn command(&self) -> Command {
         let program = &self.program;
-        let mut command = match &self.limits {
+        let mut command = match &self.launcher {
             None => Command::new(program),
-            Some(limits) => {
+            Some(launcher) => {
                 let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(format!("{limits} && exec \"$0\" \"$@\"")).arg(program);
+                shell.arg("-c").arg(format!("{launcher} \"$0\" \"$@\"")).arg(program);
                 shell
             }
         };
@@ -129,7 +126,9 @@ impl Builder {
             command.arg("--config").arg(path);
         }
         command.args(&self.arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdin = self.stdin.as_ref().map(|stdin| stdin.try_clone().unwrap());
+        command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -213,7 +212,8 @@ impl Gateway {
             environment: Vec::new(),
             arguments: Vec::new(),
             file: None,
-            limits: None,
+            launcher: None,
+            stdin: None,
             program: env!("CARGO_BIN_EXE_tidegate").into(),
             directory: Scratch::new(),
         };

@@ -5,6 +5,7 @@
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod idle_memory;
+mod launch;
 pub(crate) mod link;
 mod log_pipe;
 mod process;
