@@ -44,4 +44,4 @@ pub use admin::config::{change as config_change, document as config_document};
 pub use admin::reload::problem as config_problem;
 pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
-pub use gateway::{Gateway, Reload, RunningGateway, StartError, startup_check};
+pub use gateway::{DrainCause, DrainRequested, Gateway, Reload, RunningGateway, StartError, startup_check};

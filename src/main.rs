@@ -3,6 +3,7 @@
 mod admin_client;
 mod cli;
 mod config_output;
+mod drain_command;
 mod health_check;
 mod memcpy;
 mod relaunch;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use clap::Parser;
 use slog::{Logger, error, info, warn};
 use tidegate::telemetry::{self, log::LogControl};
-use tidegate::{Gateway, Reload, raise_descriptor_limit};
+use tidegate::{DrainCause, Gateway, Reload, raise_descriptor_limit};
 use tidegate_config::{Config, EffectiveConfig, Loaded, SourceSet};
 
 use crate::cli::{Arguments, CliCommand, ExitError};
@@ -76,6 +77,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
             cli::print_config((&config, &effective), choice, warnings, arguments.strict)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(CliCommand::Drain(choice)) => return cli::drain(&config, choice),
         Some(CliCommand::Status(choice)) => return cli::print_status(&config, choice),
         Some(CliCommand::Simulate(choice)) => return cli::simulate(choice, &config),
         // An incident needs no configuration, and a reload has ended above.
@@ -115,21 +117,23 @@ async fn serve(
         cli::print_demo_help((scheme.0, running.address), (scheme.1, running.admin_address));
     }
     let handles = Handles { reload: running.reload(), control, log: log.clone() };
-    let failed = tokio::select! {
-        () = stop_requested(&mut signals, &handles) => None,
-        thread = running.worker_failed() => Some(thread),
+    let drain_requested = running.drain_requested();
+    let (cause, failed) = tokio::select! {
+        () = stop_requested(&mut signals, &handles) => (DrainCause::Signal, None),
+        () = drain_requested.next() => (DrainCause::Request, None),
+        thread = running.worker_failed() => (DrainCause::ThreadEnded, Some(thread)),
     };
     if let Some(thread) = &failed {
         error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
             "hint" => "this is a defect: report the panic in the log before this line, and have a supervisor restart the process");
     }
     tokio::select! {
-        cut_off = running.stop() => match (failed, cut_off) {
+        cut_off = running.stop(cause) => match (failed, cut_off) {
             (Some(thread), _) => Err(ExitError::ThreadEnded(thread)),
             (None, 0) => Ok(()),
             (None, cut_off) => Err(ExitError::CutOff(cut_off)),
         },
-        () = stop_requested(&mut signals, &handles) => {
+        () = second_stop_requested(&mut signals, &handles, cause) => {
             warn!(log, "second signal: ending at once");
             Err(ExitError::SecondSignal)
         }
@@ -141,6 +145,15 @@ struct Handles {
     reload: Reload,
     control: LogControl,
     log: Logger,
+}
+
+/// Handles signals until one ends a drain at once. After a requested drain that is the second one: a supervisor sends the first.
+async fn second_stop_requested(signals: &mut Signals, handles: &Handles, cause: DrainCause) {
+    if cause == DrainCause::Request {
+        stop_requested(signals, handles).await;
+        info!(handles.log, "the drain goes on after a signal to stop, another one ends it at once");
+    }
+    stop_requested(signals, handles).await;
 }
 
 /// Handles signals until one requests a stop.

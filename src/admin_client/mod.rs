@@ -1,11 +1,14 @@
 //! A client of the admin listener for the commands of the program, without a client library and without a runtime.
 //!
-//! `target.rs` finds the listener, `tls.rs` checks its certificate, `response.rs` reads a response, `timed_stream.rs` ends slow ones.
+//! `target.rs` finds the listener, `tls.rs` checks its certificate, `response.rs` reads a response, `events.rs` the events of a stream,
+//! `timed_stream.rs` ends slow ones. `text.rs` has texts that several commands print.
 //! Everything is bounded in time and in bytes: the other end may be any program.
 
+pub(crate) mod events;
 mod reply_error;
 mod response;
 mod target;
+pub(crate) mod text;
 mod timed_stream;
 pub(crate) mod tls;
 
@@ -85,6 +88,13 @@ impl AdminTarget {
         let response = self.send(&self.head("POST", "/reload", &[("content-length", "0")]), RELOAD_TIME)?;
         let response = if response.status == REFUSED_RELOAD { response } else { self.accepted(response)? };
         let body = response.body().map_err(|source| self.broken(source))?;
+        serde_json::from_slice(&body).map_err(|_| self.no_document(document))
+    }
+
+    /// Sends a POST without a body, and returns the document of its response. `document` is its name in an error.
+    pub(crate) fn post(&self, path: &str, document: &'static str) -> Result<Value, ReplyError> {
+        let response = self.send(&self.head("POST", path, &[("content-length", "0")]), RESPONSE_TIME)?;
+        let body = self.accepted(response)?.body().map_err(|source| self.broken(source))?;
         serde_json::from_slice(&body).map_err(|_| self.no_document(document))
     }
 

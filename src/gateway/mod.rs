@@ -7,6 +7,7 @@
 mod bucket_tasks;
 mod buckets;
 mod drain;
+mod drain_tracker;
 mod event_loop_lag;
 mod jwks_fetcher;
 mod reload;
@@ -23,8 +24,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -49,6 +50,7 @@ use crate::descriptors::admission::DescriptorAdmission;
 use crate::listener;
 use crate::pressure;
 use crate::process::configurations::{Configurations, ThreadCommand};
+use crate::process::drain_report::{DrainReports, DrainRequests};
 use crate::process::retirement::Retirement;
 use crate::process::{DrainPhase, Process, Shared};
 use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
@@ -62,6 +64,7 @@ use crate::shortage::{ShortageMetrics, log_episodes};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
+use crate::upstream::rules::event_streams::EventStreams;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::{Worker, worker_threads};
 use reload::Reloader;
@@ -69,6 +72,7 @@ use reload_requests::ReloadSender;
 use reload_watch::WatchedFiles;
 use shared_parts::SharedParts;
 
+pub use drain::{DrainCause, DrainRequested};
 pub use reload::Reload;
 pub use start_error::StartError;
 
@@ -186,7 +190,10 @@ fn process_state(
         log_stats,
         decisions,
         drain: watch::Sender::new(DrainPhase::Serving),
-        drain_began: OnceLock::new(),
+        drain_report: DrainReports::default(),
+        drain_requests: DrainRequests::default(),
+        event_streams: EventStreams::default(),
+        status_streams: EventStreams::default(),
         tls,
         admin_tls,
         chaos: Chaos::default(),

@@ -52,6 +52,11 @@ impl WorkerSlot {
                     self.current().cut_withdrawn(&withdrawn);
                     continue;
                 }
+                ThreadCommand::CountRequests(counted) => {
+                    // The asker may have stopped waiting.
+                    let _ = counted.send(self.current().live_requests.counts());
+                    continue;
+                }
             };
             // The sender waits for all threads, unless the process ends.
             let _ = done.send(());
