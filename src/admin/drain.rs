@@ -25,6 +25,8 @@ pub(super) async fn drain(request: HttpRequest, CurrentWorker(worker): CurrentWo
         return refused;
     }
     let process = &worker.process;
+    // The end of the drain waits for its streams, and for this reply too.
+    let _reply = process.status_streams.count();
     let result = if process.drain_report.last().is_some() { "draining" } else { "began" };
     if result == "began" {
         info!(process.log, "a drain is requested at the admin listener";

@@ -97,7 +97,9 @@ pub(crate) fn run(
             FollowEnd::OtherProcess => None,
         };
         let Some(next) = next else {
-            lines.say("the gateway has ended without a result of its drain: its log may have the reason");
+            lines.write_line(
+                "the gateway has ended without a result of its drain: its log may have the reason",
+            );
             return Ok(DrainEnd::Unknown);
         };
         stream = next;
@@ -191,37 +193,37 @@ impl<'a> DrainStream<'a> {
 /// The lines that were printed.
 struct Lines<'a> {
     output: DrainOutput<'a>,
-    /// What the last line was about without its times, and when it was printed.
+    /// The facts of the last line without its times, and when it was printed.
     last: Option<(Value, Instant)>,
 }
 
 impl Lines<'_> {
-    /// Prints the line of a drain, unless it says the same as the last one. On a terminal it replaces that.
+    /// Prints the line of a drain, unless it has the same facts as the last one. On a terminal it replaces that.
     fn print(&mut self, drain: &Value) {
         if !drain.is_object() {
             return;
         }
-        let mut said = drain.clone();
+        let mut facts = drain.clone();
         for time in ["remaining_ms", "oldest_ms", "until"] {
-            said[time] = Value::Null;
+            facts[time] = Value::Null;
         }
         let now = clock::now();
         let is_same = self
             .last
             .as_ref()
-            .is_some_and(|(last, at)| *last == said && now.saturating_duration_since(*at) < LINE_EVERY);
+            .is_some_and(|(last, at)| *last == facts && now.saturating_duration_since(*at) < LINE_EVERY);
         if is_same && !self.output.is_terminal {
             return;
         }
-        self.last = Some((said, now));
+        self.last = Some((facts, now));
         let line = drain_line(drain);
         match self.output.is_terminal && drain["cut_off"].is_null() {
             true => self.write(&format!("{line}{ERASE_LINE}\r")),
-            false => self.say(&line),
+            false => self.write_line(&line),
         }
     }
 
-    fn say(&mut self, line: &str) {
+    fn write_line(&mut self, line: &str) {
         let erase = if self.output.is_terminal { ERASE_LINE } else { "" };
         self.write(&format!("{line}{erase}\n"));
     }
@@ -239,9 +241,9 @@ mod tests {
 
     use super::*;
 
-    /// G4: a line is printed when what it says has changed; a terminal shows each
+    /// G4: a line is printed when its facts have changed; a terminal shows each
     #[test]
-    fn lines_say_something_new() {
+    fn lines_have_new_facts() {
         let drain = |requests: u64, remaining: u64, cut_off: Option<u64>| {
             json!({ "phase": "closing", "requests": requests,
             "streams": 0, "connections": 1, "buckets": {}, "remaining_ms": remaining, "cut_off": cut_off })
@@ -262,7 +264,7 @@ mod tests {
         }
     }
 
-    /// G4: the exit code says whether every request has ended
+    /// G4: the exit code shows whether every request has ended
     #[test]
     fn the_exit_code_is_the_result() {
         let codes =

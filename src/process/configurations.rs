@@ -85,13 +85,13 @@ impl Configurations {
     pub(crate) async fn count_requests(&self, wait_max: Duration) -> LiveCounts {
         let deadline = clock::now() + wait_max;
         let data_threads = self.threads.iter().take(self.threads.len().saturating_sub(1));
-        let asked = data_threads.map(|thread| {
+        let waiting = data_threads.map(|thread| {
             let (counted, counts) = oneshot::channel();
             let _ = thread.send(ThreadCommand::CountRequests(counted));
             counts
         });
         let mut sum = LiveCounts::default();
-        for counts in asked.collect::<Vec<_>>() {
+        for counts in waiting.collect::<Vec<_>>() {
             if let Ok(Ok(counts)) = tokio::time::timeout_at(deadline.into(), counts).await {
                 sum.add(counts);
             }

@@ -53,7 +53,7 @@ impl WorkerSlot {
                     continue;
                 }
                 ThreadCommand::CountRequests(counted) => {
-                    // The asker may have stopped waiting.
+                    // The receiver may have stopped waiting.
                     let _ = counted.send(self.current().live_requests.counts());
                     continue;
                 }

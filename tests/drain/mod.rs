@@ -1,4 +1,4 @@
-//! A drain that is told: its progress in the log, the status and on the command line, and how streams end with the gateway.
+//! The progress of a drain in the log, the status and on the command line, and how streams end with the gateway.
 
 mod command;
 mod progress;

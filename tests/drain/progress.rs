@@ -114,10 +114,12 @@ async fn the_timeout_tells_what_is_cut_off() {
 async fn a_removed_bucket_keeps_its_name() {
     let (photos, latch) = holding();
     let section = |name: &str| {
-        format!("[buckets.{name}]\nauth = \"anonymous\"\ns3.endpoints = [\"http://{}\"]\n", photos.address())
+        format!(
+            "[buckets.{name}]\nauth = [\"anonymous\"]\ns3.endpoints = [\"http://{}\"]\n",
+            photos.address()
+        )
     };
-    let gateway = Gateway::builder().config(&(section("kept") + &section("gone"))).start().await;
-    let mut gateway = gateway;
+    let mut gateway = Gateway::builder().config(&(section("kept") + &section("gone"))).start().await;
     let (mut client, mut answer) = begun(&gateway, "/gone/a").await;
     std::fs::write(gateway.directory().join("tidegate.toml"), section("kept")).unwrap();
     assert_eq!(gateway.post("/reload").await.complete_status(), 200);

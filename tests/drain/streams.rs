@@ -48,7 +48,7 @@ async fn a_stream_ends_after_a_whole_event() {
     let mut gateway = quick(&feeds).start().await;
     let (mut client, mut answer) = begun(&gateway, "/feeds/a").await;
     gateway.send_sigterm();
-    // Its status is that of a drain whose time is over; then the event ends.
+    // The event ends when the time of the drain is over.
     wait_for("streams are to end", || async {
         (gateway.status().await["drain"]["phase"] == "ending_streams").then_some(())
     })
@@ -135,7 +135,7 @@ async fn a_stalled_event_stream_is_cut_off() {
     assert!(answer.broken.is_some(), "it looks complete");
 }
 
-/// G4: requests that end in time are awaited as before: the time is not shortened by streams, and a stream that ends by itself is no goodbye
+/// G4: a stream that ends by itself within the time of the drain is complete, and its line has no reason
 #[tokio::test]
 async fn a_stream_that_ends_by_itself_is_complete() {
     let (feeds, latch) = streaming(EVENTS, "data: 1\n\n");

@@ -236,7 +236,7 @@ function render(status) {
   show("change-table", table("Causes that began and ended, the newest first", ["Time", "Change", "Cause", "Scope", "Message", "Lasted"], changes));
 }
 
-const drain = (of) => of ? `, ${of.phase.replace("_", " ")}: ${of.requests} requests (${Object.entries(of.buckets).slice(0, 8).map((each) => each.join(" ")).join(", ")}), ${of.streams} streams, ${duration(of.remaining_ms)} left` : "";
+const drain = (of) => of ? `, ${of.phase.replace("_", " ")}: requests left ${of.requests} (${Object.entries(of.buckets).slice(0, 8).map((each) => each.join(" ")).join(", ") || "none"}), streams ${of.streams}, ${duration(of.remaining_ms)} left` : "";
 
 // The API -------------------------------------------------------------------------------------------------------------
 

@@ -158,18 +158,27 @@ impl Record {
     }
 
     pub(crate) fn new(host: Rc<dyn RequestHost>, id: HeaderValue, request: RequestInfo) -> Self {
-        let mut record = Self::unwritten(host, id, request);
-        record.live = Some(record.host.live_requests().begin(record.started));
-        record
+        let started = clock::now();
+        let live = host.live_requests().begin(started);
+        Self::build(host, id, request, (started, Some(live)))
     }
 
     /// A record that is never written, for a request that is only explained.
     pub(crate) fn unwritten(host: Rc<dyn RequestHost>, id: HeaderValue, request: RequestInfo) -> Self {
+        Self::build(host, id, request, (clock::now(), None))
+    }
+
+    fn build(
+        host: Rc<dyn RequestHost>,
+        id: HeaderValue,
+        request: RequestInfo,
+        (started, live): (Instant, Option<LiveRequest>),
+    ) -> Self {
         let region = RegionHeader::unrouted(&request.method);
         let min_rate = MinBodyRate::of(&host.config().server);
         Self {
             host,
-            started: clock::now(),
+            started,
             id,
             request,
             bucket: None,
@@ -203,7 +212,7 @@ impl Record {
             cut_figures: None,
             decided: decision::Decided::Nothing,
             has_decision: false,
-            live: None,
+            live,
         }
     }
 

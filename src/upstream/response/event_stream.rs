@@ -2,8 +2,8 @@
 //!
 //! A client cannot know the end of an event stream before it comes, so an end by the gateway is complete: the last chunk of HTTP/1.1,
 //! END_STREAM of HTTP/2. A stream ends at the boundary of an event if one comes within [`BOUNDARY_MAX`]. A client discards an
-//! incomplete last event (HTML Living Standard, 9.2.6), so a later end is right too. A stream whose client does not take what was sent
-//! before does not end: the drain cuts it. A stream with a declared length or a content coding is an ordinary answer, because it
+//! incomplete last event (HTML Living Standard, 9.2.6), so a later end is right too. A stream does not end before its client
+//! has taken what was sent before: the drain cuts it. A stream with a declared length or a content coding is an ordinary answer, because it
 //! would be truncated.
 
 use std::future::Future;
