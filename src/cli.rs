@@ -1,8 +1,8 @@
 //! The command line: arguments, exit codes, and messages for the terminal.
 //!
 //! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use, 0 to 3 of `tidegate status`,
-//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload` and `tidegate upgrade`. A drain that cut requests off ends with 1,
-//! so that a deployment notices. nginx and HAProxy end with 0 in this case and only log it.
+//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload`, `tidegate upgrade` and `tidegate drain`. A drain that cut requests
+//! off ends with 1, so that a deployment notices. nginx and HAProxy end with 0 in this case and only log it.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
@@ -19,6 +19,7 @@ use tidegate_config::{Config, EffectiveConfig, Loaded, Problem, Problems, Source
 
 use crate::admin_client::ReplyError;
 use crate::config_output::{self, ConfigChoice, UnknownKey};
+use crate::drain_command::{self, DrainChoice, DrainOutput};
 use crate::relaunch::RelaunchError;
 use crate::reload_command::{self, ReloadChoice};
 use crate::replay_command::{self, IncidentChoice, ReplayCommandError, SimulateChoice};
@@ -62,6 +63,9 @@ pub(crate) enum CliCommand {
     Incident(IncidentChoice),
     /// Check the liveness of a running gateway at its admin listener.
     Health,
+    /// Drain a running gateway and wait until it has ended, as SIGTERM makes it; the exit code is 0 if every request has ended, 1 if
+    /// some were cut off, 3 not reachable.
+    Drain(DrainChoice),
     /// Make a running gateway load its configuration again, or check a file against it; the exit code is 0 if the configuration is
     /// accepted, 1 refused, 3 not reachable.
     Reload(ReloadChoice),
@@ -199,6 +203,14 @@ pub(crate) fn print_status(config: &Config, choice: &StatusChoice) -> Result<Exi
     let is_terminal = stdout.is_terminal();
     let status = status_command::run(config, choice, &mut Screen { out: &mut stdout, is_terminal })?;
     Ok(ExitCode::from(status.code()))
+}
+
+/// Drains a running gateway; returns the exit code of the result.
+pub(crate) fn drain(config: &Config, choice: &DrainChoice) -> Result<ExitCode, ExitError> {
+    let mut stdout = io::stdout();
+    let is_terminal = stdout.is_terminal();
+    let end = drain_command::run(config, choice, DrainOutput { out: &mut stdout, is_terminal })?;
+    Ok(ExitCode::from(end.code()))
 }
 
 /// Makes a running gateway load its configuration again, or checks a file. `loaded` names the gateway.

@@ -46,7 +46,9 @@ pub use admin::config::{change as config_change, document as config_document};
 pub use admin::reload::problem as config_problem;
 pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
-pub use gateway::{Gateway, Reload, RunningGateway, StartError, StopCause, Upgrade, startup_check};
+pub use gateway::{
+    DrainRequested, Gateway, Reload, RunningGateway, StartError, StopCause, Upgrade, startup_check,
+};
 pub use server::inherited::InheritedSockets;
 pub use service_manager::{ActivatedSockets, ActivationError, ServiceManager};
 pub use upgrade::{

@@ -3,6 +3,7 @@
 mod admin_client;
 mod cli;
 mod config_output;
+mod drain_command;
 mod health_check;
 mod memcpy;
 mod relaunch;
@@ -97,6 +98,7 @@ fn run(arguments: Arguments, report: &mut Option<FailureReport>) -> Result<ExitC
             cli::print_config((&config, &effective), choice, warnings, arguments.strict)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(CliCommand::Drain(choice)) => return cli::drain(&config, choice),
         Some(CliCommand::Status(choice)) => return cli::print_status(&config, choice),
         Some(CliCommand::Simulate(choice)) => return cli::simulate(choice, &config),
         // An incident needs no configuration, and the others have ended above.
@@ -171,37 +173,46 @@ async fn serve(
     running.start_watchdog(&handles.service);
     handles.service.status(&format!("serving at {}, admin at {}", running.address, running.admin_address));
     handles.service.ready();
+    let drain_requested = running.drain_requested();
     let cause = tokio::select! {
-        () = stop_requested(&mut signals, &handles) => None,
-        cause = running.must_stop() => Some(cause),
+        () = stop_requested(&mut signals, &handles) => StopCause::Signal,
+        () = drain_requested.next() => StopCause::Request,
+        cause = running.must_stop() => cause,
     };
-    if let Some(StopCause::WorkerEnded(thread)) = &cause {
+    if let StopCause::WorkerEnded(thread) = &cause {
         error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
             "hint" => "this is a defect: report the panic in the log before this line, and have a supervisor restart the process");
     }
-    if let Some(StopCause::HandedOver { successor }) = cause {
+    if let StopCause::HandedOver { successor } = cause {
         handles.service.main_pid(successor);
     }
-    let has_handed_over = matches!(cause, Some(StopCause::HandedOver { .. }));
     let _extension = handles.service.stopping();
     tokio::select! {
-        cut_off = running.stop() => match (cause, cut_off) {
-            (Some(StopCause::WorkerEnded(thread)), _) => Err(ExitError::ThreadEnded(thread)),
+        cut_off = running.stop(&cause) => match (&cause, cut_off) {
+            (StopCause::WorkerEnded(thread), _) => Err(ExitError::ThreadEnded(thread.clone())),
             (_, 0) => Ok(()),
             (_, cut_off) => Err(ExitError::CutOff(cut_off)),
         },
-        () = last_stop(&mut signals, &handles, has_handed_over.then_some(end_idle_time)) => {
+        () = last_stop(&mut signals, &handles, &cause, end_idle_time) => {
             warn!(log, "second signal: ending at once");
             Err(ExitError::SecondSignal)
         }
     }
 }
 
-/// Waits for the signal that ends a drain at once. After an upgrade a first one ends the time of idle connections.
-async fn last_stop(signals: &mut Signals, handles: &Handles, end_idle_time: Option<impl Fn()>) {
-    if let Some(end_idle_time) = end_idle_time {
-        stop_requested(signals, handles).await;
-        end_idle_time();
+/// Waits for the signal that ends a drain at once. That is the second one after a requested drain, because a supervisor sends the first,
+/// and after an upgrade, where the first one ends the time of idle connections.
+async fn last_stop(signals: &mut Signals, handles: &Handles, cause: &StopCause, end_idle_time: impl Fn()) {
+    match cause {
+        StopCause::Signal | StopCause::WorkerEnded(_) => {}
+        StopCause::Request => {
+            stop_requested(signals, handles).await;
+            info!(handles.log, "the drain goes on after a signal to stop, another one ends it at once");
+        }
+        StopCause::HandedOver { .. } => {
+            stop_requested(signals, handles).await;
+            end_idle_time();
+        }
     }
     stop_requested(signals, handles).await;
 }

@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod authentication;
 pub(crate) mod config;
 mod decisions;
+mod drain;
 mod error_tally;
 mod limit_use;
 mod page;
@@ -57,6 +58,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/config/diff", get_or_head().to(reload::diff))
         .route("/reload", web::post().to(reload::reload))
         .route(UPGRADE, web::post().to(upgrade::upgrade))
+        .route("/drain", web::post().to(drain::drain))
         .route("/metrics", get_or_head().to(metrics))
         .route("/livez", get_or_head().to(probes::live))
         .route("/readyz", get_or_head().to(probes::ready))

@@ -1,11 +1,14 @@
 //! A client of the admin listener for the commands of the program, without a client library and without a runtime.
 //!
-//! `target.rs` finds the listener, `tls.rs` checks its certificate, `response.rs` reads a response, `timed_stream.rs` ends slow ones.
+//! `target.rs` finds the listener, `tls.rs` checks its certificate, `response.rs` reads a response, `events.rs` the events of a stream,
+//! `timed_stream.rs` ends slow ones. `text.rs` has texts that several commands print.
 //! Everything is bounded in time and in bytes: the other end may be any program.
 
+pub(crate) mod events;
 mod reply_error;
 mod response;
 mod target;
+pub(crate) mod text;
 mod timed_stream;
 pub(crate) mod tls;
 
@@ -106,6 +109,19 @@ impl AdminTarget {
     ) -> Result<Value, ReplyError> {
         let response = self.send(&self.head("POST", path, &[("content-length", "0")]), time)?;
         let response = if refused.contains(&response.status) { response } else { self.accepted(response)? };
+        let body = response.body().map_err(|source| self.broken(source))?;
+        serde_json::from_slice(&body).map_err(|_| self.no_document(document))
+    }
+
+    /// Sends a request that changes something, and returns the document of its reply. `document` is its name in an error.
+    pub(crate) fn send_for_document(
+        &self,
+        method: &str,
+        path: &str,
+        document: &'static str,
+    ) -> Result<Value, ReplyError> {
+        let head = self.head(method, path, &[("content-length", "0")]);
+        let response = self.accepted(self.send(&head, RESPONSE_TIME)?)?;
         let body = response.body().map_err(|source| self.broken(source))?;
         serde_json::from_slice(&body).map_err(|_| self.no_document(document))
     }

@@ -174,6 +174,11 @@ impl SendProgress {
         self.is_interrupted.set(true);
     }
 
+    /// Whether unsent bytes of this response wait for the client.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_waiting.get()
+    }
+
     /// Ready when this response is cut: HTTP/1 then closes the connection without a terminator, HTTP/2 resets the
     /// stream.
     pub(crate) fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<CutReason> {

@@ -6,10 +6,12 @@
 //! | `HandedOver`, after an upgrade, for `keep_alive` | are the successor's | as `Draining` | stay: their next answer closes them |
 //! | `Draining`, for `drain_delay` | accept; `/readyz` answers 503 | `connection: close`, GOAWAY | stay: their next answer closes them |
 //! | `Closing`, for at most `drain_timeout` | the data listener is closed | the same | close |
+//! | `EndingStreams`, for at most [`STREAM_END_MAX`] | the same | event streams end with the end of their protocol | the same |
 //! | `CuttingOff` | the same | are cut off with the reason `drain_timeout` | |
 //!
 //! A connection without a request yet is not idle: it may have waited in the backlog, so it stays open for [`FIRST_REQUEST_TIME`]. The
-//! admin listener accepts until the worker threads stop.
+//! admin listener accepts until the worker threads stop. Its event streams get the result of the drain as their last event.
+//! `drain_tracker.rs` collects and logs the progress.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,22 +20,30 @@ use slog::{info, warn};
 use tidegate_actors::clock;
 use tokio::task::JoinHandle;
 
-use super::handed_over::{ProgressReports, idle_time, wait_for_admin_replies};
+use super::drain_tracker::DrainTracker;
+use super::handed_over::idle_time;
 use super::reload::Reload;
 use super::upgrade_requests::Upgrade;
 use super::{DATA, RunningGateway};
-use crate::process::{DrainPhase, Shared};
-use crate::server::open_connections;
+use crate::process::drain_report::DrainCause;
+use crate::process::{DrainPhase, Process};
 use crate::telemetry::millis;
+use crate::upstream::response::event_stream::BOUNDARY_MAX;
 
 const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// The longest time that event streams need to end: they wait for the boundary of an event, then their clients take the end.
+const STREAM_END_MAX: Duration = BOUNDARY_MAX.saturating_add(Duration::from_millis(250));
 /// The longest wait for the worker threads to stop. They only drop what they hold, which writes the last log lines. Only a busy machine,
 /// on which they get the CPU late, needs so long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the process must stop without a signal.
+/// Why the process stops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopCause {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// A request to the admin listener.
+    Request,
     /// A worker thread has ended unexpectedly, which only a defect causes. The actors of the thread are lost, so the process must be
     /// restarted.
     WorkerEnded(String),
@@ -44,19 +54,25 @@ pub enum StopCause {
     },
 }
 
-/// Requests and connections that are left at the end of a drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Unfinished {
-    requests: usize,
-    connections: usize,
-    /// Bytes of finished answers that clients have not received. Such an answer holds no slot, so it is not in `requests`.
-    unsent_bytes: u64,
+impl StopCause {
+    fn of_drain(&self) -> DrainCause {
+        match self {
+            Self::Signal => DrainCause::Signal,
+            Self::Request => DrainCause::Request,
+            Self::WorkerEnded(_) => DrainCause::ThreadEnded,
+            Self::HandedOver { .. } => DrainCause::HandedOver,
+        }
+    }
 }
 
-impl Unfinished {
-    /// Requests and answers that are cut off.
-    fn cut_off(&self) -> usize {
-        self.requests.max(usize::from(self.unsent_bytes > 0))
+/// Requests to drain that the admin listener has accepted.
+#[derive(Clone)]
+pub struct DrainRequested(Arc<Process>);
+
+impl DrainRequested {
+    /// Waits for a request.
+    pub async fn next(&self) {
+        self.0.drain_requests.requested().await;
     }
 }
 
@@ -73,7 +89,13 @@ impl RunningGateway {
         self.upgrade.clone()
     }
 
-    /// Waits until this process must stop without a signal.
+    /// The handle for requests to drain.
+    #[must_use]
+    pub fn drain_requested(&self) -> DrainRequested {
+        DrainRequested(Arc::clone(&self.configurations.current().process))
+    }
+
+    /// Waits until this process must stop without a request.
     pub async fn must_stop(&mut self) -> StopCause {
         tokio::select! {
             thread = self.server.worker_ended() => StopCause::WorkerEnded(thread),
@@ -93,76 +115,74 @@ impl RunningGateway {
     }
 
     /// Drains and stops. Returns the number of requests and answers that were cut off.
-    pub async fn stop(self) -> usize {
-        let Self { configurations, server, open, background_tasks, after, successor, .. } = self;
+    pub async fn stop(self, cause: &StopCause) -> usize {
+        let Self { configurations, server, open, background_tasks, mut after, successor, .. } = self;
         let began = clock::now();
         let shared = configurations.current();
         let process = Arc::clone(&shared.process);
-        let has_handed_over = process.has_handed_over();
+        let (has_handed_over, limit) = (process.has_handed_over(), shared.config.server.drain_timeout);
         let delay = if has_handed_over { idle_time(&shared) } else { shared.config.server.drain_delay };
-        if !has_handed_over {
-            let _ = process.drain_began.set(began);
-            process.drain.send_replace(DrainPhase::Draining);
-        }
-        info!(process.log, "draining"; "in_flight" => shared.actors.monitor.in_flight(),
-            "connections" => open_connections(&open), "delay_ms" => millis(delay));
+        drop(shared);
+        let mut tracker = DrainTracker::new(&configurations, open, cause.of_drain(), began + delay + limit);
         let mut reports = None;
         if has_handed_over {
-            // Without its result a signal has come since the hand-over.
-            let is_over = successor.is_none();
-            let done = match successor {
-                None => after.handed_over.await.ok(),
-                done => done,
-            };
-            reports = done.map(|done| ProgressReports::start(done.channel, &configurations, open.clone()));
-            tokio::select! {
-                _ = wait_until_drained(&shared, || open_connections(&open), began + delay), if !is_over => {}
-                () = after.idle_end.notified(), if !is_over => {}
-                else => {}
-            }
+            tracker.begin(DrainPhase::HandedOver, delay).await;
+            reports = after.wait_for_idle(&mut tracker, successor, began + delay).await;
         } else {
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
+            tracker.begin(DrainPhase::Draining, delay).await;
+            tracker.wait_until(began + delay, |_| false).await;
             server.close(DATA).await;
         }
-        process.drain.send_replace(DrainPhase::Closing);
-        let deadline = clock::now() + shared.config.server.drain_timeout;
-        let unfinished = wait_until_drained(&shared, || open_connections(&open), deadline).await;
-        if unfinished.requests > 0 || unfinished.connections > 0 {
-            warn!(process.log, "drain timeout reached: unfinished requests and connections are cut off"; "cut_off" => unfinished.cut_off(),
-                "connections" => unfinished.connections, "unsent_bytes" => unfinished.unsent_bytes,
-                "hint" => "raise server.drain_timeout if requests need longer");
-        }
+        tracker.set_phase(DrainPhase::Closing).await;
+        // The time in which the backlog was accepted does not count.
+        tracker.set_deadline(clock::now() + limit);
+        tracker.wait_until(tracker.deadline(), DrainTracker::is_done).await;
         if has_handed_over {
-            wait_for_admin_replies(&after.admin_open).await;
+            after.wait_for_admin_replies().await;
         }
-        process.drain.send_replace(DrainPhase::CuttingOff);
+        let cut_off = end_drain(&mut tracker, &process).await;
         background_tasks.iter().for_each(JoinHandle::abort);
         server.stop(STOP_TIMEOUT).await;
         drop(reports);
         let elapsed = clock::now().saturating_duration_since(began);
         info!(process.log, "stopped"; "took_ms" => millis(elapsed));
-        unfinished.cut_off()
+        cut_off
     }
 }
 
-/// Waits until no request and no connection is left, at most until the deadline.
-async fn wait_until_drained(
-    shared: &Shared,
-    connections: impl Fn() -> usize,
-    deadline: Instant,
-) -> Unfinished {
-    loop {
-        let requests = shared.actors.monitor.in_flight();
-        let left = Unfinished {
-            requests,
-            connections: connections(),
-            unsent_bytes: shared.process.send_buffer.get(),
-        };
-        if (left.requests == 0 && left.connections == 0) || clock::now() >= deadline {
-            return left;
-        }
+/// Ends event streams, and begins to cut off what is left. Returns how much that is.
+async fn end_drain(tracker: &mut DrainTracker<'_>, process: &Process) -> usize {
+    let streams = process.event_streams.open();
+    if streams > 0 && !tracker.is_done() {
+        tracker.set_phase(DrainPhase::EndingStreams).await;
+        process.event_streams.end_all();
+        let until = clock::now() + STREAM_END_MAX;
+        tracker.wait_until(until, |_| process.event_streams.open() == 0).await;
+        // Their last bytes are written before their threads answer.
+        tracker.report().await;
+        // Unless other requests are cut off, connections have the rest of the time to close.
+        tracker.wait_until(until, |tracker| tracker.is_done() || tracker.requests() > 0).await;
+    }
+    let progress = tracker.report().await;
+    let (cut_off, ended) = (progress.unfinished(), streams.saturating_sub(process.event_streams.open()));
+    if ended > 0 {
+        info!(process.log, "drain timeout reached: event streams have ended as their protocol does"; "streams" => ended);
+    }
+    if cut_off > 0 || (progress.connections > 0 && ended == 0) {
+        warn!(process.log, "drain timeout reached: unfinished requests and connections are cut off"; "cut_off" => cut_off,
+            "connections" => progress.connections, "streams" => progress.streams, "unsent_bytes" => progress.unsent_bytes,
+            "oldest_ms" => progress.oldest_ms, "by_bucket" => progress.by_bucket(),
+            "hint" => "raise server.drain_timeout if requests need longer");
+    }
+    tracker.end(cut_off);
+    let until = clock::now() + STREAM_END_MAX;
+    poll_until(until, || process.status_streams.open() == 0).await;
+    cut_off
+}
+
+/// Waits until `is_done`, at most until the deadline.
+async fn poll_until(deadline: Instant, is_done: impl Fn() -> bool) {
+    while !is_done() && clock::now() < deadline {
         tokio::time::sleep(DRAIN_POLL).await;
     }
 }

@@ -4,19 +4,20 @@
 //! over: a client that uses a kept connection while it closes would see a failure. Then the rest has `server.drain_timeout`, as at a stop.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use serde_json::json;
 use slog::warn;
 use tidegate_actors::clock;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::actors_handover::remaining_use;
+use super::drain_tracker::DrainTracker;
 use super::upgrade::HandedOver;
 use crate::process::Shared;
 use crate::process::configurations::Configurations;
+use crate::process::drain_progress::drain_progress;
 use crate::server::open_connections;
 use crate::upgrade::channel::Channel;
 use crate::upgrade::message::PredecessorMessage;
@@ -39,6 +40,40 @@ pub(super) struct AfterHandOver {
     pub(super) admin_open: Arc<AtomicUsize>,
 }
 
+impl AfterHandOver {
+    /// Waits while idle connections have time for another request, and reports to the successor from now on. A second signal ends the wait.
+    pub(super) async fn wait_for_idle(
+        &mut self,
+        tracker: &mut DrainTracker<'_>,
+        successor: Option<HandedOver>,
+        until: Instant,
+    ) -> Option<ProgressReports> {
+        // Without its result a signal has come since the hand-over.
+        let is_over = successor.is_none();
+        let done = match successor {
+            None => (&mut self.handed_over).await.ok(),
+            done => done,
+        };
+        let (configurations, open) = (tracker.configurations(), tracker.open().to_vec());
+        let reports = done.map(|done| ProgressReports::start(done.channel, configurations, open));
+        if !is_over {
+            tokio::select! {
+                () = tracker.wait_until(until, DrainTracker::is_done) => {}
+                () = self.idle_end.notified() => {}
+            }
+        }
+        reports
+    }
+
+    /// Waits until the admin listener has no connection, or until its replies had their time.
+    pub(super) async fn wait_for_admin_replies(&self) {
+        let due = clock::now() + ADMIN_REPLY_TIME;
+        while self.admin_open.load(Ordering::Relaxed) > 0 && clock::now() < due {
+            tokio::time::sleep(ADMIN_POLL).await;
+        }
+    }
+}
+
 /// The reports to the successor. They end when this is dropped.
 pub(super) struct ProgressReports(JoinHandle<()>);
 
@@ -57,7 +92,7 @@ impl ProgressReports {
         let configurations = Arc::clone(configurations);
         Self(actix_rt::spawn(async move {
             loop {
-                let message = progress(&configurations.current(), open_connections(&open));
+                let message = progress(&configurations, open_connections(&open)).await;
                 if channel.send(&message, &[]).await.is_err() {
                     let log = &configurations.current().process.log;
                     warn!(log, "the successor has ended while this process drains"; "hint" => "start the gateway again");
@@ -69,24 +104,15 @@ impl ProgressReports {
     }
 }
 
-fn progress(shared: &Shared, connections: usize) -> PredecessorMessage {
-    let drain = json!({
-        "requests": shared.actors.monitor.in_flight(),
-        "connections": connections,
-        "unsent_bytes": shared.process.send_buffer.get(),
-    });
-    PredecessorMessage::Progress { drain, limits: remaining_use(shared, connections) }
+async fn progress(configurations: &Configurations, connections: usize) -> PredecessorMessage {
+    let drain = drain_progress(configurations, connections).await;
+    PredecessorMessage::Progress {
+        drain: serde_json::to_value(drain).unwrap_or_default(),
+        limits: remaining_use(&configurations.current(), connections),
+    }
 }
 
 /// The time that idle connections have for another request.
 pub(super) fn idle_time(shared: &Shared) -> Duration {
     shared.config.server.keep_alive + KEEP_ALIVE_SLACK
-}
-
-/// Waits until the admin listener has no connection, or until its replies had their time.
-pub(super) async fn wait_for_admin_replies(admin_open: &AtomicUsize) {
-    let due = clock::now() + ADMIN_REPLY_TIME;
-    while admin_open.load(std::sync::atomic::Ordering::Relaxed) > 0 && clock::now() < due {
-        tokio::time::sleep(ADMIN_POLL).await;
-    }
 }

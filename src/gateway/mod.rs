@@ -8,6 +8,7 @@ mod actors_handover;
 mod bucket_tasks;
 mod buckets;
 mod drain;
+mod drain_tracker;
 mod event_loop_lag;
 mod handed_over;
 mod jwks_fetcher;
@@ -30,8 +31,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, OnceLock};
 
 use prometheus::Registry;
 use slog::{Logger, info};
@@ -55,6 +56,7 @@ use crate::descriptors::admission::DescriptorAdmission;
 use crate::listener;
 use crate::pressure;
 use crate::process::configurations::{Configurations, ThreadCommand};
+use crate::process::drain_report::{DrainReports, DrainRequests};
 use crate::process::predecessors::Predecessors;
 use crate::process::retirement::Retirement;
 use crate::process::{DrainPhase, Process, Shared};
@@ -71,6 +73,7 @@ use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::upgrade::UpgradeContext;
+use crate::upstream::rules::event_streams::EventStreams;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::{Worker, worker_threads};
 use handed_over::AfterHandOver;
@@ -82,7 +85,7 @@ use shared_parts::SharedParts;
 use upgrade::{HandedOver, Upgrader};
 use upgrade_requests::UpgradeSender;
 
-pub use drain::StopCause;
+pub use drain::{DrainRequested, StopCause};
 pub use reload::Reload;
 pub use start_error::StartError;
 pub use upgrade_requests::Upgrade;
@@ -239,8 +242,11 @@ fn process_state(
         log_stats,
         decisions,
         drain: watch::Sender::new(DrainPhase::Serving),
+        drain_report: DrainReports::default(),
+        drain_requests: DrainRequests::default(),
+        event_streams: EventStreams::default(),
+        status_streams: EventStreams::default(),
         handed_over: AtomicBool::new(false),
-        drain_began: OnceLock::new(),
         predecessors: Predecessors::default(),
         tls,
         admin_tls,

@@ -4,13 +4,14 @@
 //! one configuration. Both are shared by all threads. [`configurations::Configurations`] has the current one.
 
 pub(crate) mod configurations;
+pub(crate) mod drain_progress;
+pub(crate) mod drain_report;
 pub(crate) mod predecessors;
 pub(crate) mod retirement;
 pub(crate) mod shared;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use slog::Logger;
 use tokio::sync::watch;
@@ -28,6 +29,8 @@ use crate::server::tls::ServerTls;
 use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
+use crate::upstream::rules::event_streams::EventStreams;
+use drain_report::{DrainReports, DrainRequests};
 
 use predecessors::Predecessors;
 
@@ -44,8 +47,24 @@ pub(crate) enum DrainPhase {
     Draining,
     /// The data listener is closed, and idle connections close.
     Closing,
-    /// The drain timeout is over: unfinished requests and answers are cut off.
+    /// The drain timeout is over: event streams end with the end of their protocol.
+    EndingStreams,
+    /// Unfinished requests and answers are cut off.
     CuttingOff,
+}
+
+impl DrainPhase {
+    /// Its name in the status document.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::HandedOver => "handed_over",
+            Self::Draining => "draining",
+            Self::Closing => "closing",
+            Self::EndingStreams => "ending_streams",
+            Self::CuttingOff => "cutting_off",
+        }
+    }
 }
 
 /// The state of the process.
@@ -59,10 +78,16 @@ pub(crate) struct Process {
     pub(crate) decisions: Arc<Decisions>,
     /// The phase of the drain.
     pub(crate) drain: watch::Sender<DrainPhase>,
+    /// How far the drain is; none before it begins.
+    pub(crate) drain_report: DrainReports,
+    /// Requests to drain, from the admin listener.
+    pub(crate) drain_requests: DrainRequests,
+    /// The event streams of the data listener.
+    pub(crate) event_streams: EventStreams,
+    /// Those of the admin listener.
+    pub(crate) status_streams: EventStreams,
     /// The successor of an upgrade serves the new connections.
     pub(crate) handed_over: AtomicBool,
-    /// The time of the signal to stop.
-    pub(crate) drain_began: OnceLock<Instant>,
     /// The process before this one, while it drains.
     pub(crate) predecessors: Predecessors,
     /// The TLS certificate of the data listener; `None` for cleartext.

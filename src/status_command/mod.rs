@@ -1,10 +1,9 @@
 //! `tidegate status`: the status of a running gateway and its causes in at most 20 lines, with an exit code for scripts (X7).
 //!
 //! It asks the admin listener for the status document. With `--watch` it follows the stream and shows each change; when the stream ends it
-//! connects again and resumes. `text.rs` makes the lines, `events.rs` reads events, `watch.rs` follows the stream. Text of the gateway is
-//! escaped before it reaches a terminal.
+//! connects again and resumes. `text.rs` makes the lines, `watch.rs` follows the stream. Text of the gateway is escaped before it reaches a
+//! terminal.
 
-mod events;
 mod text;
 mod watch;
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tidegate::telemetry::{counted, escape_controls};
 
+use crate::admin_client::text::{drain_line, duration};
+
 /// The most lines.
 const LINES_MAX: usize = 20;
 /// Causes have two lines each.
@@ -28,6 +30,7 @@ pub(super) fn lines(document: &Value, host: &str, age: Duration) -> Vec<String> 
             count(&document["requests_in_flight"], "requests"),
         ),
     ];
+    lines.extend(Some(&document["drain"]).filter(|drain| drain.is_object()).map(drain_line));
     lines.extend(document["predecessors"].get(0).map(predecessor));
     for cause in causes.iter().take(CAUSES_MAX) {
         lines.extend(cause_lines(cause, age));
@@ -178,17 +181,6 @@ fn millis(value: &Value) -> Duration {
     Duration::from_millis(value.as_u64().unwrap_or_default())
 }
 
-/// The two largest units.
-fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -254,6 +246,7 @@ mod tests {
         for causes in [0, 1, 7, 8, 500] {
             for buckets in [0, 1, 2, 3, 19, 100] {
                 let mut document = document(causes, buckets);
+                document["drain"] = json!({ "phase": "closing", "requests": 1 });
                 document["predecessors"] = json!([{ "pid": 7 }]);
                 let lines = lines(&document, "h", Duration::ZERO);
                 assert!(lines.len() <= LINES_MAX, "{causes} {buckets}: {lines:#?}");

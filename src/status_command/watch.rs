@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidegate_actors::clock;
 
-use super::events::{EventBuffer, ReceivedEvent};
 use super::{OverallStatus, STATUS_DOCUMENT, Screen, printable_json, text};
+use crate::admin_client::events::{EventBuffer, ReceivedEvent};
+use crate::admin_client::text::drain_line;
 use crate::admin_client::{AdminTarget, ReplyError};
 
 /// The longest time without a byte: heartbeats come every 15 s.
@@ -21,6 +22,7 @@ const ERASE_LINE: &str = "\x1b[K";
 const SNAPSHOT: &str = "snapshot";
 const CHANGE: &str = "change";
 const SAMPLE: &str = "sample";
+const DRAIN: &str = "drain";
 
 /// The status as far as it is known.
 struct Watched {
@@ -126,6 +128,7 @@ impl Watched {
                 self.received = now;
             }
             SAMPLE if self.document.is_object() => self.apply_sample(data),
+            DRAIN if self.document.is_object() => self.document["drain"] = data.clone(),
             _ => {}
         }
         self.status = OverallStatus::of(&self.document);
@@ -171,6 +174,7 @@ impl Watched {
                 lines.extend(text::lines(&self.document, host, age).into_iter().next());
                 screen.print(&text::joined(&lines, false))
             }
+            DRAIN => screen.print(&text::joined(&[drain_line(data)], false)),
             _ => Ok(()),
         }
     }

@@ -26,6 +26,8 @@ use crate::telemetry::millis;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::client::UpstreamClient;
+use crate::upstream::record::live_requests::LiveRequests;
+use crate::upstream::rules::event_streams::EventStreams;
 use crate::upstream::{CallResources, RequestHost};
 
 /// The number of worker threads of the data listener: `server.workers`, or one for each core.
@@ -83,6 +85,8 @@ pub(crate) struct Worker {
     /// The large bodies of this thread.
     pub(crate) transfers: Rc<Transfers>,
     pub(crate) cost_sampler: Rc<CostSampler>,
+    /// The requests of this thread.
+    pub(crate) live_requests: Rc<LiveRequests>,
 }
 
 impl Worker {
@@ -126,6 +130,7 @@ impl Worker {
             send_watch,
             transfers,
             cost_sampler: Rc::new(CostSampler::new(rand::random())),
+            live_requests: LiveRequests::new(),
         })
     }
 
@@ -159,6 +164,7 @@ impl Worker {
             send_watch: Rc::clone(&self.send_watch),
             transfers: Rc::clone(&self.transfers),
             cost_sampler: Rc::clone(&self.cost_sampler),
+            live_requests: Rc::clone(&self.live_requests),
             shared,
         })
     }
@@ -264,6 +270,14 @@ impl RequestHost for Worker {
 
     fn body_memory(&self) -> &Arc<BodyMemory> {
         &self.process.body_memory
+    }
+
+    fn live_requests(&self) -> &Rc<LiveRequests> {
+        &self.live_requests
+    }
+
+    fn event_streams(&self) -> &EventStreams {
+        &self.process.event_streams
     }
 
     fn unfinished_reason(&self) -> &'static str {

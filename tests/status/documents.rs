@@ -79,7 +79,11 @@ async fn every_operation_answers_as_documented() {
     let upstream = Upstream::ok("x");
     let gateway = Gateway::builder().bucket("b", &upstream).chaos().start().await;
     let openapi = document(&gateway, "/openapi.json").await;
-    for (path, method) in operations(&openapi) {
+    // Last, because it ends the process.
+    let (drain, others): (Vec<_>, Vec<_>) =
+        operations(&openapi).into_iter().partition(|(path, _)| path == "/drain");
+    assert_eq!(drain, [("/drain".to_owned(), "POST".to_owned())]);
+    for (path, method) in others {
         let query = if path.ends_with("/stall") { "?ms=1" } else { "" };
         for target in [path.replace("{name}", "limiter") + query, path.replace("{name}", "no_such_actor")] {
             let body = (method == "POST").then_some(&b""[..]);
@@ -104,6 +108,11 @@ async fn every_operation_answers_as_documented() {
     }
     let answer = gateway.admin("/no-such-route").await;
     assert_eq!(answer.complete_status(), 404);
+    let drained = gateway.post("/drain").await;
+    let reply: Value = serde_json::from_slice(&drained.body).unwrap();
+    let documented = &openapi["paths"]["/drain"]["post"]["responses"]["200"]["content"]["application/json"];
+    assert_eq!((drained.complete_status(), &reply["result"]), (200, &"began".into()));
+    assert_eq!(schema::faults(&openapi, &documented["schema"], &reply), Vec::<String>::new(), "{reply}");
 }
 
 /// The probes, and the documents of the page: they accept any query, so that health checks and browsers may add one.

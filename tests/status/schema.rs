@@ -47,6 +47,12 @@ fn compare(openapi: &Value, schema: &Value, value: &Value, at: &str, found: &mut
         compare(openapi, &schema["items"], item, &format!("{at}[{index}]"), found);
     }
     let Some(fields) = value.as_object() else { return };
+    if schema["additionalProperties"].is_object() {
+        let members = fields.iter().map(|(name, member)| (format!("{at}.{name}"), member));
+        return members.for_each(|(at, member)| {
+            compare(openapi, &schema["additionalProperties"], member, &at, found);
+        });
+    }
     let properties = schema["properties"].as_object().unwrap_or_else(|| panic!("{at}: no properties"));
     for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if !fields.contains_key(required) {

@@ -224,7 +224,7 @@ function clients(status) {
 function render(status) {
   shown = status;
   verdict(status.status, status.summary, status.causes.map((of) => of.code));
-  show("about", document.createTextNode(`version ${status.version}, up ${duration(status.uptime_ms)}`));
+  show("about", document.createTextNode(`version ${status.version}, up ${duration(status.uptime_ms)}${drain(status.drain)}`));
   show("causes", status.causes.map(cause));
   show("level", level(status));
   show("resources", resources(status), waits(status.waits));
@@ -235,6 +235,8 @@ function render(status) {
   const changes = status.events.slice(-ROWS_MAX).reverse().map((of) => [time(of.at), state(of.change), of.cause.code, scope(of.cause.scope), rich(of.cause.message), of.lasted_ms === undefined ? "–" : duration(of.lasted_ms)]);
   show("change-table", table("Causes that began and ended, the newest first", ["Time", "Change", "Cause", "Scope", "Message", "Lasted"], changes));
 }
+
+const drain = (of) => of ? `, ${of.phase.replace("_", " ")}: requests left ${of.requests} (${Object.entries(of.buckets).slice(0, 8).map((each) => each.join(" ")).join(", ") || "none"}), streams ${of.streams}, ${duration(of.remaining_ms)} left` : "";
 
 // The API -------------------------------------------------------------------------------------------------------------
 
@@ -290,6 +292,7 @@ function listen() {
     if (shown) render({ ...shown, ...change, events: [...shown.events, ...events].slice(-64) });
     refresh();
   });
+  stream.addEventListener("drain", (event) => shown && render({ ...shown, drain: JSON.parse(event.data) }));
   stream.addEventListener("sample", (event) => {
     for (const [name, now] of Object.entries(JSON.parse(event.data).buckets || {})) {
       if (shown && shown.buckets[name]) Object.assign(shown.buckets[name].pool, { in_flight: now.in_flight, queued: now.queued });

@@ -17,6 +17,7 @@ use crate::degradation::counts::EffectCounts;
 use crate::degradation::episodes::CounterReading;
 use crate::degradation::finding::{Finding, Quantity, Scope};
 use crate::degradation::published::Sample;
+use crate::process::drain_report::DrainCause;
 use crate::shortage::{PresentShortage, Shortage};
 use crate::telemetry::log::CurrentFault;
 use crate::telemetry::{counted, millis};
@@ -82,8 +83,13 @@ fn of_process(input: &StatusInput<'_>) -> Vec<Finding> {
     findings
 }
 
-fn draining(DrainState { began, accepts }: DrainState) -> Finding {
-    let message = "the process stops because of a signal";
+fn draining(DrainState { began, cause, accepts }: DrainState) -> Finding {
+    let message = match cause {
+        DrainCause::Signal => "the process stops because of a signal",
+        DrainCause::Request => "the process stops because of a request to its admin listener",
+        DrainCause::ThreadEnded => "the process stops because a worker thread has ended by a defect",
+        DrainCause::HandedOver => "the process stops because its successor serves",
+    };
     let finding = Finding::new(CauseCode::Draining, Scope::process(), message).since(began);
     finding.with_effect(if accepts {
         "new connections are accepted until server.drain_delay is over; each answer closes its connection"

@@ -164,7 +164,9 @@ fn a_pause_in_accepting_is_a_cause() {
 #[test]
 fn draining_and_chaos_are_causes() {
     for (accepts, effect) in [(true, "are accepted"), (false, "no new connections")] {
-        let cause = only(|input, now| input.draining = Some(DrainState { began: now, accepts }));
+        let cause = only(|input, now| {
+            input.draining = Some(DrainState { began: now, cause: DrainCause::Signal, accepts })
+        });
         assert_eq!(cause.code, CauseCode::Draining);
         assert!(cause.effect.contains(effect), "{cause:?}");
     }

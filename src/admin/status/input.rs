@@ -7,6 +7,7 @@ use tidegate_actors::{
 };
 use tidegate_config::{BreakerMode, OnFailure};
 
+use crate::process::drain_report::DrainCause;
 use crate::process::{DrainPhase, Shared};
 use crate::server::certificate_validity::Validity;
 use crate::server::tls::ServerTls;
@@ -55,6 +56,7 @@ pub(super) struct StatusInput<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DrainState {
     pub(super) began: Instant,
+    pub(super) cause: DrainCause,
     /// `server.drain_delay` is not over yet.
     pub(super) accepts: bool,
 }
@@ -128,9 +130,10 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
     StatusInput {
         now,
         wall,
-        draining: shared.process.drain_began.get().map(|began| DrainState {
-            began: *began,
-            accepts: *shared.process.drain.borrow() == DrainPhase::Draining,
+        draining: shared.process.drain_report.last().map(|report| DrainState {
+            began: report.began.now,
+            cause: report.cause,
+            accepts: report.phase == DrainPhase::Draining,
         }),
         waiting: shared.process.accepting.paused_listeners(),
         chaos: shared.config.admin.chaos.then_some(shared.process.degradation.started.now),

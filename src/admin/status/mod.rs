@@ -29,6 +29,7 @@ use tidegate_actors::{
     ResourceView, SessionsReport,
 };
 
+use crate::admin::drain;
 use crate::admin::status::failing_endpoints::FailingEndpoints;
 use crate::degradation::cause::{Cause, CauseEvent};
 use crate::degradation::codes::Severity;
@@ -83,6 +84,7 @@ fn parts(
 ) -> Map<String, Value> {
     let actors = &shared.actors;
     let mut document = Map::new();
+    document.insert("drain".to_owned(), drain::status(&shared.process, now));
     document.extend(monitor(shared, now));
     document.insert("waits".to_owned(), shedding::waits(shared, now));
     document.insert("shedding".to_owned(), shedding::shedding(shared, now));

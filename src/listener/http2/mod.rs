@@ -287,7 +287,7 @@ async fn drain_due(drain: &mut watch::Receiver<DrainPhase>, has_begun: bool, fir
     let must_end = |phase: &DrainPhase| match phase {
         DrainPhase::Serving => false,
         DrainPhase::HandedOver | DrainPhase::Draining => has_begun,
-        DrainPhase::Closing | DrainPhase::CuttingOff => true,
+        DrainPhase::Closing | DrainPhase::EndingStreams | DrainPhase::CuttingOff => true,
     };
     let _ = drain.wait_for(must_end).await;
     if !has_begun {

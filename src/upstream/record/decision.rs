@@ -29,8 +29,8 @@ pub(super) enum Decided {
 
 /// A wait up to this time is no decision.
 const LONG_WAIT: Duration = Duration::from_millis(10);
-/// Reasons of transfers that end early without a decision of the gateway, or that are passed on whole.
-const UNDECIDED: [&str; 4] = ["client_gone", "short_answer", "broken_answer", "late_error"];
+/// Reasons of transfers that end early without a decision of the gateway, that are passed on whole, or that end with the gateway.
+const UNDECIDED: [&str; 5] = ["client_gone", "short_answer", "broken_answer", "late_error", "drained"];
 
 impl Record {
     /// Records a decision about this request. A refusal has the status of its reply; `status` is that of a failed attempt.

@@ -6,16 +6,16 @@
 
 pub(crate) mod attempt_notes;
 mod decision;
+mod ip_field;
+pub(crate) mod live_requests;
 pub(crate) mod request_host;
 mod start_time;
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
-use arrayvec::ArrayString;
 use slog::info;
 use tidegate_actors::{
     Action, Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey,
@@ -37,6 +37,8 @@ use crate::upstream::bucket::Bucket;
 use crate::upstream::rules::deadline::DeadlineSource;
 use crate::upstream::{RegionHeader, RequestHost};
 use attempt_notes::{AttemptNote, AttemptNotes};
+use ip_field::IpField;
+use live_requests::LiveRequest;
 
 /// The record of one request.
 pub(crate) struct Record {
@@ -98,8 +100,8 @@ pub(crate) struct Record {
     decided: decision::Decided,
     /// Whether the memory of decisions has one about it.
     has_decision: bool,
-    /// This record belongs to one of several calls, which the record of the request includes.
-    is_sub_request: bool,
+    /// The entry in the table of requests; none of a record that is never written.
+    live: Option<LiveRequest>,
 }
 
 /// Result of a hedge.
@@ -135,6 +137,9 @@ impl Record {
     /// Sets the section of the request, and the name of its bucket if nothing else in the log line contains it.
     pub(crate) fn set_bucket(&mut self, bucket: &Bucket, named: &NamedResource<'_>) {
         self.bucket = Some(bucket.id);
+        if let Some(live) = &self.live {
+            live.set_bucket(bucket.id);
+        }
         if !bucket.config.pattern.is_exact() && !named.is_literal_in_path() {
             self.bucket_name = Some(named.bucket.as_ref().into());
         }
@@ -145,12 +150,35 @@ impl Record {
         self.reason = Some(self.host.unfinished_reason());
     }
 
+    /// Records that the answer has begun and is a stream (`live_requests.rs`).
+    pub(crate) fn mark_stream(&self) {
+        if let Some(live) = &self.live {
+            live.set_stream();
+        }
+    }
+
     pub(crate) fn new(host: Rc<dyn RequestHost>, id: HeaderValue, request: RequestInfo) -> Self {
+        let started = clock::now();
+        let live = host.live_requests().begin(started);
+        Self::build(host, id, request, (started, Some(live)))
+    }
+
+    /// A record that is never written, for a request that is only explained.
+    pub(crate) fn unwritten(host: Rc<dyn RequestHost>, id: HeaderValue, request: RequestInfo) -> Self {
+        Self::build(host, id, request, (clock::now(), None))
+    }
+
+    fn build(
+        host: Rc<dyn RequestHost>,
+        id: HeaderValue,
+        request: RequestInfo,
+        (started, live): (Instant, Option<LiveRequest>),
+    ) -> Self {
         let region = RegionHeader::unrouted(&request.method);
         let min_rate = MinBodyRate::of(&host.config().server);
         Self {
             host,
-            started: clock::now(),
+            started,
             id,
             request,
             bucket: None,
@@ -184,25 +212,17 @@ impl Record {
             cut_figures: None,
             decided: decision::Decided::Nothing,
             has_decision: false,
-            is_sub_request: false,
+            live,
         }
     }
 
     /// The record of one of several calls that the gateway makes for this request. It is never written.
     pub(crate) fn sub_request(&self, bucket: BucketId) -> Self {
-        let mut part = Self::new(Rc::clone(&self.host), self.id.clone(), self.request.clone());
+        let mut part = Self::unwritten(Rc::clone(&self.host), self.id.clone(), self.request.clone());
         part.started = self.started;
         part.bucket = Some(bucket);
         part.caller.clone_from(&self.caller);
-        part.is_sub_request = true;
         part
-    }
-
-    /// A record that is never written, for a request that is only explained.
-    pub(crate) fn unwritten(host: Rc<dyn RequestHost>, id: HeaderValue, request: RequestInfo) -> Self {
-        let mut record = Self::new(host, id, request);
-        record.is_sub_request = true;
-        record
     }
 
     /// Notes an attempt that ended now.
@@ -322,7 +342,7 @@ fn reserve_body(host: &dyn RequestHost, bytes: u64) -> Result<BodyReservation, B
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if self.is_sub_request {
+        if self.live.is_none() {
             return;
         }
         let now = clock::now();
@@ -345,7 +365,8 @@ impl Drop for Record {
             metrics.times.observe(id, &durations, now, is_detailed);
             metrics.received.inc_by(self.upload_progress.bytes());
             metrics.sent.inc_by(self.sent_bytes);
-            if let Some(reason) = self.reason {
+            // A stream that the drain ends is no error.
+            if let Some(reason) = self.reason.filter(|reason| *reason != "drained") {
                 metrics.count_error(reason);
             }
         } else if let Some(reason) = self.reason {
@@ -354,31 +375,6 @@ impl Drop for Record {
         if host.config().log.access {
             self.log_access(&durations, now);
         }
-    }
-}
-
-/// An address as a log value, written without an allocation.
-struct IpField(IpAddr);
-
-impl slog::Value for IpField {
-    fn serialize(
-        &self,
-        _: &slog::Record<'_>,
-        key: slog::Key,
-        serializer: &mut dyn slog::Serializer,
-    ) -> slog::Result {
-        let IpAddr::V4(address) = self.0 else {
-            return serializer.emit_arguments(key, &format_args!("{}", self.0));
-        };
-        // Fast path for IPv4, which most clients have: the formatter is slow.
-        let mut text = ArrayString::<15>::new();
-        for (at, octet) in address.octets().into_iter().enumerate() {
-            if at > 0 {
-                text.push('.');
-            }
-            text.push_str(itoa::Buffer::new().format(octet));
-        }
-        serializer.emit_str(key, &text)
     }
 }
 

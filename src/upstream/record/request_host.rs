@@ -15,6 +15,8 @@ use crate::decisions::Recorder;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::bucket::Bucket;
+use crate::upstream::record::live_requests::LiveRequests;
+use crate::upstream::rules::event_streams::EventStreams;
 
 /// The worker thread of a request.
 pub(crate) trait RequestHost: 'static {
@@ -44,6 +46,12 @@ pub(crate) trait RequestHost: 'static {
 
     /// The memory of bodies that are read whole.
     fn body_memory(&self) -> &Arc<BodyMemory>;
+
+    /// The requests of the thread.
+    fn live_requests(&self) -> &Rc<LiveRequests>;
+
+    /// The event streams of the data listener.
+    fn event_streams(&self) -> &EventStreams;
 
     /// The reason of a request that ends without its complete response, if nothing else is known.
     fn unfinished_reason(&self) -> &'static str;

@@ -14,11 +14,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
-use thiserror::Error;
 use tidegate_actors::{BreakerTicket, BucketId, FailureCause, InFlightSlot, Outcome, Permit, clock};
 use tidegate_config::Kind;
 use tidegate_s3::checksum::body_digests;
@@ -26,7 +24,6 @@ use tidegate_s3::checksum::response_checksum::ResponseChecksum;
 use tidegate_s3::late_error::LateErrorScan;
 use tokio::time::Sleep;
 
-use crate::buffers::cut::TransferCut;
 use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
 use crate::request_head::{HeaderEditor, HeaderView};
 use crate::upstream::RequestHost;
@@ -37,36 +34,13 @@ use crate::upstream::record::Record;
 use crate::upstream::response::UpstreamResponse;
 use crate::upstream::response::appended_errors::DeniedErrors;
 use crate::upstream::response::error_document::{ErrorDocumentPrefix, RemainingBody};
+use crate::upstream::response::event_stream::EventStream;
 use crate::upstream::response::proxy_body::ProxyBody;
 use crate::upstream::response::rename_plan::{RenamePlan, RenamedBody};
 use crate::upstream::response::source::{ResponseSource, UpstreamFraming, is_connection_close};
 use crate::upstream::response::transfer::{ReceivedPiece, ResponseTransfer};
+use crate::upstream::response::transfer_error::TransferError;
 use crate::upstream::rules::outcome::failure;
-
-/// Why a transfer was aborted.
-#[derive(Debug, Error)]
-pub(crate) enum TransferError {
-    /// The upstream closed the connection too early.
-    #[error("the upstream closed the connection after {received} of {expected} bytes")]
-    Short {
-        /// Received bytes.
-        received: u64,
-        /// Declared bytes.
-        expected: u64,
-    },
-    /// The connection to the upstream broke.
-    #[error("the connection to the upstream broke: {0}")]
-    Broken(PayloadError),
-    /// The body does not match its checksum.
-    #[error("the body of the upstream does not match the checksum in its {0}")]
-    Checksum(&'static str),
-    /// No byte within the idle timeout.
-    #[error("the upstream sent nothing for {0:?}")]
-    Idle(Duration),
-    /// The transfer was cut.
-    #[error("the gateway cut the transfer: {}", .0.reason())]
-    Cut(TransferCut),
-}
 
 /// Held until the last byte.
 struct RequestGuards {
@@ -88,6 +62,8 @@ pub(crate) struct ResponseBody {
     late_error: Option<LateErrorScan>,
     checksum: Option<ResponseChecksum>,
     transfer: ResponseTransfer,
+    /// Set if the gateway may end the body.
+    event_stream: Option<Box<EventStream>>,
     guards: Option<RequestGuards>,
     host: Rc<dyn RequestHost>,
 }
@@ -132,6 +108,7 @@ pub(crate) fn forward_response(
         None
     };
     let size = framing.body_size(headers, &record.request.method);
+    let event_stream = EventStream::of(&*host, headers, framing, &record);
     let mut response = HttpResponse::new(status);
     *response.headers_mut() = forwarded_headers(upstream.take_headers(), bucket, status);
     response.headers_mut().insert(REQUEST_ID, record.id.clone());
@@ -146,6 +123,7 @@ pub(crate) fn forward_response(
         timer: None,
         late_error: may_have_late_error.then(LateErrorScan::default),
         checksum,
+        event_stream,
         guards: Some(RequestGuards { record, ticket, permit, _slot: slot }),
         host: Rc::clone(&host),
     };
@@ -259,6 +237,18 @@ impl ResponseBody {
         error
     }
 
+    /// Whether the drain ends the stream now. Then its call is cancelled, which is no outcome of the upstream.
+    fn has_drained(&mut self, cx: &mut Context<'_>) -> bool {
+        let (Some(stream), Some(guards)) = (&mut self.event_stream, &mut self.guards) else { return false };
+        let progress = guards.record.send_progress.as_ref();
+        if stream.poll_end(progress.is_some_and(|progress| progress.is_waiting()), cx).is_pending() {
+            return false;
+        }
+        guards.record.reason = Some("drained");
+        (self.body, self.guards, self.event_stream) = (ResponseSource::Ended, None, None);
+        true
+    }
+
     /// Closes a connection that must not go back to the pool. awc returns a connection when it reads the end of a
     /// body. So a body with its last byte received is not read to its end if its connection would exceed `max_idle`,
     /// or if its receive window is larger than an idle connection may have. The connection closes when the body is
@@ -350,11 +340,14 @@ impl MessageBody for ResponseBody {
             // The client connection ends the response. The record has the reason.
             return Poll::Ready(Some(Err(TransferError::Cut(cut))));
         }
-        if matches!(this.body, ResponseSource::Ended) {
+        if matches!(this.body, ResponseSource::Ended) || this.has_drained(cx) {
             return Poll::Ready(None);
         }
         match this.body.poll(cx) {
-            Poll::Ready(Some(Ok(chunk))) => {
+            Poll::Ready(Some(Ok(mut chunk))) => {
+                if let Some(stream) = &mut this.event_stream {
+                    chunk = stream.record(chunk);
+                }
                 this.last_bytes = clock::now();
                 this.received += chunk.len() as u64;
                 this.record_bytes(chunk.len());

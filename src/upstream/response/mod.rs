@@ -5,10 +5,12 @@ pub(crate) mod body;
 pub(crate) mod collect;
 pub(crate) mod discard_body;
 pub(crate) mod error_document;
+pub(crate) mod event_stream;
 pub(crate) mod proxy_body;
 pub(crate) mod rename_plan;
 pub(crate) mod source;
 pub(crate) mod transfer;
+pub(crate) mod transfer_error;
 
 use std::rc::Rc;
 

@@ -24,7 +24,8 @@ use crate::request_head::Head;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::connect::destination::Destination;
 use crate::upstream::headers::forwarded::client_scheme;
-use crate::upstream::response::body::{ResponseBody, TransferError};
+use crate::upstream::response::body::ResponseBody;
+use crate::upstream::response::transfer_error::TransferError;
 
 /// The replacements in the response to a request.
 pub(crate) struct RenamePlan {

@@ -4,6 +4,7 @@
 pub(crate) mod backoff;
 pub(crate) mod conditional_write;
 pub(crate) mod deadline;
+pub(crate) mod event_streams;
 pub(crate) mod late_calls;
 pub(crate) mod outcome;
 pub(crate) mod refresh_health;

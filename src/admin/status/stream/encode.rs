@@ -23,6 +23,8 @@ pub(super) enum EventKind {
     Change,
     /// The values of one second.
     Sample,
+    /// How far the drain of the process is.
+    Drain,
 }
 
 impl EventKind {
@@ -31,6 +33,7 @@ impl EventKind {
             Self::Snapshot => "snapshot",
             Self::Change => "change",
             Self::Sample => "sample",
+            Self::Drain => "drain",
         }
     }
 }

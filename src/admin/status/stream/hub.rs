@@ -90,6 +90,20 @@ impl EventHub {
         self.for_each(|watcher| !watcher.has_samples || watcher.send(&event, now));
     }
 
+    /// Sends how far the drain is.
+    pub(super) fn send_drain(&mut self, data: &impl Serialize, now: Instant) {
+        let event = self.event(EventKind::Drain, data);
+        self.for_each(|watcher| watcher.send(&event, now));
+    }
+
+    /// Ends every stream after the events that wait.
+    pub(super) fn finish_all_streams(&mut self) {
+        self.for_each(|watcher| {
+            watcher.finish();
+            true
+        });
+    }
+
     /// Sends a snapshot to all watchers that wait for one.
     pub(super) fn send_snapshot(&mut self, document: &impl Serialize, now: Instant) {
         let event = self.event(EventKind::Snapshot, document);

@@ -28,6 +28,7 @@ use super::history::{History, HistoryFilter, MEMORY_MAX, POINT_EVERY, Sampler};
 use crate::admin::access::AdminAccess;
 use crate::admin::decisions::invalid_parameter;
 use crate::admin::decisions::parameters::{InvalidParameter, Parameters, invalid};
+use crate::admin::drain;
 use crate::admin::error_tally::ErrorTally;
 use crate::admin::limit_use::{LastHour, LimitUse};
 use crate::admin::rejection::{AdminRejection, close_after};
@@ -36,9 +37,9 @@ use crate::buffers::send_progress::SendProgress;
 use crate::degradation::published::CauseList;
 use crate::http::error::{encoded_json_reply, event_stream_reply};
 use crate::http::request_id;
-use crate::process::Shared;
+use crate::process::{DrainPhase, Shared};
 use crate::server::connection_reserve::{ConnectionReserve, ConnectionTicket};
-use crate::worker::slot::WorkerSlot;
+use crate::worker::slot::{CurrentWorker, WorkerSlot};
 use hub::EventHub;
 use watcher::EventBody;
 
@@ -107,6 +108,7 @@ impl StatusFeed {
         restart_after_panics(&feed, Self::send_events);
         restart_after_panics(&feed, Self::send_snapshots);
         restart_after_panics(&feed, Self::inspect_sessions);
+        restart_after_panics(&feed, Self::send_drain);
         feed
     }
 
@@ -202,6 +204,24 @@ impl StatusFeed {
         }
     }
 
+    /// Sends how far the drain is, with each phase and else once a second. After its result every stream ends.
+    async fn send_drain(self: Rc<Self>) {
+        let mut reports = self.slot.current().process.drain_report.subscribe();
+        let mut sent: Option<(DrainPhase, Instant)> = None;
+        while reports.changed().await.is_ok() {
+            let Some(report) = reports.borrow_and_update().clone() else { continue };
+            let now = clock::now();
+            let is_recent = |at: Instant| now.saturating_duration_since(at) < POINT_EVERY;
+            if sent.is_none_or(|(phase, at)| phase != report.phase || !is_recent(at)) {
+                sent = Some((report.phase, now));
+                self.hub.borrow_mut().send_drain(&drain::document(&report, now), now);
+            }
+            if report.cut_off.is_some() {
+                self.hub.borrow_mut().finish_all_streams();
+            }
+        }
+    }
+
     /// Asks the session cache for its size now and then. Never returns.
     async fn inspect_sessions(self: Rc<Self>) {
         loop {
@@ -268,7 +288,11 @@ fn restart_after_panics<F: Future<Output = ()> + 'static>(
 }
 
 /// `GET /status/stream?samples=`. Only its first event is a snapshot, unless `Last-Event-ID` names an event to resume from.
-pub(crate) async fn events(request: HttpRequest, feed: Data<Rc<StatusFeed>>) -> HttpResponse {
+pub(crate) async fn events(
+    request: HttpRequest,
+    CurrentWorker(worker): CurrentWorker,
+    feed: Data<Rc<StatusFeed>>,
+) -> HttpResponse {
     let has_samples =
         match Parameters::parse(request.query_string(), &OF_STREAM).and_then(|query| wants_samples(&query)) {
             Ok(has_samples) => has_samples,
@@ -287,7 +311,8 @@ pub(crate) async fn events(request: HttpRequest, feed: Data<Rc<StatusFeed>>) -> 
     if watcher.awaits_snapshot() {
         feed.snapshot_wanted.notify_one();
     }
-    let mut response = event_stream_reply(EventBody::new(watcher));
+    let mut response =
+        event_stream_reply(EventBody::new(watcher, Some(worker.process.status_streams.count())));
     // nginx must not collect the events.
     response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     // The connection counts as a stream, not as one that may have further requests.

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::admin::session::StreamSession;
 use crate::buffers::send_progress::{CutReason, SendProgress};
+use crate::upstream::rules::event_streams::OpenStream;
 
 /// The most events that wait for one watcher, besides the changes that it missed before it resumed.
 const EVENTS_MAX: usize = 32;
@@ -34,6 +35,8 @@ enum WatcherState {
     /// Other events would be useless before its snapshot.
     AwaitsSnapshot,
     Following,
+    /// The stream ends after the events that wait.
+    Finishing,
     /// The stream ends.
     Ending,
     /// Its client is too slow.
@@ -111,9 +114,17 @@ impl Watcher {
 
     /// Ends the stream at once: what waits is not sent.
     pub(super) fn end(&self) {
-        if matches!(self.state.get(), WatcherState::AwaitsSnapshot | WatcherState::Following) {
+        if !matches!(self.state.get(), WatcherState::Ending | WatcherState::Cut) {
             self.state.set(WatcherState::Ending);
             self.discard();
+            self.wake();
+        }
+    }
+
+    /// Ends the stream after the events that wait.
+    pub(super) fn finish(&self) {
+        if matches!(self.state.get(), WatcherState::AwaitsSnapshot | WatcherState::Following) {
+            self.state.set(WatcherState::Finishing);
             self.wake();
         }
     }
@@ -149,11 +160,15 @@ impl Watcher {
 }
 
 /// The body of a watcher's response. Dropping it ends the watcher.
-pub(super) struct EventBody(Rc<Watcher>);
+pub(super) struct EventBody {
+    watcher: Rc<Watcher>,
+    /// Its ticket in the count of streams.
+    _open: Option<OpenStream>,
+}
 
 impl EventBody {
-    pub(super) fn new(watcher: Rc<Watcher>) -> Self {
-        Self(watcher)
+    pub(super) fn new(watcher: Rc<Watcher>, open: Option<OpenStream>) -> Self {
+        Self { watcher, _open: open }
     }
 }
 
@@ -165,13 +180,13 @@ impl MessageBody for EventBody {
     }
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
-        let watcher = &self.0;
+        let watcher = &self.watcher;
         let missed = watcher.missed.borrow_mut().pop_front();
         if let Some(event) = missed.or_else(|| watcher.events.borrow_mut().pop_front()) {
             return Poll::Ready(Some(Ok(event)));
         }
         match watcher.state.get() {
-            WatcherState::Ending | WatcherState::Cut => Poll::Ready(None),
+            WatcherState::Finishing | WatcherState::Ending | WatcherState::Cut => Poll::Ready(None),
             WatcherState::AwaitsSnapshot | WatcherState::Following => {
                 watcher.waker.replace(Some(cx.waker().clone()));
                 Poll::Pending
@@ -214,7 +229,7 @@ mod tests {
     fn the_snapshot_is_first() {
         let now = clock::now();
         let watcher = Watcher::new(None, (true, None), None, now);
-        let mut body = EventBody::new(Rc::clone(&watcher));
+        let mut body = EventBody::new(Rc::clone(&watcher), None);
         assert!(watcher.send(&event("early"), now));
         assert_eq!(received(&mut body), [Bytes::from_static(RETRY)]);
         watcher.send_snapshot(&event("snapshot"), now);
@@ -231,9 +246,22 @@ mod tests {
         let sent = (0..).take_while(|_| watcher.send(&event("x"), now)).count();
         assert_eq!(sent, EVENTS_MAX);
         assert_eq!((watcher.missed.borrow().len(), watcher.events.borrow().len()), (0, 0));
-        let mut body = EventBody::new(Rc::clone(&watcher));
+        let mut body = EventBody::new(Rc::clone(&watcher), None);
         assert!(has_ended(&mut body));
         assert!(watcher.send(&event("x"), now), "it is cut once");
+    }
+
+    /// G4, X7: a stream that finishes sends what waits first, and takes no further event
+    #[test]
+    fn a_finishing_stream_sends_what_waits() {
+        let now = clock::now();
+        let watcher = Watcher::new(Some(VecDeque::new()), (true, None), None, now);
+        let mut body = EventBody::new(Rc::clone(&watcher), None);
+        assert!(watcher.send(&event("last"), now));
+        watcher.finish();
+        assert!(watcher.send(&event("late"), now));
+        assert_eq!(received(&mut body), [Bytes::from_static(RETRY), event("last")]);
+        assert!(has_ended(&mut body));
     }
 
     /// X7: a heartbeat after 15 s without an event, and the end after an hour
@@ -242,7 +270,7 @@ mod tests {
         let start = clock::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let watcher = Watcher::new(Some(VecDeque::new()), (false, None), None, start);
-        let mut body = EventBody::new(Rc::clone(&watcher));
+        let mut body = EventBody::new(Rc::clone(&watcher), None);
         received(&mut body);
         watcher.tend(at(14));
         assert_eq!(received(&mut body), [] as [Bytes; 0]);
@@ -262,7 +290,7 @@ mod tests {
         let missed: VecDeque<Bytes> = std::iter::repeat_n(event("missed"), 2 * EVENTS_MAX).collect();
         let watcher = Watcher::new(Some(missed), (true, None), None, now);
         assert!(watcher.send(&event("later"), now));
-        let received = received(&mut EventBody::new(watcher));
+        let received = received(&mut EventBody::new(watcher, None));
         assert_eq!(received.len(), 2 * EVENTS_MAX + 2);
         assert_eq!((&received[0][..], &received[1][..]), (RETRY, &b"missed"[..]));
         assert_eq!(received.last().map(|last| &last[..]), Some(&b"later"[..]));
@@ -283,7 +311,7 @@ mod tests {
         for missed in [None, Some(VecDeque::new())] {
             let of_session = (true, Some(StreamSession { session, expires }));
             let watcher = Watcher::new(missed, of_session, None, opened);
-            let mut body = EventBody::new(Rc::clone(&watcher));
+            let mut body = EventBody::new(Rc::clone(&watcher), None);
             watcher.tend(expires - Duration::from_secs(1));
             assert_eq!(received(&mut body), [Bytes::from_static(RETRY)]);
             watcher.send(&event("waits"), opened);

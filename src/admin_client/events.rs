@@ -7,15 +7,15 @@ const EVENT_BYTES_MAX: usize = 16 << 20;
 
 /// One event.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct ReceivedEvent {
-    pub(super) id: Option<String>,
-    pub(super) kind: String,
-    pub(super) data: String,
+pub(crate) struct ReceivedEvent {
+    pub(crate) id: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) data: String,
 }
 
 /// The received bytes that are no whole event yet.
 #[derive(Default)]
-pub(super) struct EventBuffer {
+pub(crate) struct EventBuffer {
     bytes: Vec<u8>,
     /// The beginning that has no end of an event.
     searched: usize,
@@ -23,7 +23,7 @@ pub(super) struct EventBuffer {
 
 impl EventBuffer {
     /// Adds bytes; returns the events that are complete now. Comments are left out.
-    pub(super) fn add(&mut self, bytes: &[u8]) -> io::Result<Vec<ReceivedEvent>> {
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> io::Result<Vec<ReceivedEvent>> {
         self.bytes.extend_from_slice(bytes);
         if self.bytes.len() > EVENT_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "an event is too long"));
