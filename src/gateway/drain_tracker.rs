@@ -51,7 +51,6 @@ impl<'a> DrainTracker<'a> {
     /// Begins the drain.
     pub(super) async fn begin(&mut self, delay: Duration) {
         self.process.drain.send_replace(DrainPhase::Draining);
-        self.process.drain_report.publish(self.report.clone());
         info!(self.process.log, "draining"; "in_flight" => self.requests(), "connections" => open_connections(&self.open),
             "delay_ms" => millis(delay), "cause" => self.report.cause.as_str());
         self.report().await;
