@@ -52,7 +52,6 @@ impl<'a> DrainTracker<'a> {
     pub(super) async fn begin(&mut self, phase: DrainPhase, delay: Duration) {
         self.report.phase = phase;
         self.process.drain.send_replace(phase);
-        self.process.drain_report.publish(self.report.clone());
         info!(self.process.log, "draining"; "in_flight" => self.requests(), "connections" => open_connections(&self.open),
             "delay_ms" => millis(delay), "cause" => self.report.cause.as_str());
         self.report().await;
