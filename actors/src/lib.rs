@@ -67,7 +67,7 @@ pub use monitor::{
     OverloadActions, Reading, ResourceView, Sensor, Shedding, Subject, system_memory_limit,
 };
 pub use pool::{
-    CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
+    Drain, DrainOrder, DrainTarget, DrainView, CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
     EndpointId, EndpointState, EndpointTicket, EndpointView, FailoverView, FailureKind, HedgeRefusal,
     LimitCause, LimitView, OverloadSignal, PeekedPermit, Permit, PoolHandle, PoolRejection, PoolView,
     ReadKind, RequestFingerprints, RetryTicket, ServingView,

@@ -18,6 +18,7 @@ mod adaptive;
 mod bounds;
 mod credentials;
 mod decision;
+mod drain;
 mod further_attempts;
 mod gate;
 mod handle;
@@ -45,6 +46,7 @@ pub use credentials::credential::{
     CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
 };
 pub use credentials::refusal_evidence::{CredentialCheckResult, RequestFingerprints};
+pub use drain::{Drain, DrainOrder, DrainTarget, DrainView};
 pub(crate) use decision::{AcquireDecision, AcquireRefusal, WaitRejection, WaitRejectionCause};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use gate::permit_cache;
