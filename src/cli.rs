@@ -1,7 +1,7 @@
 //! The command line: arguments, exit codes, and messages for the terminal.
 //!
 //! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use, 0 to 3 of `tidegate status`,
-//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload`. A drain that cut requests off ends with 1, so that a deployment
+//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload` and `tidegate drain`. A drain that cut requests off ends with 1, so that a deployment
 //! notices. nginx and HAProxy end with 0 in this case and only log it.
 
 use std::io::{self, IsTerminal as _, Write};
@@ -19,6 +19,8 @@ use tidegate_config::{Config, EffectiveConfig, Loaded, Problem, Problems, Source
 
 use crate::admin_client::ReplyError;
 use crate::config_output::{self, ConfigChoice, UnknownKey};
+use crate::drain_command::DrainChoice;
+use crate::drain_command::target as drain_target;
 use crate::relaunch::RelaunchError;
 use crate::reload_command::{self, ReloadChoice};
 use crate::replay_command::{self, IncidentChoice, ReplayCommandError, SimulateChoice};
@@ -56,6 +58,9 @@ pub(crate) enum CliCommand {
     Simulate(SimulateChoice),
     /// Print the timeline of an incident from logs: causes, transitions, refusals and clients.
     Incident(IncidentChoice),
+    /// Drain a bucket or an endpoint of a running gateway and wait until no request is left; the exit code is 0 drained, 1 refused or
+    /// still busy, 3 not reachable.
+    Drain(DrainChoice),
     /// Check the liveness of a running gateway at its admin listener.
     Health,
     /// Make a running gateway load its configuration again, or check a file against it; the exit code is 0 if the configuration is
@@ -188,6 +193,12 @@ pub(crate) fn print_status(config: &Config, choice: &StatusChoice) -> Result<Exi
     let is_terminal = stdout.is_terminal();
     let status = status_command::run(config, choice, &mut Screen { out: &mut stdout, is_terminal })?;
     Ok(ExitCode::from(status.code()))
+}
+
+/// Drains a bucket or an endpoint of a running gateway.
+pub(crate) fn drain(config: &Config, choice: &DrainChoice) -> Result<ExitCode, ExitError> {
+    let result = drain_target::run(config, choice, &mut io::stdout())?;
+    Ok(ExitCode::from(result.code()))
 }
 
 /// Makes a running gateway load its configuration again, or checks a file. `loaded` names the gateway.

@@ -3,6 +3,7 @@
 mod admin_client;
 mod cli;
 mod config_output;
+mod drain_command;
 mod health_check;
 mod memcpy;
 mod relaunch;
@@ -76,6 +77,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, ExitError> {
             cli::print_config((&config, &effective), choice, warnings, arguments.strict)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(CliCommand::Drain(choice)) => return cli::drain(&config, choice),
         Some(CliCommand::Status(choice)) => return cli::print_status(&config, choice),
         Some(CliCommand::Simulate(choice)) => return cli::simulate(choice, &config),
         // An incident needs no configuration, and a reload has ended above.

@@ -67,10 +67,10 @@ pub use monitor::{
     OverloadActions, Reading, ResourceView, Sensor, Shedding, Subject, system_memory_limit,
 };
 pub use pool::{
-    Drain, DrainOrder, DrainTarget, DrainView, CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
-    EndpointId, EndpointState, EndpointTicket, EndpointView, FailoverView, FailureKind, HedgeRefusal,
-    LimitCause, LimitView, OverloadSignal, PeekedPermit, Permit, PoolHandle, PoolRejection, PoolView,
-    ReadKind, RequestFingerprints, RetryTicket, ServingView,
+    CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
+    Drain, DrainOrder, DrainTarget, DrainView, EndpointId, EndpointState, EndpointTicket, EndpointView,
+    FailoverView, FailureKind, HedgeRefusal, LimitCause, LimitView, OverloadSignal, PeekedPermit, Permit,
+    PoolHandle, PoolRejection, PoolView, ReadKind, RequestFingerprints, RetryTicket, ServingView,
 };
 pub use reconfigure::{ActorsReconfigure, ConfigWithIds, Withdrawn};
 pub use sessions::{

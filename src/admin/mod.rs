@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod authentication;
 pub(crate) mod config;
 mod decisions;
+mod drain_target;
 mod error_tally;
 mod limit_use;
 mod page;
@@ -64,6 +65,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/actors/{name}/stall", web::post().to(stall))
         .route("/requests/crash", web::post().to(crash_request))
         .configure(decisions::routes)
+        .configure(drain_target::routes)
         .configure(page::routes)
         .default_service(web::to(unrouted::reply));
 }

@@ -88,6 +88,19 @@ impl AdminTarget {
         serde_json::from_slice(&body).map_err(|_| self.no_document(document))
     }
 
+    /// Sends a request that changes something, and returns the document of its reply. `document` is its name in an error.
+    pub(crate) fn send_for_document(
+        &self,
+        method: &str,
+        path: &str,
+        document: &'static str,
+    ) -> Result<Value, ReplyError> {
+        let head = self.head(method, path, &[("content-length", "0")]);
+        let response = self.accepted(self.send(&head, RESPONSE_TIME)?)?;
+        let body = response.body().map_err(|source| self.broken(source))?;
+        serde_json::from_slice(&body).map_err(|_| self.no_document(document))
+    }
+
     /// Sends a request without a body.
     fn send(&self, head: &str, time: Duration) -> Result<Response, ClientError> {
         let failed = |source| ClientError::Exchange { host: self.host.clone(), source };

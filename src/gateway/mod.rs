@@ -47,6 +47,7 @@ use crate::degradation::published::Degradation;
 use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
 use crate::listener;
+use crate::live_requests::LiveRequests;
 use crate::pressure;
 use crate::process::configurations::{Configurations, ThreadCommand};
 use crate::process::retirement::Retirement;
@@ -185,6 +186,7 @@ fn process_state(
         log: log.clone(),
         log_stats,
         decisions,
+        live_requests: LiveRequests::new(clock::now()),
         drain: watch::Sender::new(DrainPhase::Serving),
         drain_began: OnceLock::new(),
         tls,

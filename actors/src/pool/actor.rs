@@ -320,7 +320,12 @@ impl MessageHandler<ReassignPermit> for Pool {
 
     fn decide(&self, _: &ReassignPermit, _: Instant) {}
 
-    fn apply(&mut self, message: ReassignPermit, (): (), now: Instant) -> Result<Reassigned, ReassignRefusal> {
+    fn apply(
+        &mut self,
+        message: ReassignPermit,
+        (): (),
+        now: Instant,
+    ) -> Result<Reassigned, ReassignRefusal> {
         let ReassignPermit { avoid, credential } = message;
         let switched =
             credential.map(|(credential, must)| self.state.switch_credential(credential, must, now));

@@ -46,8 +46,8 @@ pub use credentials::credential::{
     CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
 };
 pub use credentials::refusal_evidence::{CredentialCheckResult, RequestFingerprints};
-pub use drain::{Drain, DrainOrder, DrainTarget, DrainView};
 pub(crate) use decision::{AcquireDecision, AcquireRefusal, WaitRejection, WaitRejectionCause};
+pub use drain::{Drain, DrainOrder, DrainTarget, DrainView};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use gate::permit_cache;
 pub(crate) use gate::ticket::GateShared;

@@ -70,10 +70,13 @@ pub(crate) async fn call(
         let AttemptGrant { mut permit, mut ticket, began } =
             circuit_wait::acquire(resources, bucket, request, record).await?;
         credential_feedback::ensure_ready(bucket, &mut permit, needs_no_credential).await;
+        if bucket.pool.may_drain(permit.endpoint()) {
+            Box::pin(bucket.pool.leave_draining(&mut permit)).await?;
+        }
         let limits = AttemptLimits { began, deadline, idle: upstream.idle_timeout };
         limits.check(&record.upload_progress).map_err(UpstreamRejection::Timeout)?;
         record.attempts += 1;
-        record.endpoint = Some(permit.endpoint().0);
+        record.set_endpoint(bucket, permit.endpoint());
         record.credential = permit.credential();
         let hedge_at = read.and_then(|kind| hedge::hedge_at(bucket, kind, record, began));
         let last = if let Some(hedge_at) = hedge_at {
@@ -82,7 +85,7 @@ pub(crate) async fn call(
             let race = hedge::race(race, &mut outbound, AttemptPermits { permit, ticket }, record);
             let (last, permits) = Box::pin(race).await;
             AttemptPermits { permit, ticket } = permits;
-            record.endpoint = Some(permit.endpoint().0);
+            record.set_endpoint(bucket, permit.endpoint());
             record.credential = permit.credential();
             last
         } else {

@@ -18,8 +18,8 @@ use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
 use tidegate_actors::{
-    Action, Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey,
-    OperationClass, clock,
+    Action, Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, EndpointId,
+    InFlightSlot, IpKey, OperationClass, clock,
 };
 use tidegate_config::{Kind, Priority};
 use tidegate_s3::addressing::NamedResource;
@@ -31,6 +31,7 @@ use crate::buffers::revocation::StreamOwner;
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::ClientAddress;
 use crate::decisions::decision::Figures;
+use crate::live_requests::LiveRequest;
 use crate::telemetry::metrics::timings::{RequestDurations, RequestTimings};
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
@@ -98,6 +99,8 @@ pub(crate) struct Record {
     decided: decision::Decided,
     /// Whether the memory of decisions has one about it.
     has_decision: bool,
+    /// Its slot among the requests under way, once its bucket has admitted it.
+    live: Option<LiveRequest>,
     /// This record belongs to one of several calls, which the record of the request includes.
     is_sub_request: bool,
 }
@@ -184,6 +187,7 @@ impl Record {
             cut_figures: None,
             decided: decision::Decided::Nothing,
             has_decision: false,
+            live: None,
             is_sub_request: false,
         }
     }
@@ -203,6 +207,21 @@ impl Record {
         let mut record = Self::new(host, id, request);
         record.is_sub_request = true;
         record
+    }
+
+    /// The bucket does not drain, so the request counts as one that it has left until it ends.
+    pub(crate) fn set_live(&mut self, bucket: BucketId) {
+        if self.live.is_none() {
+            self.live = Some(self.host.live_requests().begin(bucket, self.started));
+        }
+    }
+
+    /// The endpoint of the attempt that begins.
+    pub(crate) fn set_endpoint(&mut self, bucket: &Bucket, endpoint: EndpointId) {
+        self.endpoint = Some(endpoint.0);
+        if let Some(live) = self.live {
+            self.host.live_requests().set_endpoint(live, bucket.pool.drain_number(endpoint));
+        }
     }
 
     /// Notes an attempt that ended now.
@@ -322,6 +341,9 @@ fn reserve_body(host: &dyn RequestHost, bytes: u64) -> Result<BodyReservation, B
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if let Some(live) = self.live.take() {
+            self.host.live_requests().end(live);
+        }
         if self.is_sub_request {
             return;
         }

@@ -12,6 +12,7 @@ use crate::buffers::body_memory::BodyMemory;
 use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferBudget, Transfers};
 use crate::decisions::Recorder;
+use crate::live_requests::ThreadRequests;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::bucket::Bucket;
@@ -44,6 +45,9 @@ pub(crate) trait RequestHost: 'static {
 
     /// The memory of bodies that are read whole.
     fn body_memory(&self) -> &Arc<BodyMemory>;
+
+    /// The requests of the thread that are under way.
+    fn live_requests(&self) -> &ThreadRequests;
 
     /// The reason of a request that ends without its complete response, if nothing else is known.
     fn unfinished_reason(&self) -> &'static str;

@@ -40,9 +40,9 @@ impl PoolHandle {
                 apply_reassigned(permit, reassigned);
                 Ok(())
             }
-            (Ok(Err(ReassignRefusal::Draining)), _) => {
-                Err(self.all_draining(clock::now()).unwrap_or(PoolRejection::EndpointsDraining { left: None }))
-            }
+            (Ok(Err(ReassignRefusal::Draining)), _) => Err(self
+                .all_draining(clock::now())
+                .unwrap_or(PoolRejection::EndpointsDraining { left: None })),
             (Ok(Err(ReassignRefusal::NoCredential)), Some((credential, _))) => {
                 let (now, out) = (clock::now(), self.credentials[credential.0].out());
                 let retry_after = out.map_or(Duration::ZERO, |out| out.until.saturating_duration_since(now));
@@ -61,9 +61,9 @@ impl PoolHandle {
                 apply_reassigned(permit, reassigned);
                 Ok(())
             }
-            Ok(Err(_)) => {
-                Err(self.all_draining(clock::now()).unwrap_or(PoolRejection::EndpointsDraining { left: None }))
-            }
+            Ok(Err(_)) => Err(self
+                .all_draining(clock::now())
+                .unwrap_or(PoolRejection::EndpointsDraining { left: None })),
             Err(error) => Err(PoolRejection::Unavailable(error)),
         }
     }

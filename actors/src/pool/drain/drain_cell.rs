@@ -4,7 +4,7 @@
 //! requests of each, and it outlives a crash of the actor and a reload. A drain that has expired has no effect from that time on, also
 //! before an actor removes it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -28,13 +28,27 @@ impl Drain {
 }
 
 /// The published drain of one target.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct DrainCell {
+    /// Identifies the target in all configurations. It is not 0.
+    number: u64,
     is_set: AtomicBool,
     drain: Mutex<Option<Arc<Drain>>>,
 }
 
+impl Default for DrainCell {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { number, is_set: AtomicBool::new(false), drain: Mutex::default() }
+    }
+}
+
 impl DrainCell {
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Whether there is a drain, which may have expired. The request path reads this first.
     #[inline]
     pub(crate) fn is_set(&self) -> bool {
@@ -116,7 +130,10 @@ mod tests {
         cell.set(drain(now, Some(after(10)), "disk"));
         cell.set(drain(after(5), Some(after(30)), "move"));
         let found = cell.drain(after(29)).unwrap();
-        assert_eq!((found.began, found.reason.as_deref(), cell.until()), (now, Some("move"), Some(after(30))));
+        assert_eq!(
+            (found.began, found.reason.as_deref(), cell.until()),
+            (now, Some("move"), Some(after(30)))
+        );
         cell.set(drain(after(40), None, "again"));
         assert_eq!(cell.drain(after(1000)).unwrap().began, after(40), "the one before had expired");
         assert_eq!(cell.end().unwrap().reason.as_deref(), Some("again"));

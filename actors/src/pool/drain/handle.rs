@@ -87,6 +87,22 @@ impl PoolHandle {
         self.endpoint_stats.endpoint(endpoint.0).drain().is_set()
     }
 
+    /// The endpoints that drain.
+    pub fn draining_endpoints(&self, now: Instant) -> impl Iterator<Item = EndpointId> {
+        let endpoints = (0..self.endpoint_stats.len()).map(EndpointId);
+        endpoints.filter(move |endpoint| self.is_draining(*endpoint, now))
+    }
+
+    /// Calls at an endpoint, those of the pools of replaced configurations included.
+    pub fn calls_at(&self, endpoint: EndpointId) -> usize {
+        self.endpoint_stats.endpoint(endpoint.0).load()
+    }
+
+    /// The number of an endpoint that it has in all configurations. It is not 0.
+    pub fn drain_number(&self, endpoint: EndpointId) -> u64 {
+        self.endpoint_stats.endpoint(endpoint.0).drain().number()
+    }
+
     /// Whether an endpoint drains.
     pub fn is_draining(&self, endpoint: EndpointId, now: Instant) -> bool {
         self.endpoint_stats.endpoint(endpoint.0).drain().is_draining(now)

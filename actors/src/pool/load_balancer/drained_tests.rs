@@ -131,5 +131,9 @@ fn a_successor_has_the_drains() {
     stats.endpoint(0).drain().end();
     fixture.load_balancer.follow_drains(fixture.now);
     fixture.fail(0, FailureKind::Status);
-    assert_eq!(fixture.choices(), [Some(0), Some(1)], "an order to the successor holds for the pool before it");
+    assert_eq!(
+        fixture.choices(),
+        [Some(0), Some(1)],
+        "an order to the successor holds for the pool before it"
+    );
 }

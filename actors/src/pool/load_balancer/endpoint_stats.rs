@@ -208,9 +208,7 @@ impl EndpointStatsTable {
 
     /// Whether an endpoint other than this one could serve.
     pub(crate) fn has_other(&self, endpoint: usize, now: Instant) -> bool {
-        let could = |(i, stats): (usize, &EndpointStats)| {
-            i != endpoint && stats.may_serve(now)
-        };
+        let could = |(i, stats): (usize, &EndpointStats)| i != endpoint && stats.may_serve(now);
         !self.is_panicking() && self.endpoints.iter().enumerate().any(could)
     }
 
