@@ -30,6 +30,7 @@ mod credentials;
 mod deadline;
 mod decisions;
 mod descriptors;
+mod drain_targets;
 mod effective_config;
 mod endpoints;
 mod error_documents;
