@@ -1,8 +1,8 @@
 //! The command line: arguments, exit codes, and messages for the terminal.
 //!
 //! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use, 0 to 3 of `tidegate status`,
-//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload` and `tidegate drain`. A drain that cut requests off ends with 1, so that a deployment
-//! notices. nginx and HAProxy end with 0 in this case and only log it.
+//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload` and `tidegate drain`. A drain of the process that cut requests off
+//! ends with 1, so that a deployment notices. nginx and HAProxy end with 0 in this case and only log it.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
@@ -197,7 +197,7 @@ pub(crate) fn print_status(config: &Config, choice: &StatusChoice) -> Result<Exi
 
 /// Drains a bucket or an endpoint of a running gateway.
 pub(crate) fn drain(config: &Config, choice: &DrainChoice) -> Result<ExitCode, ExitError> {
-    let result = drain_target::run(config, choice, &mut io::stdout())?;
+    let result = drain_target::run(config, (&choice.target, choice.url.as_deref()), &mut io::stdout())?;
     Ok(ExitCode::from(result.code()))
 }
 

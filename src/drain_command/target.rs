@@ -16,7 +16,6 @@ use tidegate_config::Config;
 use tidegate_s3::percent::percent_encode;
 
 use crate::admin_client::{AdminTarget, ReplyError};
-use crate::drain_command::DrainChoice;
 
 /// The names of the documents in errors.
 const DRAIN_DOCUMENT: &str = "reply to a drain";
@@ -45,10 +44,10 @@ pub(crate) struct TargetChoice {
     #[arg(long)]
     end: bool,
     /// Return once the drain has begun.
-    #[arg(long, conflicts_with = "end")]
-    no_wait: bool,
+    #[arg(long = "no-wait", conflicts_with = "end")]
+    detached: bool,
     /// The longest wait, as 90s, 15m or 2h; without it, the wait has no limit.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with_all = ["end", "no_wait"])]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with_all = ["end", "detached"])]
     timeout: Option<Duration>,
 }
 
@@ -88,11 +87,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Drains the target and waits, as chosen.
 pub(crate) fn run(
     config: &Config,
-    choice: &DrainChoice,
+    (choice, url): (&TargetChoice, Option<&str>),
     out: &mut dyn Write,
 ) -> Result<DrainResult, ReplyError> {
-    let target = AdminTarget::new(choice.url.as_deref(), config)?.with_operator_token(config);
-    match order(&target, &choice.target, out) {
+    let target = AdminTarget::new(url, config)?.with_operator_token(config);
+    match order(&target, choice, out) {
         Err(refused @ ReplyError::Refused { .. }) => {
             print(out, &refused.to_string());
             Ok(DrainResult::NotDrained)
@@ -127,7 +126,7 @@ fn order(
     if !reply["was_draining"].is_boolean() {
         return Err(target.no_document(DRAIN_DOCUMENT));
     }
-    match choice.no_wait {
+    match choice.detached {
         true => {
             print(out, &progress(&reply));
             Ok(DrainResult::Done)

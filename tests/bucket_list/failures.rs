@@ -261,7 +261,7 @@ async fn exact_names_are_listed_without_a_store() {
     assert_eq!(bad.count(), 0);
 }
 
-/// A5, G4: the store of a draining section is not called, and the list says that it would lack the section
+/// A5, G4: the store of a draining section is not called, and the error names the section that the list would lack
 #[tokio::test]
 async fn a_draining_section_is_not_listed() {
     let store = store(&["logs-a"]);

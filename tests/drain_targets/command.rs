@@ -50,11 +50,7 @@ async fn the_command_waits_until_the_bucket_has_drained() {
 async fn the_wait_is_bounded() {
     let ((upstream, latch), other) = (holding("x"), Upstream::ok("other"));
     let gateway = at(&[&upstream, &other]).start().await;
-    let held = wait_for("the first endpoint holds a request", || async {
-        let held = Held::begin(&gateway, "/b/held").await;
-        (upstream.in_flight() == 1).then_some(held)
-    })
-    .await;
+    let held = Held::begin_at_holding(&gateway).await;
     let (url, endpoint) = (url(&gateway), format!("http://{}", upstream.address()));
     let target = ["--bucket", "b", "--endpoint", endpoint.as_str(), url.as_str()];
     let busy = run(&[&target[..], &["--timeout", "1s"]].concat()).await;

@@ -22,11 +22,7 @@ async fn read(gateway: &Gateway, requests: usize) {
 async fn a_draining_endpoint_gets_no_new_call() {
     let ((first, latch), second) = (holding("first"), Upstream::ok("second"));
     let gateway = at(&[&first, &second]).start().await;
-    let held = wait_for("the first endpoint holds a request", || async {
-        let held = Held::begin(&gateway, "/b/held").await;
-        (first.in_flight() == 1).then_some(held)
-    })
-    .await;
+    let held = Held::begin_at_holding(&gateway).await;
     wait_for("it has an idle connection too", || async {
         gateway.get("/b/k").await;
         (first.open_connections() > 1).then_some(())

@@ -38,6 +38,15 @@ impl Held {
         Self { client, answer }
     }
 
+    /// A request that the one endpoint which holds answers has got.
+    async fn begin_at_holding(gateway: &Gateway) -> Self {
+        wait_for("the endpoint that holds answers has a request", || async {
+            let held = Self::begin(gateway, "/b/held").await;
+            (held.answer.header("content-length") == Some("8")).then_some(held)
+        })
+        .await
+    }
+
     /// The whole answer.
     async fn end(mut self) {
         self.client.body(&mut self.answer, "GET").await;

@@ -28,7 +28,7 @@ async fn reload(gateway: &Gateway, text: &str) {
     assert_eq!(reply["result"], "applied", "{reply}");
 }
 
-/// S3, P5: a crash of the actor at any point keeps the drains; an order that crashes it is told so, and can be given again
+/// S3, P5: a crash of the actor at any point keeps the drains; an order that crashes it gets 503, and can be given again
 #[tokio::test]
 async fn drains_survive_crashes_of_the_actor() {
     let (first, second) = (Upstream::ok("first"), Upstream::ok("second"));

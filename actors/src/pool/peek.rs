@@ -9,8 +9,8 @@ use crate::clock;
 use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
 use crate::pool::decision::{AcquireDecision, AcquireRefusal};
-use crate::pool::drain::time_left;
 use crate::pool::handle::PoolHandle;
+use crate::pool::operator_drain::time_left;
 use crate::pool::rejection::PoolRejection;
 
 /// The decision that a request would get.

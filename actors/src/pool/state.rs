@@ -124,7 +124,7 @@ impl<W: Waiter> PoolState<W> {
         &self.endpoint_stats
     }
 
-    /// A drain of an endpoint has begun, changed or ended. Nobody waits while all drain.
+    /// A drain of an endpoint has begun, changed or ended. No request waits while all drain.
     pub(crate) fn follow_drains(&mut self, now: Instant) {
         self.load_balancer.follow_drains(now);
         self.serve_queue(now);

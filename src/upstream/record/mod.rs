@@ -6,6 +6,7 @@
 
 pub(crate) mod attempt_notes;
 mod decision;
+mod live;
 pub(crate) mod request_host;
 mod start_time;
 
@@ -18,8 +19,8 @@ use actix_web::http::{Method, Uri};
 use arrayvec::ArrayString;
 use slog::info;
 use tidegate_actors::{
-    Action, Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, EndpointId,
-    InFlightSlot, IpKey, OperationClass, clock,
+    Action, Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey,
+    OperationClass, clock,
 };
 use tidegate_config::{Kind, Priority};
 use tidegate_s3::addressing::NamedResource;
@@ -207,21 +208,6 @@ impl Record {
         let mut record = Self::new(host, id, request);
         record.is_sub_request = true;
         record
-    }
-
-    /// The bucket does not drain, so the request counts as one that it has left until it ends.
-    pub(crate) fn set_live(&mut self, bucket: BucketId) {
-        if self.live.is_none() {
-            self.live = Some(self.host.live_requests().begin(bucket, self.started));
-        }
-    }
-
-    /// The endpoint of the attempt that begins.
-    pub(crate) fn set_endpoint(&mut self, bucket: &Bucket, endpoint: EndpointId) {
-        self.endpoint = Some(endpoint.0);
-        if let Some(live) = self.live {
-            self.host.live_requests().set_endpoint(live, bucket.pool.drain_number(endpoint));
-        }
     }
 
     /// Notes an attempt that ended now.

@@ -25,7 +25,7 @@ impl PoolHandle {
         // The permit is unchanged if the actor did not answer.
         match self.may_drain(permit.endpoint()) {
             false => Ok(()),
-            true => self.leave_draining(permit).await,
+            true => self.move_from_draining(permit).await,
         }
     }
 

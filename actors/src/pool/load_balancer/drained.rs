@@ -22,7 +22,7 @@ impl LoadBalancer {
             if !drains {
                 self.endpoints[endpoint].return_to_rotation(now);
                 self.stats.endpoint(endpoint).reset_latency();
-                if self.may_serve(endpoint) {
+                if self.is_candidate(endpoint) {
                     self.end_panic();
                 }
             }
@@ -33,18 +33,18 @@ impl LoadBalancer {
     }
 
     /// Whether an endpoint is usable and does not drain.
-    pub(super) fn may_serve(&self, endpoint: usize) -> bool {
+    pub(super) fn is_candidate(&self, endpoint: usize) -> bool {
         self.endpoints[endpoint].is_usable() && !self.drained[endpoint]
     }
 
-    pub(super) fn may_any_serve(&self) -> bool {
-        (0..self.endpoints.len()).any(|endpoint| self.may_serve(endpoint))
+    pub(super) fn has_candidate(&self) -> bool {
+        (0..self.endpoints.len()).any(|endpoint| self.is_candidate(endpoint))
     }
 
     /// Whether only excluded endpoints are left.
     pub(super) fn needs_panic(&self) -> bool {
         let is_excluded = |at: usize| !self.drained[at] && self.endpoints[at].excluded_until().is_some();
-        !self.may_any_serve() && (0..self.endpoints.len()).any(is_excluded)
+        !self.has_candidate() && (0..self.endpoints.len()).any(is_excluded)
     }
 
     pub(super) fn enter_panic(&mut self) {

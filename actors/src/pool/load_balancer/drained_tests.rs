@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::pool::drain::Drain;
 use crate::pool::load_balancer::endpoint::{EndpointState, FailureKind};
 use crate::pool::load_balancer::tests::Fixture;
 use crate::pool::load_balancer::{EndpointEvent, LoadBalancer};
+use crate::pool::operator_drain::Drain;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -56,7 +56,7 @@ fn a_draining_endpoint_gets_no_call_in_a_panic() {
     fixture.eject(1);
     assert!(fixture.stats.is_panicking() && fixture.events().contains(&EndpointEvent::PanicEntered));
     assert_eq!(fixture.choices(), [Some(0), Some(1)]);
-    // A call that was under way at the draining endpoint says nothing about the others.
+    // A call that was under way at the draining endpoint is no evidence about the others.
     fixture.succeed(2);
     fixture.check(2, true);
     assert!(fixture.stats.is_panicking());

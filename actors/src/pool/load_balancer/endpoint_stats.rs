@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::pool::drain::drain_cell::DrainCell;
 use crate::pool::load_balancer::ejection_counts::EjectionCounts;
 use crate::pool::load_balancer::endpoint::EndpointState;
 use crate::pool::load_balancer::tier::{ServingView, Tier, TierRules};
+use crate::pool::operator_drain::drain_cell::DrainCell;
 
 /// Latencies below this count as equal: the difference comes from the gateway's own machine.
 const LATENCY_FLOOR_US: u64 = 10_000;
@@ -88,7 +88,7 @@ impl EndpointStats {
     }
 
     /// Whether it is healthy and does not drain.
-    fn may_serve(&self, now: Instant) -> bool {
+    fn is_candidate(&self, now: Instant) -> bool {
         self.state(now) == EndpointState::InRotation && !self.drain.is_draining(now)
     }
 
@@ -208,7 +208,7 @@ impl EndpointStatsTable {
 
     /// Whether an endpoint other than this one could serve.
     pub(crate) fn has_other(&self, endpoint: usize, now: Instant) -> bool {
-        let could = |(i, stats): (usize, &EndpointStats)| i != endpoint && stats.may_serve(now);
+        let could = |(i, stats): (usize, &EndpointStats)| i != endpoint && stats.is_candidate(now);
         !self.is_panicking() && self.endpoints.iter().enumerate().any(could)
     }
 
@@ -232,7 +232,7 @@ impl EndpointStatsTable {
     /// The endpoints that would serve a request at `now`.
     pub(crate) fn serving(&self, now: Instant) -> ServingView {
         let is_panicking = self.is_panicking();
-        let is_usable = |i: usize| self.endpoints.get(i).is_some_and(|stats| stats.may_serve(now));
+        let is_usable = |i: usize| self.endpoints.get(i).is_some_and(|stats| stats.is_candidate(now));
         match *self.tier.lock().unwrap_or_else(PoisonError::into_inner) {
             Some((tier, rules)) => rules.view(tier, is_panicking, is_usable, now),
             None => ServingView { endpoints: 0..self.len(), is_panicking, failover: None },

@@ -163,8 +163,8 @@ impl LoadBalancer {
         self.update_tier(now);
         let tier = self.tier_rules.endpoints(self.tier);
         let others = |i: usize| avoid != Some(i);
-        let serves = |this: &Self, i: usize| this.may_serve(i) && tier.contains(&i);
-        let is_any_usable = !self.is_panicking && self.may_any_serve();
+        let serves = |this: &Self, i: usize| this.is_candidate(i) && tier.contains(&i);
+        let is_any_usable = !self.is_panicking && self.has_candidate();
         if is_any_usable {
             self.choose_of_two(|this, i| serves(this, i) && others(i), now)
                 .or_else(|| self.choose_of_two(|this, i| serves(this, i), now))
@@ -215,7 +215,7 @@ impl LoadBalancer {
         if self.is_panicking {
             return;
         }
-        let has_other = (0..self.endpoints.len()).any(|i| i != endpoint && self.may_serve(i));
+        let has_other = (0..self.endpoints.len()).any(|i| i != endpoint && self.is_candidate(i));
         match action {
             EjectionAction::Eject(_) if !has_other => {
                 self.enter_panic();
@@ -267,7 +267,7 @@ impl LoadBalancer {
             self.publish(endpoint);
         } else if self.endpoints[endpoint].is_usable() {
             self.publish_return(endpoint);
-            if self.may_serve(endpoint) {
+            if self.is_candidate(endpoint) {
                 self.end_panic();
             }
         } else {
@@ -285,7 +285,7 @@ impl LoadBalancer {
             self.endpoints[endpoint].end_exclusion(successes, now);
             self.publish_return(endpoint);
         }
-        if self.may_serve(endpoint) {
+        if self.is_candidate(endpoint) {
             self.end_panic();
         }
     }
@@ -334,7 +334,7 @@ impl LoadBalancer {
         if !self.tier_rules.has_standby() {
             return;
         }
-        let (next, change) = self.tier_rules.next(self.tier, |i| self.may_serve(i), now);
+        let (next, change) = self.tier_rules.next(self.tier, |i| self.is_candidate(i), now);
         if next != self.tier {
             self.tier = next;
             self.stats.publish_tier(next, self.tier_rules);

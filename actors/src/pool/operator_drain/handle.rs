@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use crate::clock;
 use crate::mailbox::AskError;
-use crate::pool::drain::actor::SetDrain;
-use crate::pool::drain::{Drain, DrainOrder, time_left};
 use crate::pool::gate::ticket::{EndpointId, Permit};
 use crate::pool::handle::PoolHandle;
+use crate::pool::operator_drain::actor::SetDrain;
+use crate::pool::operator_drain::{Drain, DrainOrder, time_left};
 use crate::pool::rejection::PoolRejection;
 
 /// What drains.
@@ -81,7 +81,7 @@ impl PoolHandle {
         }
     }
 
-    /// Whether an endpoint may drain. Only then a permit for it needs `leave_draining`.
+    /// Whether an endpoint may drain. Only then a permit for it needs `move_from_draining`.
     #[inline]
     pub fn may_drain(&self, endpoint: EndpointId) -> bool {
         self.endpoint_stats.endpoint(endpoint.0).drain().is_set()
@@ -112,7 +112,7 @@ impl PoolHandle {
     ///
     /// # Errors
     /// All endpoints drain, or the actor did not answer.
-    pub async fn leave_draining(&self, permit: &mut Permit) -> Result<(), PoolRejection> {
+    pub async fn move_from_draining(&self, permit: &mut Permit) -> Result<(), PoolRejection> {
         match self.is_draining(permit.endpoint(), clock::now()) {
             true => self.reassign_endpoint(permit).await,
             false => Ok(()),

@@ -124,7 +124,7 @@ mod tests {
     /// P5: a further order replaces the reason and the end, and keeps the begin of a drain that is in effect
     #[test]
     fn a_further_order_keeps_the_begin() {
-        let (cell, now) = (DrainCell::default(), Instant::now());
+        let (cell, now) = (DrainCell::default(), crate::clock::now());
         let after = |seconds| now + Duration::from_secs(seconds);
         assert!(!cell.is_set() && cell.drain(now).is_none() && cell.end().is_none());
         cell.set(drain(now, Some(after(10)), "disk"));
@@ -143,7 +143,7 @@ mod tests {
     /// P5: an expired drain has no effect, and is removed once
     #[test]
     fn a_drain_expires() {
-        let (cell, now) = (DrainCell::default(), Instant::now());
+        let (cell, now) = (DrainCell::default(), crate::clock::now());
         let until = now + Duration::from_secs(10);
         cell.set(drain(now, Some(until), "disk"));
         assert!(cell.is_draining(until - Duration::from_nanos(1)) && cell.take_expired(now).is_none());

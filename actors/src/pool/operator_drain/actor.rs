@@ -8,7 +8,7 @@ use slog::info;
 use crate::actor_shell::MessageHandler;
 use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
-use crate::pool::drain::{Drain, DrainOrder, DrainTarget};
+use crate::pool::operator_drain::{Drain, DrainOrder, DrainTarget};
 
 /// Begins a drain, changes its reason and end, or ends it.
 pub(crate) struct SetDrain {

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 pub use drain_cell::Drain;
 pub use handle::{DrainTarget, DrainView};
 
-use crate::pool::drain::drain_cell::DrainCell;
 use crate::pool::gate::ticket::EndpointId;
 use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
+use crate::pool::operator_drain::drain_cell::DrainCell;
 
 /// An order of an operator to drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
