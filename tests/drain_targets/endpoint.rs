@@ -22,12 +22,12 @@ async fn read(gateway: &Gateway, requests: usize) {
 async fn a_draining_endpoint_gets_no_new_call() {
     let ((first, latch), second) = (holding("first"), Upstream::ok("second"));
     let gateway = at(&[&first, &second]).start().await;
-    let held = Held::begin_at_holding(&gateway).await;
-    wait_for("it has an idle connection too", || async {
-        gateway.get("/b/k").await;
-        (first.open_connections() > 1).then_some(())
-    })
-    .await;
+    drain(&gateway, &of_endpoint(second.address())).await;
+    let (ended, held) = (Held::begin(&gateway, "/b/held").await, Held::begin(&gateway, "/b/held").await);
+    end(&gateway, &of_endpoint(second.address())).await;
+    latch.open(1);
+    ended.end().await;
+    assert_eq!(first.open_connections(), 2, "one is idle");
     let before = first.count();
     let reply = drain(&gateway, &of_endpoint(first.address())).await;
     assert_eq!(reply["endpoint"], json!(first.address().to_string()));
