@@ -1,8 +1,8 @@
 //! The command line: arguments, exit codes, and messages for the terminal.
 //!
 //! Exit codes are those of sysexits.h, except 2 for a wrong command line, which clap and most programs use, 0 to 3 of `tidegate status`,
-//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload`, `tidegate upgrade` and `tidegate drain`. A drain that cut requests
-//! off ends with 1, so that a deployment notices. nginx and HAProxy end with 0 in this case and only log it.
+//! which monitoring plugins use, and 0, 1 and 3 of `tidegate reload`, `tidegate upgrade` and `tidegate drain`. A drain of the process that
+//! cut requests off ends with 1, so that a deployment notices. nginx and HAProxy end with 0 in this case and only log it.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
@@ -63,8 +63,8 @@ pub(crate) enum CliCommand {
     Incident(IncidentChoice),
     /// Check the liveness of a running gateway at its admin listener.
     Health,
-    /// Drain a running gateway and wait until it has ended, as SIGTERM makes it; the exit code is 0 if every request has ended, 1 if
-    /// some were cut off, 3 not reachable.
+    /// Drain a running gateway, as SIGTERM does, or one bucket or endpoint of it, and wait until no request is left; the exit code is 0
+    /// if every request has ended, 1 if some were cut off or are left, 3 not reachable.
     Drain(DrainChoice),
     /// Make a running gateway load its configuration again, or check a file against it; the exit code is 0 if the configuration is
     /// accepted, 1 refused, 3 not reachable.

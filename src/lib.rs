@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod gateway;
 mod http;
 mod listener;
+mod live_requests;
 #[cfg(feature = "origin")]
 pub mod origin;
 mod plots;

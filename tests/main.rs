@@ -31,6 +31,7 @@ mod deadline;
 mod decisions;
 mod descriptors;
 mod drain;
+mod drain_targets;
 mod effective_config;
 mod endpoints;
 mod error_documents;

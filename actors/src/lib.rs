@@ -68,9 +68,9 @@ pub use monitor::{
 };
 pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
-    EndpointId, EndpointState, EndpointTicket, EndpointView, FailoverView, FailureKind, HedgeRefusal,
-    LimitCause, LimitView, OverloadSignal, PeekedPermit, Permit, PoolHandle, PoolRejection, PoolView,
-    ReadKind, RequestFingerprints, RetryTicket, ServingView,
+    Drain, DrainOrder, DrainTarget, DrainView, EndpointId, EndpointState, EndpointTicket, EndpointView,
+    FailoverView, FailureKind, HedgeRefusal, LimitCause, LimitView, OverloadSignal, PeekedPermit, Permit,
+    PoolHandle, PoolRejection, PoolView, ReadKind, RequestFingerprints, RetryTicket, ServingView,
 };
 pub use reconfigure::{ActorsReconfigure, ConfigWithIds, Withdrawn};
 pub use sessions::{

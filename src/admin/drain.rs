@@ -7,23 +7,19 @@ use serde_json::{Value, json};
 use slog::info;
 use tidegate_actors::clock;
 
-use crate::admin::decisions::unexpected_query;
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
 use crate::http::request_id;
 use crate::process::Process;
 use crate::process::drain_progress::DrainProgress;
 use crate::process::drain_report::DrainReport;
 use crate::telemetry::{millis, rfc3339};
-use crate::worker::slot::CurrentWorker;
+use crate::worker::Worker;
 
 /// The longest wait for the begin of a requested drain.
 const BEGIN_MAX: Duration = Duration::from_secs(5);
 
 /// `POST /drain`. A process that drains already goes on.
-pub(super) async fn drain(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> HttpResponse {
-    if let Some(refused) = unexpected_query(&request) {
-        return refused;
-    }
+pub(super) async fn begin(request: &HttpRequest, worker: &Worker) -> HttpResponse {
     let process = &worker.process;
     // The end of the drain waits for its streams, and for this reply too.
     let _reply = process.status_streams.count();

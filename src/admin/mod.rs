@@ -5,6 +5,7 @@ mod authentication;
 pub(crate) mod config;
 mod decisions;
 mod drain;
+mod drain_target;
 mod error_tally;
 mod limit_use;
 mod page;
@@ -58,7 +59,6 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/config/diff", get_or_head().to(reload::diff))
         .route("/reload", web::post().to(reload::reload))
         .route(UPGRADE, web::post().to(upgrade::upgrade))
-        .route("/drain", web::post().to(drain::drain))
         .route("/metrics", get_or_head().to(metrics))
         .route("/livez", get_or_head().to(probes::live))
         .route("/readyz", get_or_head().to(probes::ready))
@@ -71,6 +71,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/actors/{name}/stall", web::post().to(stall))
         .route("/requests/crash", web::post().to(crash_request))
         .configure(decisions::routes)
+        .configure(drain_target::routes)
         .configure(page::routes)
         .default_service(web::to(unrouted::reply));
 }

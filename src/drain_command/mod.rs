@@ -1,8 +1,11 @@
-//! `tidegate drain`: begins the drain of a running gateway, as SIGTERM does, and follows it until the process has ended (G4).
+//! `tidegate drain`: begins the drain of a running gateway, as SIGTERM does, and follows it until the process has ended (G4). `target.rs`
+//! drains one bucket or one endpoint.
 //!
 //! It opens the event stream of the status first, so that the result cannot be missed, and then sends `POST /drain`, which needs the token
 //! of operators. The last event of a drain has its result. A process that ends without one has been killed, or a second signal has ended
 //! it. The exit code is 0 if every request has ended, and 1 if some were cut off or the result is not known.
+
+pub(crate) mod target;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -15,6 +18,7 @@ use tidegate_config::Config;
 use crate::admin_client::events::EventBuffer;
 use crate::admin_client::text::drain_line;
 use crate::admin_client::{AdminTarget, ReplyError, Response};
+use target::TargetChoice;
 
 /// The names of the documents in errors.
 const DRAIN_DOCUMENT: &str = "reply to a drain";
@@ -33,6 +37,8 @@ const ERASE_LINE: &str = "\x1b[K";
 /// What is drained, and whether the command waits.
 #[derive(Args)]
 pub(crate) struct DrainChoice {
+    #[command(flatten)]
+    target: TargetChoice,
     /// Begin the drain, and do not wait for its end.
     #[arg(long)]
     no_wait: bool,
@@ -50,6 +56,8 @@ pub(crate) enum DrainEnd {
     Complete,
     /// Requests were cut off.
     CutOff,
+    /// Requests of the bucket or endpoint are left, or the gateway refuses the drain.
+    NotDrained,
     /// The process has ended without a result.
     Unknown,
 }
@@ -59,7 +67,7 @@ impl DrainEnd {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Begun | Self::Complete => 0,
-            Self::CutOff | Self::Unknown => 1,
+            Self::CutOff | Self::NotDrained | Self::Unknown => 1,
         }
     }
 }
@@ -77,6 +85,9 @@ pub(crate) fn run(
     output: DrainOutput<'_>,
 ) -> Result<DrainEnd, ReplyError> {
     let target = AdminTarget::new(choice.url.as_deref(), config)?.with_operator_token(config);
+    if let Some(bucket) = &choice.target.bucket {
+        return target::run(&target, (bucket, &choice.target), choice.no_wait, output.out);
+    }
     let mut lines = Lines { output, last: None };
     if choice.no_wait {
         lines.print(&begin(&target)?["drain"]);

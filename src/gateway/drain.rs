@@ -126,14 +126,14 @@ impl RunningGateway {
         let mut tracker = DrainTracker::new(&configurations, open, cause.of_drain(), began + delay + limit);
         let mut reports = None;
         if has_handed_over {
-            tracker.begin(DrainPhase::HandedOver, delay).await;
+            tracker.begin(DrainPhase::HandedOver, delay);
             reports = after.wait_for_idle(&mut tracker, successor, began + delay).await;
         } else {
-            tracker.begin(DrainPhase::Draining, delay).await;
+            tracker.begin(DrainPhase::Draining, delay);
             tracker.wait_until(began + delay, |_| false).await;
             server.close(DATA).await;
         }
-        tracker.set_phase(DrainPhase::Closing).await;
+        tracker.set_phase(DrainPhase::Closing);
         // The time in which the backlog was accepted does not count.
         tracker.set_deadline(clock::now() + limit);
         tracker.wait_until(tracker.deadline(), DrainTracker::is_done).await;
@@ -154,16 +154,16 @@ impl RunningGateway {
 async fn end_drain(tracker: &mut DrainTracker<'_>, process: &Process) -> usize {
     let streams = process.event_streams.open();
     if streams > 0 && !tracker.is_done() {
-        tracker.set_phase(DrainPhase::EndingStreams).await;
+        tracker.set_phase(DrainPhase::EndingStreams);
         process.event_streams.end_all();
         let until = clock::now() + STREAM_END_MAX;
         tracker.wait_until(until, |_| process.event_streams.open() == 0).await;
         // Their last bytes are written before their threads answer.
-        tracker.report().await;
+        tracker.report();
         // Unless other requests are cut off, connections have the rest of the time to close.
         tracker.wait_until(until, |tracker| tracker.is_done() || tracker.requests() > 0).await;
     }
-    let progress = tracker.report().await;
+    let progress = tracker.report();
     let (cut_off, ended) = (progress.unfinished(), streams.saturating_sub(process.event_streams.open()));
     if ended > 0 {
         info!(process.log, "drain timeout reached: event streams have ended as their protocol does"; "streams" => ended);

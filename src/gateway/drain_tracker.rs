@@ -49,18 +49,18 @@ impl<'a> DrainTracker<'a> {
     }
 
     /// Begins the drain with this phase.
-    pub(super) async fn begin(&mut self, phase: DrainPhase, delay: Duration) {
+    pub(super) fn begin(&mut self, phase: DrainPhase, delay: Duration) {
         self.report.phase = phase;
         self.process.drain.send_replace(phase);
         info!(self.process.log, "draining"; "in_flight" => self.requests(), "connections" => open_connections(&self.open),
             "delay_ms" => millis(delay), "cause" => self.report.cause.as_str());
-        self.report().await;
+        self.report();
     }
 
-    pub(super) async fn set_phase(&mut self, phase: DrainPhase) {
+    pub(super) fn set_phase(&mut self, phase: DrainPhase) {
         self.report.phase = phase;
         self.process.drain.send_replace(phase);
-        self.report().await;
+        self.report();
     }
 
     pub(super) fn configurations(&self) -> &'a Arc<Configurations> {
@@ -107,15 +107,15 @@ impl<'a> DrainTracker<'a> {
                 return;
             }
             if now.saturating_duration_since(self.reported) >= REPORT_EVERY {
-                self.report().await;
+                self.report();
             }
             tokio::time::sleep(POLL_EVERY.min(until.saturating_duration_since(clock::now()))).await;
         }
     }
 
     /// Collects, publishes and logs the progress.
-    pub(super) async fn report(&mut self) -> DrainProgress {
-        let progress = drain_progress(self.configurations, open_connections(&self.open)).await;
+    pub(super) fn report(&mut self) -> DrainProgress {
+        let progress = drain_progress(&self.configurations.current(), open_connections(&self.open));
         self.reported = clock::now();
         self.report.progress = progress.clone();
         self.process.drain_report.publish(self.report.clone());

@@ -92,7 +92,7 @@ impl ProgressReports {
         let configurations = Arc::clone(configurations);
         Self(actix_rt::spawn(async move {
             loop {
-                let message = progress(&configurations, open_connections(&open)).await;
+                let message = progress(&configurations, open_connections(&open));
                 if channel.send(&message, &[]).await.is_err() {
                     let log = &configurations.current().process.log;
                     warn!(log, "the successor has ended while this process drains"; "hint" => "start the gateway again");
@@ -104,8 +104,8 @@ impl ProgressReports {
     }
 }
 
-async fn progress(configurations: &Configurations, connections: usize) -> PredecessorMessage {
-    let drain = drain_progress(configurations, connections).await;
+fn progress(configurations: &Configurations, connections: usize) -> PredecessorMessage {
+    let drain = drain_progress(&configurations.current(), connections);
     PredecessorMessage::Progress {
         drain: serde_json::to_value(drain).unwrap_or_default(),
         limits: remaining_use(&configurations.current(), connections),

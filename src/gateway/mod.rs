@@ -54,6 +54,7 @@ use crate::degradation::published::Degradation;
 use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
 use crate::listener;
+use crate::live_requests::LiveRequests;
 use crate::pressure;
 use crate::process::configurations::{Configurations, ThreadCommand};
 use crate::process::drain_report::{DrainReports, DrainRequests};
@@ -241,6 +242,7 @@ fn process_state(
         log: log.clone(),
         log_stats,
         decisions,
+        live_requests: LiveRequests::new(clock::now()),
         drain: watch::Sender::new(DrainPhase::Serving),
         drain_report: DrainReports::default(),
         drain_requests: DrainRequests::default(),

@@ -259,6 +259,8 @@ async fn admit(
         Route::Refused(error) => return Err(error),
     };
     let bucket = request.bucket;
+    bucket.pool.check_drain()?;
+    record.set_live(bucket.id);
     request_validation::validate_for_bucket(head, request.bytes, &bucket.config)?;
     injection::check_and_log(&worker.process.log, bucket, head.uri, record)?;
     let deadline = request_validation::request_deadline(head, bucket, record.started)?;

@@ -51,7 +51,14 @@ const ERROR_TYPES: [ErrorType; 16] = [
     ("destination_not_found", &["no_bucket", "no_such_bucket"]),
     (
         "destination_unavailable",
-        &["breaker_forced_open", "breaker_half_open", "breaker_open", "bucket_list_incomplete"],
+        &[
+            "breaker_forced_open",
+            "breaker_half_open",
+            "breaker_open",
+            "bucket_draining",
+            "bucket_list_incomplete",
+            "endpoints_draining",
+        ],
     ),
     ("http_protocol_error", &["decode_failed", "upstream_redirect"]),
     (

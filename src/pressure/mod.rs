@@ -24,17 +24,25 @@ use crate::worker::slot::WorkerSlot;
 /// Time between two reviews of the transfers while memory is not short. Sockets that were idle for two reviews give up their large buffers.
 const REVIEW_EVERY: Duration = Duration::from_millis(250);
 
+/// Time between two searches for endpoints that drain.
+const DRAINS_EVERY: Duration = Duration::from_millis(500);
+
 /// Starts the task of a worker thread. Must be called on that thread.
 pub(crate) fn start(slot: &Rc<WorkerSlot>) -> JoinHandle<()> {
     let slot = Rc::clone(slot);
     actix_rt::spawn(async move {
         let mut views = slot.current().shared.actors.monitor.subscribe();
         let (mut plan, mut review) = (CollectPlan::default(), TransferReview::default());
+        let mut drains_read = None;
         while views.changed().await.is_ok() {
             let view = Arc::clone(&views.borrow_and_update());
             let (worker, now) = (slot.current(), clock::now());
             review.act_on_transfers(&worker, &view, now);
             close_idle(&worker, &view);
+            if has_passed(DRAINS_EVERY, drains_read, now) {
+                worker.close_draining_upstreams(now);
+                drains_read = Some(now);
+            }
             // Last, so that memory which the other steps have freed is returned.
             collect::collect_if_due(&mut plan, &view, now);
         }

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tidegate_actors::{KeyId, Launch, Launches, clock};
+use tidegate_actors::{KeyId, Launch, Launches};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::Shared;
 use crate::buffers::revocation::KeyringNumber;
-use crate::upstream::record::live_requests::LiveCounts;
 
 /// A command to a worker thread. The thread drops or uses the sender when it is done.
 pub(crate) enum ThreadCommand {
@@ -25,8 +24,6 @@ pub(crate) enum ThreadCommand {
     CutWithdrawn(WithdrawnKeys),
     /// Use the sender, to show that the thread works.
     Answer(oneshot::Sender<()>),
-    /// Count the requests.
-    CountRequests(oneshot::Sender<LiveCounts>),
 }
 
 /// Keys that a reload has withdrawn. Their streams end after the grace.
@@ -91,24 +88,6 @@ impl Configurations {
             answered
         };
         self.threads.iter().map(request).collect()
-    }
-
-    /// Counts the requests of all threads of the data listener. A thread that does not answer in this time is left out.
-    pub(crate) async fn count_requests(&self, wait_max: Duration) -> LiveCounts {
-        let deadline = clock::now() + wait_max;
-        let data_threads = self.threads.iter().take(self.threads.len().saturating_sub(1));
-        let waiting = data_threads.map(|thread| {
-            let (counted, counts) = oneshot::channel();
-            let _ = thread.send(ThreadCommand::CountRequests(counted));
-            counts
-        });
-        let mut sum = LiveCounts::default();
-        for counts in waiting.collect::<Vec<_>>() {
-            if let Ok(Ok(counts)) = tokio::time::timeout_at(deadline.into(), counts).await {
-                sum.add(counts);
-            }
-        }
-        sum
     }
 
     /// Cuts the streams of withdrawn keys on every thread.

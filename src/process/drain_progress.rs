@@ -1,17 +1,14 @@
-//! What a drain still waits for, collected from all worker threads (G4).
+//! What a drain of the process still waits for (G4).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate_actors::{BucketId, clock};
 
-use super::configurations::Configurations;
+use super::Shared;
+use crate::live_requests::LiveCounts;
 use crate::telemetry::millis;
-use crate::upstream::record::live_requests::LiveCounts;
 
-/// The longest wait for the threads. A thread without free CPU time is left out.
-const COLLECT_MAX: Duration = Duration::from_millis(250);
 /// The buckets that a text names.
 const BUCKETS_SHOWN: usize = 8;
 
@@ -55,26 +52,23 @@ impl DrainProgress {
 }
 
 /// Collects the progress. `connections`: the open connections of the data listener.
-pub(crate) async fn drain_progress(configurations: &Configurations, connections: usize) -> DrainProgress {
-    let counts = configurations.count_requests(COLLECT_MAX).await;
-    let shared = configurations.current();
+pub(crate) fn drain_progress(shared: &Shared, connections: usize) -> DrainProgress {
     let process = &shared.process;
     // A bucket that a reload has removed may still have requests.
     let names = process.decisions.names();
     let name = |id: BucketId| names.bucket(id).unwrap_or("(removed)").to_owned();
-    let LiveCounts { streams, oldest, buckets: counted, .. } = counts;
+    let LiveCounts { requests, streams, oldest, buckets: counted } =
+        process.live_requests.counts(clock::now());
     let mut buckets = BTreeMap::new();
     for (bucket, requests) in counted {
         *buckets.entry(name(bucket)).or_default() += requests;
     }
-    let (now, in_flight) = (clock::now(), shared.actors.monitor.in_flight());
     DrainProgress {
-        // A thread that did not answer is missing in the counts.
-        requests: counts.requests.max(in_flight),
+        requests,
         connections,
         streams,
         unsent_bytes: process.send_buffer.get(),
-        oldest_ms: oldest.map(|(started, _)| millis(now.saturating_duration_since(started))),
+        oldest_ms: oldest.map(|(age, _)| millis(age)),
         oldest_bucket: oldest.and_then(|(_, bucket)| bucket).map(name),
         buckets,
     }

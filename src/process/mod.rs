@@ -22,6 +22,7 @@ use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::decisions::Decisions;
 use crate::degradation::published::Degradation;
+use crate::live_requests::LiveRequests;
 use crate::server::AcceptMetrics;
 use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
@@ -76,6 +77,8 @@ pub(crate) struct Process {
     pub(crate) log_stats: Arc<LogStats>,
     /// The decisions of all threads.
     pub(crate) decisions: Arc<Decisions>,
+    /// The requests under way, by bucket.
+    pub(crate) live_requests: LiveRequests,
     /// The phase of the drain.
     pub(crate) drain: watch::Sender<DrainPhase>,
     /// How far the drain is; none before it begins.

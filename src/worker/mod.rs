@@ -5,7 +5,7 @@ pub(crate) mod slot;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slog::{Logger, info};
 use tidegate_actors::{BucketId, CostSampler, IdMap, MonitorHandle};
@@ -17,6 +17,7 @@ use crate::buffers::client_wait::WaitReceivers;
 use crate::buffers::send_progress::{SendLimits, SendWatch};
 use crate::buffers::{BufferBudget, Transfers};
 use crate::decisions::Recorder;
+use crate::live_requests::ThreadRequests;
 use crate::process::configurations::WithdrawnKeys;
 use crate::process::{Process, Shared};
 use crate::server::idle_connections::IdleConnections;
@@ -26,7 +27,6 @@ use crate::telemetry::millis;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::client::UpstreamClient;
-use crate::upstream::record::live_requests::LiveRequests;
 use crate::upstream::rules::event_streams::EventStreams;
 use crate::upstream::{CallResources, RequestHost};
 
@@ -85,8 +85,8 @@ pub(crate) struct Worker {
     /// The large bodies of this thread.
     pub(crate) transfers: Rc<Transfers>,
     pub(crate) cost_sampler: Rc<CostSampler>,
-    /// The requests of this thread.
-    pub(crate) live_requests: Rc<LiveRequests>,
+    /// The requests of this thread that are under way.
+    live_requests: Rc<ThreadRequests>,
 }
 
 impl Worker {
@@ -117,6 +117,7 @@ impl Worker {
         let send_watch = SendWatch::new(limits.pace, wait_receivers(&shared));
         let transfers =
             Rc::new(Transfers::new(&shared.process.buffer_budget, &shared.process.buffer_metrics));
+        let live_requests = shared.process.live_requests.thread();
         Rc::new(Self {
             process: Arc::clone(&shared.process),
             shared,
@@ -130,7 +131,7 @@ impl Worker {
             send_watch,
             transfers,
             cost_sampler: Rc::new(CostSampler::new(rand::random())),
-            live_requests: LiveRequests::new(),
+            live_requests,
         })
     }
 
@@ -185,6 +186,15 @@ impl Worker {
         let buckets = self.shared.router.buckets().iter();
         let with_idle = buckets.filter(|bucket| bucket.connections.open() > bucket.pool.in_flight());
         with_idle.map(|bucket| self.client(bucket).close_idle()).sum()
+    }
+
+    /// Closes this thread's idle connections to endpoints that drain. Calls under way keep theirs, which close at their ends.
+    pub(crate) fn close_draining_upstreams(&self, now: Instant) {
+        for bucket in self.shared.router.buckets() {
+            for endpoint in bucket.pool.draining_endpoints(now) {
+                self.client(bucket).close_idle_of(endpoint);
+            }
+        }
     }
 
     /// What authentication reads.
@@ -272,7 +282,7 @@ impl RequestHost for Worker {
         &self.process.body_memory
     }
 
-    fn live_requests(&self) -> &Rc<LiveRequests> {
+    fn live_requests(&self) -> &ThreadRequests {
         &self.live_requests
     }
 

@@ -53,11 +53,6 @@ impl WorkerSlot {
                     continue;
                 }
                 ThreadCommand::Answer(done) => done,
-                ThreadCommand::CountRequests(counted) => {
-                    // The receiver may have stopped waiting.
-                    let _ = counted.send(self.current().live_requests.counts());
-                    continue;
-                }
             };
             // The sender waits for all threads, unless the process ends.
             let _ = done.send(());

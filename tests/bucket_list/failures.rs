@@ -260,3 +260,16 @@ async fn exact_names_are_listed_without_a_store() {
     assert_eq!(names(&get(gateway.address(), "/").await), ["photos"]);
     assert_eq!(bad.count(), 0);
 }
+
+/// A5, G4: the store of a draining section is not called, and the error names the section that the list would lack
+#[tokio::test]
+async fn a_draining_section_is_not_listed() {
+    let store = store(&["logs-a"]);
+    let gateway = section(with_key("logs-a"), "logs", "logs-*", &store).start().await;
+    assert_eq!(names(&send_signed(&gateway, "/").await), ["logs-a"]);
+    assert_eq!(gateway.post("/drain?bucket=logs").await.complete_status(), 200);
+    let answer = send_signed(&gateway, "/").await;
+    assert_eq!((answer.complete_status(), answer.reason()), (503, "bucket_list_incomplete"));
+    assert!(answer.text().contains("an operator drains this bucket"), "{}", answer.text());
+    assert_eq!(store.count(), 1);
+}

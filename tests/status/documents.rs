@@ -36,8 +36,9 @@ fn operations(openapi: &Value) -> BTreeSet<(String, String)> {
 
 /// The paths and methods that the code registers.
 fn registered() -> BTreeSet<(String, String)> {
-    let source =
-        read("src/admin/mod.rs") + &read("src/admin/decisions/mod.rs") + &read("src/admin/page/mod.rs");
+    let source = ["mod", "decisions/mod", "drain_target", "page/mod"]
+        .map(|file| read(&format!("src/admin/{file}.rs")))
+        .concat();
     let routes = source.split(".route(").skip(1).map(|rest| rest.split_once(',').unwrap());
     let of_route = |(path, handler): (&str, &str)| {
         let path = match path {

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::events::ActorEvents;
 use crate::mailbox::ActorMessage;
 use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
-use crate::pool::decision::{AcquireDecision, AcquireRefusal, NoCredential, WaitRejection};
+use crate::pool::decision::{AcquireDecision, AcquireRefusal, ReassignRefusal, WaitRejection};
 use crate::pool::gate::ticket::{EndpointId, EndpointTicket, Permit};
 use crate::pool::load_balancer::endpoint::{EndpointFailure, HealthCheckResult};
 use crate::pool::queue::wake_timer::WakeTimer;
@@ -99,7 +99,7 @@ pub(crate) struct Reassigned {
 }
 
 impl ActorMessage for ReassignPermit {
-    type Reply = Result<Reassigned, NoCredential>;
+    type Reply = Result<Reassigned, ReassignRefusal>;
     const NAME: &'static str = "pool.repick";
 
     fn message_fingerprint(&self) -> u64 {
@@ -265,6 +265,7 @@ impl Component for Pool {
     fn started(&mut self, _: &mut Context<ActorShell<Self>>) {
         let now = clock::now();
         self.state.enter(now);
+        self.schedule_drain_expiry(now);
         self.update_cursor(now);
     }
 
@@ -306,6 +307,7 @@ impl MessageHandler<WakeQueue> for Pool {
     fn decide(&self, _: &WakeQueue, _: Instant) {}
 
     fn apply(&mut self, _: WakeQueue, (): (), now: Instant) {
+        self.end_expired_drains(now);
         self.state.on_wake(now);
         self.schedule_wake(now);
         self.update_limit(now);
@@ -318,13 +320,19 @@ impl MessageHandler<ReassignPermit> for Pool {
 
     fn decide(&self, _: &ReassignPermit, _: Instant) {}
 
-    fn apply(&mut self, message: ReassignPermit, (): (), now: Instant) -> Result<Reassigned, NoCredential> {
+    fn apply(
+        &mut self,
+        message: ReassignPermit,
+        (): (),
+        now: Instant,
+    ) -> Result<Reassigned, ReassignRefusal> {
         let ReassignPermit { avoid, credential } = message;
         let switched =
             credential.map(|(credential, must)| self.state.switch_credential(credential, must, now));
         let credential = switched.transpose()?.flatten();
-        let endpoint = avoid.map(|avoid| self.state.pick_other_endpoint(avoid, now));
+        let picked = avoid.map(|avoid| self.state.pick_other_endpoint(avoid, now));
         self.log_events();
+        let endpoint = picked.map(|picked| picked.ok_or(ReassignRefusal::Draining)).transpose()?;
         Ok(Reassigned { endpoint, credential })
     }
 }

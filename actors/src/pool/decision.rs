@@ -17,6 +17,8 @@ pub(crate) enum WaitRejectionCause {
     Displaced,
     /// The queue is overloaded, and the wait was too long.
     Overload,
+    /// All endpoints drain.
+    Draining,
 }
 
 /// Decision on a request for a permit.
@@ -55,8 +57,28 @@ pub(crate) enum AcquireRefusal {
         /// Whether the upstream refused that credential.
         is_refused: bool,
     },
+    /// All endpoints drain.
+    Draining {
+        /// When the first drain ends, if any has an end.
+        until: Option<Instant>,
+    },
 }
 
 /// No other credential has capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoCredential;
+
+/// Why a permit cannot be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReassignRefusal {
+    /// No other credential has capacity.
+    NoCredential,
+    /// All endpoints drain.
+    Draining,
+}
+
+impl From<NoCredential> for ReassignRefusal {
+    fn from(_: NoCredential) -> Self {
+        Self::NoCredential
+    }
+}

@@ -23,6 +23,7 @@ use crate::pool::hedge::{AcquireHedge, HedgeRefusal, HedgeStats, ReadKind, Updat
 use crate::pool::load_balancer::endpoint::{EndpointFailure, FailureKind, HealthCheckResult};
 use crate::pool::load_balancer::endpoint_stats::{EndpointStatsTable, EndpointView};
 use crate::pool::load_balancer::tier::ServingView;
+use crate::pool::operator_drain::time_left;
 use crate::pool::rejection::PoolRejection;
 use crate::pool::retry_budget::{RetryTicket, SpentRetries};
 use crate::shedding::Shedder;
@@ -97,7 +98,8 @@ impl PoolHandle {
     ) -> Result<Permit, PoolRejection> {
         // A cached permit is already counted, but the limit may have fallen since it was stored.
         let cached = permit_cache::pop(self.shared.id());
-        if let Some(permit) = cached.filter(|permit| permit.live() <= self.limit()) {
+        let is_valid = |permit: &Permit| permit.live() <= self.limit() && !self.may_drain(permit.endpoint());
+        if let Some(permit) = cached.filter(is_valid) {
             self.metrics.wait.observe(0.0);
             return Ok(permit);
         }
@@ -120,13 +122,16 @@ impl PoolHandle {
                 let retry_after = until.saturating_duration_since(clock::now());
                 Err(PoolRejection::NoCredential { retry_after, is_refused })
             }
+            AcquireReply::Refused(AcquireRefusal::Draining { until }) => {
+                Err(PoolRejection::EndpointsDraining { left: time_left(until, clock::now()) })
+            }
         }
     }
 
     /// Returns a permit, or caches it briefly for the next request on this thread. Dropping the permit is correct too,
     /// but slower.
     pub fn release(&self, permit: Permit, now: Instant) {
-        if self.endpoint_stats.len() == 1 {
+        if self.endpoint_stats.len() == 1 && !self.may_drain(permit.endpoint()) {
             permit_cache::store(permit, self.limit(), now);
         }
     }

@@ -10,6 +10,7 @@ use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
 use crate::pool::decision::{AcquireDecision, AcquireRefusal};
 use crate::pool::handle::PoolHandle;
+use crate::pool::operator_drain::time_left;
 use crate::pool::rejection::PoolRejection;
 
 /// The decision that a request would get.
@@ -65,6 +66,9 @@ impl PoolHandle {
             }
             AcquireDecision::Refuse(AcquireRefusal::QueueTooLong { expected, left, is_deadline }) => {
                 PoolRejection::QueueTooLong { expected, left, is_deadline }
+            }
+            AcquireDecision::Refuse(AcquireRefusal::Draining { until }) => {
+                PoolRejection::EndpointsDraining { left: time_left(until, clock::now()) }
             }
             AcquireDecision::Refuse(AcquireRefusal::NoCredential { until, is_refused }) => {
                 let retry_after = until.saturating_duration_since(clock::now());

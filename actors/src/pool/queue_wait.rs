@@ -3,7 +3,7 @@
 //! A caller that gives up sends a message to the pool. Behind a full gate no other message comes, and the queue would count requests
 //! that have left it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -82,6 +82,11 @@ impl PoolHandle {
             Ok(Ok(Err(WaitRejection { cause: WaitRejectionCause::Overload, retry_after }))) => {
                 self.metrics.overload.inc();
                 Err(PoolRejection::Overload { waited, retry_after })
+            }
+            Ok(Ok(Err(WaitRejection { cause: WaitRejectionCause::Draining, .. }))) => {
+                // The drain may have ended in the meantime.
+                let rejection = self.all_draining(clock::now());
+                Err(rejection.unwrap_or(PoolRejection::EndpointsDraining { left: Some(Duration::ZERO) }))
             }
             Ok(Err(_)) => Err(PoolRejection::Unavailable(self.mailbox.lost_reply())),
             Err(_) => {

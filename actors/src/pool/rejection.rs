@@ -55,6 +55,16 @@ pub enum PoolRejection {
         /// Expected time until the waiters are served; zero if unknown.
         retry_after: Duration,
     },
+    /// An operator drains the bucket.
+    BucketDraining {
+        /// Time until the drain ends, if it has an end.
+        left: Option<Duration>,
+    },
+    /// An operator drains all endpoints of the bucket.
+    EndpointsDraining {
+        /// Time until the first drain ends, if any has an end.
+        left: Option<Duration>,
+    },
     /// The actor did not answer.
     Unavailable(AskError),
 }

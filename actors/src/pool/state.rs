@@ -120,8 +120,21 @@ impl<W: Waiter> PoolState<W> {
         &mut self.load_balancer
     }
 
+    pub(crate) fn endpoint_stats(&self) -> &Arc<EndpointStatsTable> {
+        &self.endpoint_stats
+    }
+
+    /// A drain of an endpoint has begun, changed or ended. No request waits while all drain.
+    pub(crate) fn follow_drains(&mut self, now: Instant) {
+        self.load_balancer.follow_drains(now);
+        self.serve_queue(now);
+    }
+
     /// Decides on a request that must get its permit before `deadline`.
     pub(crate) fn decide(&self, priority: Priority, deadline: Instant, now: Instant) -> AcquireDecision {
+        if let Some(until) = self.endpoint_stats.all_draining(now) {
+            return AcquireDecision::Refuse(AcquireRefusal::Draining { until });
+        }
         if self.has_capacity(now) && self.wait_queue.is_all_cancelled() {
             return AcquireDecision::Grant;
         }
@@ -166,12 +179,15 @@ impl<W: Waiter> PoolState<W> {
     }
 
     pub(super) fn build_permit(&mut self, avoid: Option<EndpointId>, now: Instant) -> Option<Permit> {
+        if self.endpoint_stats.all_draining(now).is_some() {
+            return None;
+        }
         let gate = GateTicket::try_acquire_below(self.room_max(now), &self.shared)?;
         let credential = match &mut self.credential_selector {
             Some(selector) => Some(selector.pick(None, now)?),
             None => None,
         };
-        let endpoint = self.pick_endpoint(avoid, now);
+        let endpoint = self.pick_endpoint(avoid, now)?;
         Some(Permit::new(gate, endpoint, credential))
     }
 
@@ -243,8 +259,8 @@ impl<W: Waiter> PoolState<W> {
         self.serve_queue(now);
     }
 
-    /// Chooses another endpoint for a retry; `avoid` only if no other is usable.
-    pub(crate) fn pick_other_endpoint(&mut self, avoid: EndpointId, now: Instant) -> EndpointTicket {
+    /// Chooses another endpoint for a retry; `avoid` only if no other is usable. None if all drain.
+    pub(crate) fn pick_other_endpoint(&mut self, avoid: EndpointId, now: Instant) -> Option<EndpointTicket> {
         self.pick_endpoint(Some(avoid), now)
     }
 
@@ -286,6 +302,9 @@ impl<W: Waiter> PoolState<W> {
     }
 
     fn serve_queue(&mut self, now: Instant) {
+        if self.endpoint_stats.all_draining(now).is_some() {
+            self.reject_waiters(now);
+        }
         self.wait_queue.update_overload(now);
         loop {
             self.grant_waiting(now);
@@ -304,6 +323,14 @@ impl<W: Waiter> PoolState<W> {
             self.throughput.record_empty(now);
         }
         self.shared.publish_grant_interval(self.throughput.grant_interval(now));
+    }
+
+    /// All endpoints drain: no permit will come.
+    fn reject_waiters(&mut self, now: Instant) {
+        while let Some(class) = self.wait_queue.next_class() {
+            let Some(waiter) = self.wait_queue.pop(class) else { break };
+            waiter.reject(self.wait_rejection(WaitRejectionCause::Draining, now));
+        }
     }
 
     fn wait_rejection(&self, cause: WaitRejectionCause, now: Instant) -> WaitRejection {
@@ -349,9 +376,9 @@ impl<W: Waiter> PoolState<W> {
             .map_or(CredentialCapacity::Available, |selector| selector.capacity(now))
     }
 
-    fn pick_endpoint(&mut self, avoid: Option<EndpointId>, now: Instant) -> EndpointTicket {
-        let chosen = self.load_balancer.pick(avoid.map(|id| id.0), now);
-        EndpointTicket::new(EndpointId(chosen), self.endpoint_stats.endpoint(chosen).in_flight())
+    fn pick_endpoint(&mut self, avoid: Option<EndpointId>, now: Instant) -> Option<EndpointTicket> {
+        let chosen = self.load_balancer.pick(avoid.map(|id| id.0), now)?;
+        Some(EndpointTicket::new(EndpointId(chosen), self.endpoint_stats.endpoint(chosen).in_flight()))
     }
 }
 

@@ -9,6 +9,7 @@ use tidegate_config::{RetryBudgetConfig, UpstreamConfig};
 use super::*;
 use crate::clock;
 use crate::pool::load_balancer::settings::LoadBalancerSettings;
+use crate::pool::operator_drain::Drain;
 use crate::pool::test_waiter::TestWaiter;
 
 const LONG_TIMEOUT: Duration = Duration::from_secs(1000);
@@ -339,4 +340,37 @@ fn rank(priority: Priority) -> u8 {
         Priority::Normal => 1,
         Priority::High => 2,
     }
+}
+
+impl Fixture {
+    fn drain(&mut self, endpoint: usize, until: Option<Instant>) {
+        let drain = Drain { began: self.now, until, ordered_by: "test".to_owned(), reason: None };
+        self.state.endpoint_stats().endpoint(endpoint).drain().set(drain);
+        self.state.follow_drains(self.now);
+    }
+}
+
+/// P4, P5: while all endpoints drain nothing is granted and no request waits, and the first that returns serves
+#[test]
+fn nobody_waits_while_all_endpoints_drain() {
+    let mut fixture = Fixture::new(1, 10, 2);
+    let holder = fixture.acquire().unwrap();
+    let waiter = fixture.acquire().unwrap();
+    let until = fixture.now + Duration::from_secs(5);
+    fixture.drain(0, Some(until));
+    assert_eq!(waiter.rejection(), None, "the other endpoint serves");
+    fixture.drain(1, None);
+    assert_eq!(waiter.rejection().unwrap().cause, WaitRejectionCause::Draining);
+    let refusal = fixture.acquire().unwrap_err();
+    assert_eq!(refusal, AcquireRefusal::Draining { until: Some(until) });
+    holder.cancel();
+    fixture.deliver_wakes();
+    assert_eq!(fixture.acquire().unwrap_err(), refusal);
+    assert!(fixture.state.pick_other_endpoint(EndpointId(0), fixture.now).is_none());
+    assert!(fixture.state.grant(fixture.now).is_none());
+    assert_eq!(fixture.shared.gate.live(), 0);
+    fixture.now = until;
+    assert!(fixture.acquire().unwrap().has_permit());
+    let other = fixture.state.pick_other_endpoint(EndpointId(0), fixture.now).unwrap();
+    assert_eq!(other.id(), EndpointId(0), "the other one drains");
 }

@@ -77,6 +77,8 @@ impl Waiter for ReplayWaiter {
         let refusal = match rejection.cause {
             WaitRejectionCause::Displaced => Refusal::QueueDisplaced,
             WaitRejectionCause::Overload => Refusal::QueueOverload,
+            // A replay has no operator.
+            WaitRejectionCause::Draining => Refusal::QueueFull,
         };
         self.events.borrow_mut().push(GateEvent::Rejected { flight: self.flight, refusal });
     }
@@ -170,7 +172,9 @@ impl BucketGate {
                 GateAnswer::Refused(Refusal::QueueTooLong)
             }
             AcquireDecision::Refuse(
-                AcquireRefusal::QueueFull { .. } | AcquireRefusal::NoCredential { .. },
+                AcquireRefusal::QueueFull { .. }
+                | AcquireRefusal::NoCredential { .. }
+                | AcquireRefusal::Draining { .. },
             ) => GateAnswer::Refused(Refusal::QueueFull),
         }
     }

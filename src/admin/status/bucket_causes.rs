@@ -41,6 +41,7 @@ impl BucketInput<'_> {
         causes.extend(self.unresponsive());
         causes.extend(self.failover(now));
         causes.extend(self.endpoints(now));
+        causes.extend(self.drains.causes(self.name, &self.authorities));
         causes.extend(self.tls_failures.iter().map(|(endpoint, failing)| self.tls(endpoint, failing)));
         let clocks = self.authorities.iter().zip(&self.clocks);
         causes.extend(clocks.filter_map(|(endpoint, view)| Some(self.clock(endpoint, view.as_ref()?))));
@@ -231,10 +232,12 @@ impl BucketInput<'_> {
 
     /// The cause while calls to every endpoint fail. A circuit that refuses them is a cause of its own.
     fn failing_endpoints(&self) -> Option<Finding> {
-        let names = self.authorities.join(", ");
+        let called = self.authorities.iter().zip(&self.pool.endpoints).filter(|(_, view)| !view.is_draining);
+        let names: Vec<_> = called.map(|(name, _)| *name).collect();
+        let (called, names) = (names.len() as u64, names.join(", "));
         let (how, measured, threshold) = match FailingEndpoints::of(&self.pool, self.mode, &self.circuits)? {
             FailingEndpoints::All => {
-                let endpoints = Quantity::count(self.authorities.len() as u64, "endpoints");
+                let endpoints = Quantity::count(called, "endpoints");
                 (format!("all endpoints failed, and all are called: {names}"), endpoints, endpoints)
             }
             FailingEndpoints::InARow { class, failures } => {

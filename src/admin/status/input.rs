@@ -7,6 +7,7 @@ use tidegate_actors::{
 };
 use tidegate_config::{BreakerMode, OnFailure};
 
+use crate::admin::status::drains::BucketDrains;
 use crate::process::drain_report::DrainCause;
 use crate::process::{DrainPhase, Shared};
 use crate::server::certificate_validity::Validity;
@@ -104,6 +105,7 @@ pub(super) struct BucketInput<'a> {
     pub(super) mode: BreakerMode,
     pub(super) circuits: Vec<BreakerView>,
     pub(super) pool: PoolView,
+    pub(super) drains: BucketDrains,
     /// The cursor of its queue.
     pub(super) shedding: SheddingView,
     /// The authority of each endpoint, in the pool's order.
@@ -203,6 +205,7 @@ fn bucket<'a>(shared: &Shared, bucket: &'a Bucket, now: Instant, wall: SystemTim
         mode: bucket.breaker.mode(),
         circuits: bucket.breaker.views(now).collect(),
         pool: bucket.pool.view(now),
+        drains: BucketDrains::of(shared, bucket, now),
         shedding: bucket.pool.shedder().view(now),
         authorities: upstream.endpoints.iter().map(|endpoint| endpoint.authority.as_str()).collect(),
         late: bucket.late_calls.snapshot(),

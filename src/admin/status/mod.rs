@@ -6,6 +6,7 @@
 mod actions;
 mod bucket_causes;
 mod causes;
+pub(super) mod drains;
 mod failing_endpoints;
 mod history;
 mod input;
@@ -30,8 +31,9 @@ use tidegate_actors::{
 };
 
 use crate::admin::drain;
+use crate::admin::status::drains::{BucketDrains, DrainProgress};
 use crate::admin::status::failing_endpoints::FailingEndpoints;
-use crate::degradation::cause::{Cause, CauseEvent};
+use crate::degradation::cause::{Cause, CauseEvent, Moment};
 use crate::degradation::codes::Severity;
 use crate::process::Shared;
 use crate::telemetry::{millis, rfc3339};
@@ -72,7 +74,7 @@ pub(crate) async fn document(shared: &Shared) -> StatusDocument {
         uptime_ms: millis(at.now.saturating_duration_since(started.now)),
         sequence: list.sequence,
         events: shown.map(|event| CauseEvent::clone(event)).collect(),
-        parts: parts(shared, limiter, sessions, at.now),
+        parts: parts(shared, limiter, sessions, at),
     }
 }
 
@@ -80,9 +82,9 @@ fn parts(
     shared: &Shared,
     limiter: Option<LimiterReport>,
     sessions: Option<SessionsReport>,
-    now: Instant,
+    at: Moment,
 ) -> Map<String, Value> {
-    let actors = &shared.actors;
+    let (actors, now) = (&shared.actors, at.now);
     let mut document = Map::new();
     document.insert("drain".to_owned(), drain::status(&shared.process, now));
     document.extend(monitor(shared, now));
@@ -98,7 +100,7 @@ fn parts(
             .router
             .buckets()
             .iter()
-            .map(|found| (found.name.clone(), bucket(found, now)))
+            .map(|found| (found.name.clone(), bucket(shared, found, at)))
             .collect::<Map<_, _>>()
             .into(),
     );
@@ -184,8 +186,10 @@ fn memory(memory: &MemoryUse, view: &MonitorView) -> Value {
     })
 }
 
-fn bucket(bucket: &Bucket, now: Instant) -> Value {
-    let breaker = &bucket.breaker;
+fn bucket(shared: &Shared, bucket: &Bucket, at: Moment) -> Value {
+    let (breaker, now) = (&bucket.breaker, at.now);
+    let drains = BucketDrains::of(shared, bucket, now);
+    let drain = |progress: &Option<DrainProgress>| progress.as_ref().map(|progress| progress.to_json(at));
     let mut circuits = Map::new();
     circuits.insert("mode".to_owned(), breaker.mode().as_str().into());
     let views: Vec<_> = breaker.views(now).collect();
@@ -198,11 +202,17 @@ fn bucket(bucket: &Bucket, now: Instant) -> Value {
         .endpoints
         .iter()
         .zip(&pool.endpoints)
-        .map(|(endpoint, view)| endpoint_json(&endpoint.authority, view, is_failing, now))
+        .zip(&drains.endpoints)
+        .map(|((endpoint, view), progress)| {
+            let mut value = endpoint_json(&endpoint.authority, view, is_failing, now);
+            value["drain"] = drain(progress).into();
+            value
+        })
         .collect();
     json!({
         "kind": bucket.config.kind.as_str(),
         "pattern": bucket.config.pattern.as_str(),
+        "drain": drain(&drains.bucket),
         "breaker": circuits,
         "pool": {
             "in_flight": pool.in_flight,
@@ -252,7 +262,7 @@ fn circuit(view: &BreakerView) -> Value {
 fn endpoint_json(authority: &str, view: &EndpointView, is_failing: bool, now: Instant) -> Value {
     let left = |until: Instant| Some(millis(until.saturating_duration_since(now)));
     let (state, cause, out_for_ms) = match view.state {
-        EndpointState::InRotation if is_failing => ("failing", None, None),
+        EndpointState::InRotation if is_failing && !view.is_draining => ("failing", None, None),
         EndpointState::InRotation => ("in_rotation", None, None),
         EndpointState::BackingOff(until) => ("resting", Some(FailureKind::Unreachable), left(until)),
         EndpointState::Ejected(until, kind) => ("ejected", Some(kind), left(until)),

@@ -79,7 +79,7 @@ fn is_possible_in(code: CauseCode, bucket: &BucketConfig, config: &Config) -> bo
         CauseCode::CircuitOpen | CauseCode::CircuitHalfOpen => mode == BreakerMode::On,
         CauseCode::CircuitShadow => mode == BreakerMode::Shadow,
         CauseCode::StandbyInUse => upstream.load_balancing.standby > 0,
-        CauseCode::EndpointOut => upstream.endpoints.len() > 1,
+        CauseCode::EndpointOut | CauseCode::EndpointDraining => upstream.endpoints.len() > 1,
         CauseCode::UpstreamTls => upstream.endpoints.iter().any(tidegate_config::Endpoint::is_tls),
         CauseCode::ResolverStale | CauseCode::UpstreamUnresolved => {
             !upstream.endpoints.iter().all(tidegate_config::Endpoint::is_address)

@@ -9,13 +9,14 @@ use tidegate_actors::{
 use tidegate_config::{ActionMode, BreakerMode, Priority};
 
 use crate::admin::status::causes::sample;
+use crate::admin::status::drains::BucketDrains;
 use crate::admin::status::input::{ActorInput, BucketInput, LevelInput, StatusInput};
 use crate::degradation::codes::ScopeKind;
 use crate::degradation::counts::EffectCounts;
 use crate::degradation::finding::{Finding, Scope};
 
 pub(super) fn endpoint(state: EndpointState) -> EndpointView {
-    EndpointView { in_flight: 0, state, latency: None, ejections: 0 }
+    EndpointView { in_flight: 0, state, is_draining: false, latency: None, ejections: 0 }
 }
 
 pub(super) fn pool(endpoints: Vec<EndpointView>, credentials: Vec<CredentialView>) -> PoolView {
@@ -115,6 +116,7 @@ pub(super) fn healthy(now: Instant) -> StatusInput<'static> {
                 vec![endpoint(EndpointState::InRotation), endpoint(EndpointState::InRotation)],
                 Vec::new(),
             ),
+            drains: BucketDrains::default(),
             shedding: shedding(),
             authorities: vec!["a:80", "b:80"],
             late: None,

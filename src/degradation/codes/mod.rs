@@ -1,6 +1,7 @@
 //! The codes of all causes, in the order of their weight. `table.rs` has what is known about each.
 
 mod certificates;
+mod drains;
 mod failover;
 mod shadow;
 mod table;
@@ -102,6 +103,8 @@ codes!(
     EndpointsFailing,
     CredentialsMissing,
     CredentialsOut,
+    BucketDraining,
+    EndpointsDraining,
     CriticalLevel,
     WarningLevel,
     ConnectionsWait,
@@ -117,6 +120,7 @@ codes!(
     Shedding,
     UpstreamUnresponsive,
     StandbyInUse,
+    EndpointDraining,
     EndpointOut,
     UpstreamTls,
     UpstreamClockSkew,

@@ -3,7 +3,7 @@
 
 use super::ScopeKind::{Actor, Bucket, Credential, Endpoint, Listener, Process};
 use super::Severity::{Critical, Degraded};
-use super::{CauseCode, CodeEntry, ScopeKind, certificates, failover, shadow};
+use super::{CauseCode, CodeEntry, ScopeKind, certificates, drains, failover, shadow};
 
 /// The refusals of actors without a reply.
 const OF_ACTORS: &[&str] =
@@ -158,6 +158,8 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         refusals: &["credentials_throttled", "credentials_refused"],
         ends_when: "the first credential may be used again",
     },
+    drains::BUCKET_DRAINING,
+    drains::ENDPOINTS_DRAINING,
     CodeEntry {
         name: "critical",
         severity: Degraded,
@@ -285,6 +287,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         ends_when: "calls are answered, or 10 s to 30 s after the last timeout if no call follows",
     },
     failover::STANDBY_IN_USE,
+    drains::ENDPOINT_DRAINING,
     CodeEntry {
         name: "endpoint_out",
         severity: Degraded,

@@ -88,6 +88,8 @@ pub(super) async fn fetch(
     fetch: ListFetch<'_>,
     record: &mut Record,
 ) -> Result<Vec<ListedBucket>, FetchError> {
+    fetch.section.pool.check_drain().map_err(GatewayError::from)?;
+    record.set_live(fetch.section.id);
     let mut kept = BTreeMap::new();
     let mut token: Option<String> = None;
     let mut bytes_left = BYTES_MAX;

@@ -11,6 +11,14 @@ use crate::http::error_reply::ErrorReply;
 /// The throughput of a queue predicts no more than this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// When a client may try again if a drain has no end.
+const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+fn draining(reason: &'static str, message: &'static str, left: Option<Duration>) -> ErrorReply {
+    ErrorReply::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", reason, message)
+        .with_retry_after(left.unwrap_or(DRAIN_RETRY_AFTER))
+}
+
 pub(super) fn error_reply(rejection: &PoolRejection) -> ErrorReply {
     let refused = |reason, message: String, after: Duration| {
         slow_down(reason, message).with_retry_after(after.min(RETRY_AFTER_MAX))
@@ -64,6 +72,14 @@ pub(super) fn error_reply(rejection: &PoolRejection) -> ErrorReply {
             "the upstream refuses all of the gateway's credentials",
         )
         .with_retry_after(*retry_after),
+        PoolRejection::BucketDraining { left } => draining(
+            "bucket_draining",
+            "an operator drains this bucket, which accepts no new requests",
+            *left,
+        ),
+        PoolRejection::EndpointsDraining { left } => {
+            draining("endpoints_draining", "an operator drains all endpoints of this bucket", *left)
+        }
         PoolRejection::Unavailable(error) => unavailable("pool_unavailable", *error),
     }
 }

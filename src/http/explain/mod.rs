@@ -112,6 +112,9 @@ async fn steps(
         }
         Route::Refused(error) => return explanation.refuse(worker, "route", &error),
     };
+    if let Err(rejection) = request.bucket.pool.check_drain() {
+        return explanation.refuse(worker, "drain", &rejection.into());
+    }
     let deadline = explain_validation(worker, &request, record, explanation)?;
     let caller = explain_client(worker, &request, class, client, explanation).await?;
     explain_shedding(worker, &request, (class, caller), explanation)?;
@@ -360,9 +363,9 @@ async fn explain_upstream(
 fn endpoints(bucket: &Bucket) -> String {
     let view = bucket.pool.view(clock::now());
     let configured = bucket.config.upstream.endpoints.iter().zip(&view.endpoints).enumerate();
-    let is_in_rotation = |view: &EndpointView| view.state == EndpointState::InRotation;
+    let is_in_rotation = |view: &EndpointView| view.state == EndpointState::InRotation && !view.is_draining;
     if view.serving.is_panicking || !view.endpoints.iter().any(is_in_rotation) {
-        return "no endpoint is usable, so all are called".to_owned();
+        return "no endpoint is usable, so all that do not drain are called".to_owned();
     }
     let serving: Vec<&str> = configured
         .filter(|(at, (_, of_endpoint))| view.serving.endpoints.contains(at) && is_in_rotation(of_endpoint))

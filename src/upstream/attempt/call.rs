@@ -69,11 +69,11 @@ pub(crate) async fn call(
         };
         let AttemptGrant { mut permit, mut ticket, began } =
             circuit_wait::acquire(resources, bucket, request, record).await?;
-        credential_feedback::ensure_ready(bucket, &mut permit, needs_no_credential).await;
+        ensure_ready(bucket, &mut permit, needs_no_credential).await?;
         let limits = AttemptLimits { began, deadline, idle: upstream.idle_timeout };
         limits.check(&record.upload_progress).map_err(UpstreamRejection::Timeout)?;
         record.attempts += 1;
-        record.endpoint = Some(permit.endpoint().0);
+        record.set_endpoint(bucket, permit.endpoint());
         record.credential = permit.credential();
         let hedge_at = read.and_then(|kind| hedge::hedge_at(bucket, kind, record, began));
         let last = if let Some(hedge_at) = hedge_at {
@@ -82,7 +82,7 @@ pub(crate) async fn call(
             let race = hedge::race(race, &mut outbound, AttemptPermits { permit, ticket }, record);
             let (last, permits) = Box::pin(race).await;
             AttemptPermits { permit, ticket } = permits;
-            record.endpoint = Some(permit.endpoint().0);
+            record.set_endpoint(bucket, permit.endpoint());
             record.credential = permit.credential();
             last
         } else {
@@ -119,6 +119,20 @@ pub(crate) async fn call(
         }
         return finish_attempts(bucket, record, last, ticket, permit);
     }
+}
+
+/// Waits for the credential of a permit, and moves the permit from an endpoint that drains.
+async fn ensure_ready(
+    bucket: &Bucket,
+    permit: &mut Permit,
+    needs_no_credential: bool,
+) -> Result<(), UpstreamRejection> {
+    credential_feedback::ensure_ready(bucket, permit, needs_no_credential).await;
+    if bucket.pool.may_drain(permit.endpoint()) {
+        // Boxed like other rare paths, so that the state of an ordinary request stays small.
+        Box::pin(bucket.pool.move_from_draining(permit)).await?;
+    }
+    Ok(())
 }
 
 /// Reports an attempt that another follows. The trial of a bucket with several endpoints goes on instead, and its last attempt decides:

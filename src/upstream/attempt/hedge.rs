@@ -220,6 +220,9 @@ async fn acquire(
         resources.client(bucket).signs_as_client(outbound.key),
     )
     .await;
+    if bucket.pool.may_drain(permit.endpoint()) {
+        return Err(HedgeSuppression::Gate);
+    }
     let ticket = bucket.breaker.acquire_if_closed(circuit).ok_or(HedgeSuppression::Breaker)?;
     let permits = AttemptPermits { permit, ticket };
     let limits = AttemptLimits { began: clock::now(), ..race.limits };

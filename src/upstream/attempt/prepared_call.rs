@@ -59,6 +59,6 @@ pub(crate) fn prepare_call(
             (BoxBody::new(NoBody::new()), Some(upload))
         }
     };
-    let call = client.send(request, body);
+    let call = client.send(permit.endpoint(), request, body);
     Ok(PendingCall { call, context: CallContext::new(Rc::clone(upload_progress), upload), signed_offset })
 }

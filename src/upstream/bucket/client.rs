@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::mem::replace;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::body::BoxBody;
-use tidegate_actors::{CredentialId, KeyId, clock};
+use tidegate_actors::{CredentialId, EndpointId, KeyId, clock};
 use tidegate_config::{Credentials, Kind, Secret};
 use tidegate_s3::signer::Signer;
 use tidegate_s3::signer::SigningCredentials;
@@ -32,7 +33,8 @@ pub(crate) fn signing_credentials(credentials: &Credentials) -> SigningCredentia
 
 /// The connections of one worker thread to the upstream of one bucket.
 struct ClientConnections {
-    open: RefCell<PooledConnections>,
+    /// Those of each endpoint.
+    open: RefCell<Vec<PooledConnections>>,
     /// Buckets for which awc may keep connections, if buckets have separate connections.
     pooled_buckets: RefCell<HashSet<String>>,
     pooled_buckets_max: usize,
@@ -60,7 +62,7 @@ impl UpstreamClient {
             limit,
         };
         let connections = ClientConnections {
-            open: RefCell::new(connector.connections()),
+            open: RefCell::new(upstream.endpoints.iter().map(|_| connector.connections()).collect()),
             pooled_buckets: RefCell::default(),
             pooled_buckets_max: upstream.connection_pool.max_idle.max(1),
             connector,
@@ -87,8 +89,8 @@ impl UpstreamClient {
     }
 
     /// Sends a request over one of the connections, once the call is polled.
-    pub(crate) fn send(&self, request: OutboundRequest, body: BoxBody) -> SentRequest {
-        self.connections.open.borrow().send(request, body)
+    pub(crate) fn send(&self, endpoint: EndpointId, request: OutboundRequest, body: BoxBody) -> SentRequest {
+        self.connections.open.borrow()[endpoint.0].send(request, body)
     }
 
     /// Records a bucket that has separate connections. awc never forgets a key and never closes idle connections of a
@@ -111,8 +113,17 @@ impl UpstreamClient {
     pub(crate) fn close_idle(&self) -> usize {
         let ClientConnections { open, connector, .. } = &*self.connections;
         let before = connector.counts.open();
-        open.replace(connector.connections());
+        let closed: Vec<_> =
+            open.borrow_mut().iter_mut().map(|of| replace(of, connector.connections())).collect();
+        drop(closed);
         before.saturating_sub(connector.counts.open())
+    }
+
+    /// Closes the idle connections to one endpoint on this thread.
+    pub(crate) fn close_idle_of(&self, endpoint: EndpointId) {
+        let ClientConnections { open, connector, .. } = &*self.connections;
+        let closed = open.borrow_mut().get_mut(endpoint.0).map(|of| replace(of, connector.connections()));
+        drop(closed);
     }
 
     /// Whether this client key signs upstream requests itself.

@@ -89,6 +89,9 @@ async fn check_endpoints(
 ) -> Result<CredentialCheckResult, Shortage> {
     let (mut result, mut shortage) = (CredentialCheckResult::Inconclusive, None);
     for endpoint in (0..bucket.destinations.len()).map(EndpointId) {
+        if bucket.pool.is_draining(endpoint, clock::now()) {
+            continue;
+        }
         let call = async {
             match bucket.config.kind {
                 Kind::S3 => check_store(http, bucket, endpoint, credential).await,

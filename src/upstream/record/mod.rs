@@ -7,7 +7,7 @@
 pub(crate) mod attempt_notes;
 mod decision;
 mod ip_field;
-pub(crate) mod live_requests;
+mod live;
 pub(crate) mod request_host;
 mod start_time;
 
@@ -31,6 +31,7 @@ use crate::buffers::revocation::StreamOwner;
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::ClientAddress;
 use crate::decisions::decision::Figures;
+use crate::live_requests::LiveRequest;
 use crate::telemetry::metrics::timings::{RequestDurations, RequestTimings};
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
@@ -38,7 +39,6 @@ use crate::upstream::rules::deadline::DeadlineSource;
 use crate::upstream::{RegionHeader, RequestHost};
 use attempt_notes::{AttemptNote, AttemptNotes};
 use ip_field::IpField;
-use live_requests::LiveRequest;
 
 /// The record of one request.
 pub(crate) struct Record {
@@ -100,7 +100,7 @@ pub(crate) struct Record {
     decided: decision::Decided,
     /// Whether the memory of decisions has one about it.
     has_decision: bool,
-    /// The entry in the table of requests; none of a record that is never written.
+    /// Its slot among the requests under way; none of a record that is never written.
     live: Option<LiveRequest>,
 }
 
@@ -137,9 +137,6 @@ impl Record {
     /// Sets the section of the request, and the name of its bucket if nothing else in the log line contains it.
     pub(crate) fn set_bucket(&mut self, bucket: &Bucket, named: &NamedResource<'_>) {
         self.bucket = Some(bucket.id);
-        if let Some(live) = &self.live {
-            live.set_bucket(bucket.id);
-        }
         if !bucket.config.pattern.is_exact() && !named.is_literal_in_path() {
             self.bucket_name = Some(named.bucket.as_ref().into());
         }
@@ -148,13 +145,6 @@ impl Record {
     /// Records that the answer ended before its last byte.
     pub(crate) fn mark_unfinished(&mut self) {
         self.reason = Some(self.host.unfinished_reason());
-    }
-
-    /// Records that the answer has begun and is a stream (`live_requests.rs`).
-    pub(crate) fn mark_stream(&self) {
-        if let Some(live) = &self.live {
-            live.set_stream();
-        }
     }
 
     pub(crate) fn new(host: Rc<dyn RequestHost>, id: HeaderValue, request: RequestInfo) -> Self {
@@ -342,9 +332,8 @@ fn reserve_body(host: &dyn RequestHost, bytes: u64) -> Result<BodyReservation, B
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if self.live.is_none() {
-            return;
-        }
+        let Some(live) = self.live else { return };
+        self.host.live_requests().end(live);
         let now = clock::now();
         if self.status == 0 && self.reason.is_none() {
             // No answer was sent: the connection ended before the handler.

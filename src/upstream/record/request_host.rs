@@ -12,10 +12,10 @@ use crate::buffers::body_memory::BodyMemory;
 use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferBudget, Transfers};
 use crate::decisions::Recorder;
+use crate::live_requests::ThreadRequests;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::bucket::Bucket;
-use crate::upstream::record::live_requests::LiveRequests;
 use crate::upstream::rules::event_streams::EventStreams;
 
 /// The worker thread of a request.
@@ -47,8 +47,8 @@ pub(crate) trait RequestHost: 'static {
     /// The memory of bodies that are read whole.
     fn body_memory(&self) -> &Arc<BodyMemory>;
 
-    /// The requests of the thread.
-    fn live_requests(&self) -> &Rc<LiveRequests>;
+    /// The requests of the thread that are under way.
+    fn live_requests(&self) -> &ThreadRequests;
 
     /// The event streams of the data listener.
     fn event_streams(&self) -> &EventStreams;

@@ -9,6 +9,7 @@ use crate::pool::actor::{ReassignPermit, Reassigned, WakeQueue};
 use crate::pool::credentials::actor::{ReportCredentialError, ReportFailedCheck};
 use crate::pool::credentials::credential::{CredentialError, CredentialId, all_out_of_rotation, has_other};
 use crate::pool::credentials::refusal_evidence::{CredentialCheckResult, RequestFingerprints};
+use crate::pool::decision::ReassignRefusal;
 use crate::pool::gate::ticket::Permit;
 use crate::pool::handle::PoolHandle;
 use crate::pool::rejection::PoolRejection;
@@ -18,8 +19,17 @@ impl PoolHandle {
     /// permit is unchanged with one endpoint and no credential, and if the actor does not answer.
     ///
     /// # Errors
-    /// The credential is out of rotation, and no other has capacity.
+    /// The credential is out of rotation, and no other has capacity, or all endpoints drain.
     pub async fn reassign(&self, permit: &mut Permit) -> Result<(), PoolRejection> {
+        self.reassign_away(permit).await?;
+        // The permit is unchanged if the actor did not answer.
+        match self.may_drain(permit.endpoint()) {
+            false => Ok(()),
+            true => self.move_from_draining(permit).await,
+        }
+    }
+
+    async fn reassign_away(&self, permit: &mut Permit) -> Result<(), PoolRejection> {
         let avoid = (self.endpoint_stats.len() > 1).then(|| permit.endpoint());
         let credential = permit.credential().map(|credential| (credential, false));
         if avoid.is_none() && credential.is_none() {
@@ -30,13 +40,31 @@ impl PoolHandle {
                 apply_reassigned(permit, reassigned);
                 Ok(())
             }
-            (Ok(Err(_)), Some((credential, _))) => {
+            (Ok(Err(ReassignRefusal::Draining)), _) => Err(self
+                .all_draining(clock::now())
+                .unwrap_or(PoolRejection::EndpointsDraining { left: None })),
+            (Ok(Err(ReassignRefusal::NoCredential)), Some((credential, _))) => {
                 let (now, out) = (clock::now(), self.credentials[credential.0].out());
                 let retry_after = out.map_or(Duration::ZERO, |out| out.until.saturating_duration_since(now));
                 let is_refused = out.is_some_and(|out| out.refused_at.is_some());
                 Err(PoolRejection::NoCredential { retry_after, is_refused })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Moves a permit to another endpoint, which does not drain.
+    pub(in crate::pool) async fn reassign_endpoint(&self, permit: &mut Permit) -> Result<(), PoolRejection> {
+        let avoid = Some(permit.endpoint());
+        match self.mailbox.ask(ReassignPermit { avoid, credential: None }).await {
+            Ok(Ok(reassigned)) => {
+                apply_reassigned(permit, reassigned);
+                Ok(())
+            }
+            Ok(Err(_)) => Err(self
+                .all_draining(clock::now())
+                .unwrap_or(PoolRejection::EndpointsDraining { left: None })),
+            Err(error) => Err(PoolRejection::Unavailable(error)),
         }
     }
 

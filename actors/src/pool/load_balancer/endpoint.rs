@@ -304,7 +304,8 @@ impl Endpoint {
         self.return_to_rotation(now);
     }
 
-    fn return_to_rotation(&mut self, now: Instant) {
+    /// Begins the slow start.
+    pub(crate) fn return_to_rotation(&mut self, now: Instant) {
         self.in_rotation_since = now;
         self.was_out_of_rotation = true;
     }

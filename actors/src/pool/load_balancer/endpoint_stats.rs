@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::pool::load_balancer::ejection_counts::EjectionCounts;
 use crate::pool::load_balancer::endpoint::EndpointState;
 use crate::pool::load_balancer::tier::{ServingView, Tier, TierRules};
+use crate::pool::operator_drain::drain_cell::DrainCell;
 
 /// Latencies below this count as equal: the difference comes from the gateway's own machine.
 const LATENCY_FLOOR_US: u64 = 10_000;
@@ -22,6 +23,8 @@ const LATENCY_INERTIA: u64 = 4;
 pub(crate) struct EndpointStats {
     in_flight: Arc<AtomicUsize>,
     calls: Arc<CallStats>,
+    /// Shared by the pools of the bucket, as `calls`.
+    drain: Arc<DrainCell>,
     state: Mutex<EndpointState>,
 }
 
@@ -38,6 +41,7 @@ struct CallStats {
 pub(crate) struct EndpointStatsTable {
     endpoints: Vec<EndpointStats>,
     ejection_counts: Arc<EjectionCounts>,
+    bucket_drain: Arc<DrainCell>,
     /// All endpoints failed, and all are called.
     panicking: AtomicBool,
     /// The tier that serves, and when it changes; none before the load balancer is built.
@@ -49,8 +53,10 @@ pub(crate) struct EndpointStatsTable {
 pub struct EndpointView {
     /// Requests in flight.
     pub in_flight: usize,
-    /// Whether it is called.
+    /// Whether its health allows calls.
     pub state: EndpointState,
+    /// Whether an operator has ordered that it gets no new call.
+    pub is_draining: bool,
     /// Average time to the first byte of an answer; none before the first.
     pub latency: Option<Duration>,
     /// Number of ejections.
@@ -62,6 +68,7 @@ impl EndpointStats {
         Self {
             in_flight: Arc::default(),
             calls: Arc::default(),
+            drain: Arc::default(),
             state: Mutex::new(EndpointState::InRotation),
         }
     }
@@ -69,11 +76,20 @@ impl EndpointStats {
     /// The same endpoint in another pool of the bucket, with a state of its own.
     fn successor(&self) -> Self {
         let (in_flight, calls) = (Arc::clone(&self.in_flight), Arc::clone(&self.calls));
-        Self { in_flight, calls, ..Self::new() }
+        Self { in_flight, calls, drain: Arc::clone(&self.drain), ..Self::new() }
     }
 
     pub(crate) fn in_flight(&self) -> &Arc<AtomicUsize> {
         &self.in_flight
+    }
+
+    pub(crate) fn drain(&self) -> &DrainCell {
+        &self.drain
+    }
+
+    /// Whether it is healthy and does not drain.
+    fn is_candidate(&self, now: Instant) -> bool {
+        self.state(now) == EndpointState::InRotation && !self.drain.is_draining(now)
     }
 
     pub(crate) fn successes(&self) -> u64 {
@@ -131,6 +147,7 @@ impl EndpointStats {
         EndpointView {
             in_flight: self.load(),
             state: self.state(now),
+            is_draining: self.drain.is_draining(now),
             latency: latency.map(Duration::from_micros),
             ejections: self.calls.ejections.load(Ordering::Relaxed),
         }
@@ -140,22 +157,45 @@ impl EndpointStats {
 impl EndpointStatsTable {
     pub(crate) fn new(endpoints: usize) -> Self {
         let endpoints = std::iter::repeat_with(EndpointStats::new).take(endpoints).collect();
-        Self::with(endpoints, Arc::default())
+        Self::with(endpoints, Arc::default(), Arc::default())
     }
 
-    fn with(endpoints: Vec<EndpointStats>, ejection_counts: Arc<EjectionCounts>) -> Self {
-        Self { endpoints, ejection_counts, panicking: AtomicBool::new(false), tier: Mutex::new(None) }
+    fn with(
+        endpoints: Vec<EndpointStats>,
+        ejection_counts: Arc<EjectionCounts>,
+        bucket_drain: Arc<DrainCell>,
+    ) -> Self {
+        let (panicking, tier) = (AtomicBool::new(false), Mutex::new(None));
+        Self { endpoints, ejection_counts, bucket_drain, panicking, tier }
     }
 
     /// The table of a pool that replaces this one's. `sources`: the index here of each endpoint there, if it has one.
     pub(crate) fn successor(&self, sources: &[Option<usize>]) -> Self {
         let known = |source: &Option<usize>| source.and_then(|at| self.endpoints.get(at));
         let endpoint = |source| known(source).map_or_else(EndpointStats::new, EndpointStats::successor);
-        Self::with(sources.iter().map(endpoint).collect(), Arc::clone(&self.ejection_counts))
+        let endpoints = sources.iter().map(endpoint).collect();
+        Self::with(endpoints, Arc::clone(&self.ejection_counts), Arc::clone(&self.bucket_drain))
     }
 
     pub(crate) fn ejection_counts(&self) -> &EjectionCounts {
         &self.ejection_counts
+    }
+
+    pub(crate) fn bucket_drain(&self) -> &DrainCell {
+        &self.bucket_drain
+    }
+
+    /// If all endpoints drain, when the first drain ends.
+    pub(crate) fn all_draining(&self, now: Instant) -> Option<Option<Instant>> {
+        if self.endpoints.is_empty() {
+            return None;
+        }
+        let mut first = None;
+        for endpoint in &self.endpoints {
+            let until = endpoint.drain.drain(now)?.until;
+            first = first.into_iter().chain(until).min();
+        }
+        Some(first)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -168,9 +208,7 @@ impl EndpointStatsTable {
 
     /// Whether an endpoint other than this one could serve.
     pub(crate) fn has_other(&self, endpoint: usize, now: Instant) -> bool {
-        let could = |(i, stats): (usize, &EndpointStats)| {
-            i != endpoint && stats.state(now) == EndpointState::InRotation
-        };
+        let could = |(i, stats): (usize, &EndpointStats)| i != endpoint && stats.is_candidate(now);
         !self.is_panicking() && self.endpoints.iter().enumerate().any(could)
     }
 
@@ -194,9 +232,7 @@ impl EndpointStatsTable {
     /// The endpoints that would serve a request at `now`.
     pub(crate) fn serving(&self, now: Instant) -> ServingView {
         let is_panicking = self.is_panicking();
-        let is_usable = |i: usize| {
-            self.endpoints.get(i).is_some_and(|stats| stats.state(now) == EndpointState::InRotation)
-        };
+        let is_usable = |i: usize| self.endpoints.get(i).is_some_and(|stats| stats.is_candidate(now));
         match *self.tier.lock().unwrap_or_else(PoisonError::into_inner) {
             Some((tier, rules)) => rules.view(tier, is_panicking, is_usable, now),
             None => ServingView { endpoints: 0..self.len(), is_panicking, failover: None },

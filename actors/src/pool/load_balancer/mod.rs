@@ -9,10 +9,13 @@
 //! endpoint unhealthy, all endpoints are called until a call of one succeeds: the least loaded one, and equal ones in turn, so that the
 //! few trials of a half-open circuit reach each endpoint.
 //!
+//! *Drain*: a draining endpoint is never chosen, not even in a panic (`drained.rs`).
+//!
 //! *Standby*: the last `standby` endpoints serve while too few of the others are usable. Requests return once enough of
 //! those have been usable for `return_after`, or at once if no standby endpoint is usable. See `docs/design/endpoint-health.md`.
 
 mod actor;
+mod drained;
 mod ejection_counts;
 pub(crate) mod endpoint;
 pub(crate) mod endpoint_stats;
@@ -56,6 +59,8 @@ pub(crate) enum EndpointEvent {
 #[derive(Debug)]
 pub(crate) struct LoadBalancer {
     endpoints: Vec<Endpoint>,
+    /// Which endpoints drain, as last read.
+    drained: Vec<bool>,
     stats: Arc<EndpointStatsTable>,
     rules: LoadBalancerSettings,
     is_panicking: bool,
@@ -95,10 +100,12 @@ impl LoadBalancer {
         now: Instant,
     ) -> Self {
         let endpoints = (0..stats.len()).map(|_| Endpoint::new(now)).collect();
+        let drained = (0..stats.len()).map(|at| stats.endpoint(at).drain().is_draining(now)).collect();
         let (tier, tier_rules) = (Tier::Primary, TierRules::new(&rules, stats.len()));
         stats.publish_tier(tier, tier_rules);
         Self {
             endpoints,
+            drained,
             stats,
             rules,
             is_panicking: false,
@@ -132,9 +139,7 @@ impl LoadBalancer {
         }
         // An endpoint that has not failed yet ends the panic. Without a usable one only a success ends an exclusion early.
         let are_all_known = sources.iter().all(|source| known(source).is_some());
-        let is_any_usable = self.endpoints.iter().any(Endpoint::is_usable);
-        let is_any_excluded = self.endpoints.iter().any(|endpoint| endpoint.excluded_until().is_some());
-        let has_panic = history.is_panicking || (!is_any_usable && is_any_excluded);
+        let has_panic = history.is_panicking || self.needs_panic();
         self.is_panicking = !is_alone && are_all_known && has_panic;
         if self.tier_rules.has_standby() {
             self.tier = history.tier;
@@ -148,30 +153,31 @@ impl LoadBalancer {
         std::mem::take(&mut self.events)
     }
 
-    /// Chooses an endpoint; `avoid` only if no other is usable.
-    pub(crate) fn pick(&mut self, avoid: Option<usize>, now: Instant) -> usize {
+    /// Chooses an endpoint; `avoid` only if no other is usable. None if all drain.
+    pub(crate) fn pick(&mut self, avoid: Option<usize>, now: Instant) -> Option<usize> {
+        self.follow_drains(now);
         if self.endpoints.len() == 1 {
-            return 0;
+            return Some(0).filter(|_| !self.drained[0]);
         }
         self.return_due(now);
         self.update_tier(now);
         let tier = self.tier_rules.endpoints(self.tier);
         let others = |i: usize| avoid != Some(i);
-        let serves = |this: &Self, i: usize| this.endpoints[i].is_usable() && tier.contains(&i);
-        let is_any_usable = !self.is_panicking && self.endpoints.iter().any(Endpoint::is_usable);
-        let picked = if is_any_usable {
+        let serves = |this: &Self, i: usize| this.is_candidate(i) && tier.contains(&i);
+        let is_any_usable = !self.is_panicking && self.has_candidate();
+        if is_any_usable {
             self.choose_of_two(|this, i| serves(this, i) && others(i), now)
                 .or_else(|| self.choose_of_two(|this, i| serves(this, i), now))
         } else {
-            self.choose_round_robin(others)
-        };
-        picked.unwrap_or(0)
+            self.choose_round_robin(others).or_else(|| self.choose_round_robin(|_| true))
+        }
     }
 
     /// The least loaded of all endpoints; of equal ones the first after the last choice.
     fn choose_round_robin(&mut self, may: impl Fn(usize) -> bool) -> Option<usize> {
         let count = self.endpoints.len();
-        let after_last = (1..=count).map(|step| (self.last_of_all + step) % count).filter(|i| may(*i));
+        let after_last = (1..=count).map(|step| (self.last_of_all + step) % count);
+        let after_last = after_last.filter(|i| may(*i) && !self.drained[*i]);
         let chosen = after_last.min_by_key(|i| self.stats.endpoint(*i).load())?;
         self.last_of_all = chosen;
         Some(chosen)
@@ -209,12 +215,10 @@ impl LoadBalancer {
         if self.is_panicking {
             return;
         }
-        let has_other = (0..self.endpoints.len()).any(|i| i != endpoint && self.endpoints[i].is_usable());
+        let has_other = (0..self.endpoints.len()).any(|i| i != endpoint && self.is_candidate(i));
         match action {
             EjectionAction::Eject(_) if !has_other => {
-                self.is_panicking = true;
-                self.stats.set_panicking(true);
-                self.events.push(EndpointEvent::PanicEntered);
+                self.enter_panic();
             }
             EjectionAction::Eject(_) if self.may_eject_one_more() => {
                 self.exclude(endpoint, action, failure.kind, now);
@@ -246,7 +250,7 @@ impl LoadBalancer {
 
     /// A call succeeded in panic mode.
     pub(crate) fn record_success(&mut self, endpoint: usize, now: Instant) {
-        if self.is_panicking {
+        if self.is_panicking && !self.drained[endpoint] {
             let successes = self.stats.endpoint(endpoint).successes();
             if self.endpoints[endpoint].excluded_until().is_some() {
                 self.endpoints[endpoint].end_exclusion(successes, now);
@@ -263,7 +267,9 @@ impl LoadBalancer {
             self.publish(endpoint);
         } else if self.endpoints[endpoint].is_usable() {
             self.publish_return(endpoint);
-            self.end_panic();
+            if self.is_candidate(endpoint) {
+                self.end_panic();
+            }
         } else {
             self.publish(endpoint);
             let failures = self.rules.unhealthy_threshold;
@@ -279,7 +285,7 @@ impl LoadBalancer {
             self.endpoints[endpoint].end_exclusion(successes, now);
             self.publish_return(endpoint);
         }
-        if self.endpoints[endpoint].is_usable() {
+        if self.is_candidate(endpoint) {
             self.end_panic();
         }
     }
@@ -287,6 +293,7 @@ impl LoadBalancer {
     /// Publishes the state of all endpoints, after a crash in mid-write.
     pub(crate) fn publish_all(&self) {
         (0..self.endpoints.len()).for_each(|endpoint| self.publish(endpoint));
+        self.stats.publish_drains();
         self.stats.set_panicking(self.is_panicking);
         self.stats.publish_tier(self.tier, self.tier_rules);
     }
@@ -300,6 +307,7 @@ impl LoadBalancer {
 
     /// Returns endpoints after their exclusion has expired.
     fn return_due(&mut self, now: Instant) {
+        self.follow_drains(now);
         for endpoint in 0..self.endpoints.len() {
             if self.endpoints[endpoint].excluded_until().is_some_and(|due| due <= now) {
                 let successes = self.stats.endpoint(endpoint).successes();
@@ -326,7 +334,7 @@ impl LoadBalancer {
         if !self.tier_rules.has_standby() {
             return;
         }
-        let (next, change) = self.tier_rules.next(self.tier, |i| self.endpoints[i].is_usable(), now);
+        let (next, change) = self.tier_rules.next(self.tier, |i| self.is_candidate(i), now);
         if next != self.tier {
             self.tier = next;
             self.stats.publish_tier(next, self.tier_rules);

@@ -6,18 +6,18 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct Fixture {
-    load_balancer: LoadBalancer,
-    stats: Arc<EndpointStatsTable>,
-    now: Instant,
+pub(super) struct Fixture {
+    pub(super) load_balancer: LoadBalancer,
+    pub(super) stats: Arc<EndpointStatsTable>,
+    pub(super) now: Instant,
 }
 
 impl Fixture {
-    fn new(endpoints: usize) -> Self {
+    pub(super) fn new(endpoints: usize) -> Self {
         Self::with(endpoints, |_| {})
     }
 
-    fn with(endpoints: usize, change: impl FnOnce(&mut LoadBalancerSettings)) -> Self {
+    pub(super) fn with(endpoints: usize, change: impl FnOnce(&mut LoadBalancerSettings)) -> Self {
         let mut rules =
             LoadBalancerSettings::from(&tidegate_config::UpstreamConfig::default().load_balancing);
         change(&mut rules);
@@ -26,40 +26,45 @@ impl Fixture {
         Self { load_balancer, stats, now }
     }
 
-    fn fail(&mut self, endpoint: usize, kind: FailureKind) {
+    pub(super) fn fail(&mut self, endpoint: usize, kind: FailureKind) {
         let successes = self.stats.endpoint(endpoint).successes();
         let failure = EndpointFailure { kind, began: self.now, successes };
         self.load_balancer.record_failure(endpoint, &failure, self.now);
     }
 
-    fn eject(&mut self, endpoint: usize) {
+    pub(super) fn eject(&mut self, endpoint: usize) {
         (0..5).for_each(|_| self.fail(endpoint, FailureKind::Status));
     }
 
     /// Records a success as the handle does.
-    fn succeed(&mut self, endpoint: usize) {
+    pub(super) fn succeed(&mut self, endpoint: usize) {
         self.stats.endpoint(endpoint).count_success();
         if self.stats.is_panicking() {
             self.load_balancer.record_success(endpoint, self.now);
         }
     }
 
-    fn check(&mut self, endpoint: usize, is_good: bool) {
+    pub(super) fn check(&mut self, endpoint: usize, is_good: bool) {
         self.load_balancer.record_check(endpoint, &HealthCheckResult { is_good, began: self.now }, self.now);
     }
 
+    /// The choice; an endpoint is left.
+    pub(super) fn pick(&mut self, avoid: Option<usize>) -> usize {
+        self.load_balancer.pick(avoid, self.now).unwrap()
+    }
+
     /// How many of the choices fall on each endpoint.
-    fn shares(&mut self, choices: usize) -> Vec<usize> {
+    pub(super) fn shares(&mut self, choices: usize) -> Vec<usize> {
         let mut shares = vec![0; self.stats.len()];
-        (0..choices).for_each(|_| shares[self.load_balancer.pick(None, self.now)] += 1);
+        (0..choices).for_each(|_| shares[self.pick(None)] += 1);
         shares
     }
 
-    fn usable(&self) -> Vec<usize> {
+    pub(super) fn usable(&self) -> Vec<usize> {
         (0..self.stats.len()).filter(|i| self.load_balancer.endpoints[*i].is_usable()).collect()
     }
 
-    fn events(&mut self) -> Vec<EndpointEvent> {
+    pub(super) fn events(&mut self) -> Vec<EndpointEvent> {
         self.load_balancer.drain_events()
     }
 }
@@ -93,9 +98,9 @@ fn an_ejected_endpoint_is_not_called() {
     let mut fixture = Fixture::new(3);
     fixture.eject(1);
     assert_eq!(fixture.shares(100)[1], 0);
-    assert!((0..50).all(|_| fixture.load_balancer.pick(Some(0), fixture.now) == 2));
+    assert!((0..50).all(|_| fixture.pick(Some(0)) == 2));
     fixture.fail(0, FailureKind::Unreachable);
-    assert_eq!(fixture.load_balancer.pick(Some(2), fixture.now), 2, "the others are excluded");
+    assert_eq!(fixture.pick(Some(2)), 2, "the others are excluded");
     assert!(!fixture.stats.has_other(2, fixture.now));
     assert!(fixture.stats.has_other(0, fixture.now));
     let events = fixture.events();
@@ -131,7 +136,7 @@ fn an_unreachable_endpoint_backs_off_even_without_ejection() {
         fixture.fail(0, FailureKind::Unreachable);
         assert_eq!(fixture.usable(), [1, 2]);
         fixture.now += 40 * SECOND;
-        fixture.load_balancer.pick(None, fixture.now);
+        fixture.pick(None);
     }
 }
 
@@ -163,11 +168,11 @@ fn in_a_panic_each_endpoint_has_its_turn() {
     (0..3).for_each(|endpoint| fixture.eject(endpoint));
     assert!(fixture.stats.is_panicking());
     for _ in 0..20 {
-        let mut picked: Vec<_> = (0..3).map(|_| fixture.load_balancer.pick(None, fixture.now)).collect();
+        let mut picked: Vec<_> = (0..3).map(|_| fixture.pick(None)).collect();
         picked.sort_unstable();
         assert_eq!(picked, [0, 1, 2]);
-        let first = fixture.load_balancer.pick(None, fixture.now);
-        assert_ne!(fixture.load_balancer.pick(Some(first), fixture.now), first);
+        let first = fixture.pick(None);
+        assert_ne!(fixture.pick(Some(first)), first);
     }
     fixture.stats.endpoint(1).in_flight().store(5, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(fixture.shares(100), [50, 0, 50]);
@@ -250,17 +255,17 @@ fn a_view_has_the_tier_of_the_next_request() {
     fixture.fail(1, FailureKind::Unreachable);
     let failover = serving(&fixture).failover.unwrap();
     assert_eq!((serving(&fixture).endpoints, failover.usable_percent, failover.returns_at), (2..3, 0, None));
-    fixture.load_balancer.pick(None, fixture.now);
+    fixture.pick(None);
     assert_eq!(serving(&fixture).failover, Some(failover), "the request is served as predicted");
     fixture.now += 2 * SECOND;
     let usable = serving(&fixture).failover.unwrap();
     assert_eq!((usable.usable_percent, usable.returns_at), (50, None), "the next request begins the time");
-    fixture.load_balancer.pick(None, fixture.now);
+    fixture.pick(None);
     let end = fixture.now + 10 * SECOND;
     assert_eq!(serving(&fixture).failover.unwrap().returns_at, Some(end));
     fixture.now = end;
     assert_eq!((serving(&fixture).endpoints, serving(&fixture).failover), (0..2, None));
-    assert!(fixture.load_balancer.pick(None, fixture.now) < 2);
+    assert!(fixture.pick(None) < 2);
 }
 
 #[derive(Debug, Clone)]
@@ -312,7 +317,7 @@ proptest! {
                 Op::Check(endpoint, is_good) => fixture.check(endpoint, is_good),
                 Op::Pick(avoid) => {
                     let serving = fixture.stats.serving(fixture.now).endpoints;
-                    let picked = fixture.load_balancer.pick(avoid, fixture.now);
+                    let picked = fixture.pick(avoid);
                     let usable = fixture.usable();
                     prop_assert!(fixture.load_balancer.is_panicking || usable.is_empty() || usable.contains(&picked));
                     prop_assert!(fixture.load_balancer.is_panicking || usable.is_empty() || serving.contains(&picked));
@@ -335,7 +340,7 @@ proptest! {
             prop_assert!(ejected * 100 <= percent * endpoints);
         }
         fixture.now += fixture.load_balancer.rules.ejection_max;
-        fixture.load_balancer.pick(None, fixture.now);
+        fixture.pick(None);
         let out = fixture.load_balancer.endpoints.iter().filter(|endpoint| endpoint.excluded_until().is_some()).count();
         prop_assert_eq!(out, 0, "every exclusion ends");
     }

@@ -48,6 +48,9 @@ pub(super) fn of(rejection: &PoolRejection, context: FigureContext<'_>) -> Figur
             let figures = Figures::of(DecisionScope::Credential).decided_by(DecidingActor::Pool);
             figures.until(*retry_after).set_by(keys)
         }
+        PoolRejection::BucketDraining { left } | PoolRejection::EndpointsDraining { left } => {
+            left.map_or(figures, |left| figures.until(left))
+        }
         PoolRejection::Unavailable(error) => {
             unavailable(bucket, DecidingActor::Pool, *error, &context.config.supervision)
         }

@@ -100,6 +100,7 @@ pub(super) const REASONS: [Group; 46] = [
         |_| true,
         &[
             "body_too_large",
+            "bucket_draining",
             "client_gone",
             "drain_timeout",
             "exhausted",
@@ -119,6 +120,7 @@ pub(super) const REASONS: [Group; 46] = [
             "body_malformed",
             "broken_answer",
             "decode_failed",
+            "endpoints_draining",
             "out_of_descriptors",
             "out_of_memory",
             "out_of_ports",
