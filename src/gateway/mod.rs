@@ -55,6 +55,7 @@ use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
 use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
 use crate::server::tls::{CertificateReload, ServerTls};
+use crate::server::tls_tickets::TicketKeys;
 use crate::server::{
     AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
 };
@@ -125,7 +126,7 @@ impl Gateway {
         let sockets = listen_both(&config)?;
         let (address, admin) = (sockets.0.local_addr()?, sockets.1.local_addr()?);
 
-        let tls = [ServerTls::load(&config.server.tls)?, ServerTls::load_admin(&config.admin.tls)?];
+        let tls = ListenerTls::load(&config, TicketKeys::generate())?;
         let registry = Exposition::registry(&config.metrics.namespace)?;
         let ids = Ids::new(&config);
         let decisions = Decisions::new(&config, &ids, worker_threads(&config), &log);
@@ -167,11 +168,27 @@ impl Gateway {
     }
 }
 
+/// The certificates of both listeners, with the keys of their session tickets.
+struct ListenerTls {
+    data: Option<Arc<ServerTls>>,
+    admin: Option<Arc<ServerTls>>,
+    ticket_keys: Arc<TicketKeys>,
+}
+
+impl ListenerTls {
+    fn load(config: &Config, ticket_keys: TicketKeys) -> Result<Self, StartError> {
+        let ticket_keys = Arc::new(ticket_keys);
+        let data = ServerTls::load(&config.server.tls, &ticket_keys)?;
+        let admin = ServerTls::load_admin(&config.admin.tls, &ticket_keys)?;
+        Ok(Self { data, admin, ticket_keys })
+    }
+}
+
 /// Builds the state of the process.
 fn process_state(
     config: &Config,
     registry: &Registry,
-    ([tls, admin_tls], decisions): ([Option<Arc<ServerTls>>; 2], Arc<Decisions>),
+    (tls, decisions): (ListenerTls, Arc<Decisions>),
     (log, log_control): (&Logger, &LogControl),
 ) -> Result<Process, StartError> {
     let metrics = RequestMetrics::register(registry, config, log)?;
@@ -187,8 +204,9 @@ fn process_state(
         decisions,
         drain: watch::Sender::new(DrainPhase::Serving),
         drain_began: OnceLock::new(),
-        tls,
-        admin_tls,
+        tls: tls.data,
+        admin_tls: tls.admin,
+        ticket_keys: tls.ticket_keys,
         chaos: Chaos::default(),
         send_buffer: ReservedBytes::default(),
         buffer_budget: BufferBudget::new(config.server.buffer_budget),

@@ -3,7 +3,7 @@
 //! `listen.rs` binds the listening sockets. `acceptor.rs`, one thread, waits for connections, calls `admission.rs` before
 //! each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how long
 //! accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
-//! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `idle_connections.rs` the registry of
+//! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `tls_tickets.rs` the session tickets, `idle_connections.rs` the registry of
 //! connections, `idle_closer.rs` closes idle ones under pressure, and `connection_reserve.rs` is the admin listener's reserve.
 //!
 //! actix-server is not used: it reports no failed accept, it cannot close its listening sockets while its connections
@@ -26,6 +26,7 @@ pub(crate) mod rejected_addresses;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
+pub(crate) mod tls_tickets;
 mod worker;
 
 use std::io;
