@@ -155,13 +155,13 @@ async fn sessions_with_client_certificates_are_not_resumed() {
     }
 }
 
-/// Runs `openssl s_client` with one request; returns its output.
+/// Runs `openssl s_client` with one request; returns its output. It does not verify the certificate.
 fn s_client(identity: &Identity, gateway: &Gateway, version: &str, session: [&str; 2]) -> String {
-    let (authority, request) = (identity.authority_file(), identity.path("request"));
+    let request = identity.path("request");
     std::fs::write(&request, format!("GET /b/k HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n")).unwrap();
     let output = Command::new("timeout")
-        .args(["60", "openssl", "s_client", "-ign_eof", "-servername", NAME, "-verify_return_error", version])
-        .args(["-CAfile", &authority, "-connect", &gateway.address().to_string()])
+        .args(["60", "openssl", "s_client", "-ign_eof", "-servername", NAME, version])
+        .args(["-connect", &gateway.address().to_string()])
         .args(session)
         .stdin(Stdio::from(std::fs::File::open(&request).unwrap()))
         .output()

@@ -102,6 +102,12 @@ fn unread_lines_are_written_by_the_predecessor() {
         let (log, control) = start(&path);
         let (source, target) = pipe().unwrap();
         control.forward_to(target.into());
+        let began = clock::now();
+        while rustix::io::ioctl_fionread(&source).unwrap() == 0 {
+            assert!(clock::now() - began < LONG, "timeout: nothing is forwarded");
+            log_lines(&log, "begin", 1);
+            std::thread::yield_now();
+        }
         let source = if is_killed { None } else { Some(source) };
         log_lines(&log, "old", lines);
         assert!(control.shut_down(LONG));
