@@ -115,9 +115,7 @@ impl Identity {
             .with_root_certificates(roots);
         let mut config = match client {
             None => builder.with_no_client_auth(),
-            Some(client) => {
-                builder.with_client_auth_cert(vec![client.certificate()], client.key()).unwrap()
-            }
+            Some(client) => builder.with_client_auth_cert(vec![client.certificate()], client.key()).unwrap(),
         };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         TlsConnector::from(Arc::new(config))

@@ -106,7 +106,9 @@ async fn other_protocols_end_the_sessions() {
     let (identity, upstream) = (Identity::new(), Upstream::ok("x"));
     let with = |http2: bool| {
         let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| identity.path(name));
-        format!("[server.tls]\ncertificate_file = {certificate:?}\nprivate_key_file = {key:?}\nhttp2 = {http2}\n")
+        format!(
+            "[server.tls]\ncertificate_file = {certificate:?}\nprivate_key_file = {key:?}\nhttp2 = {http2}\n"
+        )
     };
     let gateway = Gateway::builder().bucket("b", &upstream).config(&with(true)).start().await;
     let client = ResumingClient::new(&identity, &version::TLS13, false);
@@ -158,7 +160,8 @@ async fn sessions_with_client_certificates_are_not_resumed() {
 /// Runs `openssl s_client` with one request; returns its output. It does not verify the certificate.
 fn s_client(identity: &Identity, gateway: &Gateway, version: &str, session: [&str; 2]) -> String {
     let request = identity.path("request");
-    std::fs::write(&request, format!("GET /b/k HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n")).unwrap();
+    std::fs::write(&request, format!("GET /b/k HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n"))
+        .unwrap();
     let output = Command::new("timeout")
         .args(["60", "openssl", "s_client", "-ign_eof", "-servername", NAME, version])
         .args(["-connect", &gateway.address().to_string()])
@@ -186,8 +189,10 @@ async fn openssl_resumes_sessions() {
         assert!(second.contains("Reused, TLSv1"), "{second}");
         identity.renew();
         gateway.send_sighup();
-        wait_for("the new certificate is in use", || async { identity.is_current(&gateway).await.then_some(()) })
-            .await;
+        wait_for("the new certificate is in use", || async {
+            identity.is_current(&gateway).await.then_some(())
+        })
+        .await;
         let third = s_client(&identity, &gateway, version, ["-sess_in", &session]);
         assert!(third.contains("New, TLSv1") && !third.contains("Reused, TLSv1"), "{third}");
     }

@@ -122,7 +122,8 @@ impl LogBuffer {
         limit: Duration,
         condition: impl Fn(&BufferState) -> bool,
     ) -> MutexGuard<'a, BufferState> {
-        let is_requested = |pending: &BufferState| pending.ended || pending.reopen || pending.forward.is_some();
+        let is_requested =
+            |pending: &BufferState| pending.ended || pending.reopen || pending.forward.is_some();
         let waits = |pending: &mut BufferState| !is_requested(pending) && condition(pending);
         self.wake.wait_timeout_while(pending, limit, waits).unwrap_or_else(PoisonError::into_inner).0
     }
