@@ -19,6 +19,8 @@ use tidegate_actors::clock;
 pub(super) const PIPE_PIECE_MAX: usize = 4096;
 /// A successor that reads nothing for this time has stopped.
 const STALL_MAX: Duration = Duration::from_secs(1);
+/// Interval at which the end checks whether everything was read.
+const FINISH_POLL: Duration = Duration::from_millis(2);
 /// Kept bytes below which no read lines are dropped within a batch: twice a pipe's capacity.
 const KEPT_BYTES_MIN: usize = 128 << 10;
 /// ASCII CAN: cancels the unfinished line before it. No log line contains it, because texts are escaped.
@@ -77,9 +79,22 @@ impl Forward {
         }
     }
 
+    /// Waits until the successor has read everything, as long as it reads. Otherwise takes the unread lines back.
+    pub(super) fn finish(&mut self) -> Result<(), ForwardError> {
+        let mut stall = Stall::default();
+        while self.unread() > 0 {
+            self.check()?;
+            if let Err(error) = stall.check(self) {
+                return Err(self.take_back(error, &[]));
+            }
+            std::thread::sleep(FINISH_POLL);
+        }
+        self.check()
+    }
+
     /// Writes a piece. Waits for room in the pipe as long as the successor reads.
     fn write_piece(&self, piece: &[u8]) -> io::Result<usize> {
-        let mut stall: Option<(Instant, usize)> = None;
+        let mut stall = Stall::default();
         loop {
             match (&self.pipe).write(piece) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -88,15 +103,7 @@ impl Forward {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
-            let (now, unread) = (clock::now(), self.unread());
-            let (began, _) = *stall.insert(match stall {
-                Some(stall) if unread >= stall.1 => stall,
-                _ => (now, unread),
-            });
-            let left = self.stall_max.saturating_sub(now.saturating_duration_since(began));
-            if left.is_zero() {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "it reads nothing"));
-            }
+            let left = stall.check(self)?;
             self.wait(PollFlags::OUT, left)?;
         }
     }
@@ -152,6 +159,26 @@ impl Forward {
                 read => return read,
             }
         }
+    }
+}
+
+/// The time since the successor has read.
+#[derive(Default)]
+struct Stall(Option<(Instant, usize)>);
+
+impl Stall {
+    /// Returns how long the successor may go on without reading; an error if it has stopped.
+    fn check(&mut self, forward: &Forward) -> io::Result<Duration> {
+        let (now, unread) = (clock::now(), forward.unread());
+        let (began, _) = *self.0.insert(match self.0 {
+            Some(stall) if unread >= stall.1 => stall,
+            _ => (now, unread),
+        });
+        let left = forward.stall_max.saturating_sub(now.saturating_duration_since(began));
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it reads nothing"));
+        }
+        Ok(left)
     }
 }
 

@@ -81,6 +81,21 @@ fn a_successor_that_does_not_read_is_given_up() {
     }
 }
 
+/// G8: the end waits until the successor has read everything; one that does not read has it taken back
+#[test]
+fn the_end_waits_for_the_successor() {
+    let (mut forward, mut reader) = forward();
+    forward.write(b"one\ntwo\n").unwrap();
+    read(&mut reader, 4);
+    let ForwardError { error, lines } = forward.finish().unwrap_err();
+    assert_eq!((error.kind(), lines.as_slice()), (io::ErrorKind::TimedOut, &b"two\n"[..]));
+    forward.stall_max = Duration::from_secs(60);
+    forward.write(b"three\n").unwrap();
+    let ending = thread::spawn(move || forward.finish().is_ok());
+    assert_eq!(read(&mut reader, 6), b"three\n");
+    assert!(ending.join().unwrap());
+}
+
 /// G8: a slow successor that goes on reading is not given up, and it gets every line
 #[test]
 fn a_slow_successor_gets_every_line() {

@@ -96,7 +96,7 @@ fn the_predecessor_writes_when_the_successor_ends() {
 /// G8: what a killed or hanging successor has not read is written by the predecessor, also at its own end
 #[test]
 fn unread_lines_are_written_by_the_predecessor() {
-    for (is_killed, lines) in [(true, 3000), (false, 3000), (true, 10)] {
+    for (is_killed, lines) in [(true, 3000), (false, 3000), (true, 10), (false, 10)] {
         let scratch = Scratch::new();
         let path = scratch.path().join("log");
         let (log, control) = start(&path);

@@ -83,11 +83,11 @@ impl Writer {
                     continue;
                 }
                 // What the successor has not read is written, and its notice.
-                WriterCommand::Stop if self.check_forward() => continue,
+                WriterCommand::Stop if self.ends_forward(Forward::finish) => continue,
                 WriterCommand::Stop => break,
             };
             if lines.is_empty() {
-                self.check_forward();
+                self.ends_forward(Forward::check);
             } else {
                 self.write_batch(&lines);
                 lines.clear();
@@ -129,9 +129,9 @@ impl Writer {
         }
     }
 
-    /// Whether the successor has closed its log. Its unread lines are written then.
-    fn check_forward(&mut self) -> bool {
-        let checked = self.forward.as_mut().map_or(Ok(()), Forward::check);
+    /// Whether the successor has closed its log or reads nothing. Its unread lines are written then.
+    fn ends_forward(&mut self, check: fn(&mut Forward) -> Result<(), ForwardError>) -> bool {
+        let checked = self.forward.as_mut().map_or(Ok(()), check);
         checked.map_err(|error| self.end_forward(error)).is_err()
     }
 
