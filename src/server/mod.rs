@@ -3,8 +3,9 @@
 //! `listen.rs` binds the listening sockets. `acceptor.rs`, one thread, waits for connections, calls `admission.rs` before
 //! each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how long
 //! accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
-//! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `tls_tickets.rs` the session tickets, `idle_connections.rs` the registry of
-//! connections, `idle_closer.rs` closes idle ones under pressure, and `connection_reserve.rs` is the admin listener's reserve.
+//! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `tls_tickets.rs` the session tickets,
+//! `idle_connections.rs` the registry of connections, `idle_closer.rs` closes idle ones under pressure, and
+//! `connection_reserve.rs` is the admin listener's reserve.
 //!
 //! actix-server is not used: it reports no failed accept, it cannot close its listening sockets while its connections
 //! stay open, and it resets the connections in the backlog (X5, G4).

@@ -57,9 +57,15 @@ fn a_ticket_is_bound_to_listener_certificates_and_protocols() {
     let certificate = |bytes: &[u8]| CertificateDer::from(bytes.to_vec());
     for (what, binding) in [
         ("listener", TicketBinding::new("admin.tls", &[b"h2"], &chain())),
-        ("certificate", TicketBinding::new("server.tls", &[b"h2"], &[certificate(&[1, 2, 4]), certificate(&[4, 5])])),
+        (
+            "certificate",
+            TicketBinding::new("server.tls", &[b"h2"], &[certificate(&[1, 2, 4]), certificate(&[4, 5])]),
+        ),
         ("shorter chain", TicketBinding::new("server.tls", &[b"h2"], &chain()[..1])),
-        ("other borders", TicketBinding::new("server.tls", &[b"h2"], &[certificate(&[1, 2]), certificate(&[3, 4, 5])])),
+        (
+            "other borders",
+            TicketBinding::new("server.tls", &[b"h2"], &[certificate(&[1, 2]), certificate(&[3, 4, 5])]),
+        ),
         ("protocols", TicketBinding::new("server.tls", &[b"h2", b"http/1.1"], &chain())),
         ("no protocol", TicketBinding::new("server.tls", &[], &chain())),
     ] {
@@ -170,13 +176,12 @@ fn tls_pair(keys: &Arc<TicketKeys>, certified: &CertifiedKey<rcgen::KeyPair>) ->
     let chain = vec![certified.cert.der().clone()];
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let ticketer = Ticketer::new(keys, TicketBinding::new("server.tls", &[], &chain));
-    let mut config =
-        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
     config.ticketer = Arc::new(ticketer);
     config
 }
@@ -198,8 +203,7 @@ fn client(
 /// A handshake in memory, and one byte from the server, after which the client has its tickets.
 fn handshake(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> HandshakeKind {
     let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
-    let mut client =
-        ClientConnection::new(Arc::clone(client), ServerName::try_from(NAME).unwrap()).unwrap();
+    let mut client = ClientConnection::new(Arc::clone(client), ServerName::try_from(NAME).unwrap()).unwrap();
     let mut bytes = Vec::new();
     let mut is_sent = false;
     while client.wants_write() || server.wants_write() || !is_sent {
