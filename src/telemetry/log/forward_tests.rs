@@ -96,10 +96,11 @@ fn the_end_waits_for_the_successor() {
     assert!(ending.join().unwrap());
 }
 
-/// G8: a slow successor that goes on reading is not given up, and it gets every line
+/// G8: a slow successor gets every line
 #[test]
 fn a_slow_successor_gets_every_line() {
     let (mut forward, mut reader) = forward();
+    forward.stall_max = Duration::from_secs(60);
     let lines = b"0123456789 0123456789 0123456789\n".repeat(6000);
     let expected = lines.clone();
     let writing = thread::spawn(move || forward.write(&lines).map_err(|error| error.error));
@@ -107,10 +108,27 @@ fn a_slow_successor_gets_every_line() {
     while received.len() < expected.len() {
         let bytes = (expected.len() - received.len()).min(16 << 10);
         received.extend(read(&mut reader, bytes));
-        // Shorter than the time after which it would be given up; a longer pause would make this test fail for the right reason.
-        thread::sleep(Duration::from_millis(5));
     }
     assert!(writing.join().unwrap().is_ok() && received == expected);
+}
+
+/// G8: a successor that goes on reading is not given up, however long it takes; one that reads nothing for a second is
+#[tokio::test(start_paused = true)]
+async fn a_successor_that_goes_on_reading_is_not_given_up() {
+    let (mut forward, mut reader) = forward();
+    forward.stall_max = STALL_MAX;
+    forward.write(&b"a line\n".repeat(100)).unwrap();
+    let mut stall = Stall::default();
+    for _ in 0..10 {
+        assert!(stall.check(&forward).is_ok());
+        tokio::time::advance(Duration::from_millis(990)).await;
+        assert_eq!(read(&mut reader, 1).len(), 1);
+    }
+    assert_eq!(stall.check(&forward).unwrap(), STALL_MAX);
+    tokio::time::advance(Duration::from_millis(990)).await;
+    assert_eq!(stall.check(&forward).unwrap(), Duration::from_millis(10));
+    tokio::time::advance(Duration::from_millis(10)).await;
+    assert_eq!(stall.check(&forward).unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
 /// G8: pieces end with a line where they can

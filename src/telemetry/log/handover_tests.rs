@@ -38,6 +38,7 @@ fn messages(path: &Path) -> Vec<String> {
 fn count(messages: &[String], begin: &str) -> usize {
     let mut found: Vec<_> = messages.iter().filter(|message| message.starts_with(begin)).collect();
     let all = found.len();
+    found.sort_unstable();
     found.dedup();
     assert_eq!(found.len(), all, "a line is repeated");
     all
@@ -81,15 +82,19 @@ fn the_predecessor_writes_when_the_successor_ends() {
     let (source, target) = pipe().unwrap();
     new.receive_from(source.into()).unwrap();
     old.forward_to(target.into());
-    log_lines(&old_log, "old", 3000);
-    assert!(new.shut_down(LONG));
+    log_lines(&old_log, "old", 1500);
+    wait_for_text(&path, "old 1499");
     fs::rename(&path, &rotated).unwrap();
+    new.reopen();
+    wait_for_text(&path, "log file reopened");
+    log_lines(&old_log, "more", 1500);
+    assert!(new.shut_down(LONG));
     wait_for_text(&path, "the successor has stopped writing the log");
     log_lines(&old_log, "late", 100);
     assert!(old.shut_down(LONG));
     let (before, after) = (messages(&rotated), messages(&path));
-    assert_eq!(count(&before, "old") + count(&after, "old"), 3000);
-    assert_eq!(count(&after, "late"), 100);
+    assert_eq!(["old", "more", "late"].map(|begin| count(&before, begin)), [1500, 0, 0]);
+    assert_eq!(["old", "more", "late"].map(|begin| count(&after, begin)), [0, 1500, 100]);
     assert_eq!((old.stats().lost(), old.stats().current()), (0, None));
 }
 
