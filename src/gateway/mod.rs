@@ -66,6 +66,7 @@ use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
 use crate::server::inherited::InheritedSockets;
 use crate::server::tls::{CertificateReload, ServerTls};
+use crate::server::tls_tickets::TicketKeys;
 use crate::server::{
     AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
 };
@@ -152,7 +153,7 @@ impl Gateway {
         let (address, admin_address) = (sockets.data.address, sockets.admin.address);
         let inherited = sockets.inherited();
 
-        let tls = [ServerTls::load(&config.server.tls)?, ServerTls::load_admin(&config.admin.tls)?];
+        let tls = ListenerTls::load(&config, TicketKeys::generate())?;
         let registry = Exposition::registry(&config.metrics.namespace)?;
         let ids = Ids::new(&config);
         let decisions = Decisions::new(&config, &ids, worker_threads(&config), &log);
@@ -224,11 +225,27 @@ impl RunningGateway {
     }
 }
 
+/// The certificates of both listeners, with the keys of their session tickets.
+struct ListenerTls {
+    data: Option<Arc<ServerTls>>,
+    admin: Option<Arc<ServerTls>>,
+    ticket_keys: Arc<TicketKeys>,
+}
+
+impl ListenerTls {
+    fn load(config: &Config, ticket_keys: TicketKeys) -> Result<Self, StartError> {
+        let ticket_keys = Arc::new(ticket_keys);
+        let data = ServerTls::load(&config.server.tls, &ticket_keys)?;
+        let admin = ServerTls::load_admin(&config.admin.tls, &ticket_keys)?;
+        Ok(Self { data, admin, ticket_keys })
+    }
+}
+
 /// Builds the state of the process.
 fn process_state(
     config: &Config,
     registry: &Registry,
-    ([tls, admin_tls], decisions): ([Option<Arc<ServerTls>>; 2], Arc<Decisions>),
+    (tls, decisions): (ListenerTls, Arc<Decisions>),
     (log, log_control): (&Logger, &LogControl),
 ) -> Result<Process, StartError> {
     let metrics = RequestMetrics::register(registry, config, log)?;
@@ -250,8 +267,9 @@ fn process_state(
         status_streams: EventStreams::default(),
         handed_over: AtomicBool::new(false),
         predecessors: Predecessors::default(),
-        tls,
-        admin_tls,
+        tls: tls.data,
+        admin_tls: tls.admin,
+        ticket_keys: tls.ticket_keys,
         chaos: Chaos::default(),
         send_buffer: ReservedBytes::default(),
         buffer_budget: BufferBudget::new(config.server.buffer_budget),

@@ -224,10 +224,10 @@ fn changed_certificates(current: &Shared, next: &Config) -> Result<Vec<ChangedCe
     let (config, process) = (&current.config, &current.process);
     let mut changed = Vec::new();
     if config.server.tls != next.server.tls {
-        changed.push((&process.tls, ServerTls::load(&next.server.tls)?));
+        changed.push((&process.tls, ServerTls::load(&next.server.tls, &process.ticket_keys)?));
     }
     if config.admin.tls != next.admin.tls {
-        changed.push((&process.admin_tls, ServerTls::load_admin(&next.admin.tls)?));
+        changed.push((&process.admin_tls, ServerTls::load_admin(&next.admin.tls, &process.ticket_keys)?));
     }
     Ok(changed.into_iter().filter_map(|(tls, next)| tls.clone().zip(next)).collect())
 }

@@ -9,7 +9,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::net::ToSocketAddrs as _;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warning
 use super::{StartError, jwks_fetcher};
 use crate::descriptors::DescriptorBudget;
 use crate::server::tls::ServerTls;
+use crate::server::tls_tickets::TicketKeys;
 use crate::upstream::connect::dialer::Dialer;
 
 /// The most names that are resolved at a time, each on its own thread.
@@ -32,8 +33,9 @@ const LOOKUPS_MAX: usize = 64;
 /// keys of tokens are not usable, or an upstream's authorities cannot be read.
 pub(crate) fn check(config: &Config) -> Result<(), StartError> {
     DescriptorBudget::new(config).check_without_start(config, hard_descriptor_limit())?;
-    ServerTls::load(&config.server.tls)?;
-    ServerTls::load_admin(&config.admin.tls)?;
+    let ticket_keys = Arc::new(TicketKeys::generate());
+    ServerTls::load(&config.server.tls, &ticket_keys)?;
+    ServerTls::load_admin(&config.admin.tls, &ticket_keys)?;
     jwks_fetcher::token_verifier(config)?;
     for (name, bucket) in &config.buckets {
         let upstream = &bucket.upstream;

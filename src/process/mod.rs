@@ -27,6 +27,7 @@ use crate::server::AcceptMetrics;
 use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
 use crate::server::tls::ServerTls;
+use crate::server::tls_tickets::TicketKeys;
 use crate::shortage::ShortageMetrics;
 use crate::telemetry::log::LogStats;
 use crate::telemetry::metrics::RequestMetrics;
@@ -97,6 +98,8 @@ pub(crate) struct Process {
     pub(crate) tls: Option<Arc<ServerTls>>,
     /// The same of the admin listener.
     pub(crate) admin_tls: Option<Arc<ServerTls>>,
+    /// The keys of TLS session tickets at both listeners.
+    pub(crate) ticket_keys: Arc<TicketKeys>,
     pub(crate) chaos: Chaos,
     /// The memory for finished responses that wait for their clients.
     pub(crate) send_buffer: ReservedBytes,

@@ -1,11 +1,11 @@
 //! The server of both listeners: from a listening socket to a connection on a worker thread.
 //!
-//! `listen.rs` binds the listening sockets, or adopts those of `inherited.rs`. `acceptor.rs`, one thread, waits for connections, calls
-//! `admission.rs` before each accept, and sends the socket to the worker thread with the fewest open connections. `pause.rs` decides how
-//! long accepting pauses after a shortage. `worker.rs` spawns one task per connection, which calls
-//! [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `idle_connections.rs` the registry of
-//! connections, `idle_closer.rs` closes idle ones under pressure, and `connection_reserve.rs` is the admin listener's reserve.
-//! `acceptor_handle.rs` has the acceptor's commands, `inherited.rs` the listening sockets of a predecessor.
+//! `listen.rs` binds the listening sockets, `inherited.rs` has those that another process has opened. `acceptor.rs`, one thread, waits for
+//! connections, calls `admission.rs` before each accept, and sends the socket to the worker thread with the fewest open connections.
+//! `acceptor_handle.rs` has its commands, `pause.rs` decides how long accepting pauses after a shortage. `worker.rs` spawns one task per
+//! connection, which calls [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `tls_tickets.rs` the session
+//! tickets, `idle_connections.rs` the registry of connections, `idle_closer.rs` closes idle ones under pressure, and
+//! `connection_reserve.rs` is the admin listener's reserve.
 //!
 //! actix-server is not used: it reports no failed accept, it cannot close its listening sockets while its connections
 //! stay open, and it resets the connections in the backlog (X5, G4).
@@ -29,6 +29,7 @@ pub(crate) mod rejected_addresses;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
+pub(crate) mod tls_tickets;
 mod worker;
 
 use std::io;

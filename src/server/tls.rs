@@ -2,8 +2,8 @@
 //!
 //! rustls on ring, with TLS 1.2 and 1.3 only; ALPN selects HTTP/2 or HTTP/1.1 within the handshake (RFC 7301).
 //! Certificate and key are one value that is swapped atomically, so no connection sees a certificate with another
-//! key. New files apply to new handshakes; open connections stay. A swap also discards the sessions for resumption,
-//! so no session of the old certificate, or of a client that the new authorities do not know, can be resumed.
+//! key. New files apply to new handshakes; open connections stay. Session tickets (`tls_tickets.rs`) are bound to the
+//! certificates, so no session of an old certificate can be resumed. With authorities of clients there is no resumption.
 //!
 //! The files are checked for a change of size, time or inode number every `reload_interval`, and loaded on request
 //! (SIGHUP). A pair that does not match, as between two copies, is refused and logged, and the old one stays in use.
@@ -19,8 +19,8 @@ use arc_swap::ArcSwap;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use slog::{Logger, error, info};
 use thiserror::Error;
@@ -30,12 +30,15 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::certificate_validity::{self, Validity};
+use crate::server::tls_tickets::{TicketBinding, TicketKeys, Ticketer};
 use crate::telemetry::metrics::TlsMetrics;
 use crate::upstream::rules::refresh_health::RefreshHealth;
 
 /// The ALPN name of HTTP/2.
 pub(crate) const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
+/// Tickets after a handshake of TLS 1.3. A client uses each once (RFC 8446, C.4): two allow one more connection than before.
+const TICKETS: usize = 2;
 
 /// Why TLS files of a listener cannot be used.
 #[derive(Debug, Error)]
@@ -89,6 +92,7 @@ struct TlsFiles {
 pub(crate) struct ServerTls {
     section: &'static str,
     files: ArcSwap<TlsFiles>,
+    ticket_keys: Arc<TicketKeys>,
     current: ArcSwap<LoadedPair>,
     /// Whether the last change of the files could be loaded.
     pub(crate) reload_health: RefreshHealth,
@@ -103,7 +107,10 @@ struct LoadedPair {
 
 impl ServerTls {
     /// Loads the pair of the data listener; `None` for cleartext.
-    pub(crate) fn load(config: &ServerTlsConfig) -> Result<Option<Arc<Self>>, ServerTlsError> {
+    pub(crate) fn load(
+        config: &ServerTlsConfig,
+        ticket_keys: &Arc<TicketKeys>,
+    ) -> Result<Option<Arc<Self>>, ServerTlsError> {
         let Some((Pem { path, .. }, key)) = config.files() else { return Ok(None) };
         let protocols: &[&[u8]] = if config.http2 { &[H2, HTTP_1_1] } else { &[HTTP_1_1] };
         let files = TlsFiles {
@@ -113,22 +120,31 @@ impl ServerTls {
             protocols,
             every: config.reload_interval,
         };
-        Self::of("server.tls", files).map(Some)
+        Self::of("server.tls", files, ticket_keys).map(Some)
     }
 
     /// Loads the pair and the authorities of the admin listener; `None` for cleartext.
-    pub(crate) fn load_admin(config: &AdminTlsConfig) -> Result<Option<Arc<Self>>, ServerTlsError> {
+    pub(crate) fn load_admin(
+        config: &AdminTlsConfig,
+        ticket_keys: &Arc<TicketKeys>,
+    ) -> Result<Option<Arc<Self>>, ServerTlsError> {
         let Some((Pem { path, .. }, key)) = config.files() else { return Ok(None) };
         let client_ca = config.client_ca_file.as_ref().map(|pem| pem.path.clone());
         let (certificate, key, every) = (path.clone(), key.clone(), config.reload_interval);
         let files = TlsFiles { certificate, key, client_ca, protocols: &[HTTP_1_1], every };
-        Self::of("admin.tls", files).map(Some)
+        Self::of("admin.tls", files, ticket_keys).map(Some)
     }
 
-    fn of(section: &'static str, files: TlsFiles) -> Result<Arc<Self>, ServerTlsError> {
-        let current = files.load().map_err(|source| ServerTlsError { section, source })?;
+    fn of(
+        section: &'static str,
+        files: TlsFiles,
+        ticket_keys: &Arc<TicketKeys>,
+    ) -> Result<Arc<Self>, ServerTlsError> {
+        let ticket_keys = Arc::clone(ticket_keys);
+        let current =
+            files.load(section, &ticket_keys).map_err(|source| ServerTlsError { section, source })?;
         let (files, current) = (ArcSwap::from_pointee(files), ArcSwap::from_pointee(current));
-        Ok(Arc::new(Self { section, files, current, reload_health: RefreshHealth::default() }))
+        Ok(Arc::new(Self { section, files, ticket_keys, current, reload_health: RefreshHealth::default() }))
     }
 
     /// Returns an acceptor with the current pair for one handshake.
@@ -150,14 +166,15 @@ impl ServerTls {
 
     fn reload(&self) -> Result<(), ServerTlsError> {
         let section = self.section;
-        let pair = self.files.load().load().map_err(|source| ServerTlsError { section, source })?;
+        let pair = self.files.load().load(section, &self.ticket_keys);
+        let pair = pair.map_err(|source| ServerTlsError { section, source })?;
         self.current.store(Arc::new(pair));
         Ok(())
     }
 }
 
 impl TlsFiles {
-    fn load(&self) -> Result<LoadedPair, TlsFileError> {
+    fn load(&self, section: &str, ticket_keys: &Arc<TicketKeys>) -> Result<LoadedPair, TlsFileError> {
         let certificate = &self.certificate;
         let pem = Pem::read(certificate).map_err(TlsFileError::CertificateFile)?;
         let secret = self.key.read()?;
@@ -177,6 +194,7 @@ impl TlsFiles {
             None => builder.with_no_client_auth(),
             Some(path) => builder.with_client_cert_verifier(client_verifier(path)?),
         };
+        let binding = TicketBinding::new(section, self.protocols, &chain);
         let mut config = builder.with_single_cert(chain, private).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 TlsFileError::Mismatch { key: key.clone(), certificate: certificate.clone() }
@@ -185,7 +203,22 @@ impl TlsFiles {
             other => bad_key(other.to_string()),
         })?;
         config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        self.set_resumption(&mut config, Ticketer::new(ticket_keys, binding));
         Ok(LoadedPair { config: Arc::new(config), validity })
+    }
+
+    /// Clients resume by tickets; those of TLS 1.2 without tickets by the cache of rustls, which has 256 sessions.
+    ///
+    /// rustls does not verify the client's certificate when a session is resumed, and each resumption gives new tickets. So
+    /// with authorities of clients nothing is resumed: an expired or withdrawn certificate could be used for ever.
+    fn set_resumption(&self, config: &mut ServerConfig, ticketer: Ticketer) {
+        if self.client_ca.is_some() {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        } else {
+            config.ticketer = Arc::new(ticketer);
+            config.send_tls13_tickets = TICKETS;
+        }
     }
 
     fn stamps(&self) -> [Option<FileStamp>; 3] {
@@ -251,6 +284,7 @@ impl CertificateReload {
                 () = self.requests.notified() => true,
                 () = tokio::time::sleep(every) => false,
             };
+            self.tls.ticket_keys.rotate(clock::now());
             // The stamps are taken before the files are read: a change in between is detected the next time.
             let stamps = self.tls.files.load().stamps();
             if is_requested || stamps != self.last_stamps {

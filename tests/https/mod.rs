@@ -9,6 +9,7 @@ mod http2;
 mod renewal;
 mod slow;
 mod streams;
+mod tickets;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -88,6 +89,11 @@ impl Identity {
         CertificateDer::from_pem_file(self.path("certificate.pem")).unwrap()
     }
 
+    /// The key in the directory.
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_file(self.path("key.pem")).unwrap()
+    }
+
     /// A gateway with bucket `b` and this certificate.
     pub(crate) fn gateway_before(&self, upstream: &Upstream) -> Builder {
         self.named(Gateway::builder().bucket("b", upstream))
@@ -109,10 +115,7 @@ impl Identity {
             .with_root_certificates(roots);
         let mut config = match client {
             None => builder.with_no_client_auth(),
-            Some(client) => {
-                let key = PrivateKeyDer::from_pem_file(client.path("key.pem")).unwrap();
-                builder.with_client_auth_cert(vec![client.certificate()], key).unwrap()
-            }
+            Some(client) => builder.with_client_auth_cert(vec![client.certificate()], client.key()).unwrap(),
         };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         TlsConnector::from(Arc::new(config))

@@ -13,7 +13,7 @@ impl Identity {
     }
 
     /// Whether a new connection gets the certificate in the directory.
-    async fn is_current(&self, gateway: &Gateway) -> bool {
+    pub(super) async fn is_current(&self, gateway: &Gateway) -> bool {
         server_certificate(&self.connect(gateway, &["h2"]).await) == self.certificate()
     }
 }

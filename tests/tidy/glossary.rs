@@ -166,8 +166,9 @@ const OLD_MODULES: [(&str, &str, &str); 22] = [
 ];
 
 /// Names with an old word in another sense, and that sense.
-const OTHER_SENSES: [(&str, &str); 3] = [
+const OTHER_SENSES: [(&str, &str); 4] = [
     ("HALF_LIFE", "the half-life of a decaying histogram"),
+    ("SecureRandom", "the trait of ring for random bytes"),
     ("serve_queue", "the pool gives free permits to the queue"),
     ("signs_as_client", "signing is SigV4's own word"),
 ];

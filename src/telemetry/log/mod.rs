@@ -2,10 +2,15 @@
 //!
 //! Workers append lines to a bounded buffer (`sink.rs`). One thread writes the buffer to the output (`writer.rs`, `output.rs`), and a
 //! second one reports write failures on stderr (`watchdog.rs`). No other thread writes to an output, so a blocked terminal, pipe or disk
-//! blocks neither a worker nor the exit. `stats.rs` holds the counters and the current failure.
+//! blocks neither a worker nor the exit. `stats.rs` holds the counters and the current failure. During an upgrade the predecessor sends its
+//! lines to the successor (`forward.rs`), which receives them (`receive.rs`), so one process writes the output.
 
 mod fault;
+mod forward;
+#[cfg(test)]
+mod handover_tests;
 mod output;
+mod receive;
 mod sink;
 mod stats;
 mod watchdog;
@@ -13,6 +18,7 @@ mod writer;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +31,7 @@ use tidegate_config::{LogConfig, LogFormat, LogLevel, LogOutput};
 
 use crate::telemetry::json::JsonDrain;
 use crate::telemetry::log::output::{LogTarget as _, Output};
+use crate::telemetry::log::receive::Receivers;
 use crate::telemetry::log::sink::{BUFFER_BYTES_MAX, LogBuffer};
 use crate::telemetry::terminal::{Style, TerminalDrain};
 
@@ -61,6 +68,7 @@ pub struct LogControl {
     buffer: Arc<LogBuffer>,
     stats: Arc<LogStats>,
     level: LevelFilter,
+    receivers: Arc<Receivers>,
 }
 
 /// The lowest level that is logged. A reload changes it.
@@ -93,16 +101,32 @@ impl LogControl {
         self.buffer.reopen();
     }
 
+    /// Requests the writer thread to write to this pipe, the log of the successor, instead of the output. When the successor ends or does
+    /// not read, the writer thread opens the output again and writes what the successor has not read there.
+    pub fn forward_to(&self, pipe: OwnedFd) {
+        self.buffer.forward_to(pipe);
+    }
+
+    /// Appends the lines from this pipe, the log of the predecessor, to the own log, until the predecessor ends.
+    ///
+    /// # Errors
+    /// The thread that reads the pipe cannot be started.
+    pub fn receive_from(&self, pipe: OwnedFd) -> io::Result<()> {
+        self.receivers.start(pipe, Sink::new(Arc::clone(&self.buffer), Arc::clone(&self.stats)))
+    }
+
     /// Changes the lowest level that is logged.
     pub fn set_level(&self, level: LogLevel) {
         self.level.0.store(slog_level(level).as_usize(), Ordering::Relaxed);
     }
 
-    /// Ends the log: the writer thread writes the buffered lines. Returns whether all lines were written.
+    /// Ends the log: the writer thread writes the buffered lines, and those that a predecessor has sent. Returns whether all lines
+    /// were written.
     ///
     /// Waits at most `timeout` for an output that is slow or blocked. A writer thread that is not in a write has not got the CPU yet: the
     /// wait for it is longer, because the last lines would be lost on a busy machine.
     pub fn shut_down(&self, timeout: Duration) -> bool {
+        self.receivers.stop(timeout);
         let began = clock::now();
         loop {
             if self.buffer.shut_down(timeout) {
@@ -152,7 +176,7 @@ pub fn build(config: &LogConfig) -> Result<(Logger, LogControl), LogError> {
     watchdog::start(Arc::clone(&stats), !output.is_stderr()).map_err(LogError::Thread)?;
     writer::start(Arc::clone(&buffer), Arc::clone(&stats), Box::new(output), unfiltered)
         .map_err(LogError::Thread)?;
-    Ok((log, LogControl { buffer, stats, level }))
+    Ok((log, LogControl { buffer, stats, level, receivers: Arc::default() }))
 }
 
 /// The logger at the configured level, and one without a level filter for notices about the log itself.
@@ -202,6 +226,7 @@ mod tests {
             buffer: Arc::default(),
             stats: Arc::clone(&stats),
             level: LevelFilter::new(LogLevel::Info),
+            receivers: Arc::default(),
         };
         stats.begin_write();
         assert!(!control.shut_down(Duration::from_millis(10)));

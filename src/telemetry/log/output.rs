@@ -13,6 +13,10 @@ use tidegate_actors::{DiskSpace, clock, descriptors};
 use tidegate_config::LogOutput;
 
 use crate::telemetry::log::LogError;
+use crate::telemetry::log::forward::PIPE_PIECE_MAX;
+
+/// Maximum bytes of one write(2). Small enough that a slow reader, which reads some bytes each second, does not count as blocked.
+const PIECE_BYTES_MAX: usize = 32 << 10;
 
 /// Whether a reopened output is the same file as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,11 @@ pub(super) trait LogTarget: Write + Send {
     /// Whether the output is a file, which `reopen` can reopen.
     fn is_file(&self) -> bool;
 
+    /// Maximum bytes of one write(2).
+    fn piece_bytes_max(&self) -> usize {
+        PIECE_BYTES_MAX
+    }
+
     /// The space where it is written. May block like a write.
     fn disk(&self) -> DiskSpace {
         DiskSpace::NotAFile
@@ -47,18 +56,25 @@ pub(super) trait LogTarget: Write + Send {
 pub(super) struct Output {
     file: File,
     path: Option<PathBuf>,
+    /// Neither a pipe nor a device.
+    is_regular: bool,
 }
 
 impl Output {
+    fn new(file: File, path: Option<PathBuf>) -> Self {
+        let is_regular = file.metadata().is_ok_and(|file| file.is_file());
+        Self { file, path, is_regular }
+    }
+
     pub(super) fn open(output: &LogOutput) -> Result<Self, LogError> {
         let stream = |file: io::Result<std::os::fd::OwnedFd>| {
-            file.map(|file| Self { file: file.into(), path: None }).map_err(LogError::Thread)
+            file.map(|file| Self::new(file.into(), None)).map_err(LogError::Thread)
         };
         match output {
             LogOutput::Stdout => stream(io::stdout().as_fd().try_clone_to_owned()),
             LogOutput::Stderr => stream(io::stderr().as_fd().try_clone_to_owned()),
             LogOutput::File(path) => match open_file(path) {
-                Ok(file) => Ok(Self { file, path: Some(path.clone()) }),
+                Ok(file) => Ok(Self::new(file, Some(path.clone()))),
                 Err(source) => Err(LogError::Open { path: path.clone(), source }),
             },
         }
@@ -87,12 +103,17 @@ impl LogTarget for Output {
         let Some(path) = &self.path else { return Ok(Reopened::Same) };
         let file = descriptors::with_reserve(|| open_file(path))?;
         let is_same = identity(&file)? == identity(&self.file)?;
-        self.file = file;
+        *self = Self::new(file, self.path.take());
         Ok(if is_same { Reopened::Same } else { Reopened::Other })
     }
 
     fn is_file(&self) -> bool {
         self.path.is_some()
+    }
+
+    /// A pipe accepts so many bytes whole or not at all: during an upgrade two processes may write to it.
+    fn piece_bytes_max(&self) -> usize {
+        if self.is_regular { PIECE_BYTES_MAX } else { PIPE_PIECE_MAX }
     }
 
     fn disk(&self) -> DiskSpace {

@@ -2,6 +2,7 @@
 //!
 //! `push` appends to memory and never waits for the output. A line that does not fit is dropped and counted.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ struct BufferState {
     /// The writer thread waits for a line.
     awaits_line: bool,
     reopen: bool,
+    /// The pipe that the writer thread writes to from now on.
+    forward: Option<OwnedFd>,
     ended: bool,
     /// The writer thread has written everything and stopped.
     written: bool,
@@ -75,6 +78,16 @@ impl LogBuffer {
         self.wake.notify_one();
     }
 
+    pub(super) fn forward_to(&self, pipe: OwnedFd) {
+        self.lock().forward = Some(pipe);
+        self.wake.notify_one();
+    }
+
+    /// The pipe of the last [`Self::forward_to`], once.
+    pub(super) fn take_forward(&self) -> Option<OwnedFd> {
+        self.lock().forward.take()
+    }
+
     pub(super) fn shut_down(&self, timeout: Duration) -> bool {
         let mut pending = self.lock();
         pending.ended = true;
@@ -109,7 +122,9 @@ impl LogBuffer {
         limit: Duration,
         condition: impl Fn(&BufferState) -> bool,
     ) -> MutexGuard<'a, BufferState> {
-        let waits = |pending: &mut BufferState| !pending.ended && !pending.reopen && condition(pending);
+        let is_requested =
+            |pending: &BufferState| pending.ended || pending.reopen || pending.forward.is_some();
+        let waits = |pending: &mut BufferState| !is_requested(pending) && condition(pending);
         self.wake.wait_timeout_while(pending, limit, waits).unwrap_or_else(PoisonError::into_inner).0
     }
 

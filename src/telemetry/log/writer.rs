@@ -3,8 +3,11 @@
 //! A batch is written in pieces. After an error the rest of the batch is lost and counted, except the rest of a partially written line: the
 //! next write begins with it, so that no line is torn. A successful write ends the failure, and a notice in the log has the number of lost
 //! lines.
+//!
+//! After an upgrade the lines go to the successor ([`Forward`]) and not to the output, from one whole line to another.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,13 +15,12 @@ use slog::{Logger, error, info, warn};
 use tidegate_actors::clock;
 
 use crate::telemetry::log::fault::LogFault;
+use crate::telemetry::log::forward::{Forward, ForwardError, next_piece};
 use crate::telemetry::log::output::{LogTarget, Reopened};
 use crate::telemetry::log::sink::{KEPT_BYTES_MAX, LogBuffer, WriterCommand};
 use crate::telemetry::log::stats::{CurrentFault, LogStats};
 use crate::telemetry::millis;
 
-/// Maximum bytes of one write(2). Small enough that a slow reader, which reads some bytes each second, does not count as blocked.
-const PIECE_BYTES_MAX: usize = 32 << 10;
 /// Minimum time between two notices of lost lines.
 const NOTICE_EVERY: Duration = Duration::from_secs(1);
 
@@ -36,6 +38,8 @@ pub(super) fn start(
     let writer = Writer {
         stats,
         target,
+        forward: None,
+        requested: None,
         notices,
         partial_line: Vec::new(),
         recovered: None,
@@ -50,6 +54,10 @@ pub(super) fn start(
 struct Writer {
     stats: Arc<LogStats>,
     target: Box<dyn LogTarget>,
+    /// The log of the successor, which is written instead of the target.
+    forward: Option<Forward>,
+    /// The same, while the target has a partial line.
+    requested: Option<OwnedFd>,
     notices: Logger,
     /// The rest of a partially written line.
     partial_line: Vec<u8>,
@@ -74,13 +82,19 @@ impl Writer {
                     self.log_recovery();
                     continue;
                 }
+                // What the successor has not read is written, and its notice.
+                WriterCommand::Stop if self.ends_forward(Forward::finish) => continue,
                 WriterCommand::Stop => break,
             };
-            if !lines.is_empty() {
+            if lines.is_empty() {
+                self.ends_forward(Forward::check);
+            } else {
                 self.write_batch(&lines);
                 lines.clear();
                 lines.shrink_to(KEPT_BYTES_MAX);
             }
+            self.requested = buffer.take_forward().or(self.requested.take());
+            self.begin_forward();
             if reopen {
                 self.reopen();
             }
@@ -99,7 +113,49 @@ impl Writer {
         }
     }
 
+    /// Writes to the successor from here on, unless the beginning of a line is in the output and the rest cannot be written.
+    fn begin_forward(&mut self) {
+        let Some(pipe) = self.requested.take() else { return };
+        if !self.partial_line.is_empty() {
+            self.write_output(&[]);
+        }
+        if !self.partial_line.is_empty() {
+            self.requested = Some(pipe);
+            return;
+        }
+        match Forward::new(pipe) {
+            Ok(forward) => self.forward = Some(forward),
+            Err(error) => self.end_forward(ForwardError { error, lines: Vec::new() }),
+        }
+    }
+
+    /// Whether the successor has closed its log or reads nothing. Its unread lines are written then.
+    fn ends_forward(&mut self, check: fn(&mut Forward) -> Result<(), ForwardError>) -> bool {
+        let checked = self.forward.as_mut().map_or(Ok(()), check);
+        checked.map_err(|error| self.end_forward(error)).is_err()
+    }
+
+    /// Writes to the own output again.
+    fn end_forward(&mut self, ForwardError { error, lines }: ForwardError) {
+        self.forward = None;
+        warn!(self.notices, "the successor has stopped writing the log, this process writes it again";
+            "error" => error.to_string());
+        // The file may have been rotated meanwhile.
+        if let Err(error) = self.reopen_target() {
+            self.log_reopen_error(&error);
+        }
+        self.write_output(&lines);
+    }
+
     fn write_batch(&mut self, lines: &[u8]) {
+        let Some(forward) = &mut self.forward else { return self.write_output(lines) };
+        match forward.write(lines) {
+            Ok(()) => self.recovered = self.stats.record_recovery().or(self.recovered.take()),
+            Err(error) => self.end_forward(error),
+        }
+    }
+
+    fn write_output(&mut self, lines: &[u8]) {
         self.stats.begin_write();
         let (written, result) = self.try_write(lines);
         self.stats.end_write();
@@ -148,9 +204,13 @@ impl Writer {
         }
         match self.reopen_target() {
             Ok(()) => info!(self.notices, "log file reopened"),
-            Err(error) => error!(self.notices, "log file cannot be reopened, the old file stays in use";
-                "error" => error.to_string(), "hint" => "check the directory and permissions of log.output, then send SIGUSR1 again"),
+            Err(error) => self.log_reopen_error(&error),
         }
+    }
+
+    fn log_reopen_error(&self, error: &io::Error) {
+        error!(self.notices, "log file cannot be reopened, the old file stays in use";
+            "error" => error.to_string(), "hint" => "check the directory and permissions of log.output, then send SIGUSR1 again");
     }
 
     /// Logs the number of lost lines after a recovery.
@@ -167,12 +227,12 @@ impl Writer {
     }
 }
 
-/// Writes in pieces. Returns the number of written bytes.
+/// Writes in pieces that end with a line, so that lines of two processes do not mix in one output. Returns the number of written bytes.
 fn write_all(target: &mut dyn LogTarget, bytes: &[u8], stats: &LogStats) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
         stats.begin_write();
-        match target.write(&rest[..rest.len().min(PIECE_BYTES_MAX)]) {
+        match target.write(next_piece(rest, target.piece_bytes_max())) {
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -69,6 +69,8 @@ fn writer(results: impl IntoIterator<Item = Result<usize, i32>>) -> (Writer, Fak
     let writer = Writer {
         stats: Arc::new(LogStats::new().unwrap()),
         target: Box::new(fake.clone()),
+        forward: None,
+        requested: None,
         notices: Logger::root(Discard, o!()),
         partial_line: Vec::new(),
         recovered: None,
