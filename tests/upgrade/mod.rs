@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::status::schema;
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, get, request, wait_for};
 
@@ -126,10 +127,18 @@ async fn the_new_process_serves_and_the_old_one_exits() {
     kept.send(message()).await;
     assert_eq!(kept.response("GET").await.complete_status(), 200);
 
-    let second = running.upgraded().await;
-    assert_ne!(first, second);
+    let document =
+        async |path: &str| serde_json::from_slice::<Value>(&running.gateway.admin(path).await.body).unwrap();
+    let (openapi, schema) = (document("/openapi.json").await, document("/status.schema.json").await);
+    let (code, reply) = running.upgrade().await;
+    assert_eq!((code, &reply["predecessor"]["pid"]), (200, &first.into()), "{reply}");
+    assert_ne!(reply["pid"], first);
+    let of_reply = &openapi["components"]["schemas"]["UpgradeReply"];
+    assert_eq!(schema::faults(&openapi, of_reply, &reply), [""; 0], "{reply}");
     let status = running.gateway.status().await;
     let predecessor = &status["predecessors"][0];
+    let of_predecessor = &schema["$defs"]["predecessor"];
+    assert_eq!(schema::faults(&schema, of_predecessor, predecessor), [""; 0], "{predecessor}");
     assert_eq!((&predecessor["pid"], &predecessor["version"]), (&first.into(), &status["version"]));
     assert!(predecessor["since"].as_str().unwrap().ends_with('Z'), "{predecessor}");
     wait_for("the predecessor has reported its drain", || async {
