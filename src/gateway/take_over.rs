@@ -51,9 +51,8 @@ impl RunningGateway {
     async fn import(&self, channel: &Channel) -> Result<(), SuccessorError> {
         let sockets = self.shared_sockets.iter().map(|socket| socket.name.to_owned()).collect();
         send(channel, &SuccessorMessage::Prepared { sockets }).await?;
-        let actors = match receive(channel).await? {
-            PredecessorMessage::State { actors } => actors,
-            _ => return Err(SuccessorError::UnexpectedMessage),
+        let PredecessorMessage::State { actors } = receive(channel).await? else {
+            return Err(SuccessorError::UnexpectedMessage);
         };
         import_state(&self.configurations.current(), actors).await;
         Ok(())

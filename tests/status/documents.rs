@@ -47,6 +47,7 @@ fn registered() -> BTreeSet<(String, String)> {
             "SESSION" => "/session".to_owned(),
             "EXPLAIN" => "/explain".to_owned(),
             "STREAM" => "/status/stream".to_owned(),
+            "UPGRADE" => "/upgrade".to_owned(),
             literal => literal.trim_matches('"').to_owned(),
         };
         let methods: &[&str] = match handler.trim_start() {
@@ -77,8 +78,8 @@ async fn the_openapi_document_has_every_route() {
 /// X7: every operation of the OpenAPI document answers with a status that it lists
 #[tokio::test]
 async fn every_operation_answers_as_documented() {
-    let upstream = Upstream::ok("x");
-    let gateway = Gateway::builder().bucket("b", &upstream).chaos().start().await;
+    // With the embedded origin an upgrade is refused, so that the test starts no process of its own.
+    let gateway = Gateway::builder().chaos().start().await;
     let openapi = document(&gateway, "/openapi.json").await;
     // Last, because it ends the process.
     let (drain, others): (Vec<_>, Vec<_>) =

@@ -9,13 +9,16 @@ mod refusals;
 mod secrets;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::status::schema;
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Upstream, get, request, wait_for};
 
@@ -25,13 +28,16 @@ const BINARY: &str = env!("CARGO_BIN_EXE_tidegate");
 struct Upgradable {
     gateway: Gateway,
     program: PathBuf,
+    /// The process IDs in the replies. Those in the log come later.
+    replied: Mutex<Vec<i32>>,
 }
 
 impl Upgradable {
     async fn start(builder: Builder) -> Self {
         let program = builder.directory().join("tidegate");
         link(&program);
-        Self { gateway: builder.program(program.clone()).start().await, program }
+        let gateway = builder.program(program.clone()).start().await;
+        Self { gateway, program, replied: Mutex::default() }
     }
 
     async fn in_front_of(upstream: &Upstream) -> Self {
@@ -55,7 +61,9 @@ impl Upgradable {
     /// Sends `POST /upgrade`; returns the status and the document.
     async fn upgrade(&self) -> (u16, Value) {
         let answer = self.gateway.post("/upgrade").await;
-        (answer.complete_status(), serde_json::from_slice(&answer.body).unwrap())
+        let reply: Value = serde_json::from_slice(&answer.body).unwrap();
+        self.replied.lock().unwrap().extend(reply["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()));
+        (answer.complete_status(), reply)
     }
 
     /// Upgrades and returns the process ID of the successor.
@@ -88,12 +96,15 @@ impl Upgradable {
         let lines = self.gateway.raw_log();
         let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let started = lines.filter(|line| line["msg"] == "upgrade begins");
-        let pids = started.filter_map(|line| Pid::from_raw(i32::try_from(line["pid"].as_i64()?).ok()?));
-        pids.filter(|pid| {
-            let of = |name: &str| format!("/proc/{}/{name}", pid.as_raw_nonzero());
-            fs::read_link(of("cwd")).is_ok_and(|cwd| cwd == directory)
-        })
-        .collect()
+        let logged = started.filter_map(|line| i32::try_from(line["pid"].as_i64()?).ok());
+        let pids: BTreeSet<i32> = logged.chain(self.replied.lock().unwrap().clone()).collect();
+        pids.into_iter()
+            .filter_map(Pid::from_raw)
+            .filter(|pid| {
+                let of = |name: &str| format!("/proc/{}/{name}", pid.as_raw_nonzero());
+                fs::read_link(of("cwd")).is_ok_and(|cwd| cwd == directory)
+            })
+            .collect()
     }
 }
 
@@ -126,10 +137,21 @@ async fn the_new_process_serves_and_the_old_one_exits() {
     kept.send(message()).await;
     assert_eq!(kept.response("GET").await.complete_status(), 200);
 
-    let second = running.upgraded().await;
-    assert_ne!(first, second);
+    let document =
+        async |path: &str| serde_json::from_slice::<Value>(&running.gateway.admin(path).await.body).unwrap();
+    let (openapi, schema) = (document("/openapi.json").await, document("/status.schema.json").await);
+    let (code, reply) = running.upgrade().await;
+    assert_eq!((code, &reply["predecessor"]["pid"]), (200, &first.into()), "{reply}");
+    assert_ne!(reply["pid"], first);
+    let of_reply = &openapi["components"]["schemas"]["UpgradeReply"];
+    assert_eq!(schema::faults(&openapi, of_reply, &reply), [""; 0], "{reply}");
     let status = running.gateway.status().await;
     let predecessor = &status["predecessors"][0];
+    let of_predecessor = &schema["$defs"]["predecessor"];
+    // The limits have a map by bucket, which has no list of properties.
+    let mut without_map = predecessor.clone();
+    without_map["limits"] = Value::Null;
+    assert_eq!(schema::faults(&schema, of_predecessor, &without_map), [""; 0], "{predecessor}");
     assert_eq!((&predecessor["pid"], &predecessor["version"]), (&first.into(), &status["version"]));
     assert!(predecessor["since"].as_str().unwrap().ends_with('Z'), "{predecessor}");
     wait_for("the predecessor has reported its drain", || async {
