@@ -21,6 +21,7 @@ mod decision;
 mod further_attempts;
 mod gate;
 mod handle;
+mod handover;
 mod hedge;
 mod load_balancer;
 mod metrics;
@@ -50,6 +51,7 @@ pub(crate) use decision::{AcquireDecision, AcquireRefusal, WaitRejection, WaitRe
 pub(crate) use gate::permit_cache;
 pub(crate) use gate::ticket::GateShared;
 pub use gate::ticket::{EndpointId, EndpointTicket, Permit};
+pub(crate) use handover::{ExportedPool, PermitsInUse};
 pub use handle::{PoolHandle, PoolView};
 pub use hedge::{HedgeRefusal, ReadKind};
 pub(crate) use load_balancer::LoadBalancer;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::actor_stats::ActorStats;
 use crate::count::Gate;
+use crate::limit_share::LimitShare;
 use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
 use crate::pool::gate::members::{BucketGate, GateMember};
 
@@ -92,9 +93,16 @@ impl GateShared {
 
     /// Sets the limit, unless a newer pool does. The waiters of the other pools are woken if it rises.
     pub(crate) fn set_limit(&self, limit: usize) {
-        if self.gate.set_limit(self.own.generation, limit).is_some_and(|before| before < limit) {
+        if self.bucket.share.set_limit(&self.gate, self.own.generation, limit) == Some(true) {
             self.bucket.wake_others(&self.own);
         }
+    }
+
+    /// Changes what this process has of the limit. Waiters of all pools are served if it rises.
+    pub(crate) fn change_share<R>(&self, change: impl FnOnce(&mut LimitShare) -> R) -> R {
+        let changed = self.bucket.share.change(&self.gate, change);
+        self.bucket.wake_waiting(&self.own);
+        changed
     }
 
     /// Permits that this pool must leave to the waiters of older ones.

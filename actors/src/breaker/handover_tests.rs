@@ -1,0 +1,1 @@
+//! Hand-over of the circuits (G8, B1).

@@ -1,0 +1,1 @@
+//! Hand-over between two sets of actors (G8).
