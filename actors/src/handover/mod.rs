@@ -8,6 +8,8 @@
 //! crosses, and what does not, is in `docs/design/upgrade.md`.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::task::Poll;
 
 use serde::{Deserialize, Serialize};
 use tidegate_config::Config;
@@ -61,6 +63,23 @@ impl PredecessorUse {
     }
 }
 
+/// Waits for all futures at once: each asks other actors, and one that does not answer delays no other.
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        let mut is_ready = true;
+        for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(done) => *output = Some(done),
+                Poll::Pending => is_ready = false,
+            }
+        }
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
+}
+
 impl Actors {
     /// The state for a successor. From now on this process has only what its requests and `connections` may still use. `config`
     /// and `ids` are the current ones. `resume_limits` undoes it.
@@ -68,16 +87,22 @@ impl Actors {
         let clock = clock::monotonic();
         let mut predecessor =
             PredecessorUse { in_flight: self.monitor.hand_over(connections), ..PredecessorUse::default() };
+        let clock = &clock;
+        let exports = ids.buckets().zip(config.buckets.values()).filter_map(|((name, id), bucket)| {
+            let (pool, breaker) = (self.pools.get(id)?, self.breakers.get(id)?);
+            Some(async move {
+                let (pool, used) = pool.export(&bucket.upstream, connections, clock).await;
+                let breaker = breaker.export(clock).await;
+                (name, ExportedBucket { breaker, pool }, used)
+            })
+        });
         let mut buckets = BTreeMap::new();
-        for ((name, id), bucket) in ids.buckets().zip(config.buckets.values()) {
-            let (Some(pool), Some(breaker)) = (self.pools.get(id), self.breakers.get(id)) else { continue };
-            let (pool, used) = pool.export(&bucket.upstream, connections, &clock).await;
+        for (name, exported, used) in join_all(exports).await {
             predecessor.insert(name, used);
-            let breaker = breaker.export(&clock).await;
-            buckets.insert(name.to_owned(), ExportedBucket { breaker, pool });
+            buckets.insert(name.to_owned(), exported);
         }
         // Last, so that the requests of the meantime are charged.
-        let limits = self.limiter.export(ids, connections, &clock).await;
+        let limits = self.limiter.export(ids, connections, clock).await;
         ActorsState { limits, buckets, predecessor }
     }
 

@@ -129,6 +129,8 @@ pub(crate) struct Limiter {
     changes: Arc<ChangeQueue<LimiterChange>>,
     /// Whether a successor has the limits, and this process what the hand-over left.
     pub(super) is_frozen: bool,
+    /// The most tokens that it has left to a cell.
+    pub(super) tokens_left_max: u64,
 }
 
 impl Limiter {
@@ -143,6 +145,7 @@ impl Limiter {
             metrics: LimiterMetrics::clone(&limits.metrics),
             changes,
             is_frozen: false,
+            tokens_left_max: u64::MAX,
         }
     }
 

@@ -210,7 +210,13 @@ impl ExportedLimits {
     }
 
     /// The times by the IDs of this process. Unknown names are ignored.
-    pub(super) fn times(self, ids: &Ids, knows_subjects: bool, clock: &MonotonicClock, now: Instant) -> LimitTimes {
+    pub(super) fn times(
+        self,
+        ids: &Ids,
+        knows_subjects: bool,
+        clock: &MonotonicClock,
+        now: Instant,
+    ) -> LimitTimes {
         let mut keys = by_id(ids.client_keys(), &self.client_keys);
         keys.extend(by_id(ids.api_keys(), &self.api_keys));
         LimitTimes {

@@ -57,7 +57,7 @@ impl Limiter {
     }
 
     pub(super) fn freeze(&mut self, connections: u64, now: Instant) {
-        self.is_frozen = true;
+        (self.is_frozen, self.tokens_left_max) = (true, connections);
         self.state.freeze(connections, now);
         self.per_key.freeze(connections, now);
         self.per_subject.freeze(connections, now);
@@ -73,6 +73,10 @@ impl Limiter {
     }
 
     pub(super) fn lower(&mut self, tokens: u64) {
+        if tokens >= self.tokens_left_max {
+            return;
+        }
+        self.tokens_left_max = tokens;
         self.state.lower(tokens);
         self.per_key.lower(tokens);
         self.per_subject.lower(tokens);
@@ -119,7 +123,7 @@ impl LimiterHandle {
         }
         let knows_subjects = exported.subject_seeds.is_some_and(|seeds| self.limits.hasher.adopt(seeds));
         let times = exported.times(ids, knows_subjects, clock, now);
-        self.send_change(LimiterChange::Import(times));
+        self.send_change(LimiterChange::Import(Box::new(times)));
     }
 
     /// Takes back what `export` left to a successor.

@@ -48,8 +48,8 @@ mod timed_limit;
 
 pub(crate) use actor::Limiter;
 pub use actor::LimiterReport;
-pub use handle::{LimiterHandle, LimiterRejection};
 pub(crate) use exported_limits::ExportedLimits;
+pub use handle::{LimiterHandle, LimiterRejection};
 pub use limit_status::{Allowed, LimitScope, LimitScopes, LimitStatus};
 pub(crate) use metrics::LimiterMetrics;
 pub use peek::PeekedLimit;

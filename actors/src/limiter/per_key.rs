@@ -34,7 +34,11 @@ pub(crate) struct KeyCharge {
 
 impl PerKeyState {
     pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
-        Self { clock: LimitClock::new(now), keys: table(&settings.keys), sends_headers: settings.sends_headers }
+        Self {
+            clock: LimitClock::new(now),
+            keys: table(&settings.keys),
+            sends_headers: settings.sends_headers,
+        }
     }
 
     /// Replaces the limits. Used tokens stay used; keys that the settings lack keep their limits.

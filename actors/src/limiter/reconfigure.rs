@@ -23,7 +23,7 @@ pub(crate) enum LimiterChange {
     /// Buckets and keys that no configuration has any more, in the order of their IDs.
     Forget { buckets: Vec<BucketId>, keys: Vec<KeyId> },
     /// The times of a predecessor.
-    Import(LimitTimes),
+    Import(Box<LimitTimes>),
     /// A hand-over has failed.
     Thaw,
     /// After a hand-over at most this many tokens are left to each cell.

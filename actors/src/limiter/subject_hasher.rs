@@ -3,7 +3,6 @@
 //! The seeds are random in each process that is no successor, and a secret: a client that knows them can find subjects that
 //! share a budget. Another build may hash in another way, so a hash of a fixed text is compared.
 
-use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};

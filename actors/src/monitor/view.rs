@@ -1,8 +1,8 @@
 //! The published state of the monitor: the level as an atomic for every request, and a snapshot for all other
 //! readers.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;

@@ -97,7 +97,12 @@ impl ExportedCredential {
         })
     }
 
-    fn entry(&self, config: &PooledCredential, stats: &CredentialStats, clock: &MonotonicClock) -> CredentialEntry {
+    fn entry(
+        &self,
+        config: &PooledCredential,
+        stats: &CredentialStats,
+        clock: &MonotonicClock,
+    ) -> CredentialEntry {
         let refused_at = self.is_refused.then(|| stats.accepted());
         let until = clock.instant(self.until);
         let entry = CredentialEntry::from_out(Some(OutOfRotation { until, refused_at }));
@@ -157,8 +162,7 @@ impl MessageHandler<ImportPool> for Pool {
     fn apply(&mut self, message: ImportPool, (): (), now: Instant) {
         let ImportPool { exported, credentials } = message;
         let clock = clock::monotonic();
-        let sources =
-            sources(self.names.endpoints.iter().map(String::as_str), &exported.endpoints.names());
+        let sources = sources(self.names.endpoints.iter().map(String::as_str), &exported.endpoints.names());
         self.state.load_balancer.adopt(&exported.endpoints.history(&clock, now), &sources, now);
         if let Some(selector) = self.state.credential_selector() {
             selector.adopt(&credentials, now);
@@ -250,8 +254,7 @@ impl PoolHandle {
 
     /// Goes on from the state of a predecessor. The actor has it before it handles a message that is sent afterwards.
     pub(crate) fn import(&self, exported: ExportedPool, upstream: &UpstreamConfig, clock: &MonotonicClock) {
-        let endpoints =
-            sources(self.names.endpoints.iter().map(String::as_str), &exported.endpoints.names());
+        let endpoints = sources(self.names.endpoints.iter().map(String::as_str), &exported.endpoints.names());
         exported.endpoints.import_counts(&self.endpoint_stats, &endpoints);
         self.shedder.import(exported.cursor);
         let entry = |(config, stats): (&PooledCredential, &CredentialStats)| {
@@ -294,7 +297,13 @@ impl PoolHandle {
         };
         PermitsInUse {
             permits: kept.at_least(gate.live()),
-            credentials: self.names.credentials.iter().zip(self.credentials.iter()).map(of_credential).collect(),
+            credentials: self
+                .names
+                .credentials
+                .iter()
+                .zip(self.credentials.iter())
+                .map(of_credential)
+                .collect(),
         }
     }
 

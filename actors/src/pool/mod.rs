@@ -51,8 +51,8 @@ pub(crate) use decision::{AcquireDecision, AcquireRefusal, WaitRejection, WaitRe
 pub(crate) use gate::permit_cache;
 pub(crate) use gate::ticket::GateShared;
 pub use gate::ticket::{EndpointId, EndpointTicket, Permit};
-pub(crate) use handover::{ExportedPool, PermitsInUse};
 pub use handle::{PoolHandle, PoolView};
+pub(crate) use handover::{ExportedPool, PermitsInUse};
 pub use hedge::{HedgeRefusal, ReadKind};
 pub(crate) use load_balancer::LoadBalancer;
 pub use load_balancer::endpoint::{EndpointState, FailureKind};
