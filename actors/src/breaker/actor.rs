@@ -256,6 +256,7 @@ impl Component for Breaker {
 
     fn restarted(&mut self, now: Instant) {
         self.reconfigure(now);
+        self.apply_imports(now);
     }
 }
 

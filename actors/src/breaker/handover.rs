@@ -4,6 +4,7 @@
 //! their leases end, and the predecessor admits no further one. Each process goes on with the calls that it makes itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -170,8 +171,8 @@ impl MessageHandler<ExportCircuits> for Breaker {
     }
 }
 
-/// The circuits of a predecessor.
-pub(crate) struct ImportCircuits(ExportedBreaker);
+/// Wakes the actor to take over the circuits of a predecessor.
+pub(crate) struct ImportCircuits;
 
 impl ActorMessage for ImportCircuits {
     type Reply = ();
@@ -188,7 +189,19 @@ impl MessageHandler<ImportCircuits> for Breaker {
 
     fn decide(&self, _: &ImportCircuits, _: Instant) {}
 
-    fn apply(&mut self, ImportCircuits(exported): ImportCircuits, (): (), now: Instant) {
+    fn apply(&mut self, _: ImportCircuits, (): (), now: Instant) {
+        self.apply_imports(now);
+    }
+}
+
+impl Breaker {
+    /// Takes over the circuits of a predecessor, if they wait.
+    pub(super) fn apply_imports(&mut self, now: Instant) {
+        let published = Arc::clone(&self.published);
+        published.imports.apply_all(|exported| self.import(exported, now));
+    }
+
+    fn import(&mut self, exported: &ExportedBreaker, now: Instant) {
         let clock = clock::monotonic();
         for id in CircuitId::all() {
             if let Some(circuit) = exported.circuits.get(id.label()) {
@@ -257,7 +270,8 @@ impl BreakerHandle {
         if exported.per_operation != settings.config.per_operation {
             self.shared.published.copy_layout(exported.per_operation);
         }
-        self.shared.mailbox.notify(ImportCircuits(exported));
+        self.shared.published.imports.push(exported);
+        self.shared.mailbox.notify(ImportCircuits);
     }
 
     /// Takes the trials back: the hand-over has failed.

@@ -12,7 +12,9 @@ use tokio::sync::futures::Notified;
 
 use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::decision::{CircuitSnapshot, CircuitState};
+use crate::breaker::handover::ExportedBreaker;
 use crate::breaker::outcome::FailureCause;
+use crate::change_queue::ChangeQueue;
 use crate::clock;
 use crate::trip::{Trip, TripRule};
 
@@ -30,6 +32,8 @@ pub(crate) struct PublishedCircuits {
     reconfigured: Notify,
     /// Whether a successor has the circuits: it makes the trials.
     is_handed_over: AtomicBool,
+    /// The circuits of a predecessor, until the actor has them.
+    pub(super) imports: ChangeQueue<ExportedBreaker>,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +74,7 @@ impl PublishedCircuits {
             probe_needed: Notify::new(),
             reconfigured: Notify::new(),
             is_handed_over: AtomicBool::new(false),
+            imports: ChangeQueue::default(),
         }
     }
 

@@ -163,6 +163,7 @@ impl Limiter {
                 self.metrics.remove(buckets);
             }
             LimiterChange::Import(times) => self.import(times, now),
+            LimiterChange::Freeze => self.freeze(0, now),
             LimiterChange::Thaw => self.thaw(now),
             LimiterChange::Lower { tokens } => self.lower(*tokens),
         });

@@ -13,10 +13,13 @@ use crate::limiter::actor::Limiter;
 use crate::limiter::exported_limits::{ExportedLimits, LimitTimes};
 use crate::limiter::handle::LimiterHandle;
 use crate::limiter::reconfigure::{ApplyChanges, LimiterChange};
-use crate::mailbox::ActorMessage;
+use crate::mailbox::{ActorMessage, AskError};
 
 /// How long the export may take. A full table takes some ten milliseconds.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often an export is tried that the actor crashes over.
+const EXPORTS_MAX: usize = 3;
 
 /// Asks for the times as they cross to a successor, and freezes the limits.
 pub(crate) struct ExportLimits {
@@ -103,10 +106,17 @@ impl LimiterHandle {
         clock: &MonotonicClock,
     ) -> ExportedLimits {
         let connections = u64::try_from(connections).unwrap_or(u64::MAX);
-        let times = match self.mailbox.ask_within(ExportLimits { connections }, EXPORT_TIMEOUT).await {
-            Ok(times) => times,
-            Err(_) => LimitTimes::lost(clock::now()),
-        };
+        let mut asked = Err(AskError::Crashed);
+        for _ in 0..EXPORTS_MAX {
+            if let Err(AskError::Crashed) = asked {
+                asked = self.mailbox.ask_within(ExportLimits { connections }, EXPORT_TIMEOUT).await;
+            }
+        }
+        let times = asked.unwrap_or_else(|_| {
+            // The successor starts with every burst spent, and gets all of the rate.
+            self.send_change(LimiterChange::Freeze);
+            LimitTimes::lost(clock::now())
+        });
         let mut exported = ExportedLimits::new(times, ids, clock);
         exported.subject_seeds = self.limits.limits_subjects.then(|| self.limits.hasher.seeds());
         exported.set_lockouts(self.limits.auth_lockout.all(clock::now()), clock);

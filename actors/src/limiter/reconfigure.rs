@@ -24,6 +24,8 @@ pub(crate) enum LimiterChange {
     Forget { buckets: Vec<BucketId>, keys: Vec<KeyId> },
     /// The times of a predecessor.
     Import(Box<LimitTimes>),
+    /// A successor has all limits, because it could not be told the times.
+    Freeze,
     /// A hand-over has failed.
     Thaw,
     /// After a hand-over at most this many tokens are left to each cell.

@@ -257,6 +257,7 @@ impl Component for Pool {
 
     /// The crash may have lost a wake-up. Tickets that were dropped since then rely on it.
     fn restarted(&mut self, now: Instant) {
+        self.apply_imports(now);
         self.state.on_wake(now);
         self.schedule_wake(now);
         self.update_cursor(now);

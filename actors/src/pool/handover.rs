@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -139,12 +140,16 @@ impl MessageHandler<ExportPool> for Pool {
 }
 
 /// The state of a predecessor. The entries of credentials are those of this process's configuration.
-pub(crate) struct ImportPool {
+#[derive(Debug)]
+pub(crate) struct PoolImport {
     exported: ExportedPool,
     credentials: Vec<Option<CredentialEntry>>,
 }
 
-impl ActorMessage for ImportPool {
+/// Wakes the actor to take over the state of a predecessor.
+pub(crate) struct ApplyImports;
+
+impl ActorMessage for ApplyImports {
     type Reply = ();
     const NAME: &'static str = "pool.import";
     const CAN_BE_POISON: bool = false;
@@ -154,18 +159,31 @@ impl ActorMessage for ImportPool {
     }
 }
 
-impl MessageHandler<ImportPool> for Pool {
+impl MessageHandler<ApplyImports> for Pool {
     type Decision = ();
 
-    fn decide(&self, _: &ImportPool, _: Instant) {}
+    fn decide(&self, _: &ApplyImports, _: Instant) {}
 
-    fn apply(&mut self, message: ImportPool, (): (), now: Instant) {
-        let ImportPool { exported, credentials } = message;
+    fn apply(&mut self, _: ApplyImports, (): (), now: Instant) {
+        self.apply_imports(now);
+        self.update_cursor(now);
+        self.schedule_wake(now);
+    }
+}
+
+impl Pool {
+    /// Takes over the state of a predecessor, if it waits.
+    pub(super) fn apply_imports(&mut self, now: Instant) {
+        let shared = Arc::clone(&self.state.shared);
+        shared.imports.apply_all(|import| self.import(import, now));
+    }
+
+    fn import(&mut self, PoolImport { exported, credentials }: &PoolImport, now: Instant) {
         let clock = clock::monotonic();
         let sources = sources(self.names.endpoints.iter().map(String::as_str), &exported.endpoints.names());
         self.state.load_balancer.adopt(&exported.endpoints.history(&clock, now), &sources, now);
         if let Some(selector) = self.state.credential_selector() {
-            selector.adopt(&credentials, now);
+            selector.adopt(credentials, now);
         }
         if let Some(learnt) = exported.learnt_limit {
             self.state.import_limit(learnt.limit, learnt.baseline_us.map(Duration::from_micros), now);
@@ -179,8 +197,6 @@ impl MessageHandler<ImportPool> for Pool {
             None => self.state.retry_budget.exhaust(granted, now),
         }
         self.cursor.rebuild();
-        self.update_cursor(now);
-        self.schedule_wake(now);
     }
 }
 
@@ -263,7 +279,8 @@ impl PoolHandle {
         };
         let credentials = upstream.credentials_by_name.iter().zip(self.credentials.iter()).map(entry);
         let credentials = credentials.collect();
-        self.mailbox.notify(ImportPool { exported, credentials });
+        self.shared.imports.push(PoolImport { exported, credentials });
+        self.mailbox.notify(ApplyImports);
     }
 
     /// Takes back what `export` left to a successor.

@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::actor_stats::ActorStats;
+use crate::change_queue::ChangeQueue;
 use crate::count::Gate;
 use crate::limit_share::LimitShare;
 use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
 use crate::pool::gate::members::{BucketGate, GateMember};
+use crate::pool::handover::PoolImport;
 
 /// One of a bucket's endpoints, by its index in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub(crate) struct GateShared {
     id: usize,
     /// Time between two grants from the queue, in nanoseconds; 0 if unknown.
     grant_interval_nanos: AtomicU64,
+    /// The state of a predecessor, until the actor has it.
+    pub(crate) imports: ChangeQueue<PoolImport>,
 }
 
 impl fmt::Debug for GateShared {
@@ -68,6 +72,7 @@ impl GateShared {
             own: Arc::new(own),
             id: NUMBER.fetch_add(1, Ordering::Relaxed),
             grant_interval_nanos: AtomicU64::new(0),
+            imports: ChangeQueue::default(),
         }
     }
 
