@@ -22,6 +22,8 @@ use crate::pool::{ExportedPool, PermitsInUse};
 use crate::system::Actors;
 
 #[cfg(test)]
+mod document_tests;
+#[cfg(test)]
 mod tests;
 
 /// The state of one bucket.

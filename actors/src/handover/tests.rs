@@ -20,7 +20,7 @@ use crate::seeded_rng::SeededRng;
 use crate::system::{ActorSystem, prepare_with_seed};
 use crate::types::{BucketId, IpKey, KeyId, OperationClass};
 
-const CONFIG: &str = r#"
+pub(super) const CONFIG: &str = r#"
 [server]
 max_concurrent_requests = 20
 
@@ -53,19 +53,19 @@ auth = ["anonymous"]
 s3.endpoints = ["http://127.0.0.1:1"]
 "#;
 
-fn load(text: &str) -> Config {
+pub(super) fn load(text: &str) -> Config {
     tidegate_config::load(Sources::default().text("test.toml", text)).unwrap()
 }
 
 /// One process.
-struct Process {
-    actors: Actors,
+pub(super) struct Process {
+    pub(super) actors: Actors,
     config: Config,
     ids: Ids,
 }
 
 /// A process with actors that do not run yet.
-fn prepared(text: &str) -> (Process, Launches) {
+pub(super) fn prepared(text: &str) -> (Process, Launches) {
     let (config, log) = (load(text), Logger::root(Discard, o!()));
     let ActorSystem { actors, launches, .. } =
         prepare_with_seed(&config, &Registry::new(), &log, (7, ActorEvents::default())).unwrap();
@@ -73,19 +73,19 @@ fn prepared(text: &str) -> (Process, Launches) {
     (Process { actors, config, ids }, launches)
 }
 
-fn start(launches: Launches) {
+pub(super) fn start(launches: Launches) {
     let Launches { own_thread, on_workers } = launches;
     own_thread.into_iter().chain(on_workers).for_each(|launch| launch.start());
 }
 
 impl Process {
-    fn started(text: &str) -> Self {
+    pub(super) fn started(text: &str) -> Self {
         let (process, launches) = prepared(text);
         start(launches);
         process
     }
 
-    async fn export(&self, connections: usize) -> ActorsState {
+    pub(super) async fn export(&self, connections: usize) -> ActorsState {
         self.actors.export_state(&self.config, &self.ids, connections).await
     }
 
@@ -99,7 +99,7 @@ impl Process {
         next
     }
 
-    async fn import(&self, state: ActorsState) {
+    pub(super) async fn import(&self, state: ActorsState) {
         self.actors.import_state(&self.config, &self.ids, state).await;
     }
 
@@ -107,7 +107,7 @@ impl Process {
         self.ids.bucket(name).unwrap()
     }
 
-    fn pool(&self) -> &PoolHandle {
+    pub(super) fn pool(&self) -> &PoolHandle {
         self.actors.pool(self.bucket("a"))
     }
 
@@ -115,7 +115,7 @@ impl Process {
         self.pool().acquire(Priority::Normal, clock::now() + Duration::from_secs(5)).await.ok()
     }
 
-    async fn acquire_all(&self) -> Vec<Permit> {
+    pub(super) async fn acquire_all(&self) -> Vec<Permit> {
         let mut permits = Vec::new();
         while let Some(permit) = self.acquire().await {
             permits.push(permit);
@@ -123,7 +123,7 @@ impl Process {
         permits
     }
 
-    async fn fail_calls(&self, times: usize) {
+    pub(super) async fn fail_calls(&self, times: usize) {
         let breaker = self.actors.breaker(self.bucket("a"));
         let circuit = breaker.circuit(OperationClass::Read);
         for _ in 0..times {
@@ -134,7 +134,7 @@ impl Process {
         run_actors().await;
     }
 
-    async fn admitted(&self, client: IpKey) -> usize {
+    pub(super) async fn admitted(&self, client: IpKey) -> usize {
         let (mut count, bucket) = (0, self.bucket("b"));
         while self.actors.limiter.admit(bucket, OperationClass::Read, client, clock::now()).await.is_ok() {
             count += 1;
@@ -142,19 +142,19 @@ impl Process {
         count
     }
 
-    fn restarts(&self) -> u64 {
+    pub(super) fn restarts(&self) -> u64 {
         self.actors.actor_stats().map(|stats| stats.restarts()).sum()
     }
 }
 
 /// Lets the actors handle their messages.
-async fn run_actors() {
+pub(super) async fn run_actors() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }
 
-fn client(number: u8) -> IpKey {
+pub(super) fn client(number: u8) -> IpKey {
     IpKey::from(IpAddr::from(Ipv4Addr::new(10, 0, 0, number)))
 }
 
@@ -352,84 +352,4 @@ async fn both_processes_never_exceed_a_gate() {
             assert!((0..2).all(|at| of_credential(at) <= 4), "seed {seed}");
         }
     }
-}
-
-/// Replaces one value in `rate` at random, and adds and removes members.
-fn corrupt(value: &mut serde_json::Value, rate: usize, rng: &mut SeededRng) {
-    use serde_json::Value;
-    const NUMBERS: [u64; 9] = [0, 1, 2, 127, 1_000_000, 4_294_967_295, 1 << 40, 1 << 63, u64::MAX];
-    match value {
-        Value::Number(number) if rng.one_in(rate) => *number = rng.choose(NUMBERS).into(),
-        Value::Bool(is) if rng.one_in(rate) => *is = !*is,
-        Value::String(text) if rng.one_in(rate) => text.push('?'),
-        Value::Array(all) => {
-            if rng.one_in(rate) {
-                all.clear();
-            }
-            all.iter_mut().for_each(|one| corrupt(one, rate, rng));
-        }
-        Value::Object(members) => {
-            if rng.one_in(rate) {
-                members.insert("of_another_version".to_owned(), Value::from("?"));
-            }
-            members.retain(|_, _| !rng.one_in(rate));
-            members.values_mut().for_each(|one| corrupt(one, rate, rng));
-        }
-        _ => {}
-    }
-}
-
-/// G8, S5: a corrupted document crashes no actor, and the gateway serves afterwards
-#[actix_rt::test]
-async fn a_corrupted_document_crashes_nothing() {
-    let before = Process::started(CONFIG);
-    before.fail_calls(3).await;
-    let now = clock::now();
-    (0..5).for_each(|_| {
-        before.pool().report_failure(EndpointId(1), FailureKind::Status, now, now);
-    });
-    before.pool().report_credential_error(CredentialId(0), CredentialError::Throttled(None));
-    before.admitted(client(1)).await;
-    let _retry = before.pool().acquire_retry().await.unwrap();
-    run_actors().await;
-    let document = serde_json::to_value(before.export(3).await).unwrap();
-    let mut imported = 0;
-    for seed in 0..200 {
-        let (mut rng, mut document) = (SeededRng::new(seed), document.clone());
-        let rate = rng.choose([20, 100, 300]);
-        corrupt(&mut document, rate, &mut rng);
-        let Ok(state) = serde_json::from_value::<ActorsState>(document) else { continue };
-        imported += 1;
-        let (after, launches) = prepared(CONFIG);
-        after.import(state).await;
-        start(launches);
-        after.admitted(client(1)).await;
-        after.admitted(client(200)).await;
-        let permits = after.acquire_all().await;
-        for permit in &permits {
-            let now = clock::now();
-            after.pool().report_failure(permit.endpoint(), FailureKind::Timeout, now, now);
-            after.pool().record_response(permit.endpoint(), Duration::from_millis(5), now);
-        }
-        drop(after.pool().acquire_retry().await);
-        drop(permits);
-        after.actors.reserve_for_predecessor(&PredecessorUse::default());
-        run_actors().await;
-        assert_eq!(after.restarts(), 0, "seed {seed}");
-        assert!(after.actors.monitor.acquire_slot().is_ok() && after.pool().limit() == 8);
-    }
-    assert!(imported > 30, "{imported} of 200 documents were read");
-}
-
-/// G8: an empty document, and one of a process with other names, change nothing
-#[actix_rt::test]
-async fn unknown_names_are_ignored() {
-    let (after, launches) = prepared(CONFIG);
-    after.import(serde_json::from_str("{}").unwrap()).await;
-    let other = Process::started(&CONFIG.replace("buckets.a", "buckets.z").replace("keys.ann", "keys.zoe"));
-    after.import(other.export(0).await).await;
-    start(launches);
-    run_actors().await;
-    assert_eq!((after.restarts(), after.acquire_all().await.len()), (0, 8));
-    assert_eq!(after.admitted(client(1)).await, 20);
 }
