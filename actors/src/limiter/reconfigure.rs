@@ -24,7 +24,7 @@ pub(crate) enum LimiterChange {
     Forget { buckets: Vec<BucketId>, keys: Vec<KeyId> },
     /// The times of a predecessor.
     Import(Box<LimitTimes>),
-    /// A successor has all limits, because it could not be told the times.
+    /// A successor has all limits: the export of the times has failed.
     Freeze,
     /// A hand-over has failed.
     Thaw,

@@ -1,7 +1,8 @@
 //! The hand-over of a bucket's pool to the successor of an upgrade (G8).
 //!
 //! As in a reload (`succession.rs`), endpoints cross by authority and credentials by name. Permits cannot cross: the predecessor
-//! keeps a part of the gate and of each credential's limit for its last requests, and the successor holds it (`limit_share.rs`).
+//! keeps a part of the gate and of each credential's limit for its last requests, and the successor holds it
+//! (`actors/src/limit_share.rs`).
 //! Evidence against credentials, and the latencies for hedges, are learnt anew.
 
 use std::collections::BTreeMap;
