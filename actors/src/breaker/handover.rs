@@ -24,7 +24,6 @@ use crate::trip::Trip;
 
 /// The state of a circuit with what belongs to it alone. Times are nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 enum ExportedPhase {
     Closed(ExportedWindow),
     Open(ExportedOpen),

@@ -108,10 +108,10 @@ proptest! {
     ) {
         let t0 = clock::now();
         let phase = [
-            serde_json::json!({"closed": {"consecutive_failures": small, "failed": [one, two], "slow": [two, one],
+            serde_json::json!({"Closed": {"consecutive_failures": small, "failed": [one, two], "slow": [two, one],
                 "calls": trials}}),
-            serde_json::json!({"open": {"until": one, "earliest": two, "is_probed": true}}),
-            serde_json::json!({"half_open": {"successes": small}}),
+            serde_json::json!({"Open": {"until": one, "earliest": two, "is_probed": true}}),
+            serde_json::json!({"HalfOpen": {"successes": small}}),
         ];
         let document = serde_json::json!({
             "phase": phase[kind], "consecutive_failures": small, "reopened": small, "cause": trials, "trip": one,

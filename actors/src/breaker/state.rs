@@ -268,7 +268,7 @@ impl Circuit {
         }
     }
 
-    /// Counts permits of trials that somebody else has, until their leases end.
+    /// Counts permits of trials in another process or of a lost state, until their leases end.
     pub(super) fn reserve_trials(&mut self, trials: u32, leases_end: Option<Instant>) {
         for lease_end in leases_end.into_iter().cycle().take(trials as usize) {
             self.trials.push(Trial { id: TrialId(self.next_trial), lease_end });

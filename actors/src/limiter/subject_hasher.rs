@@ -1,6 +1,6 @@
 //! The hash of token subjects. A successor takes over its seeds, so that a subject keeps its budget across an upgrade.
 //!
-//! The seeds are random in each process that is no successor, and a secret: a client that knows them can find subjects that
+//! The seeds are random in each process that is no successor, and a secret: with them a client could find subjects that
 //! share a budget. Another build may hash in another way, so a hash of a fixed text is compared.
 
 use std::sync::OnceLock;

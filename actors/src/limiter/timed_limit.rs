@@ -42,7 +42,7 @@ impl TimedLimit {
         self.tat = self.gcra().frozen(self.tat, connections, now);
     }
 
-    /// The clock goes on. A limit whose time was lost meanwhile starts with its burst spent.
+    /// The clock goes on. A limit that lost its time meanwhile starts with its burst spent.
     pub(super) fn thaw(&mut self, stop: Stop, now: u64) {
         match self.before.take() {
             Some(before) => {

@@ -99,7 +99,7 @@ impl HandoverScenario {
         Ok(scenario)
     }
 
-    /// Prepares a process, whose actors run from the next step on.
+    /// Prepares a process, with actors that run from the next step on.
     fn start_process(&mut self) -> Result<(), String> {
         let (config, log) = (self.config.clone(), Logger::root(Discard, o!()));
         let events = (self.seed, ActorEvents::default());
