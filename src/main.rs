@@ -157,7 +157,7 @@ async fn serve(
     raise_descriptor_limit(&log);
     let scheme = |is_tls| if is_tls { "https" } else { "http" };
     let scheme = (scheme(config.server.tls.files().is_some()), scheme(config.admin.tls.files().is_some()));
-    let (demo, start) = (context.has_origin, (context, inheritance.is_some()));
+    let (demo, start) = (context.has_origin, (context, inheritance.as_ref()));
     let mut running = Gateway::start(config, reloadable, (log.clone(), &control), sockets, start)?;
     if demo {
         cli::print_demo_help((scheme.0, running.address), (scheme.1, running.admin_address));

@@ -105,11 +105,9 @@ impl ProgressReports {
 }
 
 fn progress(configurations: &Configurations, connections: usize) -> PredecessorMessage {
-    let drain = drain_progress(&configurations.current(), connections);
-    PredecessorMessage::Progress {
-        drain: serde_json::to_value(drain).unwrap_or_default(),
-        limits: remaining_use(&configurations.current(), connections),
-    }
+    let shared = configurations.current();
+    let (drain, limits) = (drain_progress(&shared, connections), remaining_use(&shared, connections));
+    PredecessorMessage::Progress { drain, limits }
 }
 
 /// The time that idle connections have for another request.

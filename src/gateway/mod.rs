@@ -74,7 +74,7 @@ use crate::shortage::{ShortageMetrics, log_episodes};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::exposition::Exposition;
 use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
-use crate::upgrade::UpgradeContext;
+use crate::upgrade::{Inheritance, UpgradeContext};
 use crate::upstream::rules::event_streams::EventStreams;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::{Worker, worker_threads};
@@ -120,6 +120,7 @@ pub struct RunningGateway {
     inherited: Option<String>,
     /// The sockets that a predecessor still uses.
     shared_sockets: Vec<SharedSocket>,
+    log_control: LogControl,
     after: AfterHandOver,
     /// The successor that serves.
     successor: Option<HandedOver>,
@@ -136,7 +137,7 @@ impl Gateway {
     }
 
     /// Binds both listeners or uses inherited sockets, starts the actors and the workers. Must run inside an actix system. A reload
-    /// reads `sources` again; `files` are those that were read. With `is_successor` it accepts nothing until
+    /// reads `sources` again; `files` are those that were read. With a predecessor it accepts nothing until
     /// [`RunningGateway::take_over`].
     ///
     /// # Errors
@@ -146,14 +147,17 @@ impl Gateway {
         (effective, sources, files): (EffectiveConfig, SourceSet, Vec<PathBuf>),
         (log, log_control): (Logger, &LogControl),
         sockets: InheritedSockets,
-        (context, is_successor): (UpgradeContext, bool),
+        (context, predecessor): (UpgradeContext, Option<&Inheritance>),
     ) -> Result<RunningGateway, StartError> {
+        let is_successor = predecessor.is_some();
         DescriptorBudget::new(&config).check_start(&config)?;
         let sockets = ListeningSockets::open(&config, sockets, is_successor, &log)?;
         let (address, admin_address) = (sockets.data.address, sockets.admin.address);
         let inherited = sockets.inherited();
 
-        let tls = ListenerTls::load(&config, TicketKeys::generate())?;
+        let ticket_keys =
+            predecessor.map_or_else(TicketKeys::generate, |predecessor| predecessor.ticket_keys(&log));
+        let tls = ListenerTls::load(&config, ticket_keys)?;
         let registry = Exposition::registry(&config.metrics.namespace)?;
         let ids = Ids::new(&config);
         let decisions = Decisions::new(&config, &ids, worker_threads(&config), &log);
@@ -193,6 +197,7 @@ impl Gateway {
             acceptor: server.acceptor(),
             open: open.clone(),
             context,
+            log_control: log_control.clone(),
         };
         background_tasks.push(actix_rt::spawn(upgrader.run(upgrades, done)));
         let running = RunningGateway {
@@ -205,6 +210,7 @@ impl Gateway {
             upgrade: Upgrade(upgrade),
             inherited,
             shared_sockets,
+            log_control: log_control.clone(),
             after: AfterHandOver { handed_over, idle_end: Arc::default(), admin_open },
             successor: None,
             background_tasks,

@@ -1,10 +1,11 @@
 //! The successor's side of an upgrade, from the prepared start to the end of the predecessor (G8).
 
-use std::io;
+use std::io::{self, PipeReader};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use slog::{Logger, info, warn};
-use tidegate_actors::clock;
+use tidegate_actors::{PredecessorUse, clock};
 
 use super::RunningGateway;
 use super::actors_handover::{import_state, reserve_for_predecessor};
@@ -24,8 +25,8 @@ impl RunningGateway {
             pid: inheritance.pid,
             version: inheritance.version.clone(),
             since: rfc3339(clock::wall()),
-            drain: serde_json::Value::Null,
-            limits: serde_json::Value::Null,
+            drain: None,
+            limits: None,
         };
         let shared = self.configurations.current();
         // From here on this process refuses an upgrade of its own.
@@ -33,10 +34,14 @@ impl RunningGateway {
         let (channel, report) = inheritance.into_channel().map_err(SuccessorError::Channel)?;
         self.import(&channel).await?;
         // Without its predecessor this process is the only one that can serve.
-        let is_only_process = self.wait_for_accept(&channel).await?;
+        let (is_only_process, log_of_predecessor) = self.wait_for_accept(&channel).await?;
+        if let Err(error) = self.log_control.receive_from(log_of_predecessor.into()) {
+            warn!(shared.process.log, "the log of the predecessor cannot be received, it writes its own output"; "error" => error.to_string());
+        }
         self.begin_to_accept(&shared.process.log, &report);
         if is_only_process {
             shared.process.predecessors.remove();
+            reserve_for_predecessor(&shared, &PredecessorUse::default());
             warn!(shared.process.log, "the predecessor ended when it handed over"; "pid" => predecessor.pid);
             return Ok(());
         }
@@ -54,17 +59,21 @@ impl RunningGateway {
         let PredecessorMessage::State { actors } = receive(channel).await? else {
             return Err(SuccessorError::UnexpectedMessage);
         };
-        import_state(&self.configurations.current(), actors).await;
+        import_state(&self.configurations.current(), *actors).await;
         Ok(())
     }
 
-    /// Reports that the state is imported, and waits until this process may accept. True if the predecessor has ended instead.
-    async fn wait_for_accept(&self, channel: &Channel) -> Result<bool, SuccessorError> {
-        send(channel, &SuccessorMessage::Ready).await?;
+    /// Reports that the state is imported, and waits until this process may accept. True if the predecessor has ended instead. Returns the
+    /// pipe with the log of the predecessor too.
+    async fn wait_for_accept(&self, channel: &Channel) -> Result<(bool, PipeReader), SuccessorError> {
+        let (reader, writer) = io::pipe().map_err(SuccessorError::Channel)?;
+        send_with(channel, &SuccessorMessage::Ready, &[writer.as_fd()]).await?;
+        // Only the predecessor has the writer now, so its end is the end of the pipe.
+        drop(writer);
         match receive(channel).await {
-            Ok(PredecessorMessage::Accept) => Ok(false),
+            Ok(PredecessorMessage::Accept) => Ok((false, reader)),
             Ok(_) => Err(SuccessorError::UnexpectedMessage),
-            Err(SuccessorError::PredecessorEnded) => Ok(true),
+            Err(SuccessorError::PredecessorEnded) => Ok((true, reader)),
             Err(error) => Err(error),
         }
     }
@@ -90,7 +99,7 @@ async fn follow(configurations: Arc<Configurations>, channel: Channel, mut prede
             Ok(PredecessorMessage::Progress { drain, limits }) => {
                 let shared = configurations.current();
                 reserve_for_predecessor(&shared, &limits);
-                (predecessor.drain, predecessor.limits) = (drain, limits);
+                (predecessor.drain, predecessor.limits) = (Some(drain), Some(limits));
                 shared.process.predecessors.set(predecessor.clone());
             }
             // A later version may send more.
@@ -99,13 +108,21 @@ async fn follow(configurations: Arc<Configurations>, channel: Channel, mut prede
         }
     }
     let shared = configurations.current();
-    reserve_for_predecessor(&shared, &serde_json::Value::Null);
+    reserve_for_predecessor(&shared, &PredecessorUse::default());
     shared.process.predecessors.remove();
     info!(shared.process.log, "the predecessor has ended"; "pid" => predecessor.pid);
 }
 
 async fn send(channel: &Channel, message: &SuccessorMessage) -> Result<(), SuccessorError> {
-    channel.send(message, &[]).await.map_err(|error| match error.kind() {
+    send_with(channel, message, &[]).await
+}
+
+async fn send_with(
+    channel: &Channel,
+    message: &SuccessorMessage,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), SuccessorError> {
+    channel.send(message, descriptors).await.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => SuccessorError::PredecessorEnded,
         _ => SuccessorError::Channel(error),
     })

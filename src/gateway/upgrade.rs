@@ -28,6 +28,7 @@ use crate::admin::upgrade::UpgradeReply;
 use crate::process::configurations::Configurations;
 use crate::process::{DrainPhase, Process, Shared};
 use crate::server::{AcceptorHandle, open_connections};
+use crate::telemetry::log::LogControl;
 use crate::telemetry::millis;
 use crate::upgrade::UpgradeContext;
 use crate::upgrade::channel::{Channel, ReceiveError, Received};
@@ -49,6 +50,7 @@ pub(super) struct Upgrader {
     /// Open connections of the data listener, by worker.
     pub(super) open: Vec<Arc<std::sync::atomic::AtomicUsize>>,
     pub(super) context: UpgradeContext,
+    pub(super) log_control: LogControl,
 }
 
 /// An upgrade that is done: the successor accepts.
@@ -181,11 +183,16 @@ impl Attempt<'_> {
         };
         let due = clock::now() + HAND_OVER_TIME;
         self.hand_over(&shared, due).await?;
-        match self.receive(UpgradeStep::HandOver, due, HAND_OVER_TIME).await? {
-            SuccessorMessage::Ready => {}
-            other => return Err(unexpected(other)),
-        }
+        let ready =
+            self.receive_within(MESSAGE_BYTES_MAX, UpgradeStep::HandOver, due, HAND_OVER_TIME).await?;
+        let Received { message: SuccessorMessage::Ready, descriptors } = ready else {
+            return Err(unexpected(ready.message));
+        };
         self.commit(&shared.process, sockets).await?;
+        // One process writes to the output of the log.
+        if let Some(log) = descriptors.into_iter().next() {
+            self.upgrader.log_control.forward_to(log);
+        }
         Ok(version)
     }
 
@@ -195,6 +202,7 @@ impl Attempt<'_> {
             _ => (self.due, self.limit),
         };
         let received = self.receive_within(HELLO_BYTES_MAX, UpgradeStep::Hello, due, limit).await;
+        let received = received.map(|received| received.message);
         let other = || {
             let program = self.upgrader.context.program.path().to_owned();
             Err(UpgradeError::OtherProgram { program })
@@ -217,7 +225,7 @@ impl Attempt<'_> {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             variables: STANDARD.encode(&*self.upgrader.context.secrets),
-            ticket_keys: String::new(),
+            ticket_keys: STANDARD.encode(&*self.upgrader.process().ticket_keys.export()),
             sockets: sockets.iter().map(|socket| socket.name.to_owned()).collect(),
             activated: sockets
                 .iter()
@@ -237,7 +245,7 @@ impl Attempt<'_> {
         let upgrader = self.upgrader;
         let handing_over = async {
             upgrader.acceptor.suspend().await;
-            let actors = export_state(shared, open_connections(&upgrader.open)).await;
+            let actors = Box::new(export_state(shared, open_connections(&upgrader.open)).await);
             Ok(self.channel.send(&PredecessorMessage::State { actors }, &[]).await?)
         };
         self.within(UpgradeStep::HandOver, due, HAND_OVER_TIME, handing_over).await
@@ -269,7 +277,7 @@ impl Attempt<'_> {
         due: Instant,
         limit: Duration,
     ) -> Result<SuccessorMessage, UpgradeError> {
-        self.receive_within(MESSAGE_BYTES_MAX, step, due, limit).await
+        Ok(self.receive_within(MESSAGE_BYTES_MAX, step, due, limit).await?.message)
     }
 
     async fn receive_within(
@@ -278,10 +286,10 @@ impl Attempt<'_> {
         step: UpgradeStep,
         due: Instant,
         limit: Duration,
-    ) -> Result<SuccessorMessage, UpgradeError> {
+    ) -> Result<Received<SuccessorMessage>, UpgradeError> {
         let receiving = async {
             match self.channel.receive(bytes_max).await {
-                Ok(Received { message, .. }) => Ok(message),
+                Ok(received) => Ok(received),
                 Err(ReceiveError::Ended) => Err(UpgradeError::Ended { step, status: None }),
                 Err(ReceiveError::NoMessage) => Err(UpgradeError::UnexpectedMessage),
                 Err(ReceiveError::Io(error)) => Err(UpgradeError::Channel(error)),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
-use serde_json::Value;
+use tidegate_actors::PredecessorUse;
+
+use super::drain_progress::DrainProgress;
 
 /// A predecessor, as `/status` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -15,10 +17,10 @@ pub(crate) struct Predecessor {
     pub(crate) version: String,
     /// When it handed over, in RFC 3339.
     pub(crate) since: String,
-    /// Its last report of its drain; null before the first.
-    pub(crate) drain: Value,
+    /// Its last report of its drain; none before the first.
+    pub(crate) drain: Option<DrainProgress>,
     /// What it may still use of each limit, by the same report.
-    pub(crate) limits: Value,
+    pub(crate) limits: Option<PredecessorUse>,
 }
 
 /// The predecessors that have not ended.

@@ -70,7 +70,6 @@ impl TicketKeys {
     }
 
     /// The secrets with their remaining times, for the successor.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the upgrade, which follows"))]
     pub(crate) fn export(&self) -> Zeroizing<Vec<u8>> {
         self.export_at(clock::now())
     }
@@ -93,7 +92,6 @@ impl TicketKeys {
     /// The secrets of a predecessor.
     ///
     /// # Errors The bytes are not those of `export`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the upgrade, which follows"))]
     pub(crate) fn import(exported: &[u8]) -> Result<Self, TicketKeysError> {
         Self::import_at(exported, clock::now())
     }

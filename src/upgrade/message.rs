@@ -4,8 +4,10 @@
 //! this raises [`PROTOCOL`].
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use tidegate_actors::{ActorsState, PredecessorUse};
 use zeroize::Zeroize as _;
+
+use crate::process::drain_progress::DrainProgress;
 
 /// Marks the program among others.
 pub(crate) const MAGIC: &str = "tidegate-upgrade";
@@ -25,7 +27,7 @@ pub(crate) enum SuccessorMessage {
     /// The configuration is loaded, and everything runs except the acceptor. `sockets` are the names of the inherited sockets that it
     /// uses.
     Prepared { sockets: Vec<String> },
-    /// The state is imported. It accepts as soon as it may.
+    /// The state is imported. It accepts as soon as it may. The pipe that it reads the log of the predecessor from follows as a descriptor.
     Ready,
     /// It ends, for this reason.
     Failed { reason: String },
@@ -38,11 +40,11 @@ pub(crate) enum PredecessorMessage {
     /// What the successor starts with. The sockets follow as descriptors.
     Inherit(Inherit),
     /// The state of the actors from the time at which no process accepts.
-    State { actors: Value },
+    State { actors: Box<ActorsState> },
     /// The successor serves from now on.
     Accept,
     /// How far the drain of the predecessor is, and what it may still use of each limit.
-    Progress { drain: Value, limits: Value },
+    Progress { drain: DrainProgress, limits: PredecessorUse },
 }
 
 /// What the successor starts with.

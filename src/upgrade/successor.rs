@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use slog::{Logger, warn};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -17,6 +18,7 @@ use super::channel::{Channel, ReceiveError, Received, receive_blocking, send_blo
 use super::message::{Inherit, MAGIC, MESSAGE_BYTES_MAX, PROTOCOL, PredecessorMessage, SuccessorMessage};
 use super::variables::{Variables, unpack_variables};
 use crate::server::inherited::{InheritedSocket, InheritedSockets};
+use crate::server::tls_tickets::TicketKeys;
 
 /// The names of the listeners.
 const DATA: &str = "data";
@@ -57,8 +59,8 @@ pub struct Inheritance {
     pub variables: Variables,
     /// The listening sockets.
     pub sockets: InheritedSockets,
-    /// The keys of TLS tickets.
-    pub ticket_keys: Zeroizing<Vec<u8>>,
+    /// The keys of TLS tickets, exported.
+    ticket_keys: Zeroizing<Vec<u8>>,
     /// The process ID of the predecessor.
     pub(crate) pid: u32,
     pub(crate) version: String,
@@ -117,6 +119,14 @@ impl Inheritance {
             version: std::mem::take(&mut inherit.version),
             socket,
             report,
+        })
+    }
+
+    /// The keys of TLS tickets: those of the predecessor, unless they cannot be read.
+    pub(crate) fn ticket_keys(&self, log: &Logger) -> TicketKeys {
+        TicketKeys::import(&self.ticket_keys).unwrap_or_else(|error| {
+            warn!(log, "the predecessor's keys of TLS tickets cannot be used: clients begin new TLS sessions"; "error" => error.to_string());
+            TicketKeys::generate()
         })
     }
 

@@ -263,7 +263,7 @@ fn status_codes(source: &Source) -> Lines {
 fn foreign_components(source: &Source) -> Lines {
     const COMPONENTS: [&str; 5] = ["breaker", "limiter", "monitor", "pool", "sessions"];
     // All other files of the crate belong to a component, or are below all components.
-    let folders = ["actors/src/replay/", "actors/src/simulation/"];
+    let folders = ["actors/src/handover/", "actors/src/replay/", "actors/src/simulation/"];
     let above_all = ["lib.rs", "reconfigure.rs", "system.rs"]
         .iter()
         .any(|name| source.path == format!("actors/src/{name}"))

@@ -178,11 +178,20 @@ impl Breaker {
             "mode" => self.settings.config.mode.as_str());
     }
 
+    /// Whether a request may be admitted, and how. After a hand-over the successor makes the trials.
+    fn admit(&self, circuit: CircuitId, now: Instant) -> Result<CircuitAdmission, CircuitRefusal> {
+        match self.circuits[circuit.index()].admit(now)? {
+            CircuitAdmission::Closed => Ok(CircuitAdmission::Closed),
+            _ if self.published.is_handed_over() => Err(CircuitRefusal::TRIALS_TAKEN),
+            trial => Ok(trial),
+        }
+    }
+
     /// Admits waiters in order, as long as the circuit admits requests.
     pub(super) fn admit_waiters(&mut self, circuit: CircuitId, now: Instant) {
         let at = circuit.index();
         while !self.queues[at].is_empty()
-            && let Ok(admission) = self.circuits[at].admit(now)
+            && let Ok(admission) = self.admit(circuit, now)
             && let Some(CircuitWaiter { shared, ticket }) = self.queues[at].pop()
         {
             let (ticket_kind, transition) = self.circuits[at].acquire(admission, now);
@@ -247,6 +256,7 @@ impl Component for Breaker {
 
     fn restarted(&mut self, now: Instant) {
         self.reconfigure(now);
+        self.apply_imports(now);
     }
 }
 
@@ -254,7 +264,7 @@ impl MessageHandler<AcquireTicket> for Breaker {
     type Decision = Result<CircuitAdmission, CircuitRefusal>;
 
     fn decide(&self, message: &AcquireTicket, now: Instant) -> Self::Decision {
-        self.circuits[message.circuit.index()].admit(now)
+        self.admit(message.circuit, now)
     }
 
     fn apply(
@@ -322,7 +332,7 @@ impl MessageHandler<WaitForCircuit> for Breaker {
 
     fn decide(&self, message: &WaitForCircuit, now: Instant) -> Self::Decision {
         let queue = &self.queues[message.circuit.index()];
-        match self.circuits[message.circuit.index()].admit(now) {
+        match self.admit(message.circuit, now) {
             Ok(admission) if queue.is_empty() => Ok(WaitDecision::Admit(admission)),
             Err(forced @ CircuitRefusal::Forced { .. }) => Err(forced),
             _ if self.published.waiting(message.circuit) < queue.capacity() => Ok(WaitDecision::Wait),

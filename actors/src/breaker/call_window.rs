@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tidegate_config::BreakerConfig;
 
 use crate::breaker::outcome::{AdverseOutcome, FailureCause};
@@ -46,7 +47,36 @@ pub(crate) struct CallWindow {
     calls: u32,
 }
 
+/// The recorded calls as they cross to a successor: the bit fields as two words each, the higher one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ExportedWindow {
+    consecutive_failures: u32,
+    was_answered: bool,
+    failed: [u64; 2],
+    slow: [u64; 2],
+    calls: u32,
+}
+
 impl CallWindow {
+    /// The window as it crosses to a successor.
+    pub(super) fn exported(&self) -> ExportedWindow {
+        let Self { consecutive_failures, was_answered, failed, slow, calls } = *self;
+        let words = |bits: u128| {
+            [u64::try_from(bits >> 64).unwrap_or(0), u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0)]
+        };
+        let (failed, slow) = (words(failed), words(slow));
+        ExportedWindow { consecutive_failures, was_answered, failed, slow, calls }
+    }
+
+    /// The window of a predecessor.
+    pub(super) fn imported(exported: ExportedWindow) -> Self {
+        let ExportedWindow { consecutive_failures, was_answered, failed, slow, calls } = exported;
+        let bits = |[high, low]: [u64; 2]| u128::from(high) << 64 | u128::from(low);
+        let calls = calls.min(BITS);
+        Self { consecutive_failures, was_answered, failed: bits(failed), slow: bits(slow), calls }
+    }
+
     pub(super) fn record_successes(&mut self, times: u32) {
         if times > 0 {
             self.consecutive_failures = 0;

@@ -4,7 +4,7 @@
 //! are the only atomic that the request path writes: a count beside its generation. A success of an earlier
 //! generation finds another generation there and is not counted.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -12,7 +12,9 @@ use tokio::sync::futures::Notified;
 
 use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::decision::{CircuitSnapshot, CircuitState};
+use crate::breaker::handover::ExportedBreaker;
 use crate::breaker::outcome::FailureCause;
+use crate::change_queue::ChangeQueue;
 use crate::clock;
 use crate::trip::{Trip, TripRule};
 
@@ -28,6 +30,10 @@ pub(crate) struct PublishedCircuits {
     probe_needed: Notify,
     /// Notifies the waiters of a new configuration.
     reconfigured: Notify,
+    /// Whether a successor has the circuits: it makes the trials.
+    is_handed_over: AtomicBool,
+    /// The circuits of a predecessor, until the actor has them.
+    pub(super) imports: ChangeQueue<ExportedBreaker>,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +73,19 @@ impl PublishedCircuits {
             circuits: Default::default(),
             probe_needed: Notify::new(),
             reconfigured: Notify::new(),
+            is_handed_over: AtomicBool::new(false),
+            imports: ChangeQueue::default(),
         }
+    }
+
+    /// Whether a successor makes the trials of open circuits.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.is_handed_over.load(Ordering::Acquire)
+    }
+
+    /// Leaves the trials to a successor, or takes them back.
+    pub(crate) fn set_handed_over(&self, is_handed_over: bool) {
+        self.is_handed_over.store(is_handed_over, Ordering::Release);
     }
 
     /// Publishes the unhealthiest circuit of a layout as those of the other one, until the actor publishes them itself: requests of a
@@ -252,7 +270,7 @@ fn decode_state(word: u64) -> (CircuitState, bool, u32) {
 }
 
 /// Causes other than a status have a higher number than any status; 0 = none.
-fn encode_cause(cause: Option<FailureCause>) -> u32 {
+pub(super) fn encode_cause(cause: Option<FailureCause>) -> u32 {
     match cause {
         None => 0,
         Some(FailureCause::Status(status)) => 1 << 16 | u32::from(status),
@@ -266,7 +284,7 @@ fn encode_cause(cause: Option<FailureCause>) -> u32 {
     }
 }
 
-fn decode_cause(word: u32) -> Option<FailureCause> {
+pub(super) fn decode_cause(word: u32) -> Option<FailureCause> {
     match word >> 16 {
         0 => None,
         1 => Some(FailureCause::Status(u16::try_from(word & 0xffff).unwrap_or(0))),

@@ -112,7 +112,7 @@ impl Breaker {
     }
 
     /// Gives the circuits of the other layout the state of the unhealthiest circuit of this one.
-    fn change_layout(&mut self, was_per_operation: bool) {
+    pub(super) fn change_layout(&mut self, was_per_operation: bool) {
         let severity = |circuit: &CircuitId| self.circuits[circuit.index()].severity();
         let Some(worst) = CircuitId::of_layout(was_per_operation).max_by_key(severity) else { return };
         for circuit in CircuitId::of_layout(!was_per_operation) {

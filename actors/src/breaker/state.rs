@@ -16,7 +16,7 @@ use crate::trip::Trip;
 /// Open time of a circuit that a rebuild finds half-open.
 const OPEN_AFTER_REBUILD: Duration = Duration::from_secs(1);
 /// Time after which a trial's permit without a report expires.
-const LEASE: Duration = Duration::from_secs(30);
+pub(super) const LEASE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 struct Trial {
@@ -245,10 +245,7 @@ impl Circuit {
         self.trip = last.trip;
         self.consecutive_failures = consecutive_failures;
         self.trials.clear();
-        for lease_end in last.leases_end.into_iter().cycle().take(last.trials as usize) {
-            self.trials.push(Trial { id: TrialId(self.next_trial), lease_end });
-            self.next_trial += 1;
-        }
+        self.reserve_trials(last.trials, last.leases_end);
         match state {
             CircuitState::Closed => {
                 self.consecutive_failures = 0;
@@ -268,6 +265,14 @@ impl Circuit {
                 let (cause, trip) = (self.open_cause(), self.trip);
                 Some(CircuitTransition::Opened { cause, trip, open_for: OPEN_AFTER_REBUILD })
             }
+        }
+    }
+
+    /// Counts permits of trials in another process or of a lost state, until their leases end.
+    pub(super) fn reserve_trials(&mut self, trials: u32, leases_end: Option<Instant>) {
+        for lease_end in leases_end.into_iter().cycle().take(trials as usize) {
+            self.trials.push(Trial { id: TrialId(self.next_trial), lease_end });
+            self.next_trial += 1;
         }
     }
 

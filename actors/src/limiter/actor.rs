@@ -121,12 +121,16 @@ impl ActorMessage for Inspect {
 pub(crate) struct Limiter {
     pub(super) state: LimiterState,
     pub(super) per_key: PerKeyState,
-    per_subject: PerSubjectState,
-    failures: AuthFailuresState,
-    auth_lockout: Arc<AuthLockout>,
+    pub(super) per_subject: PerSubjectState,
+    pub(super) failures: AuthFailuresState,
+    pub(super) auth_lockout: Arc<AuthLockout>,
     /// The metrics of the buckets of all configurations in use.
     metrics: LimiterMetrics,
     changes: Arc<ChangeQueue<LimiterChange>>,
+    /// Whether a successor has the limits, and this process what the hand-over left.
+    pub(super) is_frozen: bool,
+    /// The most tokens that it has left to a cell.
+    pub(super) tokens_left_max: u64,
 }
 
 impl Limiter {
@@ -140,6 +144,8 @@ impl Limiter {
             auth_lockout: Arc::clone(&limits.auth_lockout),
             metrics: LimiterMetrics::clone(&limits.metrics),
             changes,
+            is_frozen: false,
+            tokens_left_max: u64::MAX,
         }
     }
 
@@ -156,6 +162,10 @@ impl Limiter {
                 self.per_key.forget(|key| keys.binary_search(&key).is_ok());
                 self.metrics.remove(buckets);
             }
+            LimiterChange::Import(times) => self.import(times, now),
+            LimiterChange::Freeze => self.freeze(0, now),
+            LimiterChange::Thaw => self.thaw(now),
+            LimiterChange::Lower { tokens } => self.lower(*tokens),
         });
     }
 
@@ -169,6 +179,10 @@ impl Limiter {
             // A lower limit locks out at once. A refused failure would not, and guessing would go on until then.
             let waits = self.failures.waits(now);
             waits.for_each(|(client, wait)| self.auth_lockout.lock_out(client, now + wait, now));
+        }
+        if self.is_frozen {
+            // What a hand-over left was of the limits before.
+            Component::rebuild(self, now);
         }
     }
 

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::clock::nanos_between;
+use crate::limiter::exported_limits::{ExportedTable, LimitTimes};
 use crate::limiter::gcra::Tat;
+use crate::limiter::limit_clock::{LimitClock, Stop};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
 use crate::limiter::table::{TatSlot, TatTable};
@@ -24,7 +25,7 @@ use crate::types::IpKey;
 /// The limit and the arrival time of each client.
 #[derive(Debug)]
 pub(crate) struct AuthFailuresState {
-    origin: Instant,
+    clock: LimitClock,
     limit: Option<ConfiguredLimit>,
     clients: TatTable<IpKey>,
 }
@@ -50,12 +51,12 @@ pub(crate) struct FailureCharge {
 impl AuthFailuresState {
     pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
         let (limit, clients) = (settings.failed_auth.clone(), TatTable::new(settings.clients_max));
-        Self { origin: now, limit, clients }
+        Self { clock: LimitClock::new(now), limit, clients }
     }
 
     /// Replaces the limit. Charged failures stay charged. Returns whether the times of clients have changed.
     pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) -> bool {
-        let (now, new) = (nanos_between(self.origin, now), &settings.failed_auth);
+        let (now, new) = (self.clock.nanos(now), &settings.failed_auth);
         let is_changed = match (&self.limit, new) {
             (Some(old), Some(new)) => !old.gcra.has_pace_of(&new.gcra),
             (old, new) => old.is_some() || new.is_some(),
@@ -69,14 +70,14 @@ impl AuthFailuresState {
 
     /// The time until one more failure of a client fits; none if it fits now.
     pub(super) fn wait(&self, client: IpKey, now: Instant) -> Option<Duration> {
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         let (_, tat) = self.clients.slot(client, now);
         self.wait_for(tat, now)
     }
 
     /// The clients that have used up their own burst, and the time until one more failure of each fits.
     pub(super) fn waits(&self, now: Instant) -> impl Iterator<Item = (IpKey, Duration)> {
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         self.clients.own().filter_map(move |(client, tat)| Some((client, self.wait_for(tat, now)?)))
     }
 
@@ -90,7 +91,7 @@ impl AuthFailuresState {
         let Some(ConfiguredLimit { gcra, .. }) = &self.limit else {
             return Ok(LockoutDecision::NoCharge(Allowed::default()));
         };
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         let (slot, tat) = self.clients.slot(client, now);
         let next = match gcra.next_tat(tat, 1, now) {
             Ok(next) => next,
@@ -110,14 +111,54 @@ impl AuthFailuresState {
 
     /// Charges what `decide` decided.
     pub(crate) fn apply(&mut self, charge: FailureCharge, now: Instant) {
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         self.clients.write(charge.slot, charge.next, now);
         self.limit.iter().for_each(|limit| limit.peak.record(charge.next, now));
     }
 
+    /// The times as they cross to a successor, see `LimiterState`.
+    pub(super) fn export(&self, times: &mut LimitTimes, connections: u64, now: Instant) {
+        let now = self.clock.nanos(now);
+        times.failed_auth = self.limit.as_ref().map(|ConfiguredLimit { gcra, .. }| {
+            ExportedTable::new(gcra, self.clients.exported(gcra, connections, now))
+        });
+    }
+
+    /// Goes on from the times of a predecessor.
+    pub(super) fn import(&mut self, times: &LimitTimes, now: Instant) {
+        if times.is_lost {
+            return self.rebuild(now);
+        }
+        let (received, now) = (times.received(now), self.clock.nanos(now));
+        if let (Some(limit), Some(exported)) = (&self.limit, &times.failed_auth) {
+            self.clients.import(exported.times(&limit.gcra, received), now);
+        }
+    }
+
+    /// Keeps what a hand-over leaves to this process.
+    pub(super) fn freeze(&mut self, connections: u64, now: Instant) {
+        if let (Some(now), Some(limit)) = (self.clock.stop(connections, now), &self.limit) {
+            self.clients.freeze(&limit.gcra, connections, now);
+        }
+    }
+
+    /// Ends `freeze`.
+    pub(super) fn thaw(&mut self, now: Instant) {
+        if let (Some((stop, now)), Some(limit)) = (self.clock.resume(now), &self.limit) {
+            self.clients.thaw(limit, stop, now);
+        }
+    }
+
+    /// Lowers what is left after `freeze`.
+    pub(super) fn lower(&mut self, tokens: u64) {
+        if let (Some(Stop { at, .. }), Some(limit)) = (self.clock.stopped(), &self.limit) {
+            self.clients.lower(&limit.gcra, tokens, at);
+        }
+    }
+
     /// Spends every burst as of now. Lockouts stay, because they are published.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        self.clients.rebuild(nanos_between(self.origin, now), self.limit.as_ref());
+        self.clients.rebuild(self.clock.nanos(now), self.limit.as_ref());
     }
 }
 
@@ -157,6 +198,13 @@ impl AuthLockout {
         });
         sweep.retain(|client| until.contains_key(client));
         self.count.store(until.len(), Ordering::Relaxed);
+    }
+
+    /// The clients that are locked out, and until when.
+    pub(super) fn all(&self, now: Instant) -> Vec<(IpKey, Instant)> {
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = clients.until.iter().map(|(client, until)| (*client, *until));
+        ends.filter(|(_, until)| *until > now).collect()
     }
 
     /// Remaining lockout of a client.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tidegate_config::{LimitMode, RateLimit};
 
 use crate::limiter::lease::LEASE_TTL;
@@ -16,6 +17,16 @@ pub(super) type Tat = u64;
 
 #[expect(clippy::cast_possible_truncation, reason = "milliseconds")]
 pub(super) const LEASE_NANOS: u64 = LEASE_TTL.as_nanos() as u64;
+
+/// Rate and burst of a limit, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pace {
+    /// Time between two tokens.
+    interval: u64,
+    /// How far the arrival time may be ahead of now.
+    tolerance: u64,
+}
 
 /// One limit in nanoseconds.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +49,50 @@ impl Gcra {
         Self { limit, interval, tolerance: interval.saturating_mul(u64::from(limit.burst.get())) }
     }
 
+    /// Rate and burst, with which arrival times cross to another process.
+    pub(super) fn pace(&self) -> Pace {
+        Pace { interval: self.interval, tolerance: self.tolerance }
+    }
+
+    /// Whole tokens that are free.
+    fn free(&self, tat: Tat, now: u64) -> u64 {
+        self.tolerance.saturating_sub(tat.saturating_sub(now)) / self.interval
+    }
+
+    /// The time of the tokens that a predecessor keeps after a hand-over: one for each of its connections, at most half of the
+    /// free ones.
+    fn kept(&self, tat: Tat, connections: u64, now: u64) -> u64 {
+        connections.min(self.free(tat, now) / 2) * self.interval
+    }
+
+    /// The arrival time that crosses to a successor: the tokens that the predecessor keeps are used.
+    pub(super) fn debited(&self, tat: Tat, connections: u64, now: u64) -> Tat {
+        match self.kept(tat, connections, now) {
+            0 => tat,
+            kept => tat.max(now).saturating_add(kept),
+        }
+    }
+
+    /// The arrival time at the predecessor, at which its clock stops: only the tokens that it keeps are free.
+    pub(super) fn frozen(&self, tat: Tat, connections: u64, now: u64) -> Tat {
+        now.saturating_add(self.tolerance).saturating_sub(self.kept(tat, connections, now))
+    }
+
+    /// The arrival time after the clock stopped at `stopped` and goes on. `before` is the time at the stop, `tat` that at the end.
+    pub(super) fn thawed(&self, before: Tat, tat: Tat, (connections, stopped): (u64, u64), now: u64) -> Tat {
+        match tat.saturating_sub(self.frozen(before, connections, stopped)) {
+            0 => before,
+            // Used at the latest possible time.
+            used => before.max(now).saturating_add(used),
+        }
+    }
+
+    /// The arrival time at which at most this many tokens are free.
+    pub(super) fn lowered(&self, tat: Tat, tokens: u64, now: u64) -> Tat {
+        let free_max = tokens.saturating_mul(self.interval).min(self.tolerance);
+        tat.max(now.saturating_add(self.tolerance - free_max))
+    }
+
     /// Whether both limits have the same rate and burst, so that arrival times have the same meaning.
     pub(super) fn has_pace_of(&self, other: &Self) -> bool {
         (self.interval, self.tolerance) == (other.interval, other.tolerance)
@@ -47,7 +102,7 @@ impl Gcra {
     ///
     /// `lease_left` is the remaining time of leases that `old` granted. It is added because a faster rate would shorten
     /// the time that these leases have paid for. If no token becomes free by the change, the arrival time stays.
-    pub(super) fn convert(&self, old: &Self, tat: Tat, lease_left: u64, now: u64) -> Tat {
+    pub(super) fn convert(&self, old: Pace, tat: Tat, lease_left: u64, now: u64) -> Tat {
         let ahead = tat.saturating_sub(now);
         if self.interval == old.interval && (ahead <= self.tolerance || self.tolerance >= old.tolerance) {
             return tat;
@@ -55,9 +110,16 @@ impl Gcra {
         if ahead == 0 {
             return tat;
         }
-        let ahead = (u128::from(ahead) * u128::from(self.interval)).div_ceil(u128::from(old.interval));
+        let ahead = (u128::from(ahead) * u128::from(self.interval)).div_ceil(u128::from(old.interval.max(1)));
         let ahead = u64::try_from(ahead).unwrap_or(u64::MAX).min(self.tolerance);
         now.saturating_add(ahead).saturating_add(lease_left)
+    }
+
+    /// How far the arrival time of a predecessor's limit is ahead under this one, `elapsed` nanoseconds after it was `ahead`.
+    pub(super) fn imported(&self, pace: Pace, ahead: u64, lease_left: u64, elapsed: u64) -> u64 {
+        let lease_left = lease_left.min(LEASE_NANOS).saturating_sub(elapsed);
+        let tat = self.convert(pace, ahead, lease_left, elapsed);
+        tat.saturating_sub(elapsed).min(self.tolerance.saturating_add(LEASE_NANOS))
     }
 
     /// Whether the limit is in shadow mode: it counts what it would refuse and refuses nothing.

@@ -34,9 +34,9 @@ pub enum LimiterRejection {
 /// The handle of the limiter for the requests of one configuration.
 #[derive(Clone)]
 pub struct LimiterHandle {
-    mailbox: Mailbox<Limiter>,
-    changes: Arc<ChangeQueue<LimiterChange>>,
-    limits: Arc<Limits>,
+    pub(super) mailbox: Mailbox<Limiter>,
+    pub(super) changes: Arc<ChangeQueue<LimiterChange>>,
+    pub(super) limits: Arc<Limits>,
     /// The number of this handle in the process. It is part of the lease keys, because a thread may serve several
     /// limiters, and because leases of a replaced configuration must not be spent under the limits of the next one.
     number: usize,
@@ -205,7 +205,7 @@ impl LimiterHandle {
             return Ok(Allowed::default());
         }
         let cost = self.limits.cost(bucket, class);
-        let subject = SubjectKey::from_subject(subject, &self.limits.hasher);
+        let subject = SubjectKey::from_subject(subject, self.limits.hasher.state());
         match self.mailbox.ask(AdmitSubject { subject, cost, bucket }).await {
             Ok(reply) => Ok(self.count_shadowed(bucket, reply.map_err(LimiterRejection::Limited)?)),
             Err(error) => self.on_ask_error(error),

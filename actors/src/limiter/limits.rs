@@ -8,6 +8,7 @@ use crate::ids::{IdMap, Ids};
 use crate::limiter::LimiterMetrics;
 use crate::limiter::auth_failures::AuthLockout;
 use crate::limiter::settings::LimiterSettings;
+use crate::limiter::subject_hasher::SubjectHasher;
 use crate::types::{BucketId, KeyId, OperationClass};
 
 /// The limits of the configuration of a handle.
@@ -32,7 +33,7 @@ pub(super) struct Limits {
     pub(super) auth_lockout: Arc<AuthLockout>,
     pub(super) metrics: Arc<LimiterMetrics>,
     /// Hashes subjects. All configurations have the same, so a subject keeps its budget.
-    pub(super) hasher: ahash::RandomState,
+    pub(super) hasher: Arc<SubjectHasher>,
 }
 
 /// The limits of one bucket.
@@ -47,14 +48,14 @@ impl Limits {
     pub(super) fn new(config: &Config, ids: &Ids, metrics: Arc<LimiterMetrics>) -> Self {
         let settings = Arc::new(LimiterSettings::new(config, ids));
         let auth_lockout = Arc::new(AuthLockout::new(config.rate_limit.table_capacity.get()));
-        Self::build((config, ids), settings, metrics, (auth_lockout, ahash::RandomState::new()))
+        Self::build((config, ids), settings, metrics, (auth_lockout, Arc::default()))
     }
 
     /// Those of the configuration that replaces this one.
     pub(super) fn reconfigured(&self, config: &Config, ids: &Ids) -> Self {
         let settings = Arc::new(self.settings.reconfigured(config, ids));
         let metrics = Arc::new(self.metrics.reconfigured(config, ids));
-        let kept = (Arc::clone(&self.auth_lockout), self.hasher.clone());
+        let kept = (Arc::clone(&self.auth_lockout), Arc::clone(&self.hasher));
         Self::build((config, ids), settings, metrics, kept)
     }
 
@@ -62,7 +63,7 @@ impl Limits {
         (config, ids): (&Config, &Ids),
         settings: Arc<LimiterSettings>,
         metrics: Arc<LimiterMetrics>,
-        (auth_lockout, hasher): (Arc<AuthLockout>, ahash::RandomState),
+        (auth_lockout, hasher): (Arc<AuthLockout>, Arc<SubjectHasher>),
     ) -> Self {
         let limits = &config.rate_limit;
         let is_limited = limits.global.is_some() || limits.per_ip.is_some();

@@ -18,9 +18,14 @@
 mod actor;
 mod auth_failures;
 mod burst_peaks;
+mod exported_limits;
 mod gcra;
 mod handle;
+mod handover;
+#[cfg(test)]
+mod handover_tests;
 mod lease;
+mod limit_clock;
 mod limit_status;
 mod limits;
 mod metrics;
@@ -37,11 +42,13 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod state_tests;
+mod subject_hasher;
 mod table;
 mod timed_limit;
 
 pub(crate) use actor::Limiter;
 pub use actor::LimiterReport;
+pub(crate) use exported_limits::ExportedLimits;
 pub use handle::{LimiterHandle, LimiterRejection};
 pub use limit_status::{Allowed, LimitScope, LimitScopes, LimitStatus};
 pub(crate) use metrics::LimiterMetrics;

@@ -3,9 +3,10 @@
 
 use std::time::Instant;
 
-use crate::clock::nanos_between;
 use crate::ids::IdMap;
+use crate::limiter::exported_limits::LimitTimes;
 use crate::limiter::gcra::Tat;
+use crate::limiter::limit_clock::{LimitClock, Stop};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::peek::PeekedLimit;
 use crate::limiter::settings::LimiterSettings;
@@ -15,7 +16,7 @@ use crate::types::KeyId;
 /// The limit and arrival time of each key; none without a limit.
 #[derive(Debug)]
 pub(crate) struct PerKeyState {
-    origin: Instant,
+    clock: LimitClock,
     keys: IdMap<KeyId, Option<TimedLimit>>,
     /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
@@ -33,13 +34,17 @@ pub(crate) struct KeyCharge {
 
 impl PerKeyState {
     pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
-        Self { origin: now, keys: table(&settings.keys), sends_headers: settings.sends_headers }
+        Self {
+            clock: LimitClock::new(now),
+            keys: table(&settings.keys),
+            sends_headers: settings.sends_headers,
+        }
     }
 
     /// Replaces the limits. Used tokens stay used; keys that the settings lack keep their limits.
     pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) {
         // Keys have no leases.
-        reconfigure_all(&mut self.keys, &settings.keys, 0, nanos_between(self.origin, now));
+        reconfigure_all(&mut self.keys, &settings.keys, 0, self.clock.nanos(now));
         self.sends_headers = settings.sends_headers;
     }
 
@@ -53,7 +58,7 @@ impl PerKeyState {
         let Some(timed) = self.keys.get(key).and_then(Option::as_ref) else {
             return Ok(KeyCharge { next: None, decided: 0, allowed: Allowed::default() });
         };
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         let (next, allowed) =
             timed.gcra().check(LimitScope::Key, timed.tat, cost, self.sends_headers, now)?;
         Ok(KeyCharge { next, decided: now, allowed })
@@ -62,7 +67,7 @@ impl PerKeyState {
     /// The limit of a key, without a charge; none without a limit.
     pub(super) fn peek(&self, key: KeyId, cost: u32, now: Instant) -> Option<PeekedLimit> {
         let timed = self.keys.get(key)?.as_ref()?;
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         Some(PeekedLimit::of(LimitScope::Key, timed.gcra(), timed.tat, cost, now))
     }
 
@@ -73,9 +78,48 @@ impl PerKeyState {
         }
     }
 
+    /// The times as they cross to a successor, see `LimiterState`.
+    pub(super) fn export(&self, times: &mut LimitTimes, connections: u64, now: Instant) {
+        let now = self.clock.nanos(now);
+        let keys = self.keys.iter();
+        let keys = keys.filter_map(|(id, timed)| Some((id, timed.as_ref()?.exported(connections, now))));
+        times.keys = keys.collect();
+    }
+
+    /// Goes on from the times of a predecessor.
+    pub(super) fn import(&mut self, times: &LimitTimes, now: Instant) {
+        if times.is_lost {
+            return self.rebuild(now);
+        }
+        let (received, now) = (times.received(now), self.clock.nanos(now));
+        for (id, exported) in &times.keys {
+            if let Some(Some(timed)) = self.keys.get_mut(*id) {
+                timed.import(exported, received, now);
+            }
+        }
+    }
+
+    /// Keeps what a hand-over leaves to this process.
+    pub(super) fn freeze(&mut self, connections: u64, now: Instant) {
+        let Some(now) = self.clock.stop(connections, now) else { return };
+        self.keys.values_mut().flatten().for_each(|timed| timed.freeze(connections, now));
+    }
+
+    /// Ends `freeze`.
+    pub(super) fn thaw(&mut self, now: Instant) {
+        let Some((stop, now)) = self.clock.resume(now) else { return };
+        self.keys.values_mut().flatten().for_each(|timed| timed.thaw(stop, now));
+    }
+
+    /// Lowers what is left after `freeze`.
+    pub(super) fn lower(&mut self, tokens: u64) {
+        let Some(Stop { at, .. }) = self.clock.stopped() else { return };
+        self.keys.values_mut().flatten().for_each(|timed| timed.lower(tokens, at));
+    }
+
     /// Spends every key's burst as of now.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         self.keys.values_mut().flatten().for_each(|timed| timed.rebuild(now));
     }
 }

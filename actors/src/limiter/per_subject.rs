@@ -7,8 +7,9 @@
 use std::hash::BuildHasher;
 use std::time::Instant;
 
-use crate::clock::nanos_between;
+use crate::limiter::exported_limits::{ExportedTable, LimitTimes};
 use crate::limiter::gcra::Tat;
+use crate::limiter::limit_clock::{LimitClock, Stop};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
 use crate::limiter::table::{TatSlot, TatTable};
@@ -22,6 +23,11 @@ impl SubjectKey {
         Self(hasher.hash_one(subject))
     }
 
+    /// The subject with this hash.
+    pub(super) fn from_hash(hash: u64) -> Self {
+        Self(hash)
+    }
+
     /// Fingerprint for `ActorMessage::message_fingerprint`.
     pub(crate) fn fingerprint(self) -> u64 {
         self.0
@@ -31,7 +37,7 @@ impl SubjectKey {
 /// The limit and the arrival time of each subject.
 #[derive(Debug)]
 pub(crate) struct PerSubjectState {
-    origin: Instant,
+    clock: LimitClock,
     limit: Option<ConfiguredLimit>,
     subjects: TatTable<SubjectKey>,
     /// Whether admitted requests get rate-limit headers.
@@ -49,7 +55,7 @@ pub(crate) struct SubjectCharge {
 impl PerSubjectState {
     pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
         Self {
-            origin: now,
+            clock: LimitClock::new(now),
             limit: settings.per_subject.clone(),
             subjects: TatTable::new(settings.clients_max),
             sends_headers: settings.sends_headers,
@@ -58,7 +64,7 @@ impl PerSubjectState {
 
     /// Replaces the limit. Used tokens stay used.
     pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) {
-        let (now, new) = (nanos_between(self.origin, now), &settings.per_subject);
+        let (now, new) = (self.clock.nanos(now), &settings.per_subject);
         // Subjects have no leases.
         self.subjects.reconfigure(self.limit.as_ref(), new.as_ref(), 0, now);
         self.subjects.set_capacity(settings.clients_max, now);
@@ -76,7 +82,7 @@ impl PerSubjectState {
         let Some(ConfiguredLimit { gcra, .. }) = &self.limit else {
             return Ok(SubjectCharge { slot: None, allowed: Allowed::default() });
         };
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         let (slot, tat) = self.subjects.slot(subject, now);
         let (next, allowed) = gcra.check(LimitScope::Subject, tat, cost, self.sends_headers, now)?;
         Ok(SubjectCharge { slot: next.map(|next| (slot, next)), allowed })
@@ -85,15 +91,55 @@ impl PerSubjectState {
     /// Charges what `decide` allowed.
     pub(crate) fn apply(&mut self, charge: &SubjectCharge, now: Instant) {
         if let Some((slot, next)) = charge.slot {
-            let now = nanos_between(self.origin, now);
+            let now = self.clock.nanos(now);
             self.subjects.write(slot, next, now);
             self.limit.iter().for_each(|limit| limit.peak.record(next, now));
         }
     }
 
+    /// The times as they cross to a successor, see `LimiterState`.
+    pub(super) fn export(&self, times: &mut LimitTimes, connections: u64, now: Instant) {
+        let now = self.clock.nanos(now);
+        times.per_subject = self.limit.as_ref().map(|ConfiguredLimit { gcra, .. }| {
+            ExportedTable::new(gcra, self.subjects.exported(gcra, connections, now))
+        });
+    }
+
+    /// Goes on from the times of a predecessor.
+    pub(super) fn import(&mut self, times: &LimitTimes, now: Instant) {
+        if times.is_lost || times.are_subjects_lost {
+            return self.rebuild(now);
+        }
+        let (received, now) = (times.received(now), self.clock.nanos(now));
+        if let (Some(limit), Some(exported)) = (&self.limit, &times.per_subject) {
+            self.subjects.import(exported.times(&limit.gcra, received), now);
+        }
+    }
+
+    /// Keeps what a hand-over leaves to this process.
+    pub(super) fn freeze(&mut self, connections: u64, now: Instant) {
+        if let (Some(now), Some(limit)) = (self.clock.stop(connections, now), &self.limit) {
+            self.subjects.freeze(&limit.gcra, connections, now);
+        }
+    }
+
+    /// Ends `freeze`.
+    pub(super) fn thaw(&mut self, now: Instant) {
+        if let (Some((stop, now)), Some(limit)) = (self.clock.resume(now), &self.limit) {
+            self.subjects.thaw(limit, stop, now);
+        }
+    }
+
+    /// Lowers what is left after `freeze`.
+    pub(super) fn lower(&mut self, tokens: u64) {
+        if let (Some(Stop { at, .. }), Some(limit)) = (self.clock.stopped(), &self.limit) {
+            self.subjects.lower(&limit.gcra, tokens, at);
+        }
+    }
+
     /// Spends every subject's burst as of now.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        self.subjects.rebuild(nanos_between(self.origin, now), self.limit.as_ref());
+        self.subjects.rebuild(self.clock.nanos(now), self.limit.as_ref());
     }
 }
 

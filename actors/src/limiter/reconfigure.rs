@@ -10,6 +10,7 @@ use crate::actor_shell::MessageHandler;
 use crate::change_queue::ChangeQueue;
 use crate::limiter::LimiterMetrics;
 use crate::limiter::actor::Limiter;
+use crate::limiter::exported_limits::LimitTimes;
 use crate::limiter::settings::LimiterSettings;
 use crate::mailbox::{ActorMessage, Mailbox};
 use crate::types::{BucketId, KeyId};
@@ -21,6 +22,14 @@ pub(crate) enum LimiterChange {
     Reconfigure { settings: Arc<LimiterSettings>, metrics: Arc<LimiterMetrics> },
     /// Buckets and keys that no configuration has any more, in the order of their IDs.
     Forget { buckets: Vec<BucketId>, keys: Vec<KeyId> },
+    /// The times of a predecessor.
+    Import(Box<LimitTimes>),
+    /// A successor has all limits: the export of the times has failed.
+    Freeze,
+    /// A hand-over has failed.
+    Thaw,
+    /// After a hand-over at most this many tokens are left to each cell.
+    Lower { tokens: u64 },
 }
 
 /// Wakes the limiter to apply the changes that wait.

@@ -5,9 +5,10 @@
 
 use std::time::Instant;
 
-use crate::clock::nanos_between;
 use crate::ids::IdMap;
+use crate::limiter::exported_limits::{ExportedTable, LimitTimes};
 use crate::limiter::gcra::{Gcra, LEASE_NANOS, Tat};
+use crate::limiter::limit_clock::{LimitClock, Stop};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::peek::PeekedLimit;
 use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
@@ -30,7 +31,7 @@ pub(crate) struct Charge {
 /// All limits and their arrival times.
 #[derive(Debug)]
 pub(crate) struct LimiterState {
-    origin: Instant,
+    clock: LimitClock,
     global: Option<TimedLimit>,
     buckets: IdMap<BucketId, Option<TimedLimit>>,
     per_ip: Option<ConfiguredLimit>,
@@ -87,7 +88,7 @@ impl LimitsCheck {
 impl LimiterState {
     pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
         Self {
-            origin: now,
+            clock: LimitClock::new(now),
             global: settings.global.as_ref().map(TimedLimit::new),
             buckets: table(&settings.buckets),
             per_ip: settings.per_ip.clone(),
@@ -105,7 +106,7 @@ impl LimiterState {
 
     /// Replaces the limits. Used tokens stay used; buckets that the settings lack keep their limits.
     pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) {
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         let lease_left = self.leased_until.saturating_sub(now);
         reconfigure(&mut self.global, settings.global.as_ref(), lease_left, now);
         reconfigure_all(&mut self.buckets, &settings.buckets, lease_left, now);
@@ -131,7 +132,7 @@ impl LimiterState {
         now: Instant,
     ) -> Result<Charge, LimitStatus> {
         let bucket = bucket.into();
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         let allowed = Allowed::default();
         let mut check = LimitsCheck {
             cost,
@@ -176,7 +177,7 @@ impl LimiterState {
         cost: u32,
         now: Instant,
     ) -> Vec<PeekedLimit> {
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         let of = |scope, gcra: &Gcra, tat| PeekedLimit::of(scope, gcra, tat, cost, now);
         let global = self.global.as_ref().map(|timed| of(LimitScope::Global, timed.gcra(), timed.tat));
         let per_ip = self.per_ip.as_ref();
@@ -188,7 +189,7 @@ impl LimiterState {
 
     /// Charges what `decide` allowed.
     pub(crate) fn apply(&mut self, charge: &Charge, now: Instant) {
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         if charge.leased > 0 {
             self.leased_until = self.leased_until.max(now + LEASE_NANOS);
         }
@@ -208,11 +209,77 @@ impl LimiterState {
 
     /// Spends every burst as of now: a crash during a write must not free budget.
     pub(crate) fn rebuild(&mut self, now: Instant) {
-        let now = nanos_between(self.origin, now);
+        let now = self.clock.nanos(now);
         for timed in self.global.iter_mut().chain(self.buckets.values_mut().flatten()) {
             timed.rebuild(now);
         }
         self.clients.rebuild(now, self.per_ip.as_ref());
+    }
+
+    /// The times as they cross to a successor. What this process keeps is used.
+    pub(super) fn export(&self, times: &mut LimitTimes, connections: u64, now: Instant) {
+        let now = self.clock.nanos(now);
+        times.lease_left = self.leased_until.saturating_sub(now);
+        times.global = self.global.as_ref().map(|timed| timed.exported(connections, now));
+        let buckets = self.buckets.iter();
+        let buckets =
+            buckets.filter_map(|(id, timed)| Some((id, timed.as_ref()?.exported(connections, now))));
+        times.buckets = buckets.collect();
+        times.per_ip = self.per_ip.as_ref().map(|ConfiguredLimit { gcra, .. }| {
+            ExportedTable::new(gcra, self.clients.exported(gcra, connections, now))
+        });
+    }
+
+    /// Goes on from the times of a predecessor.
+    pub(super) fn import(&mut self, times: &LimitTimes, now: Instant) {
+        if times.is_lost {
+            return self.rebuild(now);
+        }
+        let (received, now) = (times.received(now), self.clock.nanos(now));
+        if let (Some(timed), Some(exported)) = (&mut self.global, &times.global) {
+            timed.import(exported, received, now);
+        }
+        for (id, exported) in &times.buckets {
+            if let Some(Some(timed)) = self.buckets.get_mut(*id) {
+                timed.import(exported, received, now);
+            }
+        }
+        if let (Some(limit), Some(exported)) = (&self.per_ip, &times.per_ip) {
+            self.clients.import(exported.times(&limit.gcra, received), now);
+        }
+    }
+
+    /// Keeps what a hand-over leaves to this process: no token becomes free from now on.
+    pub(super) fn freeze(&mut self, connections: u64, now: Instant) {
+        let Some(now) = self.clock.stop(connections, now) else { return };
+        for timed in self.global.iter_mut().chain(self.buckets.values_mut().flatten()) {
+            timed.freeze(connections, now);
+        }
+        if let Some(limit) = &self.per_ip {
+            self.clients.freeze(&limit.gcra, connections, now);
+        }
+    }
+
+    /// Ends `freeze`: the hand-over has failed.
+    pub(super) fn thaw(&mut self, now: Instant) {
+        let Some((stop, now)) = self.clock.resume(now) else { return };
+        for timed in self.global.iter_mut().chain(self.buckets.values_mut().flatten()) {
+            timed.thaw(stop, now);
+        }
+        if let Some(limit) = &self.per_ip {
+            self.clients.thaw(limit, stop, now);
+        }
+    }
+
+    /// Lowers what is left after `freeze`.
+    pub(super) fn lower(&mut self, tokens: u64) {
+        let Some(Stop { at, .. }) = self.clock.stopped() else { return };
+        for timed in self.global.iter_mut().chain(self.buckets.values_mut().flatten()) {
+            timed.lower(tokens, at);
+        }
+        if let Some(limit) = &self.per_ip {
+            self.clients.lower(&limit.gcra, tokens, at);
+        }
     }
 
     /// Number of clients in the table.

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use crate::limiter::gcra::Tat;
+use crate::limiter::gcra::{Gcra, Tat};
+use crate::limiter::limit_clock::Stop;
 use crate::limiter::settings::ConfiguredLimit;
 
 /// Old clients that each new client checks for idleness: one makes room for it, the other lets the table shrink.
@@ -27,11 +28,22 @@ pub(super) struct TatTable<K> {
     overflow: Tat,
     /// Arrival time of clients that are not in the table: 0, or a spent burst after a rebuild.
     floor: Tat,
+    /// The times before the clock stopped; none if it does not stand, or if they were lost.
+    before: Option<Box<TableTimes<K>>>,
+}
+
+/// The arrival times of a table, as times or as how far they are ahead.
+#[derive(Debug, Clone)]
+pub(super) struct TableTimes<K> {
+    pub(super) clients: Vec<(K, Tat)>,
+    pub(super) overflow: Tat,
+    pub(super) floor: Tat,
 }
 
 impl<K: Copy + Eq + Hash> TatTable<K> {
     pub(super) fn new(clients_max: usize) -> Self {
-        Self { clients: HashMap::default(), sweep: VecDeque::new(), clients_max, overflow: 0, floor: 0 }
+        let (clients, sweep) = (HashMap::default(), VecDeque::new());
+        Self { clients, sweep, clients_max, overflow: 0, floor: 0, before: None }
     }
 
     /// A client's slot and arrival time.
@@ -78,6 +90,63 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
         self.sweep.clear();
         self.overflow = spent;
         self.floor = spent;
+        self.before = None;
+    }
+
+    fn times_mut(&mut self) -> impl Iterator<Item = &mut Tat> {
+        self.clients.values_mut().chain([&mut self.overflow, &mut self.floor])
+    }
+
+    /// The times that cross to a successor, as how far they are ahead. What the predecessor keeps is used. A client with its whole
+    /// budget does not differ from one that is not in the table.
+    pub(super) fn exported(&self, gcra: &Gcra, connections: u64, now: u64) -> TableTimes<K> {
+        let ahead = |tat: Tat| gcra.debited(tat, connections, now).saturating_sub(now);
+        let in_use = self.clients.iter().filter(|(_, tat)| **tat > now.max(self.floor));
+        TableTimes {
+            clients: in_use.map(|(client, tat)| (*client, ahead(*tat))).collect(),
+            overflow: ahead(self.overflow),
+            floor: ahead(self.floor),
+        }
+    }
+
+    /// Goes on from the times of a predecessor, which are this far ahead of now.
+    pub(super) fn import(&mut self, times: TableTimes<K>, now: u64) {
+        let time = |ahead: u64| now.saturating_add(ahead);
+        self.overflow = self.overflow.max(time(times.overflow));
+        self.floor = self.floor.max(time(times.floor));
+        for (client, ahead) in times.clients {
+            let tat = self.clients.entry(client).or_insert_with(|| {
+                self.sweep.push_back(client);
+                0
+            });
+            *tat = (*tat).max(time(ahead));
+        }
+    }
+
+    /// The clock stops: what a predecessor keeps is left. No client is idle from now on, so none is removed.
+    pub(super) fn freeze(&mut self, gcra: &Gcra, connections: u64, now: u64) {
+        let (overflow, floor) = (self.overflow, self.floor);
+        self.before = Some(Box::new(TableTimes { clients: self.own().collect(), overflow, floor }));
+        self.times_mut().for_each(|tat| *tat = gcra.frozen(*tat, connections, now));
+    }
+
+    /// The clock goes on. If the times before were lost, all clients start with their bursts spent.
+    pub(super) fn thaw(&mut self, limit: &ConfiguredLimit, stop: Stop, now: u64) {
+        let Some(before) = self.before.take() else { return self.rebuild(now, Some(limit)) };
+        let gcra = &limit.gcra;
+        let thawed = |before, tat| gcra.thawed(before, tat, (stop.connections, stop.at), now);
+        let known: HashMap<K, Tat, ahash::RandomState> = before.clients.into_iter().collect();
+        let new = before.floor.max(before.overflow);
+        for (client, tat) in &mut self.clients {
+            *tat = thawed(known.get(client).copied().unwrap_or(new), *tat);
+        }
+        self.overflow = thawed(before.overflow, self.overflow);
+        self.floor = before.floor;
+    }
+
+    /// At most this many tokens are left to each client while the clock stands.
+    pub(super) fn lower(&mut self, gcra: &Gcra, tokens: u64, now: u64) {
+        self.times_mut().for_each(|tat| *tat = gcra.lowered(*tat, tokens, now));
     }
 
     /// Replaces the limit of all clients. Without an old or a new limit all clients start with an unused burst.
@@ -95,8 +164,7 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
         if old.gcra.has_pace_of(&new.gcra) {
             return;
         }
-        let tats = self.clients.values_mut().chain([&mut self.overflow, &mut self.floor]);
-        tats.for_each(|tat| *tat = new.gcra.convert(&old.gcra, *tat, lease_left, now));
+        self.times_mut().for_each(|tat| *tat = new.gcra.convert(old.gcra.pace(), *tat, lease_left, now));
     }
 
     /// Changes the maximum number of clients. Clients beyond a lower one keep their slots until they are idle.

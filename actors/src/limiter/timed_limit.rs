@@ -1,7 +1,9 @@
 //! A limit with one arrival time: that of the whole gateway, of a bucket or of a key.
 
 use crate::ids::{Id, IdMap};
+use crate::limiter::exported_limits::{ExportedLimit, Received};
 use crate::limiter::gcra::{Gcra, Tat};
+use crate::limiter::limit_clock::Stop;
 use crate::limiter::settings::ConfiguredLimit;
 
 /// The limit and its arrival time.
@@ -9,11 +11,13 @@ use crate::limiter::settings::ConfiguredLimit;
 pub(super) struct TimedLimit {
     pub(super) limit: ConfiguredLimit,
     pub(super) tat: Tat,
+    /// The arrival time before the clock stopped; none if it does not stand, or if that time was lost.
+    before: Option<Tat>,
 }
 
 impl TimedLimit {
     pub(super) fn new(limit: &ConfiguredLimit) -> Self {
-        Self { limit: limit.clone(), tat: 0 }
+        Self { limit: limit.clone(), tat: 0, before: None }
     }
 
     pub(super) fn gcra(&self) -> &Gcra {
@@ -29,11 +33,44 @@ impl TimedLimit {
     /// Spends the burst as of now.
     pub(super) fn rebuild(&mut self, now: u64) {
         self.tat = now.saturating_add(self.gcra().tolerance);
+        self.before = None;
+    }
+
+    /// The clock stops: what a predecessor keeps is left.
+    pub(super) fn freeze(&mut self, connections: u64, now: u64) {
+        self.before = Some(self.tat);
+        self.tat = self.gcra().frozen(self.tat, connections, now);
+    }
+
+    /// The clock goes on. A limit that lost its time meanwhile starts with its burst spent.
+    pub(super) fn thaw(&mut self, stop: Stop, now: u64) {
+        match self.before.take() {
+            Some(before) => {
+                self.tat = self.gcra().thawed(before, self.tat, (stop.connections, stop.at), now);
+            }
+            None => self.rebuild(now),
+        }
+    }
+
+    /// At most this many tokens are left while the clock stands.
+    pub(super) fn lower(&mut self, tokens: u64, now: u64) {
+        self.tat = self.gcra().lowered(self.tat, tokens, now);
+    }
+
+    /// The time as it crosses to a successor. What the predecessor keeps is used.
+    pub(super) fn exported(&self, connections: u64, now: u64) -> ExportedLimit {
+        let ahead = self.gcra().debited(self.tat, connections, now).saturating_sub(now);
+        ExportedLimit { pace: self.gcra().pace(), ahead }
+    }
+
+    /// Goes on from the time of a predecessor.
+    pub(super) fn import(&mut self, exported: &ExportedLimit, received: Received, now: u64) {
+        self.tat = self.tat.max(now.saturating_add(exported.ahead(self.gcra(), received)));
     }
 
     /// Replaces the limit. The tokens in use stay in use, see `Gcra::convert`.
     fn reconfigure(&mut self, limit: &ConfiguredLimit, lease_left: u64, now: u64) {
-        self.tat = limit.gcra.convert(self.gcra(), self.tat, lease_left, now);
+        self.tat = limit.gcra.convert(self.gcra().pace(), self.tat, lease_left, now);
         self.limit = limit.clone();
     }
 }

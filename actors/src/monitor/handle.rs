@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::count::BoundedCount;
 use crate::latest_settings::LatestSettings;
+use crate::limit_share::LimitShare;
 use crate::mailbox::{AskError, Mailbox, SupervisedActor};
 use crate::monitor::actions::{Action, InForce};
 use crate::monitor::actor::Monitor;
@@ -147,6 +148,7 @@ impl MonitorHandle {
     /// Sets what requests read without an ask.
     pub(super) fn set_caps(&self, settings: &MonitorSettings) {
         self.slots.set_capacity(settings.slots);
+        self.shared.change_share(|share| share.set_whole(settings.slots));
         self.shared.set_per_client(settings.per_client());
     }
 
@@ -289,6 +291,28 @@ impl MonitorHandle {
             in_flight: self.shared.in_flight_peak.take().max(self.slots.in_use()),
             of_client: self.shared.client_peak.take(),
         }
+    }
+
+    /// Hands the slots over to a successor. Returns how many this process may still use.
+    pub(crate) fn hand_over(&self, connections: usize) -> usize {
+        let kept = self.shared.change_share(|share| share.keep(self.slots.in_use(), connections));
+        // A slot may have been acquired while the bound was lowered.
+        kept.max(self.slots.in_use())
+    }
+
+    /// After `hand_over`, with fewer connections. Returns how many slots this process may still use.
+    pub(crate) fn lower_kept(&self, connections: usize) -> usize {
+        self.shared.change_share(|share| share.lower(self.slots.in_use(), connections))
+    }
+
+    /// Takes back what `hand_over` left to a successor.
+    pub(crate) fn resume(&self) {
+        self.shared.change_share(LimitShare::take_back);
+    }
+
+    /// Holds the slots that a predecessor may still use.
+    pub(crate) fn hold(&self, slots: usize) {
+        self.shared.change_share(|share| share.hold(slots));
     }
 
     /// Copies the requests in flight into their gauge; called before a scrape is answered.

@@ -1,13 +1,14 @@
 //! The published state of the monitor: the level as an atomic for every request, and a snapshot for all other
 //! readers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::count::Peak;
+use crate::limit_share::LimitShare;
 use crate::monitor::actions::{ActionRules, ActionSet, InForce};
 use crate::monitor::in_force::OverloadActions;
 use crate::monitor::level::Level;
@@ -155,11 +156,28 @@ impl MonitorView {
     }
 }
 
+/// The bounds of the requests in flight beside the cap of the slots.
+#[derive(Debug)]
+struct InFlightBounds {
+    /// The most for which the memory is enough.
+    memory_max: usize,
+    /// What this process has of the slots.
+    share: LimitShare,
+}
+
+impl InFlightBounds {
+    fn max(&self) -> usize {
+        if self.share.is_shared() { self.memory_max.min(self.share.in_force()) } else { self.memory_max }
+    }
+}
+
 /// The published state, shared with the handles.
 #[derive(Debug)]
 pub(crate) struct MonitorShared {
     level: AtomicU8,
     in_flight_max: AtomicUsize,
+    /// What the maximum is made of.
+    in_flight_bounds: Mutex<InFlightBounds>,
     /// How `concurrency.max_per_client` acts; 0 if it is off.
     per_client: AtomicU8,
     actions: Arc<OverloadActions>,
@@ -174,6 +192,10 @@ impl MonitorShared {
         Self {
             level: AtomicU8::new(view.level.number()),
             in_flight_max: AtomicUsize::new(usize::MAX),
+            in_flight_bounds: Mutex::new(InFlightBounds {
+                memory_max: usize::MAX,
+                share: LimitShare::new(usize::MAX),
+            }),
             per_client: AtomicU8::new(0),
             actions,
             view: watch::Sender::new(Arc::new(view)),
@@ -194,14 +216,26 @@ impl MonitorShared {
         });
         self.actions.publish(actions, now);
         self.level.store(level, Ordering::Release);
-        self.in_flight_max.store(in_flight_max, Ordering::Relaxed);
+        self.change_bounds(|bounds| bounds.memory_max = in_flight_max);
+    }
+
+    fn change_bounds<R>(&self, change: impl FnOnce(&mut InFlightBounds) -> R) -> R {
+        let mut bounds = self.in_flight_bounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut bounds);
+        self.in_flight_max.store(bounds.max(), Ordering::Relaxed);
+        changed
+    }
+
+    /// Changes what this process has of the slots.
+    pub(super) fn change_share<R>(&self, change: impl FnOnce(&mut LimitShare) -> R) -> R {
+        self.change_bounds(|bounds| change(&mut bounds.share))
     }
 
     pub(super) fn actions(&self) -> &Arc<OverloadActions> {
         &self.actions
     }
 
-    /// The most requests in flight for which the memory is enough.
+    /// The most requests in flight for which the memory is enough, and which this process may have during an upgrade.
     pub(super) fn in_flight_max(&self) -> usize {
         self.in_flight_max.load(Ordering::Relaxed)
     }

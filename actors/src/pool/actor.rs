@@ -201,7 +201,7 @@ pub(crate) struct Pool {
     /// Permits of requests that wait for their clients.
     pub(super) client_waits: ClientWaits,
     pub(super) events: ActorEvents,
-    cursor: QueueCursor,
+    pub(super) cursor: QueueCursor,
 }
 
 impl Pool {
@@ -223,7 +223,7 @@ impl Pool {
     }
 
     /// Moves the bucket's cursor if its period is over. Requests that wait, and a cursor above 0, need a wake-up then.
-    fn update_cursor(&mut self, now: Instant) {
+    pub(super) fn update_cursor(&mut self, now: Instant) {
         if self.cursor.is_idle() && self.state.is_queue_empty() {
             return;
         }
@@ -257,6 +257,7 @@ impl Component for Pool {
 
     /// The crash may have lost a wake-up. Tickets that were dropped since then rely on it.
     fn restarted(&mut self, now: Instant) {
+        self.apply_imports(now);
         self.state.on_wake(now);
         self.schedule_wake(now);
         self.update_cursor(now);

@@ -36,7 +36,7 @@ pub(crate) struct PoolParts {
 }
 
 /// Index in `old` of each name in `new`. A name that occurs twice takes two of them.
-fn sources<'a>(new: impl Iterator<Item = &'a str>, old: &[String]) -> Vec<Option<usize>> {
+pub(super) fn sources<'a>(new: impl Iterator<Item = &'a str>, old: &[String]) -> Vec<Option<usize>> {
     let mut is_taken = vec![false; old.len()];
     new.map(|name| {
         let at = old.iter().zip(&is_taken).position(|(old, is_taken)| old == name && !is_taken)?;

@@ -7,7 +7,7 @@
 //!
 //! *Restart*: a crash of either pool changes nothing for the other. `enter` runs again, and a newer pool's limits stay.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_config::UpstreamConfig;
 
@@ -134,6 +134,14 @@ impl<W: Waiter> PoolState<W> {
         {
             learner.publish_start(now);
         }
+    }
+
+    /// Goes on from the limit that a predecessor has learnt.
+    pub(super) fn import_limit(&mut self, limit: usize, baseline: Option<Duration>, now: Instant) {
+        let Some(learner) = self.limit_learner.as_mut().filter(|_| self.shared.sets_limit()) else { return };
+        learner.import(limit, baseline);
+        learner.publish_start(now);
+        self.shared.set_limit(self.configured_limit());
     }
 
     /// The pool ends. Its waiters get no permit any more.

@@ -88,6 +88,11 @@ impl PublishedCursor {
         decode(self.word.load(Ordering::Acquire))
     }
 
+    /// Cursor and cause as one word, for a successor.
+    pub(crate) fn word(&self) -> u64 {
+        self.word.load(Ordering::Acquire)
+    }
+
     pub(crate) fn cut(&self, position: usize) -> ClassCut {
         let value = |of: &[AtomicU64; CLASSES]| f64::from_bits(of[position].load(Ordering::Relaxed));
         ClassCut {
@@ -112,7 +117,7 @@ fn encode(CursorReading { cursor, cause }: CursorReading) -> u64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the figures are far below 2^53")]
-fn decode(word: u64) -> CursorReading {
+pub(super) fn decode(word: u64) -> CursorReading {
     let value = word >> VALUE_SHIFT;
     let cause = match word & EARLY_WAIT {
         0 => CursorCause::Wait(Duration::from_micros(value)),

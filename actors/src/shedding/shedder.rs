@@ -10,10 +10,10 @@ use tidegate_config::{
 
 use crate::shedding::clients::ClientTable;
 use crate::shedding::cost_sampler::CostSampler;
-use crate::shedding::cursor::{CLASSES, CursorTarget};
+use crate::shedding::cursor::{CLASSES, CURSOR_MAX, CursorTarget};
 use crate::shedding::fair_share::ClassCosts;
 use crate::shedding::order::{self, ClassCut, ClientLoad, CutRule};
-use crate::shedding::published::{CursorCause, CursorReading, PublishedCursor};
+use crate::shedding::published::{self, CursorCause, CursorReading, PublishedCursor};
 use crate::shedding::waits::{PublishedWait, SharedTotals};
 use crate::types::ClientId;
 
@@ -168,6 +168,20 @@ impl Shedder {
             }
         }
         Self { created: self.created, hasher: self.hasher.clone(), ..next }
+    }
+
+    /// The published cursor as it crosses to a successor.
+    pub(crate) fn exported(&self) -> u64 {
+        self.published.word()
+    }
+
+    /// Starts where the cursor of a predecessor was, unless shedding is off. The owner goes on from the published cursor.
+    pub(crate) fn import(&self, exported: u64) {
+        let CursorReading { cursor, cause } = published::decode(exported);
+        if self.settings().mode != ActionMode::Off && cursor > 0.0 {
+            let cursor = cursor.min(CURSOR_MAX);
+            self.published.publish(CursorReading { cursor, cause }, Self::cuts(cursor, &self.class_costs()));
+        }
     }
 
     /// The configuration.

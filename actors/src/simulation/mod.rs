@@ -9,7 +9,7 @@
 //! The checks are independent of the product's code (`ledger.rs`, `Invariant`). A *planted fault* makes the product
 //! wrong; the tests show that the checks detect each one. A scenario that hangs fails with its seed (`watchdog.rs`).
 //!
-//! Changes of the configuration have scenarios of their own (`reload/`).
+//! Changes of the configuration have scenarios of their own (`reload/`), and so has an upgrade (`handover/`).
 //!
 //! Not covered: interleavings within one atomic operation (`tests/loom.rs`) and the upstream's HTTP.
 
@@ -20,6 +20,7 @@ mod client_waker;
 mod connect_probe;
 mod credential_observer;
 mod endpoint_observer;
+pub mod handover;
 mod hedge;
 mod ledger;
 mod limits;
@@ -109,6 +110,8 @@ pub enum ScenarioKind {
     OneConfiguration,
     /// Reloads.
     Reloads,
+    /// A hand-over to a second process.
+    HandOver,
 }
 
 /// A violation, and how to reproduce it.
@@ -133,7 +136,11 @@ pub struct SimulationFailure {
 impl fmt::Display for SimulationFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, seed, step, steps, invariant, what, trace } = self;
-        let option = if *kind == ScenarioKind::Reloads { "--reloads " } else { "" };
+        let option = match kind {
+            ScenarioKind::OneConfiguration => "",
+            ScenarioKind::Reloads => "--reloads ",
+            ScenarioKind::HandOver => "--handover ",
+        };
         for event in trace {
             writeln!(f, "{event}")?;
         }

@@ -218,6 +218,11 @@ impl LimitLearner {
         self.samples.publish(&self.limit, moved, now);
     }
 
+    /// Goes on from the limit and the baseline of a predecessor.
+    pub(crate) fn import(&mut self, limit: usize, baseline: Option<Duration>) {
+        self.limit = AdaptiveLimit::new(&self.config, self.concurrent_max).resumed(limit, baseline);
+    }
+
     pub(crate) fn samples(&self) -> &Arc<LimitSamples> {
         &self.samples
     }

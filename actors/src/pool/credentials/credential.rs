@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::PooledCredential;
 
 use crate::count::Gate;
+use crate::limit_share::{GateShare, LimitShare};
 use crate::pool::credentials::refusal_evidence::{AcceptedRequests, RequestFingerprints};
 use crate::pool::gate::ticket::GateShared;
 
@@ -78,6 +79,8 @@ pub(crate) struct CredentialStats {
     quota_group: Option<String>,
     /// Requests in flight of all pools of the bucket, and the limit of the newest.
     load: Arc<Gate>,
+    /// What this process has of the limit.
+    share: Arc<GateShare>,
     accepted: Arc<Accepted>,
     errors: Arc<ErrorCounts>,
     out: Mutex<Option<OutOfRotation>>,
@@ -99,13 +102,14 @@ struct ErrorCounts {
 
 impl CredentialStats {
     pub(crate) fn from_config(config: &PooledCredential) -> Self {
-        let load = Gate::new();
-        load.set_limit(0, config.max_concurrent.get());
+        let (load, share) = (Gate::new(), GateShare::new());
+        share.set_limit(&load, 0, config.max_concurrent.get());
         Self {
             name: config.name.clone(),
             concurrent_max: config.max_concurrent.get(),
             quota_group: config.quota_group.clone(),
             load: Arc::new(load),
+            share: Arc::new(share),
             accepted: Arc::new(Accepted { count: AtomicU64::new(0), requests: AcceptedRequests::new() }),
             errors: Arc::default(),
             out: Mutex::new(None),
@@ -117,12 +121,18 @@ impl CredentialStats {
     pub(crate) fn successor(&self, config: &PooledCredential, is_replaced: bool) -> Self {
         let new = Self::from_config(config);
         let accepted = if is_replaced { new.accepted } else { Arc::clone(&self.accepted) };
-        Self { load: Arc::clone(&self.load), accepted, errors: Arc::clone(&self.errors), ..new }
+        let (load, share) = (Arc::clone(&self.load), Arc::clone(&self.share));
+        Self { load, share, accepted, errors: Arc::clone(&self.errors), ..new }
     }
 
     /// The limit of a pool's configuration comes into force, unless that of a newer one has.
     pub(crate) fn set_limit(&self, generation: u32) {
-        self.load.set_limit(generation, self.concurrent_max);
+        self.share.set_limit(&self.load, generation, self.concurrent_max);
+    }
+
+    /// Changes what this process has of the limit.
+    pub(crate) fn change_share<R>(&self, change: impl FnOnce(&mut LimitShare) -> R) -> R {
+        self.share.change(&self.load, change)
     }
 
     /// Counts a request, if fewer than `max` are in flight.

@@ -86,6 +86,15 @@ impl CredentialEntry {
         Self { out: stats.out(), ..Self::default() }
     }
 
+    /// The state with this time out of rotation, and without evidence.
+    pub(crate) fn from_out(out: Option<OutOfRotation>) -> Self {
+        Self { out, ..Self::default() }
+    }
+
+    pub(crate) fn out(&self) -> Option<OutOfRotation> {
+        self.out
+    }
+
     /// The state of a credential of the same name with another identity: a pause of its account stays, a refusal does not.
     pub(crate) fn with_new_identity(self) -> Self {
         Self { out: self.out.filter(|out| out.refused_at.is_none()), ..Self::default() }
@@ -117,6 +126,12 @@ impl CredentialSelector {
     /// Goes on from the credentials of the replaced pool; none has no predecessor there. A time out of rotation stays,
     /// within the new rules.
     pub(crate) fn with_history(mut self, history: &[Option<CredentialEntry>], now: Instant) -> Self {
+        self.adopt(history, now);
+        self
+    }
+
+    /// As `with_history`.
+    pub(crate) fn adopt(&mut self, history: &[Option<CredentialEntry>], now: Instant) {
         for (i, known) in history.iter().enumerate().take(self.entries.len()) {
             let Some(CredentialEntry { out, refusal_evidence }) = *known else { continue };
             let longest = |out: OutOfRotation| {
@@ -132,7 +147,6 @@ impl CredentialSelector {
                 suspects.mark(i);
             }
         }
-        self
     }
 
     /// The limits of this pool's configuration come into force.

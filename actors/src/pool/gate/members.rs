@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::actor_stats::{ActorStats, ActorStatus};
 use crate::count::{Gate, GateQueue};
+use crate::limit_share::GateShare;
 
 /// One pool at the gate.
 pub(super) struct GateMember {
@@ -27,6 +28,8 @@ pub(super) struct GateMember {
 /// What the pools of one bucket share.
 pub(super) struct BucketGate {
     pub(super) gate: Arc<Gate>,
+    /// What this process has of the limit.
+    pub(super) share: GateShare,
     /// Requests that got a permit since the start.
     pub(super) granted: AtomicU64,
     /// Requests that have waited in a queue.
@@ -81,6 +84,7 @@ impl BucketGate {
     pub(super) fn new() -> Self {
         Self {
             gate: Arc::new(Gate::new()),
+            share: GateShare::new(),
             granted: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             members: Mutex::default(),

@@ -9,9 +9,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::actor_stats::ActorStats;
+use crate::change_queue::ChangeQueue;
 use crate::count::Gate;
+use crate::limit_share::LimitShare;
 use crate::pool::credentials::credential::{CredentialId, CredentialTicket};
 use crate::pool::gate::members::{BucketGate, GateMember};
+use crate::pool::handover::PoolImport;
 
 /// One of a bucket's endpoints, by its index in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub(crate) struct GateShared {
     id: usize,
     /// Time between two grants from the queue, in nanoseconds; 0 if unknown.
     grant_interval_nanos: AtomicU64,
+    /// The state of a predecessor, until the actor has it.
+    pub(crate) imports: ChangeQueue<PoolImport>,
 }
 
 impl fmt::Debug for GateShared {
@@ -67,6 +72,7 @@ impl GateShared {
             own: Arc::new(own),
             id: NUMBER.fetch_add(1, Ordering::Relaxed),
             grant_interval_nanos: AtomicU64::new(0),
+            imports: ChangeQueue::default(),
         }
     }
 
@@ -92,9 +98,16 @@ impl GateShared {
 
     /// Sets the limit, unless a newer pool does. The waiters of the other pools are woken if it rises.
     pub(crate) fn set_limit(&self, limit: usize) {
-        if self.gate.set_limit(self.own.generation, limit).is_some_and(|before| before < limit) {
+        if self.bucket.share.set_limit(&self.gate, self.own.generation, limit) == Some(true) {
             self.bucket.wake_others(&self.own);
         }
+    }
+
+    /// Changes what this process has of the limit. Waiters of all pools are served if it rises.
+    pub(crate) fn change_share<R>(&self, change: impl FnOnce(&mut LimitShare) -> R) -> R {
+        let changed = self.bucket.share.change(&self.gate, change);
+        self.bucket.wake_waiting(&self.own);
+        changed
     }
 
     /// Permits that this pool must leave to the waiters of older ones.

@@ -84,41 +84,41 @@ pub enum EndpointState {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Exclusion {
-    since: Instant,
-    until: Instant,
-    kind: FailureKind,
-    action: EjectionAction,
+pub(super) struct Exclusion {
+    pub(super) since: Instant,
+    pub(super) until: Instant,
+    pub(super) kind: FailureKind,
+    pub(super) action: EjectionAction,
 }
 
 /// Recent calls, for the failure rate.
 #[derive(Debug, Clone, Copy)]
-struct FailureRate {
-    began: Instant,
-    successes_before: u64,
-    failures: u64,
+pub(super) struct FailureRate {
+    pub(super) began: Instant,
+    pub(super) successes_before: u64,
+    pub(super) failures: u64,
 }
 
 /// One endpoint.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
-    exclusion: Option<Exclusion>,
-    unhealthy: bool,
+    pub(super) exclusion: Option<Exclusion>,
+    pub(super) unhealthy: bool,
     /// Failures in a row, and the successes before them.
-    consecutive_failures: u32,
-    successes_before_failures: u64,
-    failure_rate: Option<FailureRate>,
+    pub(super) consecutive_failures: u32,
+    pub(super) successes_before_failures: u64,
+    pub(super) failure_rate: Option<FailureRate>,
     /// Ejections that are not forgiven yet.
-    ejections: u32,
+    pub(super) ejections: u32,
     /// Time of the last return; at first, of the creation.
-    in_rotation_since: Instant,
-    was_out_of_rotation: bool,
+    pub(super) in_rotation_since: Instant,
+    pub(super) was_out_of_rotation: bool,
     /// Successes at the return from an ejection. The next success ends the probation.
-    successes_at_return: Option<u64>,
-    good_checks: u32,
-    bad_checks: u32,
+    pub(super) successes_at_return: Option<u64>,
+    pub(super) good_checks: u32,
+    pub(super) bad_checks: u32,
     /// Whether a check failed since the exclusion. Then checks detect what calls detect.
-    has_failed_check: bool,
+    pub(super) has_failed_check: bool,
 }
 
 impl Endpoint {

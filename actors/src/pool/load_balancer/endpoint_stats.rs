@@ -100,6 +100,17 @@ impl EndpointStats {
         self.calls.successes.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Successes and latency as they cross to a successor.
+    pub(super) fn exported(&self) -> (u64, u64) {
+        (self.successes(), self.calls.latency_us.load(Ordering::Relaxed))
+    }
+
+    /// Goes on from the successes and the latency of a predecessor.
+    pub(super) fn import(&self, successes: u64, latency_us: u64) {
+        self.calls.successes.fetch_max(successes, Ordering::AcqRel);
+        self.calls.latency_us.store(latency_us.min(1 << 40), Ordering::Relaxed);
+    }
+
     /// Updates the average latency.
     pub(crate) fn record_latency(&self, latency: Duration) {
         let new = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).clamp(1, 1 << 40);

@@ -19,6 +19,7 @@ mod drained;
 mod ejection_counts;
 pub(crate) mod endpoint;
 pub(crate) mod endpoint_stats;
+pub(crate) mod exported_endpoints;
 pub(crate) mod settings;
 pub(crate) mod tier;
 
@@ -130,6 +131,12 @@ impl LoadBalancer {
         sources: &[Option<usize>],
         now: Instant,
     ) -> Self {
+        self.adopt(history, sources, now);
+        self
+    }
+
+    /// As `with_history`.
+    pub(crate) fn adopt(&mut self, history: &LoadBalancerHistory, sources: &[Option<usize>], now: Instant) {
         let is_alone = self.endpoints.len() == 1;
         let known = |source: &Option<usize>| source.and_then(|at| history.endpoints.get(at));
         for (endpoint, source) in self.endpoints.iter_mut().zip(sources) {
@@ -145,7 +152,6 @@ impl LoadBalancer {
             self.tier = history.tier;
         }
         self.publish_all();
-        self
     }
 
     /// Takes the events since the last call.

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use tidegate_config::RetryBudgetConfig;
 
 /// Length of the window in seconds; a slot is one second.
@@ -50,6 +51,8 @@ pub(crate) struct RetryWindow {
     /// Time of the last update since `origin`, and the number of requests up to it.
     counted_until_nanos: u128,
     requests_total: u64,
+    /// Retries that a hand-over left to this process.
+    kept: Option<u64>,
 }
 
 impl RetryWindow {
@@ -99,6 +102,18 @@ impl RetryWindow {
     }
 }
 
+/// The window as it crosses to a successor: requests and retries of each second, the newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ExportedRetries {
+    seconds: Vec<(u64, u64)>,
+    /// Retries that the predecessor keeps.
+    kept: u64,
+}
+
+/// The largest count that crosses, so that no sum of counts overflows.
+const COUNT_MAX: u64 = 1 << 40;
+
 /// What the pools of a bucket have spent together.
 #[derive(Debug)]
 pub(crate) struct SpentRetries {
@@ -127,7 +142,8 @@ pub(crate) struct RetryBudget {
 impl RetryBudget {
     pub(crate) fn new(config: RetryBudgetConfig, now: Instant) -> Self {
         let slots = [WindowSlot::default(); SLOTS as usize];
-        let window = RetryWindow { origin: now, slots, counted_until_nanos: 0, requests_total: 0 };
+        let window =
+            RetryWindow { origin: now, slots, counted_until_nanos: 0, requests_total: 0, kept: None };
         let spent = SpentRetries { window: Mutex::new(window), retrying: AtomicUsize::new(0) };
         Self { config, spent: Arc::new(spent) }
     }
@@ -158,7 +174,8 @@ impl RetryBudget {
         let RetryBudgetConfig { percent, min_per_second, min_concurrent } = self.config;
         let window = window.advance(granted, now);
         let share = |whole: u64| whole.saturating_mul(percent.into()) / 100;
-        let retries_max = share(window.requests()).max(u64::from(min_per_second) * SLOTS);
+        let by_window = share(window.requests()).max(u64::from(min_per_second) * SLOTS);
+        let retries_max = by_window.min(window.kept.map_or(u64::MAX, |kept| window.retries() + kept));
         let retrying_max = share(in_flight as u64).max(min_concurrent.into());
         let retrying = self.spent.retrying.load(Ordering::Acquire) as u64;
         (window.retries() < retries_max && retrying < retrying_max).then_some(window)
@@ -169,9 +186,54 @@ impl RetryBudget {
         let mut spent = self.spent.lock();
         let mut window = self.window_with_room(*spent, granted, in_flight, now)?;
         window.slot(window.counted_until_nanos / NANOS).retries += 1;
+        window.kept = window.kept.map(|kept| kept.saturating_sub(1));
         *spent = window;
         self.spent.retrying.fetch_add(1, Ordering::AcqRel);
         Some(RetryTicket { spent: Arc::clone(&self.spent) })
+    }
+
+    /// Hands the budget over. This process keeps one retry for each connection, at most half of those that are left.
+    pub(crate) fn hand_over(&mut self, granted: u64, connections: u64, now: Instant) -> ExportedRetries {
+        let RetryBudgetConfig { percent, min_per_second, .. } = self.config;
+        let mut spent = self.spent.lock();
+        let mut window = spent.advance(granted, now);
+        let by_requests = window.requests().saturating_mul(percent.into()) / 100;
+        let left = by_requests.max(u64::from(min_per_second) * SLOTS).saturating_sub(window.retries());
+        let kept = connections.min(left / 2);
+        let last = window.counted_until_nanos / NANOS;
+        let newest_first = (0..SLOTS).map_while(|age| last.checked_sub(age.into())).map(|second| {
+            let WindowSlot { requests, retries, .. } = *window.slot(second);
+            (requests, retries)
+        });
+        let exported = ExportedRetries { seconds: newest_first.collect(), kept };
+        window.kept = Some(kept);
+        *spent = window;
+        exported
+    }
+
+    /// Takes back what `hand_over` left to a successor.
+    pub(crate) fn take_back(&mut self) {
+        self.spent.lock().kept = None;
+    }
+
+    /// Goes on from the budget of a predecessor. What that keeps is spent.
+    pub(crate) fn import(&mut self, exported: &ExportedRetries, elapsed: u64, granted: u64, now: Instant) {
+        let mut spent = self.spent.lock();
+        let mut window = spent.advance(granted, now);
+        let last = window.counted_until_nanos / NANOS;
+        let ages = (0..SLOTS).map(|age| age.saturating_add(elapsed));
+        for (age, (requests, retries)) in ages.zip(&exported.seconds).filter(|(age, _)| *age < SLOTS) {
+            // The seconds of two processes begin at different times, so retries count for a second longer. A window that is
+            // younger than that is as long as any other: its slots are empty.
+            let second = |age: u64| (last + u128::from(SLOTS)) - u128::from(age);
+            let slot = window.slot(second(age));
+            slot.requests = slot.requests.saturating_add((*requests).min(COUNT_MAX));
+            let slot = window.slot(second(age.saturating_sub(1)));
+            slot.retries = slot.retries.saturating_add((*retries).min(COUNT_MAX));
+        }
+        let slot = window.slot(last);
+        slot.retries = slot.retries.saturating_add(exported.kept.min(COUNT_MAX));
+        *spent = window;
     }
 
     fn update(&mut self, granted: u64, now: Instant, change: impl FnOnce(&mut WindowSlot)) {

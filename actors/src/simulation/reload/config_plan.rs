@@ -57,7 +57,7 @@ struct PlannedKey {
 
 /// The configuration to be written.
 #[derive(Debug)]
-pub(super) struct ConfigPlan {
+pub(in crate::simulation) struct ConfigPlan {
     supervision: PlannedSupervision,
     global: PlannedLimit,
     per_ip: PlannedLimit,
@@ -159,7 +159,7 @@ credentials.c = { access_key_id = "c", secret_access_key = "of-no-use" }
 "#;
 
 impl ConfigPlan {
-    pub(super) fn draw(rng: &mut SeededRng) -> Self {
+    pub(in crate::simulation) fn draw(rng: &mut SeededRng) -> Self {
         let supervision = PlannedSupervision {
             restarts_max: rng.choose([0, 2, 100_000]),
             mailbox_capacity: rng.choose([ONE, FOUR, MANY]),
@@ -227,7 +227,7 @@ impl ConfigPlan {
     }
 
     /// The configuration.
-    pub(super) fn config(&self) -> Result<Config, String> {
+    pub(in crate::simulation) fn config(&self) -> Result<Config, String> {
         let template = template()?;
         let mut config = template.clone();
         let PlannedSupervision { restarts_max, mailbox_capacity, ask_timeout } = self.supervision;

@@ -12,7 +12,7 @@
 
 mod changing_rate;
 mod client;
-mod config_plan;
+pub(in crate::simulation) mod config_plan;
 mod configuration;
 mod ledger;
 mod planted_fault;
