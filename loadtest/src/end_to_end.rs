@@ -30,7 +30,7 @@ fn load_to(address: SocketAddr, shape: LoadShape, connections: usize) -> Load {
     let request = Request::new("GET", address, "/bucket/object", 0, BodyCapture::CountBytes);
     Load {
         destination: address.into(),
-        request,
+        requests: request.into(),
         shape,
         connections,
         timeout: Duration::from_secs(3),
@@ -38,6 +38,8 @@ fn load_to(address: SocketAddr, shape: LoadShape, connections: usize) -> Load {
         recovery_allowance: None,
         pause_after_refusal: Duration::ZERO,
         hang_up_after: None,
+        new_connections: false,
+        checks: Rc::default(),
     }
 }
 
@@ -145,7 +147,7 @@ async fn large_bodies_are_verified_both_ways_and_a_wrong_one_is_corrupt() {
     for (method, sent_bytes, keep, expected_bytes, statistic) in cases {
         let request = Request::new(method, address, "/a/big", sent_bytes, keep);
         let expected = Some(pattern::digest(expected_bytes));
-        let load = Load { request, expected, ..load_to(address, LoadShape::Requests(2), 1) };
+        let load = Load { requests: request.into(), expected, ..load_to(address, LoadShape::Requests(2), 1) };
         let statistics = LocalSet::new().run_until(offer(load)).await;
         assert_eq!(value(&statistics, statistic), 2.0, "{method} of {expected_bytes}");
     }
