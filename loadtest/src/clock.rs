@@ -10,6 +10,7 @@ pub(crate) fn now() -> Instant {
 }
 
 /// The time of day, in seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "signatures have the time of day")]
 pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -149,13 +149,13 @@ impl ConfigurationCheck {
     fn gives(&self, number: u64, seen: &SeenAnswer) -> bool {
         let is_own = number == seen.presented;
         let expected = self.spec.others.as_ref().filter(|_| !is_own).unwrap_or(&self.spec.own);
-        let is_same = |(name, value): (&String, &Box<str>)| {
+        let mut values = self.names.iter().map(|name| {
             let template = expected.headers.get(name).map_or("", String::as_str);
-            *self.placeholders.fill(template, number) == **value
-        };
+            self.placeholders.fill(template, number)
+        });
         expected.status == seen.status
             && *expected.reason == *seen.reason
-            && self.names.iter().zip(&seen.headers).all(is_same)
+            && seen.headers.iter().all(|seen| values.next().is_some_and(|value| *value == **seen))
     }
 
     /// Descriptions of the first faults.
