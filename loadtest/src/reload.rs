@@ -25,7 +25,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// Maximum of a refused reload's reply in an error.
 const REPLY_CHARACTERS_MAX: usize = 2_000;
 
-/// How the gateway is told to reload or to upgrade.
+/// How a reload or an upgrade is requested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RequestedBy {

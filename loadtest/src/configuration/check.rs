@@ -1,6 +1,6 @@
 //! Compares each answer with the configurations that can have been current while its request was under way (G3).
 //!
-//! A scenario describes the answer of the configuration whose number the request has (`own`), and that of all others (`others`). Both
+//! A scenario describes the answer of the configuration with the number of the request (`own`), and that of all others (`others`). Both
 //! describe every decision about the request: status, reason, and headers that show the key, the store, the credential and the headers of
 //! the bucket. So an answer has one of two faults if no current configuration gives it. It is *stale* if another configuration of the run
 //! gives it, and a *mixture* if none does. A refusal for lack of resources (429, 503) is neither: it does not depend on a configuration's
@@ -21,7 +21,7 @@ const EXAMPLES_MAX: usize = 10;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JudgedSpec {
-    /// Difference between the number in the request and the newest number that its client knows to be current.
+    /// Difference between the number in the request and the newest installed configuration.
     #[serde(default)]
     pub(crate) ahead: i64,
     /// The answer of the configuration with the number of the request.

@@ -1,7 +1,7 @@
 //! The configurations of a gateway that is reloaded: one base, and overlays that are applied in rotation.
 //!
 //! Each configuration has a number, from 1. Its text has that number wherever the scenario has `{n}`, so every configuration differs from
-//! every other one in as many places as the scenario wants. Even numbers are written in the reverse order of sections.
+//! every other one in all these places. Even numbers are written in the reverse order of sections.
 
 mod check;
 mod limit_check;

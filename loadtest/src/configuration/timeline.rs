@@ -1,4 +1,4 @@
-//! Which configurations the gateway can have had at a time, as its client knows it.
+//! Which configurations the gateway can have had at a time, as its clients see it.
 //!
 //! A configuration can be current from its request on, and the one before it until the reply. So a request can be judged by any
 //! configuration between these two bounds of its own time, and by no other.

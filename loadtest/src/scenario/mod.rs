@@ -63,7 +63,7 @@ pub(crate) enum ScenarioError {
 pub(crate) struct Scenario {
     /// What it tests, in one sentence.
     pub(crate) about: String,
-    /// The scenario whose gateway, configurations, upstreams and loads this one has.
+    /// This scenario has the gateway, configurations, upstreams and loads of that one.
     based_on: Option<String>,
     /// Gateway settings, merged over those of the runner.
     #[serde(default)]
