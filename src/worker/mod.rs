@@ -132,7 +132,8 @@ impl Worker {
         })
     }
 
-    /// The upstream clients for the next configuration. Those of unchanged buckets stay with their idle connections. Requests run meanwhile.
+    /// The upstream clients for the next configuration. Those of unchanged buckets stay with their idle connections. Requests run
+    /// meanwhile.
     async fn upstream_clients_of(&self, shared: &Shared) -> UpstreamClients {
         let mut clients = Vec::with_capacity(shared.router.buckets().len());
         let mut built = 0;
@@ -153,8 +154,8 @@ impl Worker {
         clients.into_iter().collect()
     }
 
-    /// The worker of the thread for the next configuration. What belongs to the thread stays, and cached keys and tokens stay if nothing that
-    /// they depend on has changed.
+    /// The worker of the thread for the next configuration. What belongs to the thread stays. Cached keys and tokens stay if nothing
+    /// that they depend on has changed.
     fn successor(&self, shared: Arc<Shared>, upstream_clients: UpstreamClients) -> Rc<Self> {
         let server = &shared.config.server;
         let limits =
