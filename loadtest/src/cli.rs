@@ -56,6 +56,9 @@ struct RunArguments {
     /// Factor for the lengths of steps; rates stay.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     scale: f64,
+    /// Factor for the rates of loads, for a slow machine.
+    #[arg(long, default_value_t = 1.0, value_parser = positive)]
+    rates: f64,
     /// Factor for upper bounds of latencies, for a shared machine.
     #[arg(long, default_value_t = 1.0, value_parser = positive)]
     latency_tolerance: f64,
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
 
 fn run_scenario(arguments: RunArguments) -> Result<ExitCode, RunError> {
     let scenario = Scenario::read(&arguments.folder.path, &arguments.name)?.scaled(arguments.scale);
+    let scenario = scenario.with_rates(arguments.rates);
     let binary = absolute(arguments.binary)?;
     let findings = run::run(&arguments.name, &scenario, &binary, arguments.latency_tolerance)?;
     println!("{}", report::text(&scenario, &findings));

@@ -89,6 +89,9 @@ pub(crate) struct Request {
     inline: Vec<u8>,
     streamed_bytes: u64,
     capture: BodyCapture,
+    /// Headers of the answer that are kept.
+    kept_headers: Vec<String>,
+    read_bytes_per_second: Option<u64>,
 }
 
 impl Request {
@@ -109,7 +112,17 @@ impl Request {
         if streamed_bytes == 0 {
             inline.extend_from_slice(pattern::slice(0, body_bytes));
         }
-        Self { inline, streamed_bytes, capture }
+        Self { inline, streamed_bytes, capture, kept_headers: Vec::new(), read_bytes_per_second: None }
+    }
+
+    /// Keeps the values of these headers of the answer.
+    pub(crate) fn keeping_headers(self, kept_headers: Vec<String>) -> Self {
+        Self { kept_headers, ..self }
+    }
+
+    /// Reads the body of the answer at most at this speed.
+    pub(crate) fn read_slowly(self, read_bytes_per_second: Option<u64>) -> Self {
+        Self { read_bytes_per_second, ..self }
     }
 
     /// Adds a header.
@@ -129,6 +142,8 @@ pub(crate) struct LoadResponse {
     pub(crate) body_bytes: u64,
     /// The captured digest or text.
     pub(crate) captured: String,
+    /// The values of the kept headers, in their order; empty for an absent one.
+    pub(crate) kept_headers: Vec<Box<str>>,
 }
 
 /// An open connection with at most one request in flight.
@@ -171,15 +186,15 @@ impl Connection {
     ) -> Result<LoadResponse, RequestFault> {
         let exchange = async {
             self.send(request).await.map_err(|_| RequestFault::Closed)?;
-            let head = self.receive_head().await?;
+            let (head, kept_headers) = self.receive_head(&request.kept_headers).await?;
             let mut body_bytes = 0;
             loop {
                 let unread = self.receive_buffer.unread().len();
                 self.receive_buffer.consume(unread);
                 body_bytes += unread as u64;
                 if body_bytes >= after_bytes {
-                    let (status, refusal) = (head.status, head.refusal);
-                    return Ok(LoadResponse { status, refusal, body_bytes, captured: String::new() });
+                    let (status, refusal, captured) = (head.status, head.refusal, String::new());
+                    return Ok(LoadResponse { status, refusal, body_bytes, captured, kept_headers });
                 }
                 if self.receive_buffer.fill(&mut self.stream).await.map_err(|_| RequestFault::Truncated)? == 0
                 {
@@ -193,10 +208,11 @@ impl Connection {
     async fn exchange_unbounded(&mut self, request: &Request) -> Result<LoadResponse, RequestFault> {
         // After a write error an early answer may be available, so it is read before the request counts as lost.
         let sent_whole = self.send(request).await.unwrap_or(false);
-        let head = self.receive_head().await?;
-        let (body_bytes, captured) = self.receive_body(head.body, request.capture).await?;
+        let (head, kept_headers) = self.receive_head(&request.kept_headers).await?;
+        let (body_bytes, captured) = self.receive_body(head.body, request).await?;
         self.keep_alive = head.keep_alive && sent_whole;
-        Ok(LoadResponse { status: head.status, refusal: head.refusal, body_bytes, captured })
+        let (status, refusal) = (head.status, head.refusal);
+        Ok(LoadResponse { status, refusal, body_bytes, captured, kept_headers })
     }
 
     /// Sends the request. Returns false if an answer arrived before the whole body was sent.
@@ -232,13 +248,16 @@ impl Connection {
         Ok(true)
     }
 
-    async fn receive_head(&mut self) -> Result<ResponseHead, RequestFault> {
+    /// The head of the answer, and its headers with these names.
+    async fn receive_head(&mut self, kept: &[String]) -> Result<(ResponseHead, Vec<Box<str>>), RequestFault> {
         loop {
-            match head::response(self.receive_buffer.unread()) {
+            let unread = self.receive_buffer.unread();
+            match head::response(unread) {
                 Ok(Some(head)) => {
+                    let values = kept.iter().map(|name| head::value(unread, name)).collect();
                     self.receive_buffer.consume(head.length_bytes);
                     if head.status >= 200 {
-                        return Ok(head);
+                        return Ok((head, values));
                     }
                 }
                 Ok(None) => {
@@ -256,10 +275,11 @@ impl Connection {
     async fn receive_body(
         &mut self,
         framing: BodyFraming,
-        keep: BodyCapture,
+        request: &Request,
     ) -> Result<(u64, String), RequestFault> {
+        let (keep, speed) = (request.capture, request.read_bytes_per_second);
         let (mut body_bytes, mut hash, mut text) = (0, Sha256::new(), Vec::new());
-        let read = self.receive_buffer.read_body(&mut self.stream, framing, |slice| {
+        let read = self.receive_buffer.read_body_slowly(&mut self.stream, framing, speed, |slice| {
             body_bytes += slice.len() as u64;
             match keep {
                 BodyCapture::CountBytes => {}

@@ -1,6 +1,7 @@
 //! Tests of the runner with its own upstreams on real sockets, without a gateway: the report must match what happened.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,13 +9,16 @@ use std::time::Duration;
 use tokio::task::LocalSet;
 
 use crate::client::{BodyCapture, Request};
+use crate::configuration::{ConfigurationCheck, JudgedSpec, Placeholders, Timeline};
 use crate::load::{self, Load, LoadShape};
-use crate::pattern;
+use crate::load_checks::LoadChecks;
 use crate::recorder::Recorder;
+use crate::request_source::{RequestSource, RequestTemplate};
 use crate::schedule::Schedule;
 use crate::size::Bytes;
 use crate::statistics::Statistics;
 use crate::upstream::{Behaviour, Upstreams};
+use crate::{clock, pattern};
 
 fn upstreams(behaviours: &[(&str, Behaviour)]) -> Upstreams {
     let owned: Vec<_> =
@@ -30,7 +34,7 @@ fn load_to(address: SocketAddr, shape: LoadShape, connections: usize) -> Load {
     let request = Request::new("GET", address, "/bucket/object", 0, BodyCapture::CountBytes);
     Load {
         destination: address.into(),
-        request,
+        requests: request.into(),
         shape,
         connections,
         timeout: Duration::from_secs(3),
@@ -38,6 +42,8 @@ fn load_to(address: SocketAddr, shape: LoadShape, connections: usize) -> Load {
         recovery_allowance: None,
         pause_after_refusal: Duration::ZERO,
         hang_up_after: None,
+        new_connections: false,
+        checks: Rc::default(),
     }
 }
 
@@ -145,8 +151,67 @@ async fn large_bodies_are_verified_both_ways_and_a_wrong_one_is_corrupt() {
     for (method, sent_bytes, keep, expected_bytes, statistic) in cases {
         let request = Request::new(method, address, "/a/big", sent_bytes, keep);
         let expected = Some(pattern::digest(expected_bytes));
-        let load = Load { request, expected, ..load_to(address, LoadShape::Requests(2), 1) };
+        let load = Load { requests: request.into(), expected, ..load_to(address, LoadShape::Requests(2), 1) };
         let statistics = LocalSet::new().run_until(offer(load)).await;
         assert_eq!(value(&statistics, statistic), 2.0, "{method} of {expected_bytes}");
     }
+}
+
+/// G3, the part of the recorder: a server in the place of the gateway answers with parts of two configurations, and is found.
+#[tokio::test(flavor = "current_thread")]
+async fn a_planted_mixture_is_found_and_an_answer_of_one_configuration_is_none() {
+    let servers = upstreams(&[("a", Behaviour::Echo { body_bytes: Bytes(10) })]);
+    let address = servers.get("a").unwrap().address;
+    let timeline = Rc::new(RefCell::new(Timeline::new(clock::now())));
+    // The path shows the configuration of the request, and the key that of the signature.
+    for (key_number, mixtures) in [("{n}", 0.0), ("{next}", 5.0)] {
+        let spec = "own = { status = 200, headers = { x-store-path = 'c{n}', x-store-key = 'K{n}' } }";
+        let spec: JudgedSpec = toml::from_str(spec).unwrap();
+        let key = format!("access_key_id = 'K{key_number}'\nsecret = 'x'");
+        let template = RequestTemplate {
+            method: "GET".to_owned(),
+            host: address,
+            path: "/c{n}/object".to_owned(),
+            headers: BTreeMap::new(),
+            key: Some(toml::from_str(&key).unwrap()),
+            body_bytes: 0,
+            capture: BodyCapture::CountBytes,
+            kept_headers: spec.header_names(),
+            read_bytes_per_second: None,
+        };
+        let placeholders = Placeholders::default;
+        let check = ConfigurationCheck::new(spec, placeholders(), Rc::clone(&timeline));
+        let checks = Rc::new(RefCell::new(LoadChecks::new(Rc::clone(&timeline), false, Some(check), None)));
+        let load = Load {
+            requests: RequestSource::new(template, placeholders(), Rc::clone(&timeline), 0),
+            checks: Rc::clone(&checks),
+            ..load_to(address, LoadShape::Requests(5), 1)
+        };
+        LocalSet::new().run_until(offer(load)).await;
+        let mut statistics = Statistics::default();
+        checks.borrow().summarize("x", &mut statistics);
+        assert_eq!(value(&statistics, "judged"), 5.0);
+        assert_eq!(value(&statistics, "mixtures"), mixtures, "{:?}", checks.borrow().describe(clock::now()));
+        assert_eq!(value(&statistics, "failed"), mixtures);
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn slow_reads_and_event_streams_take_their_time() {
+    let events = Behaviour::Events { events: 4, interval_ms: 30 };
+    let servers = upstreams(&[("slow", normal(20_000, false)), ("events", events)]);
+    let address = |name| servers.get(name).unwrap().address;
+    let request =
+        Request::new("GET", address("slow"), "/a/b", 0, BodyCapture::Digest).read_slowly(Some(100_000));
+    let slow = Load {
+        requests: request.into(),
+        expected: Some(pattern::digest(20_000)),
+        ..load_to(address("slow"), LoadShape::Requests(1), 1)
+    };
+    let statistics = LocalSet::new().run_until(offer(slow)).await;
+    assert_eq!(value(&statistics, "ok"), 1.0);
+    let events = load_to(address("events"), LoadShape::Requests(2), 1);
+    let statistics = LocalSet::new().run_until(offer(Load { new_connections: true, ..events })).await;
+    assert_eq!(value(&statistics, "ok"), 2.0);
+    assert!(value(&statistics, "p50_ms") >= 120.0, "{}", value(&statistics, "p50_ms"));
 }

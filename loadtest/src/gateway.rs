@@ -3,17 +3,19 @@
 //! The runner uses the configuration keys, the command line and HTTP only. It links no crate of the gateway, so that it measures the
 //! program that users run.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{fs, io};
+use std::sync::Arc;
 
 use thiserror::Error;
 use toml::{Table, Value};
 
+use crate::configuration::{ConfigurationFile, OverlaySpec, Placeholders, RepeatedSpec};
 use crate::container::Container;
 use crate::port::ReservedPort;
-use crate::process::{Process, ProcessError};
+use crate::process::{Process, ProcessError, ServingId};
 
 /// Why the gateway could not be started.
 #[derive(Debug, Error)]
@@ -46,9 +48,24 @@ pub(crate) struct GatewayLocation<'a> {
     pub(crate) log: &'a Path,
 }
 
+/// The configurations of a gateway.
+#[derive(Default)]
+pub(crate) struct GatewayConfiguration<'a> {
+    pub(crate) buckets: Vec<BucketSpec<'a>>,
+    /// Settings that are merged over those of the runner and the buckets.
+    pub(crate) settings: Table,
+    /// Repeated sections.
+    pub(crate) repeated: &'a [RepeatedSpec],
+    /// Overlays, used in rotation.
+    pub(crate) overlays: &'a [OverlaySpec],
+    pub(crate) placeholders: Placeholders,
+}
+
 /// A running gateway.
 pub(crate) struct Gateway {
     process: Process,
+    /// The file of its configuration.
+    pub(crate) configuration: Arc<ConfigurationFile>,
     /// Data listener.
     pub(crate) address: SocketAddr,
     /// Admin listener.
@@ -59,32 +76,35 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts `binary` with `buckets` and `settings` on free ports. Its files are in `directory`, its log is on the container's disk if
+    /// Starts `binary` with a configuration on free ports. Its files are in `directory`, its log is on the container's disk if
     /// there is one.
     pub(crate) fn start(
         binary: &Path,
         directory: &Path,
-        buckets: &[BucketSpec<'_>],
-        settings: &Table,
+        of: GatewayConfiguration<'_>,
         container: Option<&Container>,
     ) -> Result<Self, GatewayError> {
         let log = container.map_or(directory, Container::log_directory).join("access.log");
         let (port, admin_port) = (ReservedPort::reserve()?, ReservedPort::reserve()?);
         let (address, admin) = (port.address(), admin_port.address());
         let location = GatewayLocation { port: address.port(), admin_port: admin.port(), log: &log };
-        let config = directory.join("tidegate.toml");
-        fs::write(&config, configuration(&location, buckets, settings).to_string())?;
+        let mut base = configuration(&location, &of.buckets, &of.settings);
+        of.repeated.iter().for_each(|repeated| repeated.add_to(&mut base));
+        let path = directory.join("tidegate.toml");
+        let configuration = ConfigurationFile::new(path, base, of.overlays.to_vec(), of.placeholders);
+        configuration.write(1)?;
         let mut command =
             container.map_or_else(|| Command::new(binary), |container| container.command(binary));
-        command.arg("--config").arg(&config).current_dir(directory);
+        command.arg("--config").arg(configuration.path()).current_dir(directory);
         let mut process = Process::start(command, directory)?;
         process.wait_for(address)?;
         process.wait_for(admin)?;
-        Ok(Self { process, address, admin, log, _ports: [port, admin_port] })
+        let (configuration, ports) = (Arc::new(configuration), [port, admin_port]);
+        Ok(Self { process, configuration, address, admin, log, _ports: ports })
     }
 
-    /// Its process ID.
-    pub(crate) fn id(&self) -> u32 {
+    /// Its process ID. It changes with an upgrade.
+    pub(crate) fn id(&self) -> &ServingId {
         self.process.id()
     }
 

@@ -105,6 +105,21 @@ pub(crate) fn response(bytes: &[u8]) -> Result<Option<ResponseHead>, BadHead> {
     Ok(Some(ResponseHead { status, body, keep_alive, refusal, length_bytes }))
 }
 
+/// The value of a header of the message head at the front of `bytes`; empty if it is absent.
+pub(crate) fn value(bytes: &[u8], name: &str) -> Box<str> {
+    let lines = bytes.split(|byte| *byte == b'\n').skip(1).take_while(|line| line.len() > 1);
+    let value = lines
+        .filter_map(|line| str::from_utf8(line).ok()?.split_once(':'))
+        .find_map(|(of, value)| of.eq_ignore_ascii_case(name).then(|| value.trim()));
+    value.unwrap_or_default().into()
+}
+
+/// The path of the request head at the front of `bytes`.
+pub(crate) fn path(bytes: &[u8]) -> &str {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    str::from_utf8(line).ok().and_then(|line| line.split(' ').nth(1)).unwrap_or_default()
+}
+
 /// The request head at the front of `bytes`; none if it is not complete yet.
 pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, BadHead> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -159,6 +174,13 @@ mod tests {
         let expected = RefusalHead { reason: "exhausted".into(), request_id: "7".into() };
         assert_eq!(refused, Some(expected));
         assert_eq!(refusal("HTTP/1.1 503 No\r\nx-tidegate-reason:\r\n\r\n"), None);
+    }
+
+    #[test]
+    fn a_path_and_a_header_are_found_in_the_head() {
+        let text = b"GET /s-7/b/k HTTP/1.1\r\nHost: x\r\nX-A:  1 \r\n\r\nx-b: 2\r\n";
+        assert_eq!(path(text), "/s-7/b/k");
+        assert_eq!((&*value(text, "x-a"), &*value(text, "x-b")), ("1", ""));
     }
 
     #[test]

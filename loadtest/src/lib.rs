@@ -8,16 +8,19 @@
 //! container. Only the first affects a measured latency. Connections, requests in flight, readings and the run itself are bounded. There is
 //! no load from several machines, no HTTP/2 except floods, and no tuning of the host.
 
+mod admin_call;
 mod bench_config;
 mod certificate;
 mod cli;
 mod client;
 mod clock;
 mod compare;
+mod configuration;
 mod container;
 mod decision_check;
 mod descriptor_limit;
 mod destination;
+mod events;
 mod expectation;
 mod framing;
 mod gateway;
@@ -25,6 +28,7 @@ mod guards;
 mod head;
 mod hostile;
 mod load;
+mod load_checks;
 mod pacer;
 mod pattern;
 mod port;
@@ -32,16 +36,20 @@ mod process;
 mod progress;
 mod receive_buffer;
 mod recorder;
+mod reload;
 mod report;
+mod request_source;
 mod run;
 mod sampler;
 mod scenario;
 mod schedule;
+mod signature;
 mod size;
 mod statistics;
 mod status;
 mod step;
 mod storm;
+mod upgrade;
 mod upstream;
 mod usage;
 mod watchers;

@@ -15,9 +15,12 @@ use tokio::task::{JoinSet, yield_now};
 
 use crate::client::{Connection, LoadResponse, Request, RequestFault};
 use crate::clock;
+use crate::configuration::SeenAnswer;
 use crate::destination::Destination;
+use crate::load_checks::LoadChecks;
 use crate::pacer::Pacer;
 use crate::recorder::{FinishedRequest, Outcome, Recorder};
+use crate::request_source::RequestSource;
 use crate::schedule::Schedule;
 
 /// Pause after a failed connect.
@@ -49,8 +52,8 @@ impl LoadShape {
 pub(crate) struct Load {
     /// The server.
     pub(crate) destination: Destination,
-    /// The request.
-    pub(crate) request: Request,
+    /// The requests.
+    pub(crate) requests: RequestSource,
     /// The shape.
     pub(crate) shape: LoadShape,
     /// Maximum of connections, and so of requests in flight.
@@ -65,6 +68,10 @@ pub(crate) struct Load {
     pub(crate) pause_after_refusal: Duration,
     /// Close the connection after this number of bytes of the answer's body.
     pub(crate) hang_up_after: Option<u64>,
+    /// Each request has a new connection.
+    pub(crate) new_connections: bool,
+    /// Checks of each request.
+    pub(crate) checks: Rc<RefCell<LoadChecks>>,
 }
 
 /// State that the tasks of a running load share.
@@ -142,26 +149,13 @@ impl RunningLoad {
     async fn request(&self, intended: Instant) -> Outcome {
         let sent = clock::now();
         let deadline = intended + self.load.timeout;
+        let numbered = self.load.requests.request();
         let result = match self.connection(deadline).await {
-            Ok(connection) => self.exchange(connection, deadline).await,
+            Ok(connection) => self.exchange(connection, &numbered.request, deadline).await,
             Err(fault) => Err(fault),
         };
         match result {
-            Ok(answer) => {
-                let corrupt =
-                    self.load.expected.as_ref().is_some_and(|expected| *expected != answer.captured);
-                let is_ok = (200..300).contains(&answer.status);
-                let outcome = if corrupt && is_ok { Err(RequestFault::Corrupt) } else { Ok(answer.status) };
-                match answer.refusal {
-                    Some(refusal) if !is_ok => {
-                        self.recorder.borrow_mut().record_refusal(answer.status, refusal);
-                    }
-                    None if !is_ok => self.recorder.borrow_mut().count_without_reason(),
-                    _ => {}
-                }
-                self.record(intended, sent, outcome, answer.body_bytes);
-                outcome
-            }
+            Ok(answer) => self.record_answer(intended, sent, numbered.number, answer),
             Err(fault) => {
                 self.record(intended, sent, Err(fault), 0);
                 if fault == RequestFault::Connect {
@@ -173,16 +167,43 @@ impl RunningLoad {
         }
     }
 
+    /// Records a complete answer to a request with this number of a configuration.
+    fn record_answer(
+        &self,
+        intended: Instant,
+        sent: Instant,
+        presented: u64,
+        answer: LoadResponse,
+    ) -> Outcome {
+        let LoadResponse { status, refusal, body_bytes, captured, kept_headers: headers } = answer;
+        let corrupt = self.load.expected.as_ref().is_some_and(|expected| *expected != captured);
+        let is_ok = (200..300).contains(&status);
+        let outcome = if corrupt && is_ok { Err(RequestFault::Corrupt) } else { Ok(status) };
+        let reason = refusal.as_ref().map(|refusal| refusal.reason.clone()).unwrap_or_default();
+        match refusal {
+            Some(refusal) if !is_ok => self.recorder.borrow_mut().record_refusal(status, refusal),
+            None if !is_ok => self.recorder.borrow_mut().count_without_reason(),
+            _ => {}
+        }
+        let ended = clock::now();
+        let finished = FinishedRequest { intended, sent, ended, outcome, body_bytes };
+        let seen = SeenAnswer { presented, sent, ended, status, reason, headers };
+        self.recorder.borrow_mut().record(finished);
+        self.load.checks.borrow_mut().record(&finished, Some(&seen));
+        outcome
+    }
+
     async fn exchange(
         &self,
         mut connection: Connection,
+        request: &Request,
         deadline: Instant,
     ) -> Result<LoadResponse, RequestFault> {
         if let Some(after_bytes) = self.load.hang_up_after {
-            return connection.hang_up(&self.load.request, after_bytes, deadline).await;
+            return connection.hang_up(request, after_bytes, deadline).await;
         }
-        let answer = connection.exchange(&self.load.request, deadline).await?;
-        if connection.is_usable() {
+        let answer = connection.exchange(request, deadline).await?;
+        if !self.load.new_connections && connection.is_usable() {
             self.idle.borrow_mut().push(connection);
         }
         Ok(answer)
@@ -204,6 +225,7 @@ impl RunningLoad {
     fn record(&self, intended: Instant, sent: Instant, outcome: Outcome, body_bytes: u64) {
         let finished = FinishedRequest { intended, sent, ended: clock::now(), outcome, body_bytes };
         self.recorder.borrow_mut().record(finished);
+        self.load.checks.borrow_mut().record(&finished, None);
     }
 }
 

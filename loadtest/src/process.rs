@@ -7,10 +7,15 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rand::Rng as _;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitOptions, getpid, getrlimit, kill_process, set_child_subreaper,
+    setrlimit, waitpid,
+};
 use thiserror::Error;
 
 use crate::clock;
@@ -50,9 +55,30 @@ pub(crate) enum ProcessError {
     },
 }
 
-/// A running server.
+/// The ID of the process that serves. It changes with an upgrade.
+#[derive(Debug, Clone)]
+pub(crate) struct ServingId(Arc<AtomicU32>);
+
+impl ServingId {
+    fn new(id: u32) -> Self {
+        Self(Arc::new(AtomicU32::new(id)))
+    }
+
+    /// The current ID.
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A successor serves.
+    pub(crate) fn follow(&self, id: u32) {
+        self.0.store(id, Ordering::Relaxed);
+    }
+}
+
+/// A running server, or its successor after an upgrade.
 pub(crate) struct Process {
     child: Child,
+    serving: ServingId,
     program: String,
     output: PathBuf,
 }
@@ -68,17 +94,27 @@ impl Process {
             command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()
         };
         let child = spawn().map_err(|cause| ProcessError::Spawn { program: program.clone(), cause })?;
-        Ok(Self { child, program, output })
+        let serving = ServingId::new(child.id());
+        Ok(Self { child, serving, program, output })
     }
 
-    /// Its process ID.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+    /// Its process ID, or that of its successor.
+    pub(crate) fn id(&self) -> &ServingId {
+        &self.serving
     }
 
-    /// Whether it is running.
+    /// Whether it is running, or its successor.
     pub(crate) fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        if self.is_child() {
+            return matches!(self.child.try_wait(), Ok(None));
+        }
+        // A successor is a child of this process after the end of its own parent (`reap_orphans`).
+        let waited = pid(self.serving.get()).map(|pid| waitpid(Some(pid), WaitOptions::NOHANG));
+        matches!(waited, Some(Ok(None)))
+    }
+
+    fn is_child(&self) -> bool {
+        self.child.id() == self.serving.get()
     }
 
     /// Waits until connections to `address` are accepted.
@@ -109,16 +145,30 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let deadline = clock::now() + STOP_TIMEOUT;
-        if let Ok(Some(pid)) = i32::try_from(self.child.id()).map(Pid::from_raw) {
+        let serving = pid(self.serving.get());
+        if let Some(pid) = serving {
             // An error means that it has ended already.
             let _ = kill_process(pid, Signal::TERM);
         }
-        while self.is_running() && clock::now() < deadline {
+        while self.is_running() {
+            if clock::now() >= deadline
+                && let Some(pid) = serving
+            {
+                let _ = kill_process(pid, Signal::KILL);
+            }
             std::thread::sleep(POLL);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
+}
+
+/// The process ID for a system call.
+pub(crate) fn pid(id: u32) -> Option<Pid> {
+    i32::try_from(id).ok().and_then(Pid::from_raw)
+}
+
+/// Makes descendants without a parent children of this process, so that the end of a successor is seen.
+pub(crate) fn reap_orphans() -> io::Result<()> {
+    Ok(set_child_subreaper(Some(getpid()))?)
 }
 
 /// Raises the soft limit of open files to the hard limit, because a load can have thousands of connections.

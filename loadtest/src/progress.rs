@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::time::Duration;
 
+use crate::process::ServingId;
 use crate::step::StepTallies;
 use crate::{clock, usage};
 
@@ -11,12 +12,12 @@ const ON_TERMINAL: Duration = Duration::from_millis(500);
 const ELSEWHERE: Duration = Duration::from_secs(5);
 
 /// Shows `tallies` until dropped.
-pub(crate) async fn show(tallies: &StepTallies, gateway: u32) -> Infallible {
+pub(crate) async fn show(tallies: &StepTallies, gateway: &ServingId) -> Infallible {
     let terminal = stderr().is_terminal();
     let _line = terminal.then(|| Line);
     loop {
         tokio::time::sleep(if terminal { ON_TERMINAL } else { ELSEWHERE }).await;
-        let text = line(tallies, gateway);
+        let text = line(tallies, gateway.get());
         // A write error does not fail the run.
         let _ = if terminal { write!(stderr(), "\r{text}\x1b[K") } else { writeln!(stderr(), "{text}") };
     }

@@ -4,10 +4,12 @@
 //! gateway.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::TcpStream;
 
+use crate::clock;
 use crate::framing::BodyFraming;
 
 const CAPACITY_BYTES: usize = 64 * 1024;
@@ -60,10 +62,26 @@ impl ReceiveBuffer {
     pub(crate) async fn read_body(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
+        framing: BodyFraming,
+        each: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        self.read_body_slowly(stream, framing, None, each).await
+    }
+
+    /// Reads a whole body at most at this speed.
+    pub(crate) async fn read_body_slowly(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
         mut framing: BodyFraming,
+        bytes_per_second: Option<u64>,
         mut each: impl FnMut(&[u8]),
     ) -> io::Result<()> {
+        let (begin, mut read_bytes) = (clock::now(), 0.0);
         while !framing.is_done() {
+            if let Some(speed) = bytes_per_second {
+                let due = begin + Duration::from_secs_f64(read_bytes / speed.max(1) as f64);
+                tokio::time::sleep_until(due.into()).await;
+            }
             if self.unread().is_empty() {
                 if self.bytes.len() < CAPACITY_BYTES
                     && !matches!(framing, BodyFraming::Length(left) if left < SMALL_BYTES as u64)
@@ -82,6 +100,7 @@ impl ReceiveBuffer {
                 .feed(self.unread(), &mut each)
                 .map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, cause))?;
             self.consume(used);
+            read_bytes += used as f64;
         }
         Ok(())
     }

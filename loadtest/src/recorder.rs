@@ -101,12 +101,14 @@ pub(crate) struct Recorder {
     last_end: Option<Instant>,
 }
 
-fn histogram() -> Histogram<u64> {
+/// An empty histogram of microseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(MICROS_MAX, 3)
         .unwrap_or_else(|_| unreachable!("the bounds are constants and valid"))
 }
 
-fn record(histogram: &mut Histogram<u64>, duration: Duration) {
+/// Adds a duration.
+pub(crate) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     histogram.saturating_record(micros);
 }
@@ -281,7 +283,8 @@ impl Recorder {
     }
 }
 
-fn set_percentiles(prefix: &str, micros: &Histogram<u64>, into: &mut Statistics) {
+/// Writes the percentiles as `PREFIXp50_ms` and so on.
+pub(crate) fn set_percentiles(prefix: &str, micros: &Histogram<u64>, into: &mut Statistics) {
     if micros.is_empty() {
         return;
     }

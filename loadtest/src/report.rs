@@ -13,7 +13,7 @@ use crate::statistics::Statistics;
 
 const LOAD_COLUMNS: [&str; 9] =
     ["requests", "ok", "refused", "errors", "goodput_per_s", "p50_ms", "p99_ms", "p999_ms", "refused_p99_ms"];
-const PROCESS_ROWS: [&str; 2] = ["rss_mib", "descriptors"];
+const PROCESS_ROWS: [&str; 3] = ["rss_mib", "descriptors", "threads"];
 /// Additional rows for a gateway in a container.
 const CONTAINER_ROWS: [&str; 2] = ["cgroup_mib", "oom_kills"];
 /// Above this number of busy cores, latencies and rates of a step are not reliable.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 
 use serde::Serialize;
 use thiserror::Error;
@@ -10,11 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::certificate::Certificate;
+use crate::clock;
+use crate::configuration::{Placeholders, Timeline};
 use crate::container::{CgroupMeter, Container, LogTail};
 use crate::decision_check::DecisionCheck;
 use crate::descriptor_limit::DescriptorLimit;
 use crate::expectation::CheckResult;
-use crate::gateway::{BucketSpec, Gateway, GatewayError, merge, table};
+use crate::gateway::{BucketSpec, Gateway, GatewayConfiguration, GatewayError, merge, table};
 use crate::process::RunDirectory;
 use crate::sampler::{self, Reading, SampledGateway, Sampler};
 use crate::scenario::{Scenario, ScenarioError, UpstreamSpec};
@@ -37,6 +40,9 @@ pub(crate) enum RunError {
     /// The scenario refers to an upstream that it does not have; its validation should have found that.
     #[error("no upstream called {0}")]
     Upstream(String),
+    /// A reload or an upgrade that the scenario expects to succeed.
+    #[error("the gateway was not changed: {0}")]
+    Change(String),
     /// A signal requested the end. It is returned as an error, so that the started servers are ended.
     #[error("interrupted")]
     Interrupted,
@@ -103,28 +109,34 @@ pub(crate) fn run(
 fn start_test_bed(scenario: &Scenario, binary: &Path, directory: &Path) -> Result<TestBed, RunError> {
     let behaviours: Vec<_> = scenario.upstreams.iter().flat_map(UpstreamSpec::endpoints_by_name).collect();
     let upstreams = Upstreams::start(&behaviours)?;
-    let mut buckets = Vec::new();
-    for spec in &scenario.upstreams {
-        let address = |(name, _): (String, _)| match upstreams.get(&name) {
-            Some(upstream) => Ok(upstream.address),
-            None => Err(RunError::Upstream(name)),
-        };
-        let endpoints = spec.endpoints_by_name().into_iter().map(address).collect::<Result<_, _>>()?;
-        buckets.push(BucketSpec { name: &spec.bucket, endpoints, settings: &spec.settings });
-    }
+    let buckets = bucket_specs(scenario, &upstreams)?;
     let certificate = scenario.tls.then(|| Certificate::create(directory)).transpose()?;
     let mut settings = certificate.as_ref().map(Certificate::settings).unwrap_or_default();
     merge(&mut settings, &scenario.gateway);
     if scenario.check_decisions {
         merge(&mut settings, &table([("log", table([("decisions", true.into())]).into())]));
     }
+    let addresses = upstreams.iter().map(|(name, upstream)| (name.to_owned(), upstream.address)).collect();
+    let variables = scenario.overlays.iter().map(|overlay| overlay.variables.clone()).collect();
+    let placeholders = Placeholders::new(addresses, variables);
+    let configuration = GatewayConfiguration {
+        buckets,
+        settings,
+        repeated: &scenario.repeated,
+        overlays: &scenario.overlays,
+        placeholders: placeholders.clone(),
+    };
     let container = scenario.container.as_ref().map(|spec| Container::create(spec, directory)).transpose()?;
-    let gateway = Gateway::start(binary, directory, &buckets, &settings, container.as_ref())?;
+    let gateway = Gateway::start(binary, directory, configuration, container.as_ref())?;
     let log_tail = container.as_ref().map(|_| LogTail::start(&gateway.log)).transpose()?;
     let metrics = scenario.metrics.clone();
     let meter = container.as_ref().map(Container::meter);
-    let sampler =
-        Sampler::start(SampledGateway { process: gateway.id(), admin: gateway.admin, metrics, meter })?;
+    let sampler = Sampler::start(SampledGateway {
+        process: gateway.id().clone(),
+        admin: gateway.admin,
+        metrics,
+        meter,
+    })?;
     let decision_check = scenario.check_decisions.then(|| RefCell::new(DecisionCheck::default()));
     let broken = RefCell::default();
     let descriptor_limit = DescriptorLimit::default();
@@ -138,7 +150,25 @@ fn start_test_bed(scenario: &Scenario, binary: &Path, directory: &Path) -> Resul
         broken,
         decision_check,
         descriptor_limit,
+        binary: binary.to_owned(),
+        placeholders,
+        overlays: scenario.overlays.len(),
+        timeline: Rc::new(RefCell::new(Timeline::new(clock::now()))),
     })
+}
+
+/// The buckets of a scenario, with the addresses of their upstreams.
+fn bucket_specs<'a>(scenario: &'a Scenario, upstreams: &Upstreams) -> Result<Vec<BucketSpec<'a>>, RunError> {
+    let mut buckets = Vec::new();
+    for spec in &scenario.upstreams {
+        let address = |(name, _): (String, _)| match upstreams.get(&name) {
+            Some(upstream) => Ok(upstream.address),
+            None => Err(RunError::Upstream(name)),
+        };
+        let endpoints = spec.endpoints_by_name().into_iter().map(address).collect::<Result<_, _>>()?;
+        buckets.push(BucketSpec { name: &spec.bucket, endpoints, settings: &spec.settings });
+    }
+    Ok(buckets)
 }
 
 fn check_survival(gateway: &mut Gateway, meter: Option<&CgroupMeter>) -> CheckResult {

@@ -4,8 +4,7 @@
 //! ends with a reading, so that differences over a step are exact.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,9 +13,10 @@ use std::{io, str};
 use serde::Serialize;
 
 use crate::container::CgroupMeter;
+use crate::process::ServingId;
 use crate::statistics::{Statistics, growth_percent};
 use crate::status::{self, StatusReading};
-use crate::{clock, usage};
+use crate::{admin_call, clock, usage};
 
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Three hours of readings. A longer run keeps only the first ones and those at the boundaries of steps.
@@ -36,12 +36,26 @@ pub(crate) struct Reading {
     pub(crate) rss_mib: f64,
     /// Open descriptors.
     pub(crate) descriptors: f64,
+    /// Threads.
+    pub(crate) threads: f64,
     /// The requested metrics, summed over their labels; a metric that the gateway does not export is absent.
     pub(crate) metrics: BTreeMap<String, f64>,
     /// Memory of the container, and its number of OOM kills.
     pub(crate) container: Option<ContainerReading>,
     /// The status document, in a step that reads it.
     pub(crate) status: Option<StatusReading>,
+}
+
+/// The metrics that count connections to upstreams.
+const UPSTREAM_CONNECTIONS: [&str; 2] = ["tidegate_connection_pool_active", "tidegate_connection_pool_idle"];
+
+impl Reading {
+    /// Open descriptors without the connections to upstreams, if both counts of these are sampled. Idle ones come and go.
+    fn own_descriptors(&self) -> Option<f64> {
+        let connections = UPSTREAM_CONNECTIONS.map(|name| self.metrics.get(name).copied());
+        let [Some(active), Some(idle)] = connections else { return None };
+        Some(self.descriptors - active - idle)
+    }
 }
 
 /// The kernel's counts for the container.
@@ -74,7 +88,7 @@ pub(crate) struct StepMark {
 /// The process to read, and its metrics.
 pub(crate) struct SampledGateway {
     /// The gateway.
-    pub(crate) process: u32,
+    pub(crate) process: ServingId,
     /// Its admin listener.
     pub(crate) admin: SocketAddr,
     /// Names of metrics.
@@ -144,7 +158,7 @@ fn run(subject: &SampledGateway, receiver: &Receiver<SamplerCommand>) {
 
 fn read(subject: &SampledGateway, mark: &StepMark, since: Duration) -> Reading {
     let StepMark { step, round, with_status } = mark;
-    let processes = [subject.process];
+    let processes = [subject.process.get()];
     let text =
         if subject.metrics.is_empty() { String::new() } else { scrape(subject.admin).unwrap_or_default() };
     let sums = subject.metrics.iter().filter_map(|name| Some((name.clone(), sum_of(&text, name)?)));
@@ -154,6 +168,7 @@ fn read(subject: &SampledGateway, mark: &StepMark, since: Duration) -> Reading {
         round: *round,
         rss_mib: usage::rss_mib(&processes),
         descriptors: usage::descriptors(&processes),
+        threads: usage::threads(&processes),
         metrics: sums.collect(),
         container: subject.meter.as_ref().and_then(container),
         status: (*with_status || subject.meter.is_some()).then(|| status::read(subject.admin)),
@@ -165,17 +180,7 @@ fn container(meter: &CgroupMeter) -> Option<ContainerReading> {
 }
 
 fn scrape(admin: SocketAddr) -> io::Result<String> {
-    fetch(admin, "/metrics", SCRAPE_TIMEOUT)
-}
-
-/// The head and body of the answer to a GET.
-pub(crate) fn fetch(admin: SocketAddr, path: &str, within: Duration) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, within)?;
-    stream.set_read_timeout(Some(within))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
-    let mut bytes = Vec::new();
-    stream.take(8 << 20).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    admin_call::get(admin, "/metrics", SCRAPE_TIMEOUT)
 }
 
 /// The sum of a metric over its labels, from Prometheus text; none if it is absent.
@@ -200,6 +205,10 @@ pub(crate) fn summarize(readings: &[Reading], step: &str, round: usize, into: &m
     let descriptors: Vec<_> = of_step.iter().map(|reading| reading.descriptors).collect();
     into.set_spread(&format!("{step}.rss_mib"), &rss);
     into.set_spread(&format!("{step}.descriptors"), &descriptors);
+    let own: Vec<_> = of_step.iter().filter_map(|reading| reading.own_descriptors()).collect();
+    into.set_spread(&format!("{step}.own_descriptors"), &own);
+    let threads: Vec<_> = of_step.iter().map(|reading| reading.threads).collect();
+    into.set_spread(&format!("{step}.threads"), &threads);
     let container: Vec<_> = of_step.iter().filter_map(|reading| reading.container).collect();
     let usage: Vec<_> = container.iter().map(|reading| reading.usage_mib).collect();
     let oom_kills: Vec<_> = container.iter().map(|reading| reading.oom_kills).collect();
@@ -241,17 +250,23 @@ mod tests {
             round: 0,
             rss_mib,
             descriptors: 10.0,
+            threads: 3.0,
             container: Some(ContainerReading { usage_mib: rss_mib + 1.0, oom_kills: 0.0 }),
             status: None,
             metrics: opened.map(|value| ("opened_total".to_owned(), value)).into_iter().collect(),
         };
-        let readings = [reading("a", 90.0, None), reading("b", 20.0, None), reading("b", 30.0, Some(2.0))];
+        let mut readings =
+            [reading("a", 90.0, None), reading("b", 20.0, None), reading("b", 30.0, Some(2.0))];
+        for (name, count) in UPSTREAM_CONNECTIONS.iter().zip([1.0, 4.0]) {
+            readings[2].metrics.insert((*name).to_owned(), count);
+        }
         let mut statistics = Statistics::default();
         summarize(&readings, "b", 0, &mut statistics);
         assert_eq!(statistics.value("b.rss_mib_max"), Some(30.0));
         assert_eq!(statistics.value("b.cgroup_mib_max"), Some(31.0));
         assert_eq!(statistics.value("b.oom_kills_last"), Some(0.0));
         assert_eq!(statistics.value("b.metric.opened_total_rise"), Some(2.0));
+        assert_eq!(statistics.value("b.own_descriptors_max"), Some(5.0));
         assert_eq!(statistics.value("a.rss_mib_max"), None);
     }
 }

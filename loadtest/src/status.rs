@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::admin_call;
 use crate::clock::{self, millis};
-use crate::sampler::fetch;
 use crate::statistics::{Statistics, percentile};
 
 /// A later answer counts as missing.
@@ -29,7 +29,7 @@ pub(crate) struct StatusReading {
 /// Reads the document.
 pub(crate) fn read(admin: SocketAddr) -> StatusReading {
     let begin = clock::now();
-    let answer = fetch(admin, "/status", STATUS_TIMEOUT).unwrap_or_default();
+    let answer = admin_call::get(admin, "/status", STATUS_TIMEOUT).unwrap_or_default();
     let took_ms = millis(clock::now() - begin);
     let document = answer.starts_with("HTTP/1.1 200").then(|| answer.split_once("\r\n\r\n")).flatten();
     let document: Option<Value> = document.and_then(|(_, body)| serde_json::from_str(body).ok());

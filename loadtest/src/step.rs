@@ -6,13 +6,15 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use crate::certificate::Certificate;
-use crate::client::{BodyCapture, Request};
+use crate::client::BodyCapture;
+use crate::configuration::{ConfigurationCheck, JudgedSpec, LimitCheck, Placeholders, SharedTimeline};
 use crate::container::{BrokenConnection, Container, LogTail, unexplained};
 use crate::decision_check::DecisionCheck;
 use crate::descriptor_limit::DescriptorLimit;
@@ -20,14 +22,17 @@ use crate::destination::Destination;
 use crate::gateway::Gateway;
 use crate::hostile::{AttackTarget, HostileClients};
 use crate::load::{self, Load};
+use crate::load_checks::LoadChecks;
 use crate::progress;
 use crate::recorder::Recorder;
+use crate::reload::{self, ChangeTimes};
+use crate::request_source::{RequestSource, RequestTemplate};
 use crate::run::{RunError, unless_interrupted};
 use crate::sampler::{Reading, Sampler, StepMark};
-use crate::scenario::{Action, Event, LoadSpec, Scenario, Step};
+use crate::scenario::{LoadSpec, Scenario, Step};
 use crate::statistics::Statistics;
 use crate::storm::{self, StormReport};
-use crate::upstream::{Upstream, Upstreams};
+use crate::upstream::Upstreams;
 use crate::watchers::Watchers;
 use crate::{clock, pattern, usage};
 
@@ -46,12 +51,20 @@ pub(crate) struct TestBed {
     /// The refusals so far, if they are compared with the decisions.
     pub(crate) decision_check: Option<RefCell<DecisionCheck>>,
     pub(crate) descriptor_limit: DescriptorLimit,
+    /// The gateway's binary, for upgrades.
+    pub(crate) binary: PathBuf,
+    pub(crate) placeholders: Placeholders,
+    /// Number of overlays over the configuration.
+    pub(crate) overlays: usize,
+    /// The reloads and upgrades so far.
+    pub(crate) timeline: SharedTimeline,
 }
 
 /// A running load of the step.
 pub(crate) struct RunningStepLoad {
     pub(crate) name: String,
     pub(crate) recorder: Rc<RefCell<Recorder>>,
+    pub(crate) checks: Rc<RefCell<LoadChecks>>,
 }
 
 /// Measurements of a running step.
@@ -60,6 +73,8 @@ pub(crate) struct StepTallies {
     pub(crate) begin: Instant,
     pub(crate) offerings: Vec<RunningStepLoad>,
     pub(crate) storm: RefCell<StormReport>,
+    pub(crate) reloads: RefCell<ChangeTimes>,
+    pub(crate) upgrades: RefCell<ChangeTimes>,
 }
 
 impl TestBed {
@@ -80,20 +95,22 @@ impl TestBed {
         let window = usage::CpuWindow::begin(usage::tree(std::process::id()));
         let mark = StepMark { step: step.name.clone(), round, with_status: step.sample_status };
         self.sampler.mark(mark.clone());
-        let (begin, gateway) = (clock::now(), [self.gateway.id()]);
+        let (begin, gateway) = (clock::now(), [self.gateway.id().get()]);
         let used_before = usage::cpu_seconds(&gateway);
         let mut tallies = StepTallies {
             step: step.name.clone(),
             begin: clock::now(),
             offerings: Vec::new(),
             storm: RefCell::default(),
+            reloads: RefCell::default(),
+            upgrades: RefCell::default(),
         };
         let mut running = JoinSet::new();
         for ((after_seconds, load), spec) in loads.into_iter().zip(&step.loads) {
             let recorder = Rc::new(RefCell::new(Recorder::new()));
             let start = tallies.begin + Duration::from_secs_f64(after_seconds);
-            let name = spec.name.clone();
-            tallies.offerings.push(RunningStepLoad { name, recorder: Rc::clone(&recorder) });
+            let (name, checks) = (spec.name.clone(), Rc::clone(&load.checks));
+            tallies.offerings.push(RunningStepLoad { name, recorder: Rc::clone(&recorder), checks });
             running.spawn_local(async move {
                 tokio::time::sleep_until(start.into()).await;
                 load::run_load(load, recorder).await
@@ -116,7 +133,7 @@ impl TestBed {
         self.record_broken(step, &tallies);
         self.record_refusals(step, &tallies);
         into.set(format!("{}.other_cores", step.name), window.other_cores());
-        self.summarize(step, &tallies, into);
+        self.summarize(step, &tallies, into)?;
         Ok(())
     }
 
@@ -135,16 +152,29 @@ impl TestBed {
             (Some(_), "GET") => BodyCapture::Digest,
             (Some(_), _) => BodyCapture::Text,
         };
-        let path = format!("/{}/object", spec.bucket);
-        let base = Request::new(&spec.method, self.gateway.address, &path, spec.body_bytes.0, keep);
+        let path = spec.path.clone().unwrap_or_else(|| format!("/{}/object", spec.bucket));
+        let template = RequestTemplate {
+            method: spec.method.clone(),
+            host: self.gateway.address,
+            path,
+            headers: spec.headers.clone(),
+            key: spec.key.clone(),
+            body_bytes: spec.body_bytes.0,
+            capture: keep,
+            kept_headers: spec.judged.iter().flat_map(JudgedSpec::header_names).collect(),
+            read_bytes_per_second: spec.read_bytes_per_second.map(|bytes| bytes.0),
+        };
+        let ahead = spec.judged.as_ref().map_or(0, |judged| judged.ahead);
         let tls = self.certificate.as_ref().map(|certificate| certificate.client("http/1.1")).transpose()?;
         let source = spec.source;
         Ok(Load {
             destination: Destination { source, tls, ..Destination::from(self.gateway.address) },
-            request: spec
-                .headers
-                .iter()
-                .fold(base, |request, (name, value)| request.with_header(name, value)),
+            requests: RequestSource::new(
+                template,
+                self.placeholders.clone(),
+                Rc::clone(&self.timeline),
+                ahead,
+            ),
             shape: spec.offered(seconds),
             connections: spec.connections,
             timeout: spec.timeout(),
@@ -152,7 +182,22 @@ impl TestBed {
             recovery_allowance: spec.settle_seconds.map(Duration::from_secs_f64),
             pause_after_refusal: Duration::from_secs_f64(spec.pause_after_refusal_seconds),
             hang_up_after: spec.hang_up_after_bytes.map(|bytes| bytes.0),
+            new_connections: spec.new_connections,
+            checks: Rc::new(RefCell::new(self.checks(spec))),
         })
+    }
+
+    /// The checks of a load.
+    fn checks(&self, spec: &LoadSpec) -> LoadChecks {
+        let judged = spec.judged.clone().map(|judged| {
+            ConfigurationCheck::new(judged, self.placeholders.clone(), Rc::clone(&self.timeline))
+        });
+        let limits = (1..=self.overlays.max(1) as u64)
+            .map(|number| self.gateway.configuration.rate_limit(&spec.bucket, number))
+            .collect();
+        let limits: Option<Vec<_>> = spec.check_limit.then_some(limits).flatten();
+        let limit = LimitCheck::new(limits, Rc::clone(&self.timeline));
+        LoadChecks::new(Rc::clone(&self.timeline), spec.expects_refusals, judged, limit)
     }
 
     /// Waits until loads, events and storm have ended; without loads, for the length of the step.
@@ -183,53 +228,6 @@ impl TestBed {
             }
         };
         tokio::try_join!(loads, idle, storm, self.events(step, tallies)).map(|_| ())
-    }
-
-    async fn events(&self, step: &Step, tallies: &StepTallies) -> Result<(), RunError> {
-        for event in &step.events {
-            let at = tallies.begin + Duration::from_secs_f64(event.at_seconds);
-            tokio::time::sleep_until(at.into()).await;
-            self.event(event).await?;
-            let (name, now) = (event.action.name(), clock::now());
-            for offering in &tallies.offerings {
-                let mut recorder = offering.recorder.borrow_mut();
-                recorder.mark(name, now);
-                if let Some(seconds) = event.settle_seconds {
-                    recorder.mark(&format!("{name}_settled"), now + Duration::from_secs_f64(seconds));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn event(&self, event: &Event) -> Result<(), RunError> {
-        match event.action {
-            Action::ExhaustDescriptors => return Ok(self.descriptor_limit.exhaust(self.gateway.id())?),
-            Action::FreeDescriptors => return Ok(self.descriptor_limit.restore(self.gateway.id())?),
-            action if action.is_of_log_disk() => return Ok(self.log_disk(action)?),
-            _ => {}
-        }
-        let upstream = self.upstream(event.bucket.as_deref().unwrap_or_default())?;
-        match event.action {
-            Action::Kill => self.upstreams.kill(upstream).await?,
-            Action::Restore => self.upstreams.restore(upstream).await?,
-            Action::Freeze => self.upstreams.freeze(upstream, true).await?,
-            Action::Thaw => self.upstreams.freeze(upstream, false).await?,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn log_disk(&self, action: Action) -> io::Result<()> {
-        let (Some(container), Some(log_tail)) = (&self.container, &self.log_tail) else { return Ok(()) };
-        if action == Action::FillLogDisk {
-            log_tail.begin_full();
-            container.fill_log_disk()
-        } else {
-            container.empty_log_disk()?;
-            log_tail.end_full();
-            Ok(())
-        }
     }
 
     fn record_broken(&self, step: &Step, tallies: &StepTallies) {
@@ -279,19 +277,33 @@ impl TestBed {
         self.sampler.finish()
     }
 
-    fn upstream(&self, bucket: &str) -> Result<&Upstream, RunError> {
-        self.upstreams.get(bucket).ok_or_else(|| RunError::Upstream(bucket.to_owned()))
-    }
-
-    fn summarize(&self, step: &Step, tallies: &StepTallies, into: &mut Statistics) {
+    fn summarize(&self, step: &Step, tallies: &StepTallies, into: &mut Statistics) -> io::Result<()> {
         let step_name = &step.name;
         let mut lost_total = tallies.storm.borrow().probes_lost();
+        let (mut failed_total, mut resets_total) = (lost_total, 0);
         for offering in &tallies.offerings {
             let recorder = offering.recorder.borrow();
             recorder.summarize(&format!("{step_name}.{}", offering.name), into);
             lost_total += recorder.lost();
+            let checks = offering.checks.borrow();
+            checks.summarize(&format!("{step_name}.{}", offering.name), into);
+            failed_total += checks.failed();
+            resets_total += checks.resets();
+            for text in checks.describe(tallies.begin) {
+                eprintln!("{step_name}.{}: {text}", offering.name);
+            }
         }
         into.set(format!("{step_name}.lost_total"), lost_total as f64);
+        into.set(format!("{step_name}.failed_total"), failed_total as f64);
+        into.set(format!("{step_name}.resets_total"), resets_total as f64);
+        let (reloads, upgrades) = (tallies.reloads.borrow(), tallies.upgrades.borrow());
+        if reloads.count() > 0 {
+            let logged = reload::logged_durations(&self.gateway.log)?;
+            reloads.summarize(&format!("{step_name}.reloads"), &logged, into);
+        }
+        if upgrades.count() > 0 {
+            upgrades.summarize(&format!("{step_name}.upgrades"), &[], into);
+        }
         if step.storm.is_some() {
             tallies.storm.borrow().summarize(&format!("{step_name}.storm"), into);
         }
@@ -301,5 +313,6 @@ impl TestBed {
             into.set(format!("{prefix}.peak"), upstream.counters.peak() as f64);
             into.set(format!("{prefix}.peak_per_s"), upstream.counters.peak_per_second() as f64);
         }
+        Ok(())
     }
 }

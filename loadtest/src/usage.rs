@@ -61,12 +61,19 @@ pub(crate) fn host_cpu_seconds() -> f64 {
 
 /// Resident memory of `processes`, in MiB.
 pub(crate) fn rss_mib(processes: &[u32]) -> f64 {
-    let kib = |pid: &u32| {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.split_whitespace().next()?.parse::<f64>().ok()
-    };
-    processes.iter().filter_map(kib).sum::<f64>() / 1024.0
+    processes.iter().filter_map(|pid| status_field(*pid, "VmRSS:")).sum::<f64>() / 1024.0
+}
+
+/// Threads of `processes`.
+pub(crate) fn threads(processes: &[u32]) -> f64 {
+    processes.iter().filter_map(|pid| status_field(*pid, "Threads:")).sum()
+}
+
+/// A number in `/proc/PID/status`.
+fn status_field(pid: u32, name: &str) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    value.split_whitespace().next()?.parse().ok()
 }
 
 /// Open descriptors of `processes`.
@@ -108,6 +115,7 @@ mod tests {
         assert_eq!(me[0], std::process::id());
         assert!(rss_mib(&me) > 1.0);
         assert!(descriptors(&me) >= 3.0);
+        assert!(threads(&me) >= 1.0);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! The configurations that still have requests, and what ends when one of them is retired.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use slog::{Logger, info};
 use tidegate_actors::{Actors, BucketId, ConfigNumber, Ids, KeyId};
-use tidegate_config::{BucketConfig, Config};
+use tidegate_config::{BucketConfig, Config, EffectiveConfig};
 
+use crate::auth::Keyring;
 use crate::process::{Process, Shared};
+use crate::router::Router;
 
 /// What is kept of a configuration until it is retired. It does not hold the configuration itself, which would never retire.
 struct InUse {
@@ -14,6 +17,26 @@ struct InUse {
     ids: Ids,
     /// The endpoints of each bucket.
     endpoints: HashMap<String, HashSet<String>>,
+    large: LargeParts,
+}
+
+/// The large parts of a configuration. They outlive it here, so that its last request does not drop them on a worker thread.
+struct LargeParts {
+    _config: Arc<Config>,
+    _effective: Arc<EffectiveConfig>,
+    _router: Arc<Router>,
+    _keyring: Arc<Keyring>,
+}
+
+impl LargeParts {
+    fn of(shared: &Shared) -> Self {
+        Self {
+            _config: Arc::clone(&shared.config),
+            _effective: Arc::clone(&shared.effective),
+            _router: Arc::clone(&shared.router),
+            _keyring: Arc::clone(&shared.keyring),
+        }
+    }
 }
 
 /// The endpoints of each bucket: host and port.
@@ -40,7 +63,8 @@ impl ConfigurationsInUse {
     /// Adds the configuration that becomes the current one.
     pub(super) fn add(&mut self, shared: &Shared) {
         let endpoints = endpoints(&shared.config);
-        let in_use = InUse { actors: shared.actors.clone(), ids: shared.ids.clone(), endpoints };
+        let (actors, ids, large) = (shared.actors.clone(), shared.ids.clone(), LargeParts::of(shared));
+        let in_use = InUse { actors, ids, endpoints, large };
         self.by_number.insert(shared.number(), in_use);
     }
 
@@ -73,6 +97,9 @@ impl ConfigurationsInUse {
             current.actors.sessions.retire_before(*oldest);
         }
         info!(self.log, "configuration retired: its last request has ended"; "number" => number.get());
+        let large = retired.large;
+        // It needs no reply.
+        drop(tokio::task::spawn_blocking(move || drop(large)));
     }
 
     /// The IDs that no configuration in use has, in their order.

@@ -49,17 +49,17 @@ impl SharedParts {
         let unchanged = |current: &Shared| Unchanged::between(current, &config, &keyring);
         Ok(Arc::new(Shared {
             unchanged: current.map(unchanged).unwrap_or_default(),
-            router: Router::new(builder.build()?),
-            keyring,
+            router: Arc::new(Router::new(builder.build()?)),
+            keyring: Arc::new(keyring),
             regions: Regions::new(&config),
             tokens,
             actors,
             names,
             redaction: Redaction::from_config(&config),
             process,
-            config,
+            config: Arc::new(config),
             ids,
-            effective,
+            effective: Arc::new(effective),
             retirement,
         }))
     }

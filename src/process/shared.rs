@@ -48,16 +48,17 @@ impl Unchanged {
     }
 }
 
-/// The state of one configuration.
+/// The state of one configuration. The large parts are shared with the gateway, which drops them after the retirement: the drop of
+/// thousands of buckets and keys would stop a worker thread.
 pub(crate) struct Shared {
     pub(crate) process: Arc<Process>,
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     /// The IDs of its buckets and keys.
     pub(crate) ids: Ids,
     /// Every key with its value and its origin, for the admin listener.
-    pub(crate) effective: EffectiveConfig,
-    pub(crate) router: Router,
-    pub(crate) keyring: Keyring,
+    pub(crate) effective: Arc<EffectiveConfig>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) keyring: Arc<Keyring>,
     /// The regions of clients' signatures and of the gateway's.
     pub(crate) regions: Regions,
     /// None if no tokens are configured.

@@ -65,13 +65,16 @@ impl ResponseLimits {
     }
 }
 
+/// The clients of upstreams, by bucket.
+type UpstreamClients = IdMap<BucketId, Rc<UpstreamClient>>;
+
 /// The state of one worker thread for one configuration.
 pub(crate) struct Worker {
     pub(crate) process: Arc<Process>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: ResponseLimits,
     /// The clients of upstreams, by bucket.
-    upstream_clients: IdMap<BucketId, Rc<UpstreamClient>>,
+    upstream_clients: UpstreamClients,
     /// The connections of the listener that this thread serves.
     pub(crate) client_connections: Arc<IdleConnections>,
     signing_keys: Rc<SigningKeyCache>,
@@ -135,24 +138,36 @@ impl Worker {
         })
     }
 
-    /// The worker of the thread for the next configuration. What belongs to the thread stays. Upstream clients of unchanged buckets
-    /// stay with their idle connections, and cached keys and tokens stay if nothing that they depend on has changed.
-    fn successor(&self, shared: Arc<Shared>) -> Rc<Self> {
+    /// The upstream clients for the next configuration. Those of unchanged buckets stay with their idle connections. Requests run
+    /// meanwhile.
+    async fn upstream_clients_of(&self, shared: &Shared) -> UpstreamClients {
+        let mut clients = Vec::with_capacity(shared.router.buckets().len());
+        let mut built = 0;
+        for bucket in shared.router.buckets() {
+            let own = self.shared.router.get(bucket.id).filter(|own| Arc::ptr_eq(own, bucket));
+            let client = match own.and_then(|own| self.upstream_clients.get(own.id)) {
+                Some(client) if shared.unchanged.signers => Rc::clone(client),
+                Some(client) => Rc::new(client.with_signers_of(bucket, &shared.keyring)),
+                None => Rc::new(UpstreamClient::new(bucket, &shared.keyring)),
+            };
+            let is_new = own.is_none() || !shared.unchanged.signers;
+            clients.push((bucket.id, client));
+            if is_new {
+                built += 1;
+                slot::pause_after(built).await;
+            }
+        }
+        clients.into_iter().collect()
+    }
+
+    /// The worker of the thread for the next configuration. What belongs to the thread stays. Cached keys and tokens stay if nothing
+    /// that they depend on has changed.
+    fn successor(&self, shared: Arc<Shared>, upstream_clients: UpstreamClients) -> Rc<Self> {
         let server = &shared.config.server;
         let limits =
             if self.serves_data() { ResponseLimits::data(server) } else { ResponseLimits::admin(server) };
         self.send_watch.configure(limits.pace, wait_receivers(&shared));
         let unchanged = shared.unchanged;
-        let client = |bucket: &Arc<Bucket>| {
-            let own = self.shared.router.get(bucket.id).filter(|own| Arc::ptr_eq(own, bucket));
-            let client = match own.and_then(|own| self.upstream_clients.get(own.id)) {
-                Some(client) if unchanged.signers => Rc::clone(client),
-                Some(client) => Rc::new(client.with_signers_of(bucket, &shared.keyring)),
-                None => Rc::new(UpstreamClient::new(bucket, &shared.keyring)),
-            };
-            (bucket.id, client)
-        };
-        let upstream_clients = shared.router.buckets().iter().map(client).collect();
         Rc::new(Self {
             process: Arc::clone(&self.process),
             limits,

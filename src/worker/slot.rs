@@ -10,11 +10,13 @@ use std::rc::Rc;
 use actix_web::dev::Payload;
 use actix_web::error::ErrorInternalServerError;
 use actix_web::{Error, FromRequest, HttpRequest};
-use tidegate_actors::Launch;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Worker;
 use crate::process::configurations::ThreadCommand;
+
+/// Actors that are started, or clients of upstreams that are built, between two requests: less than a millisecond of work.
+const PER_TURN: usize = 16;
 
 /// The current worker of one thread.
 pub(crate) struct WorkerSlot {
@@ -40,11 +42,17 @@ impl WorkerSlot {
         while let Some(command) = commands.recv().await {
             let done = match command {
                 ThreadCommand::Start(launches, done) => {
-                    launches.into_iter().for_each(Launch::start);
+                    for (number, launch) in launches.into_iter().enumerate() {
+                        launch.start();
+                        pause_after(number + 1).await;
+                    }
                     done
                 }
                 ThreadCommand::Switch(shared, done) => {
-                    let next = self.current().successor(shared);
+                    let current = self.current();
+                    let clients = current.upstream_clients_of(&shared).await;
+                    let next = current.successor(shared, clients);
+                    drop(current);
                     drop(self.current.replace(next));
                     done
                 }
@@ -57,6 +65,13 @@ impl WorkerSlot {
             // The sender waits for all threads, unless the process ends.
             let _ = done.send(());
         }
+    }
+}
+
+/// Lets requests run after each turn of a command about thousands of buckets.
+pub(super) async fn pause_after(done: usize) {
+    if done.is_multiple_of(PER_TURN) {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -171,6 +171,9 @@ class HaproxyBlock(Haproxy):
 class Pair(FrontProxy):
     """A proxy in front of two gateways."""
 
+    #: Seconds in which it must take a restarted gateway back.
+    back_seconds = 2
+
     def __init__(self, directory, first, second):
         self.values = {"SECOND": second.removeprefix("http://")}
         super().__init__(directory, first)
@@ -211,5 +214,18 @@ backend gateways
   server first @GATEWAY@
   server second @SECOND@
 """
+
+    command = Haproxy.command
+
+
+class HaproxyAsUsual(Pair):
+    """Checks once a second, and sends no more requests after two 503 in a row. It repeats no request with the other gateway."""
+
+    back_seconds = 5
+    template = replaced(
+        HaproxyBeforePair.template,
+        ("  option redispatch\n", "  retries 0\n"),
+        ("inter 100ms fall 1 rise 1", "inter 1s fall 2"),
+    )
 
     command = Haproxy.command

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{haproxy, nginx};
-use crate::gateway::{BucketSpec, Gateway};
+use crate::gateway::{BucketSpec, Gateway, GatewayConfiguration};
 use crate::guards;
 use crate::port::ReservedPort;
 use crate::process::Process;
@@ -94,8 +94,8 @@ impl ComparedProxy {
     /// The root of its process tree.
     pub(super) fn id(&self) -> u32 {
         match &self.running {
-            ProxyProcess::Tidegate(gateway) => gateway.id(),
-            ProxyProcess::Other { process, .. } => process.id(),
+            ProxyProcess::Tidegate(gateway) => gateway.id().get(),
+            ProxyProcess::Other { process, .. } => process.id().get(),
         }
     }
 
@@ -110,7 +110,9 @@ impl ComparedProxy {
                 settings,
             })
             .collect();
-        let gateway = Gateway::start(binary, directory, &buckets, &guards::gateway(), None)?;
+        let settings = guards::gateway();
+        let configuration = GatewayConfiguration { buckets, settings, ..GatewayConfiguration::default() };
+        let gateway = Gateway::start(binary, directory, configuration, None)?;
         Ok(Self { name: "tidegate", address: gateway.address, running: ProxyProcess::Tidegate(gateway) })
     }
 

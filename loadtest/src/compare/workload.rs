@@ -128,7 +128,8 @@ impl Workload {
         let path = format!("/{}/object", self.route);
         Load {
             destination: peer.address.into(),
-            request: Request::new(method, peer.address, &path, self.upload_bytes, BodyCapture::CountBytes),
+            requests: Request::new(method, peer.address, &path, self.upload_bytes, BodyCapture::CountBytes)
+                .into(),
             shape: match self.pace {
                 LoadRate::PerSecond(rate) => LoadShape::Open(Schedule::constant(rate, seconds)),
                 LoadRate::Closed => LoadShape::Seconds(seconds),
@@ -139,6 +140,8 @@ impl Workload {
             recovery_allowance: None,
             pause_after_refusal: Duration::ZERO,
             hang_up_after: None,
+            new_connections: false,
+            checks: Rc::default(),
         }
     }
 }

@@ -2,23 +2,25 @@
 //!
 //! A scenario is one TOML file; a new one needs no code. Errors in a file are found when it is read, before any load.
 
+mod event;
+mod load;
 mod validation;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
 
+pub(crate) use event::{Action, Event};
+pub(crate) use load::LoadSpec;
+
+use crate::configuration::{OverlaySpec, RepeatedSpec};
 use crate::container::ContainerSpec;
 use crate::expectation::Expectation;
+use crate::gateway::merge;
 use crate::hostile::HostileSpec;
-use crate::load::LoadShape;
-use crate::schedule::{Phase, Schedule};
-use crate::size::Bytes;
 use crate::storm::StormSpec;
 use crate::upstream::Behaviour;
 use crate::watchers::WatcherSpec;
@@ -61,6 +63,8 @@ pub(crate) enum ScenarioError {
 pub(crate) struct Scenario {
     /// What it tests, in one sentence.
     pub(crate) about: String,
+    /// This scenario has the gateway, configurations, upstreams and loads of that one.
+    based_on: Option<String>,
     /// Gateway settings, merged over those of the runner.
     #[serde(default)]
     pub(crate) gateway: toml::Table,
@@ -75,8 +79,14 @@ pub(crate) struct Scenario {
     /// Gateway metrics to sample.
     #[serde(default)]
     pub(crate) metrics: Vec<String>,
+    /// Overlays over the gateway's configuration, which reloads install in rotation. It starts with the first one.
+    #[serde(default, rename = "configuration")]
+    pub(crate) overlays: Vec<OverlaySpec>,
+    /// Sections that are repeated, such as thousands of keys.
+    #[serde(default)]
+    pub(crate) repeated: Vec<RepeatedSpec>,
     /// The upstreams, one for each bucket.
-    #[serde(rename = "upstream")]
+    #[serde(default, rename = "upstream")]
     pub(crate) upstreams: Vec<UpstreamSpec>,
     /// Number of rounds of all steps. Each statistic is the median of all rounds.
     #[serde(default = "one_round")]
@@ -130,6 +140,8 @@ pub(crate) struct Step {
     /// Scaling does not change its length.
     #[serde(default)]
     pub(crate) fixed: bool,
+    /// The step has the loads of this other step.
+    pub(crate) loads_of: Option<String>,
     /// Concurrent loads. A step without loads observes the idle gateway.
     #[serde(default, rename = "load")]
     pub(crate) loads: Vec<LoadSpec>,
@@ -153,152 +165,41 @@ fn one_second() -> f64 {
     SECONDS_MIN
 }
 
-/// One load of a step. Exactly one of `rate`, `phases`, `requests`, `closed` defines its shape.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LoadSpec {
-    /// The second part of the names of its statistics.
-    pub(crate) name: String,
-    /// The requested bucket.
-    pub(crate) bucket: String,
-    /// `GET` or `PUT`.
-    #[serde(default = "get")]
-    pub(crate) method: String,
-    /// Size of the uploaded body.
-    #[serde(default)]
-    pub(crate) body_bytes: Bytes,
-    /// Additional headers.
-    #[serde(default)]
-    pub(crate) headers: BTreeMap<String, String>,
-    /// Open loop: requests per second, for the step's length.
-    pub(crate) rate: Option<f64>,
-    /// Open loop: several rates, one after another.
-    pub(crate) phases: Option<Vec<Phase>>,
-    /// Closed loop: total number of requests.
-    pub(crate) requests: Option<u64>,
-    /// Closed loop for the step's length.
-    #[serde(default)]
-    pub(crate) closed: bool,
-    /// Maximum of connections, and so of requests in flight.
-    pub(crate) connections: usize,
-    /// Source address within 127.0.0.0/8; the system's choice if absent.
-    pub(crate) source: Option<IpAddr>,
-    /// The client's timeout.
-    #[serde(default = "three_seconds")]
-    pub(crate) timeout_ms: u64,
-    /// Pause of a closed-loop worker after a refusal (429, 503), as in a client with back-off.
-    #[serde(default)]
-    pub(crate) pause_after_refusal_seconds: f64,
-    /// Start of the load after the start of the step.
-    #[serde(default)]
-    pub(crate) after_seconds: f64,
-    /// Requests later than this after the load's start are also reported as `…_after_settling`; not scaled.
-    pub(crate) settle_seconds: Option<f64>,
-    /// Close the connection after this number of bytes of each answer's body. Each request has a new connection.
-    pub(crate) hang_up_after_bytes: Option<Bytes>,
-    /// The answer must have the expected content: this number of bytes of the pattern, or its digest.
-    pub(crate) verify_bytes: Option<Bytes>,
-}
-
-fn get() -> String {
-    "GET".to_owned()
-}
-
-fn three_seconds() -> u64 {
-    3_000
-}
-
-/// An event at an upstream, at the log disk of the container, or at the gateway.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Event {
-    /// Time from the start of the step.
-    pub(crate) at_seconds: f64,
-    /// The bucket of the upstream; none for the log disk and the gateway.
-    pub(crate) bucket: Option<String>,
-    /// The action.
-    pub(crate) action: Action,
-    /// Requests later than this after the event are also reported as `…_after_ACTION_settled`; not scaled.
-    pub(crate) settle_seconds: Option<f64>,
-}
-
-/// Actions on an upstream, the log disk or the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Action {
-    /// Stop the upstream.
-    Kill,
-    /// Start the upstream again.
-    Restore,
-    /// Freeze the upstream: connections stay open and the kernel accepts new ones, but nothing is read or sent.
-    Freeze,
-    /// Unfreeze the upstream.
-    Thaw,
-    /// Fill the log disk.
-    FillLogDisk,
-    /// Empty the log disk.
-    EmptyLogDisk,
-    /// Lower the gateway's limit of descriptors to those that it has open.
-    ExhaustDescriptors,
-    /// Restore the limit.
-    FreeDescriptors,
-}
-
-impl Action {
-    /// The name in statistics.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Kill => "kill",
-            Self::Restore => "restore",
-            Self::Freeze => "freeze",
-            Self::Thaw => "thaw",
-            Self::FillLogDisk => "fill_log_disk",
-            Self::EmptyLogDisk => "empty_log_disk",
-            Self::ExhaustDescriptors => "exhaust_descriptors",
-            Self::FreeDescriptors => "free_descriptors",
-        }
-    }
-
-    /// Whether it acts on an upstream.
-    pub(crate) fn is_of_upstream(self) -> bool {
-        !self.is_of_log_disk() && !matches!(self, Self::ExhaustDescriptors | Self::FreeDescriptors)
-    }
-
-    /// Whether it acts on the log disk.
-    pub(crate) fn is_of_log_disk(self) -> bool {
-        matches!(self, Self::FillLogDisk | Self::EmptyLogDisk)
-    }
-}
-
-impl LoadSpec {
-    /// Its shape within a step of `seconds`.
-    pub(crate) fn offered(&self, seconds: f64) -> LoadShape {
-        let seconds = seconds - self.after_seconds;
-        match (self.rate, &self.phases, self.requests) {
-            (Some(rate), _, _) => LoadShape::Open(Schedule::constant(rate, seconds)),
-            (_, Some(phases), _) => LoadShape::Open(Schedule::new(phases.clone())),
-            (_, _, Some(requests)) => LoadShape::Requests(requests),
-            _ => LoadShape::Seconds(seconds),
-        }
-    }
-
-    /// The client's timeout.
-    pub(crate) fn timeout(&self) -> Duration {
-        Duration::from_millis(self.timeout_ms)
-    }
-}
-
 impl Scenario {
     /// Reads the scenario `name` of a folder.
     pub(crate) fn read(folder: &Path, name: &str) -> Result<Self, ScenarioError> {
-        let path = folder.join(format!("{name}.toml"));
+        let path = path_of(folder, name);
         let text = fs::read_to_string(&path)
             .map_err(|cause| ScenarioError::Unreadable { path: path.clone(), cause })?;
-        let scenario: Self =
+        let mut scenario: Self =
             toml::from_str(&text).map_err(|cause| ScenarioError::Malformed { path: path.clone(), cause })?;
+        if let Some(base) = scenario.based_on.take() {
+            scenario = scenario.over(Self::read(folder, &base)?);
+        }
+        let steps = scenario.steps.clone();
+        scenario.copy_loads(&steps);
         match validation::find_inconsistency(&scenario) {
             Some(reason) => Err(ScenarioError::Inconsistent { path, reason }),
             None => Ok(scenario),
+        }
+    }
+
+    /// This scenario with the gateway, configurations, upstreams and loads of another one.
+    fn over(mut self, base: Self) -> Self {
+        merge(&mut self.gateway, &base.gateway);
+        self.metrics.extend(base.metrics);
+        self.overlays = base.overlays;
+        self.repeated = base.repeated;
+        self.upstreams = base.upstreams;
+        self.copy_loads(&base.steps);
+        self
+    }
+
+    /// Gives steps without loads those of the step that they name.
+    fn copy_loads(&mut self, from: &[Step]) {
+        for step in self.steps.iter_mut().filter(|step| step.loads.is_empty()) {
+            let named = from.iter().find(|other| Some(&other.name) == step.loads_of.as_ref());
+            step.loads = named.map(|named| named.loads.clone()).unwrap_or_default();
         }
     }
 
@@ -323,6 +224,7 @@ impl Scenario {
             step.seconds = seconds;
             for event in &mut step.events {
                 event.at_seconds *= factor;
+                event.times = ((event.times as f64 * factor).ceil() as u64).max(1);
             }
             for load in &mut step.loads {
                 load.after_seconds *= factor;
@@ -331,7 +233,7 @@ impl Scenario {
                 }
             }
         }
-        for step in &mut self.steps {
+        for step in self.steps.iter_mut() {
             let count = |count: u64| ((count as f64 * factor).ceil() as u64).max(1);
             for load in &mut step.loads {
                 load.requests = load.requests.map(count);
@@ -342,6 +244,21 @@ impl Scenario {
         }
         self
     }
+
+    /// Multiplies the rates of open loops by `factor`.
+    pub(crate) fn with_rates(mut self, factor: f64) -> Self {
+        for load in self.steps.iter_mut().flat_map(|step| &mut step.loads) {
+            load.rate = load.rate.map(|rate| rate * factor);
+            for phase in load.phases.iter_mut().flatten() {
+                phase.rate *= factor;
+            }
+        }
+        self
+    }
+}
+
+fn path_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.toml"))
 }
 
 #[cfg(test)]
@@ -379,6 +296,22 @@ mod tests {
         let fixed: Scenario =
             toml::from_str(&SMALL.replace("seconds = 10", "seconds = 10\nfixed = true")).unwrap();
         assert_eq!(fixed.scaled(0.5).steps[0].seconds, 10.0);
+    }
+
+    #[test]
+    fn a_scenario_has_the_gateway_and_the_loads_of_its_base() {
+        let (base, over) = (Scenario::read(&folder(), "reloads"), Scenario::read(&folder(), "upgrades"));
+        let (base, over) = (base.unwrap(), over.unwrap());
+        assert_eq!((over.upstreams.len(), over.overlays.len()), (base.upstreams.len(), base.overlays.len()));
+        let loads = |scenario: &Scenario, step: &str| {
+            scenario.steps.iter().find(|one| one.name == step).unwrap().loads.len()
+        };
+        assert_eq!(loads(&over, "upgrades"), loads(&base, "reloads"));
+        assert_eq!(loads(&base, "warm"), loads(&base, "reloads"));
+        assert_eq!(loads(&base, "before"), 0);
+        let rate = |scenario: &Scenario| scenario.steps[0].loads[0].rate.unwrap();
+        let full = rate(&base);
+        assert_eq!(rate(&base.with_rates(0.1)), full * 0.1);
     }
 
     #[test]

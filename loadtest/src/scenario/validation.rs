@@ -21,6 +21,11 @@ pub(super) fn find_inconsistency(scenario: &Scenario) -> Option<String> {
     if scenario.rounds == 0 {
         return Some("rounds must be at least 1".to_owned());
     }
+    let unknown = |step: &Step| step.loads_of.clone().filter(|of| !steps.contains(of.as_str()));
+    let unknown_step = scenario.steps.iter().filter(|step| step.loads.is_empty()).find_map(unknown);
+    if let Some(unknown) = unknown_step {
+        return Some(format!("no step called {unknown}"));
+    }
     let in_loads = scenario.steps.iter().find_map(in_loads);
     let in_hostile = || scenario.steps.iter().find_map(|step| in_hostile(step, scenario.tls));
     let in_watchers = || scenario.steps.iter().find_map(in_watchers);
@@ -50,6 +55,8 @@ fn in_loads(step: &Step) -> Option<String> {
             Some(format!("load {name} has an invalid header: {header}"))
         } else if load.source.is_some_and(|source| !is_local(source)) {
             Some(format!("load {name} has a source that is not a loopback address: use 127.0.0.0/8"))
+        } else if load.judged.is_some() && load.check_limit {
+            Some(format!("load {name} has both judged and check_limit"))
         } else if load.hang_up_after_bytes.is_some() && load.verify_bytes.is_some() {
             Some(format!("load {name} has both hang_up_after_bytes and verify_bytes"))
         } else if !matches!(load.method.as_str(), "GET" | "PUT") {
@@ -63,6 +70,9 @@ fn in_loads(step: &Step) -> Option<String> {
 fn in_events(step: &Step, has_container: bool) -> Option<String> {
     step.events.iter().find_map(|event| {
         let action = event.action.name();
+        if event.times > 1 && !(0.001..3600.0).contains(&event.every_seconds) {
+            return Some(format!("event {action} happens several times and needs every_seconds"));
+        }
         match (event.action.is_of_upstream(), &event.bucket) {
             (false, Some(_)) => {
                 Some(format!("event {action} acts on no upstream and must not have a bucket"))
@@ -185,6 +195,13 @@ mod tests {
             ("bucket = 'a'\naction = 'kill'", "action = 'kill'", "event kill needs a bucket"),
             ("action = 'kill'", "action = 'fill_log_disk'", "must not have a bucket"),
             ("bucket = 'a'\naction = 'kill'", "action = 'empty_log_disk'", "needs a `[container]`"),
+            ("bucket = 'a'\naction = 'kill'", "action = 'reload'\ntimes = 2", "needs every_seconds"),
+            ("[[expect]]", "[[step]]\nname = 't'\nloads_of = 'z'\n[[expect]]", "no step called z"),
+            (
+                "rate = 5",
+                "rate = 5\njudged = { own = { status = 200 } }\ncheck_limit = true",
+                "has both judged",
+            ),
             ("rate = 5", "rate = 5\nhang_up_after_bytes = 1\nverify_bytes = 2", "has both"),
         ];
         for (from, to, reason) in cases {

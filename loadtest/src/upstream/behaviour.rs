@@ -16,6 +16,14 @@ pub(crate) enum Behaviour {
         #[serde(default)]
         verify: bool,
     },
+    /// Answers with headers that show the call: `x-store` is the upstream's own address, `x-store-path` the first segment of the path, and
+    /// `x-store-key` the access key ID of the signature.
+    Echo {
+        #[serde(default)]
+        body_bytes: Bytes,
+    },
+    /// Answers with an event stream: this number of events, one after each interval.
+    Events { events: u32, interval_ms: u64 },
     /// Answers after a delay.
     Slow { delay_ms: u64 },
     /// Handles `parallel` requests at once, for `hold_ms` each. The others wait in order without a bound, and requests of disconnected

@@ -3,6 +3,7 @@
 //! Answers with a small body are encoded once, before the first request, and sent in one write.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,6 +143,7 @@ impl ServerState {
     fn new(behaviour: Behaviour, counters: Arc<UpstreamCounters>, frozen: watch::Receiver<bool>) -> Self {
         let (body_bytes, verify) = match behaviour {
             Behaviour::Normal { body_bytes, verify } => (body_bytes.0, verify),
+            Behaviour::Echo { body_bytes } => (body_bytes.0.min(INLINE_BYTES), false),
             _ => (0, false),
         };
         let (permits, hold_time) = match behaviour {
@@ -173,7 +175,9 @@ impl ServerState {
         stream.set_nodelay(true)?;
         let mut buffer = ReceiveBuffer::new();
         let mut pacer = Pacer::new()?;
-        while let Some(head) = next_head(&mut stream, &mut buffer).await? {
+        let mut shown = String::new();
+        let echoes = matches!(self.behaviour, Behaviour::Echo { .. });
+        while let Some(head) = next_head(&mut stream, &mut buffer, echoes.then_some(&mut shown)).await? {
             self.wait_until_thawed().await;
             let active = self.counters.begin();
             if head.expects_continue {
@@ -193,10 +197,14 @@ impl ServerState {
             }
             self.wait_until_thawed().await;
             drop(active);
-            if let Behaviour::Stall { body_bytes: Bytes(bytes) } = self.behaviour {
-                return stall(&mut stream, bytes).await;
+            match self.behaviour {
+                Behaviour::Stall { body_bytes: Bytes(bytes) } => return stall(&mut stream, bytes).await,
+                Behaviour::Events { events, interval_ms } => {
+                    send_events(&mut stream, events, Duration::from_millis(interval_ms)).await?;
+                }
+                Behaviour::Echo { .. } => self.echo(&mut stream, &shown).await?,
+                _ => self.answer(&mut stream, &head, hash).await?,
             }
-            self.answer(&mut stream, &head, hash).await?;
             if !head.keep_alive {
                 break;
             }
@@ -210,6 +218,14 @@ impl ServerState {
         }
         let _permit = self.capacity.acquire().await.map_err(io::Error::other)?;
         pacer.sleep(self.hold_time).await
+    }
+
+    /// Sends the prepared answer with these headers in its head.
+    async fn echo(&self, stream: &mut TcpStream, shown: &str) -> io::Result<()> {
+        let status_line = b"HTTP/1.1 200 OK\r\n";
+        let mut answer = self.get.inline.clone();
+        answer.splice(status_line.len()..status_line.len(), shown.bytes());
+        stream.write_all(&answer).await
     }
 
     async fn answer(&self, stream: &mut TcpStream, head: &RequestHead, hash: Sha256) -> io::Result<()> {
@@ -234,10 +250,38 @@ async fn stall(stream: &mut TcpStream, body_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-async fn next_head(stream: &mut TcpStream, buffer: &mut ReceiveBuffer) -> io::Result<Option<RequestHead>> {
+/// Sends an event stream.
+async fn send_events(stream: &mut TcpStream, events: u32, interval: Duration) -> io::Result<()> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    for number in 0..events {
+        tokio::time::sleep(interval).await;
+        let event = format!("id: {number}\ndata: {{}}\n\n");
+        stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).await?;
+    }
+    stream.write_all(b"0\r\n\r\n").await
+}
+
+/// The headers of an answer that show the call.
+fn shown_call(local: SocketAddr, head: &[u8]) -> String {
+    let store_path = head::path(head).split('/').nth(1).unwrap_or_default();
+    let authorization = head::value(head, "authorization");
+    let key = authorization.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next());
+    format!("x-store: {local}\r\nx-store-path: {store_path}\r\nx-store-key: {}\r\n", key.unwrap_or_default())
+}
+
+/// The next head; its call is written to `shown` if there is one.
+async fn next_head(
+    stream: &mut TcpStream,
+    buffer: &mut ReceiveBuffer,
+    mut shown: Option<&mut String>,
+) -> io::Result<Option<RequestHead>> {
     loop {
         let parsed = head::request(buffer.unread()).map_err(io::Error::other)?;
         if let Some(head) = parsed {
+            if let Some(shown) = &mut shown {
+                **shown = shown_call(stream.local_addr()?, &buffer.unread()[..head.length_bytes]);
+            }
             buffer.consume(head.length_bytes);
             return Ok(Some(head));
         }
