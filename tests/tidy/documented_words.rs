@@ -16,10 +16,11 @@ use super::sources::{Source, all};
 
 /// Literals with an underscore that are neither reasons nor fields, and are not documented: names of other protocols and
 /// of Rust.
-const OTHER_WORDS: [&str; 8] = [
+const OTHER_WORDS: [&str; 9] = [
     "aws4_request",
     "has_ended",
     "is_cut",
+    "no_wait",
     "request_id",
     "retry_after",
     "success_action_redirect",
