@@ -55,55 +55,58 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments, report: &mut Option<FailureReport>) -> Result<ExitCode, ExitError> {
-    if let Some(CliCommand::Incident(choice)) = &arguments.command {
-        return cli::print_incident(&arguments, choice);
+    match &arguments.command {
+        Some(command) => run_command(&arguments, command),
+        None => run_gateway(arguments, report),
     }
+}
+
+/// Runs a command and ends. The environment stays as it is.
+fn run_command(arguments: &Arguments, command: &CliCommand) -> Result<ExitCode, ExitError> {
+    let checked = match command {
+        CliCommand::Incident(choice) => return cli::print_incident(arguments, choice),
+        CliCommand::Reload(choice) => choice.check.clone(),
+        _ => None,
+    };
+    let file = arguments.config.clone().or(checked);
+    let loaded = SourceSet::new(file, tidegate_config::environment(), arguments.strict).load();
+    match command {
+        CliCommand::Reload(choice) => return cli::reload(loaded, arguments, choice),
+        CliCommand::Upgrade(choice) => return cli::upgrade(loaded, choice),
+        _ => {}
+    }
+    let Loaded { config, warnings, effective, .. } = loaded.map_err(ExitError::Config)?;
+    match command {
+        CliCommand::Check => cli::check(&config, warnings, arguments.strict)?,
+        CliCommand::Health => {
+            let probed = health_check::probe(&config);
+            probed.map_err(|(address, why)| ExitError::Unhealthy { address, why })?;
+        }
+        CliCommand::Config(choice) => {
+            cli::print_config((&config, &effective), choice, warnings, arguments.strict)?;
+        }
+        CliCommand::Drain(choice) => return cli::drain(&config, choice),
+        CliCommand::Status(choice) => return cli::print_status(&config, choice),
+        CliCommand::Simulate(choice) => return cli::simulate(choice, &config),
+        // They have ended above.
+        CliCommand::Incident(_) | CliCommand::Reload(_) | CliCommand::Upgrade(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_gateway(arguments: Arguments, report: &mut Option<FailureReport>) -> Result<ExitCode, ExitError> {
     let program = UpgradeProgram::of_this_process(&[relaunch::SECRETS_ON_STDIN]);
     let mut inheritance = match arguments.upgrade_on_stdin {
         true => Some(Inheritance::receive_on_stdin()?),
         false => None,
     };
     *report = inheritance.as_ref().map(Inheritance::failure_report);
-    let environment = environment(&arguments, inheritance.as_ref())?;
+    let environment = environment(arguments.secrets_on_stdin, inheritance.as_ref())?;
     let secrets = pack_variables(&relaunch::secrets(&environment));
-    let service = match arguments.command {
-        None => ServiceEnvironment::read(),
-        Some(_) => ServiceEnvironment::default(),
-    };
+    let service = ServiceEnvironment::read();
     let activated = ActivatedSockets::take(&service)?;
-    let checked = match &arguments.command {
-        Some(CliCommand::Reload(choice)) => choice.check.clone(),
-        _ => None,
-    };
-    let file = arguments.config.clone().or(checked);
-    let sources = SourceSet::new(file, environment, arguments.strict);
-    let loaded = sources.load();
-    match &arguments.command {
-        Some(CliCommand::Reload(choice)) => return cli::reload(loaded, &arguments, choice),
-        Some(CliCommand::Upgrade(choice)) => return cli::upgrade(loaded, choice),
-        _ => {}
-    }
-    let Loaded { mut config, warnings, effective, files } = loaded.map_err(ExitError::Config)?;
-    match &arguments.command {
-        Some(CliCommand::Check) => {
-            cli::check(&config, warnings, arguments.strict)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Some(CliCommand::Health) => {
-            let probed = health_check::probe(&config);
-            probed.map_err(|(address, why)| ExitError::Unhealthy { address, why })?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Some(CliCommand::Config(choice)) => {
-            cli::print_config((&config, &effective), choice, warnings, arguments.strict)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        Some(CliCommand::Drain(choice)) => return cli::drain(&config, choice),
-        Some(CliCommand::Status(choice)) => return cli::print_status(&config, choice),
-        Some(CliCommand::Simulate(choice)) => return cli::simulate(choice, &config),
-        // An incident needs no configuration, and the others have ended above.
-        Some(CliCommand::Incident(_) | CliCommand::Reload(_) | CliCommand::Upgrade(_)) | None => {}
-    }
+    let sources = SourceSet::new(arguments.config, environment, arguments.strict);
+    let Loaded { mut config, warnings, effective, files } = sources.load().map_err(ExitError::Config)?;
     let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
     let (log, control) = telemetry::log::build(&config.log)?;
     cli::log_warnings(&warnings, &log);
@@ -132,18 +135,13 @@ fn run(arguments: Arguments, report: &mut Option<FailureReport>) -> Result<ExitC
 
 /// The variables of tidegate. A predecessor has those with secrets.
 fn environment(
-    arguments: &Arguments,
+    secrets_on_stdin: bool,
     inheritance: Option<&Inheritance>,
 ) -> Result<Variables, relaunch::RelaunchError> {
-    match (&arguments.command, inheritance) {
-        (Some(_), _) => Ok(tidegate_config::environment()),
-        (None, None) => relaunch::prepare_environment(arguments.secrets_on_stdin),
-        (None, Some(inheritance)) => {
-            let mut variables = tidegate_config::environment();
-            variables.extend(inheritance.variables.iter().cloned());
-            Ok(variables)
-        }
-    }
+    let Some(inheritance) = inheritance else { return relaunch::prepare_environment(secrets_on_stdin) };
+    let mut variables = tidegate_config::environment();
+    variables.extend(inheritance.variables.iter().cloned());
+    Ok(variables)
 }
 
 async fn serve(

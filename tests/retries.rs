@@ -1,5 +1,6 @@
 //! Retries: for which requests, how often, and when.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{Gateway, Response, Upstream, UpstreamReply, client, request};
@@ -234,17 +235,18 @@ async fn there_is_no_retry_after_the_first_forwarded_byte() {
 #[tokio::test]
 async fn a_retry_waits_for_retry_after() {
     for (is_date, least) in [(false, 1000), (true, 900)] {
-        // A date has whole seconds, so at least one of two is left.
+        // A date has whole seconds, so at least one of two is left. It counts from the answer.
         let date = || httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(2));
-        let asked = if is_date { date() } else { "1".to_owned() };
-        let upstream = Upstream::sequence(vec![
-            UpstreamReply::status(AGAIN).header("retry-after", &asked),
-            UpstreamReply::ok("x"),
-        ]);
+        let is_first = AtomicBool::new(true);
+        let upstream = Upstream::start(move |_| match is_first.swap(false, Ordering::Relaxed) {
+            true => UpstreamReply::status(AGAIN)
+                .header("retry-after", &if is_date { date() } else { "1".to_owned() }),
+            false => UpstreamReply::ok("x"),
+        });
         let gateway = Gateway::in_front_of(&upstream).await;
         let began = Instant::now();
-        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{asked}");
-        assert!(began.elapsed() >= Duration::from_millis(least), "{asked}: after {:?}", began.elapsed());
+        assert_eq!(gateway.get("/b/k").await.complete_status(), 200, "{is_date}");
+        assert!(began.elapsed() >= Duration::from_millis(least), "{is_date}: after {:?}", began.elapsed());
         assert_eq!(upstream.count(), 2);
     }
 }

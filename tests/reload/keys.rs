@@ -130,7 +130,7 @@ async fn a_changed_policy_holds_at_once() {
     assert_eq!(with_api_key(&gateway, &secret("n"), "/b/other/k").await, ok());
 }
 
-/// G3, A4, L1: keys with names that sort first or between give no other key their policy, their secret or their used tokens
+/// G3, G10, A4, L1: keys with names that sort first or between give no other key their policy, their secret or their used tokens
 #[tokio::test]
 async fn added_names_change_nobody_else() {
     let upstream = Upstream::ok("x");
