@@ -4,7 +4,8 @@
 //! gateway looks a key up by its secret alone. Two keys with one secret are therefore rejected: which policy applies would be
 //! undefined.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 
 use crate::bucket::Secret;
 use crate::client_secret::SharedKeys;
@@ -35,6 +36,9 @@ pub(crate) fn read(
     policies: &BTreeMap<String, PolicyConfig>,
 ) -> BTreeMap<String, ApiKey> {
     let mut keys: BTreeMap<String, ApiKey> = BTreeMap::new();
+    // the names of keys by a hash of their secrets, because there may be thousands
+    let mut names: HashMap<u64, Vec<String>> = HashMap::new();
+    let hasher = RandomState::new();
     for name in section.names() {
         let mut child = section.child(&name);
         child.document(&[" an API key; clients send its secret in a header"]);
@@ -43,10 +47,12 @@ pub(crate) fn read(
         let secret = shared.secret().cloned();
         let SharedKeys { policy, rate_limit, priority, .. } = shared;
         let (Some(secret), Some(policy)) = (secret, policy) else { continue };
-        if let Some((duplicate, _)) = keys.iter().find(|(_, other)| other.secret == secret) {
+        let same_hash = names.entry(hasher.hash_one(secret.expose())).or_default();
+        if let Some(duplicate) = same_hash.iter().find(|other| keys[*other].secret == secret) {
             let message = format!("has the same secret as {}", section.full_key(duplicate));
             section.refuse(&name, message, Some("give each key its own secret".to_owned()));
         }
+        same_hash.push(name.clone());
         keys.insert(name, ApiKey { secret, policy, rate_limit, priority });
     }
     keys

@@ -5,7 +5,7 @@
 //! A key may be temporary: it has a session token, an expiry time, or both. Clients send the session token with every request. The
 //! gateway verifies the token and does not forward it, so a key with a token cannot be the store's own pair as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use crate::bucket::Secret;
@@ -77,7 +77,8 @@ pub(crate) fn read(
     policies: &BTreeMap<String, PolicyConfig>,
 ) -> BTreeMap<String, ClientKey> {
     let mut keys: BTreeMap<String, ClientKey> = BTreeMap::new();
-    let mut ids: Vec<(String, String)> = Vec::new();
+    // the IDs in lower case, with their spelling and the names of their keys
+    let mut ids: HashMap<String, (String, String)> = HashMap::new();
     for name in section.names() {
         let mut child = section.child(&name);
         child.document(&[" a client key; clients sign requests with it"]);
@@ -85,12 +86,12 @@ pub(crate) fn read(
         written.check(&mut child, policies);
         let Some(id) = access_key_id(section, &name, &written) else { continue };
         let access_key_id_in_capitals = in_capitals(&mut section.child(&name), &written, &id);
-        if let Some((other, duplicate)) = ids.iter().find(|(other, _)| other.eq_ignore_ascii_case(&id)) {
+        if let Some((other, duplicate)) = ids.get(&id.to_ascii_lowercase()) {
             let case = if *other == id { "" } else { ", in another case" };
             let message = format!("has the same access key ID as {}{case}", section.full_key(duplicate));
             section.refuse(&name, message, Some(DUPLICATE_HINT.to_owned()));
         }
-        ids.push((id.clone(), name.clone()));
+        ids.entry(id.to_ascii_lowercase()).or_insert_with(|| (id.clone(), name.clone()));
         written.access_key_id = Some(id.clone());
         written.write(&mut section.child(&name));
         let secret = written.shared.secret().cloned();

@@ -42,6 +42,18 @@ impl Walk {
         Section { walk: self, path: KeyPath::default() }
     }
 
+    /// The entry of a key, after all keys were read.
+    pub(crate) fn entry(&self, path: &KeyPath) -> Option<&Entry> {
+        let entries = &self.entries;
+        let positions = self.positions.get_or_init(|| {
+            let mut positions: Vec<usize> = (0..entries.len()).collect();
+            positions.sort_by(|one, other| entries[*one].path.cmp(&entries[*other].path));
+            positions
+        });
+        let at = positions.binary_search_by(|at| entries[*at].path.cmp(path)).ok()?;
+        entries.get(positions[at])
+    }
+
     /// Whether setting this key could change anything but its own value, because a check asked whether it is set.
     pub(crate) fn is_presence_relevant(&self, path: &KeyPath) -> bool {
         let asked = self.asked.borrow();
@@ -102,14 +114,20 @@ impl Section<'_> {
         next.filter(|(path, _)| path.is_within(&section)).map(|(_, setting)| setting)
     }
 
+    /// All settings of this section. A configuration can have tens of thousands of others.
+    fn settings(&self) -> impl Iterator<Item = (&KeyPath, &Setting)> {
+        let from_here = self.walk.settings.range::<KeyPath, _>(&self.path..);
+        from_here.take_while(|(path, _)| path.is_within(&self.path))
+    }
+
     /// The names of the sections directly below this one in which a key is set.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         let depth = self.path.segments().len();
         // a value is not a section
         let is_section = |(path, setting): &(&KeyPath, &Setting)| {
-            path.is_within(&self.path) && (path.segments().len() > depth + 1 || setting.raw == Raw::Empty)
+            path.segments().len() > depth + 1 || setting.raw == Raw::Empty
         };
-        let within = self.walk.settings.iter().filter(is_section);
+        let within = self.settings().filter(is_section);
         within.filter_map(|(path, _)| path.segments().get(depth).cloned()).collect()
     }
 
@@ -120,15 +138,7 @@ impl Section<'_> {
 
     /// The entry of a key of this section, after all keys were read.
     pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
-        let entries = &self.walk.entries;
-        let positions = self.walk.positions.get_or_init(|| {
-            let mut positions: Vec<usize> = (0..entries.len()).collect();
-            positions.sort_by(|one, other| entries[*one].path.cmp(&entries[*other].path));
-            positions
-        });
-        let path = self.path.child(name);
-        let at = positions.binary_search_by(|at| entries[*at].path.cmp(&path)).ok()?;
-        entries.get(positions[at])
+        self.walk.entry(&self.path.child(name))
     }
 
     /// Marks the keys within `name` as keys without a possible effect.
@@ -160,8 +170,7 @@ impl Section<'_> {
 
     /// The names of the variables that set keys of this section; none if another source sets a key as well.
     pub(crate) fn variables(&self) -> Option<Vec<String>> {
-        let within = self.walk.settings.iter().filter(|(path, _)| path.is_within(&self.path));
-        within
+        self.settings()
             .map(|(_, setting)| match &setting.origin {
                 Origin::Variable(name) => Some(name.clone()),
                 _ => None,

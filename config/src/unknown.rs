@@ -3,8 +3,6 @@
 //! An unknown setting is an error: if it were ignored, the user would rely on it. Each error has a guess at the intended key, in the
 //! spelling of its source.
 
-use std::collections::BTreeSet;
-
 use crate::hint;
 use crate::problem::{Origin, Problem};
 use crate::reference;
@@ -14,11 +12,10 @@ use crate::source::FILE_VARIABLE;
 
 /// A problem for each setting that the walk did not read.
 pub(crate) fn find(walk: &Walk) -> Vec<Problem> {
-    let keys: BTreeSet<&KeyPath> = walk.entries.iter().map(|entry| &entry.path).collect();
     let mut candidates = None;
     let mut problems = Vec::new();
     for (path, setting) in &walk.settings {
-        if keys.contains(path) {
+        if walk.entry(path).is_some() {
             continue;
         }
         let is_section = reference::MAPS.iter().any(|map| *path == KeyPath::new([*map]))
