@@ -1,9 +1,12 @@
 //! Limits hold for both processes together, and are whole again after an upgrade that failed.
 
+use std::time::Duration;
+
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::Upgradable;
+use crate::adaptive::{Demand, MAX, adaptive, limit};
 use crate::support::client::message;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, Latch, Response, Upstream, UpstreamReply, wait_for, wait_until};
@@ -202,4 +205,22 @@ async fn a_failed_hand_over_leaves_all_limits() {
     assert_eq!(admitted(&running.gateway).await, BURST - 6);
     wait_until("its answers were counted", || upstream.count() == BURST).await;
     drop(kept);
+}
+
+/// G11, P7: the learnt limit of concurrent requests crosses; it does not begin at the floor again
+#[tokio::test]
+async fn a_learnt_limit_stays() {
+    let upstream = Upstream::start(|_| UpstreamReply::ok("x").delayed(Duration::from_millis(30)));
+    let mut running = Upgradable::start(adaptive(&upstream, "100")).await;
+    assert_eq!(limit(&running.gateway).await, 2, "the floor");
+    let demand = Demand::on(&running.gateway);
+    wait_for("the limit is learnt", || async { (limit(&running.gateway).await == MAX).then_some(()) }).await;
+    demand.end().await;
+    running.gateway.wait_until_idle().await;
+    let before = limit(&running.gateway).await;
+    assert!(before > 2, "{before}");
+    running.upgraded().await;
+    assert_eq!(limit(&running.gateway).await, before);
+    running.wait_for_end_of_predecessor().await;
+    assert_eq!(limit(&running.gateway).await, before);
 }
