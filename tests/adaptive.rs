@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::support::gateway::Builder;
 use crate::support::{Client, Gateway, SeenRequest, Upstream, UpstreamReply, client, wait_for};
 
-const MAX: usize = 24;
+pub(crate) const MAX: usize = 24;
 const ANYTHING: usize = usize::MAX;
 
 /// An upstream with an adjustable fault: its behaviour depends on a level and on its number of concurrent requests.
@@ -52,7 +52,7 @@ impl FaultyUpstream {
     }
 }
 
-fn adaptive(upstream: &Upstream, latency_tolerance: &str) -> Builder {
+pub(crate) fn adaptive(upstream: &Upstream, latency_tolerance: &str) -> Builder {
     let key = |name: &str| format!("buckets.b.s3.{name}");
     Gateway::builder()
         .bucket("b", upstream)
@@ -67,13 +67,13 @@ fn adaptive(upstream: &Upstream, latency_tolerance: &str) -> Builder {
 }
 
 /// Clients that send requests without a pause, until they are dropped.
-struct Demand {
+pub(crate) struct Demand {
     over: Arc<AtomicBool>,
     clients: Vec<JoinHandle<()>>,
 }
 
 impl Demand {
-    fn on(gateway: &Gateway) -> Self {
+    pub(crate) fn on(gateway: &Gateway) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let clients = (0..MAX).map(|_| {
             let (address, over) = (gateway.address(), Arc::clone(&over));
@@ -88,7 +88,7 @@ impl Demand {
         Self { clients: clients.collect(), over }
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.over.store(true, Ordering::SeqCst);
         for client in self.clients {
             client.await.unwrap();
@@ -96,7 +96,7 @@ impl Demand {
     }
 }
 
-async fn limit(gateway: &Gateway) -> usize {
+pub(crate) async fn limit(gateway: &Gateway) -> usize {
     let status = gateway.status().await;
     let limit = &status["buckets"]["b"]["pool"]["adaptive"]["limit"];
     usize::try_from(limit.as_u64().unwrap_or_else(|| panic!("no limit in {status}"))).unwrap()

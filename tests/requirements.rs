@@ -24,7 +24,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 41;
+const LATER: usize = 40;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -181,7 +181,7 @@ const LEDGER: [(&str, State); 132] = [
     ("G8", Later("upgrades are not in the load tests yet")),
     ("G9", Met),
     ("G10", Met),
-    ("G11", Later("the state of the actors crosses, and no test of the running gateway shows it yet")),
+    ("G11", Met),
     ("G12", Met),
     ("M1", Later("a load test, run by hand")),
     ("M2", Later("no reload yet")),

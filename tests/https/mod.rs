@@ -9,7 +9,7 @@ mod http2;
 mod renewal;
 mod slow;
 mod streams;
-mod tickets;
+pub(crate) mod tickets;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

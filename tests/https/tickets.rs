@@ -15,10 +15,14 @@ use crate::support::client::message;
 use crate::support::{Client, Gateway, Upstream, WAIT_MAX, wait_for};
 
 /// A client that keeps its sessions from one connection to the next.
-struct ResumingClient(TlsConnector);
+pub(crate) struct ResumingClient(TlsConnector);
 
 impl ResumingClient {
-    fn new(identity: &Identity, version: &'static SupportedProtocolVersion, as_client: bool) -> Self {
+    pub(crate) fn new(
+        identity: &Identity,
+        version: &'static SupportedProtocolVersion,
+        as_client: bool,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(identity.authority.der().clone()).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -46,7 +50,7 @@ impl ResumingClient {
         kind
     }
 
-    async fn data(&self, gateway: &Gateway) -> HandshakeKind {
+    pub(crate) async fn data(&self, gateway: &Gateway) -> HandshakeKind {
         self.connect(gateway.address(), "/b/k").await
     }
 

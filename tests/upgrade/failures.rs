@@ -31,8 +31,23 @@ impl Upgradable {
         fs::read(self.gateway.directory().join("received")).unwrap_or_default()
     }
 
+    /// Puts a program at the place that asks for the state and hangs then.
+    pub(super) fn replace_by_hanging(&self) {
+        let mut bytes = hello("tidegate-upgrade", 1);
+        bytes.extend(frame(r#"{"message":"prepared","sockets":["data","admin"]}"#));
+        self.replace_by_sender(&bytes);
+    }
+
+    /// Waits until this program has the state. It is sent after the gateway has stopped to accept.
+    pub(super) async fn wait_for_state(&self) {
+        wait_until("the hand-over has begun", || {
+            String::from_utf8_lossy(&self.received()).contains(r#"{"message":"state""#)
+        })
+        .await;
+    }
+
     /// Waits until every program that it has started has ended.
-    async fn wait_until_alone(&self) {
+    pub(super) async fn wait_until_alone(&self) {
         wait_until("the started programs have ended", || self.successors().is_empty()).await;
     }
 }
@@ -86,9 +101,7 @@ async fn a_hand_over_that_hangs_loses_no_connection() {
     let upstream = Upstream::ok("x");
     let builder = Gateway::builder().bucket("b", &upstream).set("server.upgrade_timeout", "2");
     let running = Upgradable::start(builder).await;
-    let mut bytes = hello("tidegate-upgrade", 1);
-    bytes.extend(frame(r#"{"message":"prepared","sockets":["data","admin"]}"#));
-    running.replace_by_sender(&bytes);
+    running.replace_by_hanging();
     let failing = async {
         let (status, reply) = running.upgrade().await;
         assert_eq!((status, reply["error"]["code"].as_str()), (422, Some("upgrade_failed")), "{reply}");
@@ -96,11 +109,7 @@ async fn a_hand_over_that_hangs_loses_no_connection() {
         assert!(message.contains("it hung during the hand-over of the state"), "{message}");
     };
     let waiting = async {
-        // The state is sent after the gateway has stopped to accept.
-        wait_until("the hand-over has begun", || {
-            String::from_utf8_lossy(&running.received()).contains(r#"{"message":"state""#)
-        })
-        .await;
+        running.wait_for_state().await;
         let mut clients = Vec::new();
         for _ in 0..20 {
             let mut client = Client::connect(running.gateway.address()).await;

@@ -5,8 +5,11 @@
 mod addresses;
 mod commands;
 mod failures;
+mod limits;
+mod log;
 mod refusals;
 mod secrets;
+mod state;
 mod traffic;
 
 use std::collections::BTreeSet;
@@ -38,6 +41,14 @@ impl Upgradable {
         link(&program);
         let gateway = builder.program(program.clone()).start().await;
         Self { gateway, program, replied: Mutex::default() }
+    }
+
+    /// Starts it with the file `log` in its directory as the output of the log.
+    async fn start_with_log_file(builder: Builder) -> Self {
+        let (program, file) = (builder.directory().join("tidegate"), builder.directory().join("log"));
+        link(&program);
+        let builder = builder.set("log.output", file.to_str().unwrap()).program(program.clone());
+        Self { gateway: builder.start_with_log_file(&file).await, program, replied: Mutex::default() }
     }
 
     async fn in_front_of(upstream: &Upstream) -> Self {

@@ -1,8 +1,8 @@
 //! Requests on kept and on new connections, while the gateway is upgraded.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinHandle;
 
@@ -13,15 +13,16 @@ use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wa
 const CLIENTS: usize = 6;
 
 /// Clients that send requests until they are stopped. Each request must have its complete answer.
-struct Load {
+pub(super) struct Load {
     is_over: Arc<AtomicBool>,
-    answers: Arc<AtomicUsize>,
+    /// The ID of each request with an answer.
+    answers: Arc<Mutex<Vec<String>>>,
     clients: Vec<JoinHandle<()>>,
 }
 
 impl Load {
-    fn start(address: SocketAddr) -> Self {
-        let (is_over, answers) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+    pub(super) fn start(address: SocketAddr) -> Self {
+        let (is_over, answers) = (Arc::<AtomicBool>::default(), Arc::<Mutex<_>>::default());
         let clients = (0..CLIENTS * 2).map(|index| {
             let (is_over, answers) = (Arc::clone(&is_over), Arc::clone(&answers));
             tokio::spawn(async move {
@@ -34,31 +35,33 @@ impl Load {
     }
 
     /// Waits until this many more answers have come.
-    async fn wait_for_answers(&self, more: usize) {
-        let due = self.answers.load(Ordering::Relaxed) + more;
+    pub(super) async fn wait_for_answers(&self, more: usize) {
+        let due = self.answers.lock().unwrap().len() + more;
         wait_until("answers come", || {
             self.clients.iter().for_each(|client| assert!(!client.is_finished(), "a client has failed"));
-            self.answers.load(Ordering::Relaxed) >= due
+            self.answers.lock().unwrap().len() >= due
         })
         .await;
     }
 
-    async fn stop(self) {
+    /// Returns the ID of each request.
+    pub(super) async fn stop(self) -> Vec<String> {
         self.is_over.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.await.unwrap();
         }
+        std::mem::take(&mut *self.answers.lock().unwrap())
     }
 }
 
 /// One connection, with one request or with requests until the gateway announces the last one.
-async fn connection(address: SocketAddr, is_kept: bool, is_over: &AtomicBool, answers: &AtomicUsize) {
+async fn connection(address: SocketAddr, is_kept: bool, is_over: &AtomicBool, answers: &Mutex<Vec<String>>) {
     let mut client = Client::connect(address).await;
     loop {
         client.send(client::message("GET", "/b/k", &[], None)).await;
         let answer = client.response("GET").await;
         assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "body"));
-        answers.fetch_add(1, Ordering::Relaxed);
+        answers.lock().unwrap().push(answer.header("x-request-id").unwrap().to_owned());
         let is_last = answer.header("connection") == Some("close");
         if !is_kept || is_last || is_over.load(Ordering::Relaxed) {
             return;
