@@ -60,6 +60,7 @@ mod supervision;
 mod tests;
 mod unknown;
 mod value_type;
+mod walk;
 mod warnings;
 
 use std::collections::BTreeMap;

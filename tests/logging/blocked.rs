@@ -88,6 +88,11 @@ async fn a_resumed_reader_gets_the_number_of_lost_lines() {
     wait_for("the log works again", || async { (gateway.status().await["status"] == "ok").then_some(()) })
         .await;
     gateway.get("/b/last").await;
+    // The end of the process waits a second for the log, which is less than a busy reader needs for 8 MiB.
+    wait_for("the backlog is written", || async {
+        (gateway.status().await["resources"]["log_backlog"]["used"] == 0).then_some(())
+    })
+    .await;
     gateway.send_sigterm();
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
     let lines = reading.join().unwrap();

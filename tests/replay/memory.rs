@@ -14,7 +14,7 @@ use crate::support::Scratch;
 /// Access lines of 1 KiB.
 const LINES: u64 = 200_000;
 /// The address space of the process, in which the lines have no room.
-const ADDRESS_SPACE: u64 = 160 << 20;
+const ADDRESS_SPACE: u64 = 190 << 20;
 /// What the resident memory may grow by after the first third of the log. The requests would need 16 MiB.
 const GROWTH_MAX: u64 = 8 << 20;
 
