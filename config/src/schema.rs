@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 
 pub(crate) use crate::entry::{DefaultValue, Docs, Entry};
 use crate::problem::{Origin, Problem};
-use crate::setting::{KeyPath, Raw, Setting};
+use crate::setting::{KeyPath, Raw, Setting, within};
 use crate::value_type::{ValueErrors, ValueType};
 pub(crate) use crate::walk::Walk;
 
@@ -64,27 +64,18 @@ impl Section<'_> {
     }
 
     fn setting_within(&self, name: &str) -> Option<&Setting> {
-        let section = self.path.child(name);
-        // the paths within a section follow it in their order
-        let next = self.walk.settings.range::<KeyPath, _>(&section..).next();
-        next.filter(|(path, _)| path.is_within(&section)).map(|(_, setting)| setting)
-    }
-
-    /// All settings of this section. A configuration can have tens of thousands of others.
-    fn settings(&self) -> impl Iterator<Item = (&KeyPath, &Setting)> {
-        let from_here = self.walk.settings.range::<KeyPath, _>(&self.path..);
-        from_here.take_while(|(path, _)| path.is_within(&self.path))
+        within(&self.walk.settings, &self.path.child(name)).next().map(|(_, setting)| setting)
     }
 
     /// The names of the sections directly below this one in which a key is set.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         let depth = self.path.segments().len();
         // a value is not a section
-        let is_section = |(path, setting): &(&KeyPath, &Setting)| {
-            path.segments().len() > depth + 1 || setting.raw == Raw::Empty
+        let name = |(path, setting): (&KeyPath, &Setting)| {
+            let is_section = path.segments().len() > depth + 1 || setting.raw == Raw::Empty;
+            path.segments().get(depth).filter(|_| is_section).cloned()
         };
-        let within = self.settings().filter(is_section);
-        within.filter_map(|(path, _)| path.segments().get(depth).cloned()).collect()
+        within(&self.walk.settings, &self.path).filter_map(name).collect()
     }
 
     /// The full name of a key of this section, such as `server.port`.
@@ -126,7 +117,7 @@ impl Section<'_> {
 
     /// The names of the variables that set keys of this section; none if another source sets a key as well.
     pub(crate) fn variables(&self) -> Option<Vec<String>> {
-        self.settings()
+        within(&self.walk.settings, &self.path)
             .map(|(_, setting)| match &setting.origin {
                 Origin::Variable(name) => Some(name.clone()),
                 _ => None,

@@ -167,3 +167,11 @@ impl Drop for Setting {
 
 /// The merged sources.
 pub(crate) type Settings = BTreeMap<KeyPath, Setting>;
+
+/// The settings of a section, of tens of thousands. The paths within a section follow it in their order.
+pub(crate) fn within<'s>(
+    settings: &'s Settings,
+    section: &KeyPath,
+) -> impl Iterator<Item = (&'s KeyPath, &'s Setting)> {
+    settings.range::<KeyPath, _>(section..).take_while(move |(path, _)| path.is_within(section))
+}

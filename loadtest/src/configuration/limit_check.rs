@@ -64,9 +64,11 @@ impl LimitCheck {
                 }
             }
         }
-        self.window = Some(fullest);
         let burst = self.highest(sent, ended, |limit| limit.burst);
         self.excess_max = self.excess_max.max(fullest.level - burst);
+        // It may have been admitted before its limit was lowered.
+        let level = fullest.level.min(self.lowest_burst(sent, ended));
+        self.window = Some(Window { level, ..fullest });
     }
 
     /// The tokens of the highest rate that can have been current between two times.
@@ -154,6 +156,15 @@ mod tests {
         // Admitted at some time since 0 ms, when the bucket was full.
         assert!(excess(burst.clone().chain([(0, 501)])) <= 0.0);
         assert!(excess(burst.chain([(500, 501)])) > 0.8);
+    }
+
+    #[test]
+    fn a_request_may_have_been_admitted_before_its_limit_was_lowered() {
+        let before = (0..9).map(|_| (999, 999));
+        // Four are used after the change, whenever the slow request was admitted. A fifth needs 20 ms.
+        let (slow, later) = ((998, 1_001), (1_022, 1_022));
+        assert!(excess(before.clone().chain([slow, later])) <= 0.0);
+        assert!(excess(before.chain([slow, later, later, later])) > 0.5);
     }
 
     #[test]
