@@ -11,6 +11,7 @@ use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
+use tidegate_actors::EndpointId;
 use tidegate_config::Addressing;
 use tidegate_s3::addressing;
 use tidegate_s3::target;
@@ -65,7 +66,7 @@ async fn call(
         Some(bytes) => BoxBody::new(SizedStream::new(bytes, payload)),
         None => BoxBody::new(NoBody::new()),
     };
-    let sent = worker.client(bucket).send(outbound, body).await;
+    let sent = worker.client(bucket).send(EndpointId(0), outbound, body).await;
     let response = sent.map_err(|error| UpstreamRejection::Reset(error.to_string()))?;
     let mut forwarded = HttpResponse::new(response.status());
     let nominated = ConnectionOptions::of(response.headers());

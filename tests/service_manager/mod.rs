@@ -14,15 +14,15 @@ use std::time::Instant;
 use crate::support::{Scratch, wait_for};
 
 /// The socket that receives notifications.
-struct NotifySocket {
-    address: String,
+pub(crate) struct NotifySocket {
+    pub(crate) address: String,
     received: Arc<Mutex<Vec<(Instant, String)>>>,
     _directory: Option<Scratch>,
 }
 
 impl NotifySocket {
     /// A socket with a path.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = Scratch::new();
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -52,7 +52,7 @@ impl NotifySocket {
     }
 
     /// The messages so far.
-    fn messages(&self) -> Vec<String> {
+    pub(crate) fn messages(&self) -> Vec<String> {
         self.received.lock().unwrap().iter().map(|(_, message)| message.clone()).collect()
     }
 
@@ -63,7 +63,7 @@ impl NotifySocket {
     }
 
     /// Waits for the first message from `from` on that has this line; returns its position and the message.
-    async fn wait_for_line(&self, from: usize, line: &str) -> (usize, String) {
+    pub(crate) async fn wait_for_line(&self, from: usize, line: &str) -> (usize, String) {
         wait_for(&format!("a notification with {line}"), || async {
             let messages = self.messages();
             let mut found = messages.iter().enumerate().skip(from);

@@ -9,6 +9,7 @@ mod limits;
 mod log;
 mod refusals;
 mod secrets;
+mod service_manager;
 mod state;
 mod traffic;
 
