@@ -85,9 +85,14 @@ impl CompactKey {
         })
     }
 
-    /// What is the same for the same key of two configurations.
-    pub(super) fn identity(&self) -> (&'static KeyPath, &[String]) {
-        (&self.template.path, &self.names)
+    /// What is the same for the same key of two configurations. The template stands for its path, because there is one of each path.
+    pub(super) fn identity(&self) -> (*const Entry, &[String]) {
+        (self.template, &self.names)
+    }
+
+    /// Its path in the reference.
+    pub(super) fn template_path(&self) -> &'static KeyPath {
+        &self.template.path
     }
 
     /// Whether a source sets it.

@@ -128,8 +128,7 @@ impl EffectiveConfig {
     /// Whether a bucket is configured.
     pub fn has_buckets(&self) -> bool {
         let is_of_bucket = |key: &CompactKey| {
-            let (path, _) = key.identity();
-            path.segments().first().is_some_and(|section| section == "buckets")
+            key.template_path().segments().first().is_some_and(|section| section == "buckets")
         };
         self.keys.iter().any(is_of_bucket)
     }
