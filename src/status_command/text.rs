@@ -12,6 +12,8 @@ use crate::admin_client::text::{drain_line, duration};
 const LINES_MAX: usize = 20;
 /// Causes have two lines each.
 const CAUSES_MAX: usize = 7;
+/// The lines after the causes: how many more there are, the resources, and how many more buckets there are.
+const OTHER_LINES: usize = 3;
 /// A longer line is cut on a terminal, where it would become two.
 const COLUMNS: usize = 120;
 const EFFECTS: [&str; 3] = ["refused", "slowed", "stale"];
@@ -32,11 +34,12 @@ pub(super) fn lines(document: &Value, host: &str, age: Duration) -> Vec<String> 
     ];
     lines.extend(Some(&document["drain"]).filter(|drain| drain.is_object()).map(drain_line));
     lines.extend(document["predecessors"].get(0).map(predecessor));
-    for cause in causes.iter().take(CAUSES_MAX) {
+    let causes_max = CAUSES_MAX.min((LINES_MAX - OTHER_LINES - lines.len()) / 2);
+    for cause in causes.iter().take(causes_max) {
         lines.extend(cause_lines(cause, age));
     }
-    if causes.len() > CAUSES_MAX {
-        lines.push(format!("  … and {}", counted((causes.len() - CAUSES_MAX) as u64, "more causes")));
+    if causes.len() > causes_max {
+        lines.push(format!("  … and {}", counted((causes.len() - causes_max) as u64, "more causes")));
     }
     lines.extend(document["resources"].as_object().map(resources));
     if let Some(buckets) = document["buckets"].as_object() {
