@@ -24,7 +24,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 42;
+const LATER: usize = 41;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -173,7 +173,7 @@ const LEDGER: [(&str, State); 132] = [
     ("O10", Met),
     ("G1", Met),
     ("G2", Met),
-    ("G3", Later("shown with 60 reloads; 1,000 under load are not in the load tests yet")),
+    ("G3", Met),
     ("G4", Met),
     ("G5", Later("image only")),
     ("G6", Met),
@@ -184,7 +184,7 @@ const LEDGER: [(&str, State); 132] = [
     ("G11", Later("not begun")),
     ("G12", Met),
     ("M1", Later("a load test, run by hand")),
-    ("M2", Later("no reload yet")),
+    ("M2", Later("a load test: loadtest run idle-reloads")),
     ("M3", Later("the memory is a load test, run by hand")),
     ("M4", Later("not begun")),
     (
