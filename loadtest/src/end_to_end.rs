@@ -40,6 +40,7 @@ fn load_to(address: SocketAddr, shape: LoadShape, connections: usize) -> Load {
         timeout: Duration::from_secs(3),
         expected: None,
         recovery_allowance: None,
+        pause: Duration::ZERO,
         pause_after_refusal: Duration::ZERO,
         hang_up_after: None,
         new_connections: false,

@@ -64,6 +64,8 @@ pub(crate) struct Load {
     pub(crate) expected: Option<String>,
     /// Requests later than this after the start are also counted separately (`…_after_settling`).
     pub(crate) recovery_allowance: Option<Duration>,
+    /// Pause of a closed-loop worker after each request.
+    pub(crate) pause: Duration,
     /// Pause of a closed-loop worker after a refusal.
     pub(crate) pause_after_refusal: Duration,
     /// Close the connection after this number of bytes of the answer's body.
@@ -138,6 +140,9 @@ impl RunningLoad {
                     let outcome = running.request(clock::now()).await;
                     if matches!(outcome, Ok(429 | 503)) {
                         tokio::time::sleep(running.load.pause_after_refusal).await;
+                    }
+                    if !running.load.pause.is_zero() {
+                        tokio::time::sleep(running.load.pause).await;
                     }
                 }
             });

@@ -180,6 +180,7 @@ impl TestBed {
             timeout: spec.timeout(),
             expected: spec.verify_bytes.map(|bytes| pattern::digest(bytes.0)),
             recovery_allowance: spec.settle_seconds.map(Duration::from_secs_f64),
+            pause: Duration::from_secs_f64(spec.pause_seconds),
             pause_after_refusal: Duration::from_secs_f64(spec.pause_after_refusal_seconds),
             hang_up_after: spec.hang_up_after_bytes.map(|bytes| bytes.0),
             new_connections: spec.new_connections,

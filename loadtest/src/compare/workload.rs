@@ -138,6 +138,7 @@ impl Workload {
             timeout: REQUEST_TIMEOUT,
             expected: None,
             recovery_allowance: None,
+            pause: Duration::ZERO,
             pause_after_refusal: Duration::ZERO,
             hang_up_after: None,
             new_connections: false,

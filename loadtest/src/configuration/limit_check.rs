@@ -23,7 +23,7 @@ pub(crate) struct RateLimit {
 struct Window {
     /// Earliest send time.
     begin: Instant,
-    /// Latest answer.
+    /// Latest answer, or the time from which a lowered limit can have held.
     end: Instant,
     /// Admitted requests less the tokens that the rate gave.
     level: f64,
@@ -66,9 +66,11 @@ impl LimitCheck {
         }
         let burst = self.highest(sent, ended, |limit| limit.burst);
         self.excess_max = self.excess_max.max(fullest.level - burst);
-        // It may have been admitted before its limit was lowered.
-        let level = fullest.level.min(self.lowest_burst(sent, ended));
-        self.window = Some(Window { level, ..fullest });
+        // It may have been admitted before its limit was lowered. Then the tokens of the time since its send time count from there on.
+        let used_max = self.lowest_burst(sent, ended);
+        let is_above = fullest.level > used_max;
+        let (level, end) = if is_above { (used_max, sent) } else { (fullest.level, fullest.end) };
+        self.window = Some(Window { level, end, ..fullest });
     }
 
     /// The tokens of the highest rate that can have been current between two times.

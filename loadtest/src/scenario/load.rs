@@ -62,6 +62,9 @@ pub(crate) struct LoadSpec {
     /// The client's timeout.
     #[serde(default = "three_seconds")]
     pub(crate) timeout_ms: u64,
+    /// Pause of a closed-loop worker after each request.
+    #[serde(default)]
+    pub(crate) pause_seconds: f64,
     /// Pause of a closed-loop worker after a refusal (429, 503), as in a client with back-off.
     #[serde(default)]
     pub(crate) pause_after_refusal_seconds: f64,

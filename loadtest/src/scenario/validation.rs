@@ -49,7 +49,10 @@ fn in_loads(step: &Step) -> Option<String> {
             Some(format!("load {name} can never send anything"))
         } else if load.settle_seconds.is_some_and(|settle| !(0.0..step.seconds).contains(&settle)) {
             Some(format!("load {name} ends before settle_seconds"))
-        } else if !(0.0..3600.0).contains(&load.pause_after_refusal_seconds) {
+        } else if ![load.pause_seconds, load.pause_after_refusal_seconds]
+            .iter()
+            .all(|pause| (0.0..3600.0).contains(pause))
+        {
             Some(format!("load {name} has a pause outside 0 to 3600 s"))
         } else if let Some(header) = broken_header(&load.headers) {
             Some(format!("load {name} has an invalid header: {header}"))
