@@ -1,5 +1,6 @@
 //! Hand-over of the limits to a successor (G8, L1, L2, L8).
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -13,6 +14,8 @@ use crate::limiter::table::TatSlot;
 use crate::types::{BucketId, IpKey};
 
 const BUCKET: BucketId = BucketId::new(0);
+/// The position of the limit of one client among the limits of a request.
+const OF_CLIENT: usize = 1;
 
 fn limit(requests_per_second: f64, burst: u32) -> RateLimit {
     RateLimit { requests_per_second, burst: burst.try_into().unwrap(), mode: LimitMode::Enforce }
@@ -213,7 +216,9 @@ proptest! {
         let settings = LimiterSettings::of_heads(all, all, &[all], clients_max);
         let mut states = [LimiterState::new(&settings, t0), LimiterState::new(&settings, t0)];
         let mut now = t0;
+        let mut clients = BTreeSet::new();
         for (_, client, cost, _, wait) in before_steps {
+            clients.insert(client);
             for state in &mut states {
                 charge(state, client, (cost, 0), now);
             }
@@ -224,6 +229,7 @@ proptest! {
         let mut is_used = false;
         for (_, client, cost, _, wait) in frozen_steps {
             now += Duration::from_nanos(wait / 10);
+            clients.insert(client);
             if charge(upgraded, client, (cost, 0), now).is_some() {
                 is_used = true;
                 charge(plain, client, (cost, 0), now);
@@ -236,8 +242,13 @@ proptest! {
                 state.peek(Some(BUCKET), IpKey::V4(client), 0, now).iter().map(|one| one.status.remaining).collect()
             };
             let (left, without): (Vec<u32>, Vec<u32>) = (remaining(upgraded), remaining(plain));
-            let is_less = left.iter().zip(&without).all(|(left, without)| left <= without);
-            prop_assert!(is_less && (is_used || left == without), "{left:?} {without:?}");
+            // A client that shares a budget because the table is full gets a whole one when a place is free, and while the clock stands
+            // still none becomes free. So with a full table only the other limits are equal.
+            let is_full = clients.len() > clients_max;
+            let compared = left.iter().zip(&without).enumerate().filter(|(at, _)| !is_full || *at != OF_CLIENT);
+            for (_, (left, without)) in compared {
+                prop_assert!(left <= without && (is_used || left == without), "{left:?} {without:?}");
+            }
         }
     }
 
