@@ -26,6 +26,15 @@ pub(crate) struct UpgradeTarget {
     pub(crate) configuration: PathBuf,
 }
 
+/// The successor that the load generator has adopted.
+fn adopted_successor() -> Option<u32> {
+    let is_successor = |pid: &u32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).any(|argument| argument == b"--upgrade-on-stdin")
+    };
+    usage::tree(std::process::id()).into_iter().skip(1).find(is_successor)
+}
+
 impl UpgradeTarget {
     /// Upgrades it. Returns the time from the request to the end of the predecessor.
     pub(crate) async fn upgrade(
@@ -48,6 +57,10 @@ impl UpgradeTarget {
             successor = on_thread(move || Ok(usage::tree(predecessor))).await?.get(1).copied().or(successor);
             let pid = process::pid(predecessor);
             let ended = waitpid(pid, WaitOptions::NOHANG).map_err(std::io::Error::from)?;
+            // A predecessor without connections ends at once, and its child may not have been seen before.
+            if ended.is_some() && successor.is_none() {
+                successor = on_thread(|| Ok(adopted_successor())).await?;
+            }
             match (ended, successor) {
                 (Some((_, status)), Some(successor)) if status.exit_status() == Some(0) => {
                     self.process.follow(successor);
