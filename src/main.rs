@@ -181,7 +181,7 @@ async fn serve(
         error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
             "hint" => "this is a defect: report the panic in the log before this line, and have a supervisor restart the process");
     }
-    if let StopCause::HandedOver { successor } = cause {
+    if let Some(successor) = running.successor() {
         handles.service.main_pid(successor);
     }
     let _extension = handles.service.stopping();
@@ -207,7 +207,7 @@ async fn last_stop(signals: &mut Signals, handles: &Handles, cause: &StopCause, 
             stop_requested(signals, handles).await;
             info!(handles.log, "the drain goes on after a signal to stop, another one ends it at once");
         }
-        StopCause::HandedOver { .. } => {
+        StopCause::HandedOver => {
             stop_requested(signals, handles).await;
             end_idle_time();
         }

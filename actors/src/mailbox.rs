@@ -40,6 +40,11 @@ impl actix::Message for Stop {
     type Result = ();
 }
 
+/// The pause before a full mailbox is tried again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// Crashes over one message after which it is sent once more.
+const CRASHES_MAX: u32 = 2;
+
 /// Why an ask got no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AskError {
@@ -202,6 +207,24 @@ impl<C: Component> Mailbox<C> {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(self.lost_reply()),
             Err(AskTimeout) => Err(AskError::Expired),
+        }
+    }
+
+    /// Asks again while the mailbox is full, and if the actor crashes over the message, for at most `timeout`.
+    pub(crate) async fn ask_again<M, F>(&self, message: F, timeout: Duration) -> Result<M::Reply, AskError>
+    where
+        M: ActorMessage,
+        C: MessageHandler<M>,
+        F: Fn() -> M,
+    {
+        let (deadline, mut crashes) = (clock::now() + timeout, 0);
+        loop {
+            let left = deadline.saturating_duration_since(clock::now());
+            match self.ask_within(message(), left).await {
+                Err(AskError::Busy) if left > ASK_AGAIN_AFTER => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+                Err(AskError::Crashed) if crashes < CRASHES_MAX => crashes += 1,
+                reply => return reply,
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// What a service manager has told this process by variables.
+/// The variables of a service manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceEnvironment {
     /// The address of the socket that receives notifications (`NOTIFY_SOCKET`).

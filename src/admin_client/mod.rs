@@ -31,13 +31,12 @@ use timed_stream::{TimeLimit, TimedStream};
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// The longest time for the connection, the request and the whole response. Of an event stream it is the time for the head.
 const RESPONSE_TIME: Duration = Duration::from_secs(10);
+/// The same of a reload, which builds all buckets anew. The admin listener replies within 30 s.
+const RELOAD_TIME: Duration = Duration::from_secs(35);
 /// The status of a reload that the gateway refuses; its document has the problems.
 const REFUSED_RELOAD: u16 = 422;
 /// Those of an upgrade that the gateway refuses, and of one that fails.
 const REFUSED_UPGRADE: [u16; 2] = [409, 422];
-
-/// The same of a reload, which builds all buckets anew. The admin listener replies within 30 s.
-const RELOAD_TIME: Duration = Duration::from_secs(35);
 
 /// What helps a client without the right token.
 const TOKEN_HINT: &str = "; the token is that of the configuration: name the file of the gateway with --config FILE, or set \
@@ -87,7 +86,7 @@ impl AdminTarget {
 
     /// Sends `POST /reload`, and returns the document of an accepted or a refused reload. `document` is its name in an error.
     pub(crate) fn post_reload(&self, document: &'static str) -> Result<Value, ReplyError> {
-        self.post("/reload", RELOAD_TIME, &[REFUSED_RELOAD], document)
+        self.change(("POST", "/reload"), RELOAD_TIME, &[REFUSED_RELOAD], document)
     }
 
     /// Sends `POST /upgrade`, and returns the document of an upgrade that is done, refused or failed. `upgrade_time` is the longest one.
@@ -96,18 +95,18 @@ impl AdminTarget {
         upgrade_time: Duration,
         document: &'static str,
     ) -> Result<Value, ReplyError> {
-        self.post("/upgrade", upgrade_time + RELOAD_TIME, &REFUSED_UPGRADE, document)
+        self.change(("POST", "/upgrade"), upgrade_time + RELOAD_TIME, &REFUSED_UPGRADE, document)
     }
 
-    /// Sends a POST. A reply with one of the statuses `refused` has a document too.
-    fn post(
+    /// Sends a request that changes something. A reply with one of the statuses `refused` has a document too.
+    fn change(
         &self,
-        path: &str,
+        (method, path): (&str, &str),
         time: Duration,
         refused: &[u16],
         document: &'static str,
     ) -> Result<Value, ReplyError> {
-        let response = self.send(&self.head("POST", path, &[("content-length", "0")]), time)?;
+        let response = self.send(&self.head(method, path, &[("content-length", "0")]), time)?;
         let response = if refused.contains(&response.status) { response } else { self.accepted(response)? };
         let body = response.body().map_err(|source| self.broken(source))?;
         serde_json::from_slice(&body).map_err(|_| self.no_document(document))
@@ -120,10 +119,7 @@ impl AdminTarget {
         path: &str,
         document: &'static str,
     ) -> Result<Value, ReplyError> {
-        let head = self.head(method, path, &[("content-length", "0")]);
-        let response = self.accepted(self.send(&head, RESPONSE_TIME)?)?;
-        let body = response.body().map_err(|source| self.broken(source))?;
-        serde_json::from_slice(&body).map_err(|_| self.no_document(document))
+        self.change((method, path), RESPONSE_TIME, &[], document)
     }
 
     /// Sends a request without a body.
@@ -162,12 +158,13 @@ impl AdminTarget {
         let body = response.body().unwrap_or_default();
         let document: Value = serde_json::from_slice(&body).unwrap_or_default();
         let error = &document["error"];
+        let has_document = error["code"].is_string() && error["message"].is_string();
         let detail = match (error["code"].as_str(), error["message"].as_str()) {
             (Some(code), Some(message)) => format!("{}: {}", escape_controls(code), escape_controls(message)),
             _ => "it has no error document; is it the admin listener of a tidegate?".to_owned(),
         };
         let hint = if matches!(status, 401 | 403) { TOKEN_HINT } else { "" };
-        Err(ReplyError::Refused { host: self.host.clone(), status, detail, hint })
+        Err(ReplyError::Refused { host: self.host.clone(), status, detail, has_document, hint })
     }
 
     pub(crate) fn no_document(&self, document: &'static str) -> ReplyError {

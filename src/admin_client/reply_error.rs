@@ -14,7 +14,14 @@ pub(crate) enum ReplyError {
     #[error("the running gateway cannot be asked: {0}")]
     Client(#[from] ClientError),
     #[error("{host} refused the request with {status}: {detail}{hint}")]
-    Refused { host: String, status: u16, detail: String, hint: &'static str },
+    Refused {
+        host: String,
+        status: u16,
+        detail: String,
+        /// Whether the detail is that of an admin listener.
+        has_document: bool,
+        hint: &'static str,
+    },
     #[error("{host} sent no {document}; is it the admin listener of a tidegate?")]
     NoDocument { host: String, document: &'static str },
     #[error("the connection to {host} broke: {source}")]

@@ -37,13 +37,13 @@ pub(crate) struct TargetChoice {
     /// Why, for the log and the status.
     #[arg(long, value_name = "TEXT", requires = "bucket", conflicts_with = "end")]
     reason: Option<String>,
-    /// End the drain after this time, as 90s, 15m or 2h.
+    /// End the drain after this time, as 90, 90s, 15m, 2h or 1d.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "bucket", conflicts_with = "end")]
     expires: Option<Duration>,
     /// End the drain.
     #[arg(long, requires = "bucket", conflicts_with = "no_wait")]
     end: bool,
-    /// The longest wait, as 90s, 15m or 2h; without it, the wait has no limit.
+    /// The longest wait, as 90, 90s, 15m, 2h or 1d; without it, the wait has no limit.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "bucket", conflicts_with_all = ["end", "no_wait"])]
     timeout: Option<Duration>,
 }
@@ -71,7 +71,8 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<DrainEnd, ReplyError> {
     match order(target, (bucket, choice), no_wait, out) {
-        Err(refused @ ReplyError::Refused { .. }) => {
+        // The gateway has read the order, and does not accept it.
+        Err(refused @ ReplyError::Refused { status: 400 | 404 | 503, has_document: true, .. }) => {
             print(out, &refused.to_string());
             Ok(DrainEnd::NotDrained)
         }
@@ -151,8 +152,7 @@ fn wait(
         match drains.iter().find(is_same) {
             Some(same) => drain = same.clone(),
             None => {
-                let message =
-                    "the drain has ended before the last request: it expired, or an operator ended it";
+                let message = "the drain has ended before the last request: it expired, an operator ended it, or the gateway was upgraded";
                 print(out, &format!("{}: {message}", name(&drain)));
                 return Ok(DrainEnd::NotDrained);
             }

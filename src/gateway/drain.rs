@@ -14,6 +14,7 @@
 //! `drain_tracker.rs` collects and logs the progress.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use slog::{info, warn};
@@ -48,10 +49,7 @@ pub enum StopCause {
     /// restarted.
     WorkerEnded(String),
     /// The successor of an upgrade serves.
-    HandedOver {
-        /// Its process ID.
-        successor: u32,
-    },
+    HandedOver,
 }
 
 impl StopCause {
@@ -60,7 +58,7 @@ impl StopCause {
             Self::Signal => DrainCause::Signal,
             Self::Request => DrainCause::Request,
             Self::WorkerEnded(_) => DrainCause::ThreadEnded,
-            Self::HandedOver { .. } => DrainCause::HandedOver,
+            Self::HandedOver => DrainCause::HandedOver,
         }
     }
 }
@@ -101,11 +99,17 @@ impl RunningGateway {
             thread = self.server.worker_ended() => StopCause::WorkerEnded(thread),
             // The sender ends with the gateway only.
             Ok(done) = &mut self.after.handed_over, if self.successor.is_none() => {
-                let cause = StopCause::HandedOver { successor: done.pid };
                 self.successor = Some(done);
-                cause
+                StopCause::HandedOver
             }
         }
+    }
+
+    /// The process ID of the successor, once it serves. A signal to stop may come at the same time.
+    #[must_use]
+    pub fn successor(&self) -> Option<u32> {
+        let pid = self.configurations.current().process.successor.load(Ordering::Relaxed);
+        Some(pid).filter(|pid| *pid != 0)
     }
 
     /// Ends the time that idle connections have after an upgrade.

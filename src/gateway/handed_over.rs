@@ -2,6 +2,7 @@
 //!
 //! The listening sockets are the successor's. Idle connections stay until their next answer closes them, or until `server.keep_alive` is
 //! over: a client that uses a kept connection while it closes would see a failure. Then the rest has `server.drain_timeout`, as at a stop.
+//! Meanwhile the successor gets the progress and this process's part of the limits ten times a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use prometheus::Registry;
 use slog::{Logger, info};
@@ -64,7 +64,7 @@ use crate::process::{DrainPhase, Process, Shared};
 use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
 use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
-use crate::server::inherited::InheritedSockets;
+use crate::server::inherited::{ADMIN, DATA, InheritedSockets};
 use crate::server::tls::{CertificateReload, ServerTls};
 use crate::server::tls_tickets::TicketKeys;
 use crate::server::{
@@ -97,9 +97,6 @@ const CONNECTIONS_PER_WORKER: usize = 25_000;
 /// Threads per data worker for blocking calls: file reads, DNS lookups.
 const DATA_BLOCKING_THREADS: usize = 4;
 const ADMIN_BLOCKING_THREADS: usize = 1;
-/// The names of the listeners in the log.
-const DATA: &str = "data";
-const ADMIN: &str = "admin";
 
 /// Starts gateways.
 pub struct Gateway;
@@ -271,7 +268,7 @@ fn process_state(
         drain_requests: DrainRequests::default(),
         event_streams: EventStreams::default(),
         status_streams: EventStreams::default(),
-        handed_over: AtomicBool::new(false),
+        successor: AtomicU32::new(0),
         predecessors: Predecessors::default(),
         tls: tls.data,
         admin_tls: tls.admin,

@@ -127,7 +127,14 @@ impl Reloader {
 
     async fn reload(&mut self) -> ReloadReply {
         let began = clock::now();
-        let mut checked = self.check().await;
+        let configurations = Arc::clone(&self.configurations);
+        let _change = configurations.change.lock().await;
+        let current = configurations.current();
+        let mut checked = match current.process.has_handed_over() {
+            true => Checked::handed_over(current.number().get()),
+            false => self.check().await,
+        };
+        drop(current);
         let is_applicable = checked.is_applicable();
         if let Some((config, effective, files)) = checked.loaded.take().filter(|_| is_applicable) {
             match self.apply(config, effective, began).await {

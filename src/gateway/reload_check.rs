@@ -30,6 +30,13 @@ impl Checked {
         })
     }
 
+    /// The successor of an upgrade has the limits, so this process keeps its configuration.
+    pub(super) fn handed_over(number: u64) -> Self {
+        let message = "this process has handed over to its successor and drains";
+        let hint = Some("reload the successor".to_owned());
+        Self::refused(number, vec![Problem::of_process("reload", message, hint)])
+    }
+
     fn refused(number: u64, problems: Vec<Problem>) -> Self {
         Self { reply: ReloadReply { number, problems, ..ReloadReply::default() }, loaded: None }
     }

@@ -1,4 +1,5 @@
-//! The successor's side of an upgrade, from the prepared start to the end of the predecessor (G8).
+//! The successor's side of an upgrade, from the prepared start to the end of the predecessor (G8): it imports the state,
+//! accepts, and holds back the predecessor's part of the limits.
 
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -32,6 +33,9 @@ impl RunningGateway {
         // From here on this process refuses an upgrade of its own.
         shared.process.predecessors.set(predecessor.clone());
         let (channel, report) = inheritance.into_channel().map_err(SuccessorError::Channel)?;
+        // The actors that get the state must be those that serve.
+        let configurations = Arc::clone(&self.configurations);
+        let change = configurations.change.lock().await;
         self.import(&channel).await?;
         // Without its predecessor this process is the only one that can serve.
         let (is_only_process, log_of_predecessor) = self.wait_for_accept(&channel).await?;
@@ -39,6 +43,7 @@ impl RunningGateway {
             warn!(shared.process.log, "the log of the predecessor cannot be received, it writes its own output"; "error" => error.to_string());
         }
         self.begin_to_accept(&shared.process.log, &report);
+        drop(change);
         if is_only_process {
             shared.process.predecessors.remove();
             reserve_for_predecessor(&shared, &PredecessorUse::default());
@@ -47,7 +52,6 @@ impl RunningGateway {
         }
         predecessor.since = rfc3339(clock::wall());
         shared.process.predecessors.set(predecessor.clone());
-        let configurations = Arc::clone(&self.configurations);
         self.background_tasks.push(actix_rt::spawn(follow(configurations, channel, predecessor)));
         Ok(())
     }

@@ -10,7 +10,7 @@
 //! Until the last step every failure ends the successor, and this process accepts again. At each time at most one process accepts.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,7 +80,10 @@ impl Upgrader {
                 }
             };
             self.reply(request, &result);
-            if let (Ok(done), Some(sender)) = (result, handed_over.take()) {
+            // A failed upgrade may be followed by one that is done.
+            if let Ok(done) = result
+                && let Some(sender) = handed_over.take()
+            {
                 let _ = sender.send(done);
             }
         }
@@ -123,12 +126,20 @@ impl Upgrader {
         let (process, began) = (self.process(), clock::now());
         let limit = self.configurations.current().config.server.upgrade_timeout;
         let program = self.context.program.clone();
-        let started = SuccessorProcess::start(program.clone()).await;
+        // A program on a file system that hangs is never started. If it starts late, it finds its channel closed and ends.
+        let starting = timeout_at((began + limit).into(), SuccessorProcess::start(program.clone())).await;
+        let started = starting.map_err(|_| UpgradeError::Hung { step: UpgradeStep::Hello, limit })?;
         let (successor, channel) =
             started.map_err(|source| UpgradeError::Start { program: program.path().to_owned(), source })?;
         info!(process.log, "upgrade begins"; "pid" => successor.pid());
-        let mut attempt =
-            Attempt { upgrader: self, channel: &channel, due: began + limit, limit, is_suspended: false };
+        let mut attempt = Attempt {
+            upgrader: self,
+            channel: &channel,
+            pid: successor.pid(),
+            due: began + limit,
+            limit,
+            is_suspended: false,
+        };
         let attempted = tokio::select! {
             attempted = attempt.run() => attempted,
             () = stop_requested(&process) => Err(UpgradeError::Stopped),
@@ -164,6 +175,8 @@ async fn stop_requested(process: &Process) {
 struct Attempt<'a> {
     upgrader: &'a Upgrader,
     channel: &'a Channel,
+    /// The process ID of the successor.
+    pid: u32,
     /// The end of `server.upgrade_timeout`.
     due: Instant,
     limit: Duration,
@@ -175,12 +188,16 @@ impl Attempt<'_> {
     /// Runs all steps. Returns the version of the successor.
     async fn run(&mut self) -> Result<String, UpgradeError> {
         let version = self.hello().await?;
-        let shared = self.upgrader.configurations.current();
         self.send_inheritance().await?;
         let sockets = match self.receive(UpgradeStep::Preparation, self.due, self.limit).await? {
             SuccessorMessage::Prepared { sockets } => sockets,
             other => return Err(unexpected(other)),
         };
+        // A reload that runs ends first. Another one waits until the upgrade has failed, and is refused when it is done.
+        let configurations = &self.upgrader.configurations;
+        let reload_ended = async { Ok(configurations.change.lock().await) };
+        let _change = self.within(UpgradeStep::Reload, self.due, self.limit, reload_ended).await?;
+        let shared = configurations.current();
         let due = clock::now() + HAND_OVER_TIME;
         self.hand_over(&shared, due).await?;
         let ready =
@@ -188,11 +205,7 @@ impl Attempt<'_> {
         let Received { message: SuccessorMessage::Ready, descriptors } = ready else {
             return Err(unexpected(ready.message));
         };
-        self.commit(&shared.process, sockets).await?;
-        // One process writes to the output of the log.
-        if let Some(log) = descriptors.into_iter().next() {
-            self.upgrader.log_control.forward_to(log);
-        }
+        self.commit(&shared.process, sockets, descriptors.into_iter().next()).await?;
         Ok(version)
     }
 
@@ -252,13 +265,22 @@ impl Attempt<'_> {
     }
 
     /// The successor may accept. There is no way back after it has got this message.
-    async fn commit(&self, process: &Process, sockets: Vec<String>) -> Result<(), UpgradeError> {
-        if !process.hand_over() {
+    async fn commit(
+        &self,
+        process: &Process,
+        sockets: Vec<String>,
+        log: Option<OwnedFd>,
+    ) -> Result<(), UpgradeError> {
+        if !process.hand_over(self.pid) {
             return Err(UpgradeError::Stopped);
         }
         if self.channel.send(&PredecessorMessage::Accept, &[]).await.is_err() {
             process.serve_again();
             return Err(UpgradeError::Ended { step: UpgradeStep::HandOver, status: None });
+        }
+        // One process writes to the output of the log.
+        if let Some(log) = log {
+            self.upgrader.log_control.forward_to(log);
         }
         let acceptor = &self.upgrader.acceptor;
         let (shared, own): (Vec<_>, Vec<_>) =

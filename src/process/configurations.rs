@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tidegate_actors::{KeyId, Launch, Launches};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 
 use super::Shared;
 use crate::buffers::revocation::KeyringNumber;
@@ -40,11 +40,13 @@ pub(crate) struct Configurations {
     current: ArcSwap<Shared>,
     /// Those of the data listener, then the admin thread.
     threads: Vec<UnboundedSender<ThreadCommand>>,
+    /// Held by a reload and by the hand-over of an upgrade, so that the exported state is that of the last configuration.
+    pub(crate) change: Mutex<()>,
 }
 
 impl Configurations {
     pub(crate) fn new(first: Arc<Shared>, threads: Vec<UnboundedSender<ThreadCommand>>) -> Self {
-        Self { current: ArcSwap::new(first), threads }
+        Self { current: ArcSwap::new(first), threads, change: Mutex::default() }
     }
 
     /// The configuration that new requests are served with. Hold it only for a moment: it retires when the last user has dropped it.

@@ -1,4 +1,4 @@
-//! What a drain of the process still waits for (G4).
+//! Requests, connections and unsent bytes of the process, for its drain and for the reports to a successor (G4, G8).
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! The state of the process: what outlives each configuration.
 //!
-//! [`Process`] has the log, the metrics, the listeners' certificates, the budgets of memory and the drain. [`Shared`] is the state of
+//! [`Process`] has the log, the metrics, decisions, live requests, the listeners' certificates and ticket keys, the budgets of memory, the
+//! drain and the predecessor. [`Shared`] is the state of
 //! one configuration. Both are shared by all threads. [`configurations::Configurations`] has the current one.
 
 pub(crate) mod configurations;
@@ -11,7 +12,7 @@ pub(crate) mod retirement;
 pub(crate) mod shared;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use slog::Logger;
 use tokio::sync::watch;
@@ -90,8 +91,8 @@ pub(crate) struct Process {
     pub(crate) event_streams: EventStreams,
     /// Those of the admin listener.
     pub(crate) status_streams: EventStreams,
-    /// The successor of an upgrade serves the new connections.
-    pub(crate) handed_over: AtomicBool,
+    /// The process ID of the successor of an upgrade, once it serves the new connections; 0 before.
+    pub(crate) successor: AtomicU32,
     /// The process before this one, while it drains.
     pub(crate) predecessors: Predecessors,
     /// The TLS certificate of the data listener; `None` for cleartext.
@@ -124,14 +125,14 @@ impl Process {
 
     /// Whether the successor of an upgrade serves the new connections.
     pub(crate) fn has_handed_over(&self) -> bool {
-        self.handed_over.load(Ordering::Relaxed)
+        self.successor.load(Ordering::Relaxed) != 0
     }
 
-    /// Notes that the successor serves the new connections, unless this process drains already.
-    pub(crate) fn hand_over(&self) -> bool {
+    /// Notes that this successor serves the new connections, unless this process drains already.
+    pub(crate) fn hand_over(&self, successor: u32) -> bool {
         let is_serving = *self.drain.borrow() == DrainPhase::Serving;
         if is_serving {
-            self.handed_over.store(true, Ordering::Relaxed);
+            self.successor.store(successor, Ordering::Relaxed);
             self.drain.send_replace(DrainPhase::HandedOver);
         }
         is_serving
@@ -139,7 +140,7 @@ impl Process {
 
     /// Takes that back: the successor has ended before it served.
     pub(crate) fn serve_again(&self) {
-        self.handed_over.store(false, Ordering::Relaxed);
+        self.successor.store(0, Ordering::Relaxed);
         self.drain.send_replace(DrainPhase::Serving);
     }
 

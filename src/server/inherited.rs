@@ -2,6 +2,10 @@
 
 use std::net::TcpListener;
 
+/// The names of the listeners: in the log, in `LISTEN_FDNAMES` and in the messages of an upgrade.
+pub(crate) const DATA: &str = "data";
+pub(crate) const ADMIN: &str = "admin";
+
 /// The inherited sockets. A listener without one binds its own.
 #[derive(Debug, Default)]
 pub struct InheritedSockets {

@@ -12,16 +12,12 @@ use socket2::SockRef;
 use thiserror::Error;
 use tidegate_config::{Config, ServiceEnvironment};
 
-use crate::server::inherited::{InheritedSocket, InheritedSockets};
+use crate::server::inherited::{ADMIN, DATA, InheritedSocket, InheritedSockets};
 
 /// More descriptors are a mistake: there are two listeners.
 const DESCRIPTORS_MAX: usize = 16;
 /// The number of the first descriptor.
 const FIRST: usize = 3;
-/// The names of the listeners.
-const DATA: &str = "data";
-const ADMIN: &str = "admin";
-
 /// Why the sockets of the service manager cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ActivationError {

@@ -28,7 +28,7 @@ const DRAIN_PERIOD: Duration = Duration::from_secs(3);
 /// Longer texts are cut: a message must fit the buffer of a socket.
 const STATUS_CHARS_MAX: usize = 1_000;
 
-/// What the service manager has been told.
+/// The last state that was sent to the service manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Running {
@@ -136,7 +136,11 @@ impl ServiceManager {
     pub fn main_pid(&self, pid: u32) {
         self.notify(|phase| {
             *phase = Phase::HandedOver;
-            Some(format!("MAINPID={pid}"))
+            // The service manager takes messages of the main process only, so the first ones of the new process do not count.
+            Some(format!(
+                "MAINPID={pid}\nREADY=1\nWATCHDOG=1\n{}",
+                status_line("upgraded: the new process serves")
+            ))
         });
     }
 

@@ -55,7 +55,9 @@ fn the_last_of_overlapping_reloads_is_ready() {
 fn nothing_is_sent_after_a_hand_over() {
     let receiver = Receiver::new();
     receiver.service.main_pid(4_711);
-    assert_eq!(receiver.next().unwrap(), "MAINPID=4711");
+    let message = receiver.next().unwrap();
+    let lines: Vec<_> = message.lines().collect();
+    assert_eq!(lines, ["MAINPID=4711", "READY=1", "WATCHDOG=1", "STATUS=upgraded: the new process serves"]);
     receiver.service.reloading();
     receiver.service.reloaded("x");
     receiver.service.status("x");

@@ -39,6 +39,8 @@ pub(crate) enum UpgradeStep {
     Hello,
     /// The configuration, the sockets and the actors of the new process.
     Preparation,
+    /// A reload of this process, which ends before the hand-over.
+    Reload,
     /// The hand-over of the state. No process accepts meanwhile.
     HandOver,
 }
@@ -48,6 +50,7 @@ impl UpgradeStep {
         match self {
             Self::Hello => "before it reported itself as a tidegate",
             Self::Preparation => "while it loaded its configuration and prepared its start",
+            Self::Reload => "while it waited for the end of a reload of this process",
             Self::HandOver => "during the hand-over of the state",
         }
     }

@@ -1,6 +1,7 @@
 //! The upgrade of a running process: what passes between the predecessor and its successor (G8).
 //!
-//! The predecessor starts the program file again, and both talk over a pair of Unix sockets, which is the successor's standard input.
+//! The predecessor starts the program file again, and both exchange messages over a pair of Unix sockets, which is the successor's
+//! standard input.
 //! `message.rs` has the messages, `channel.rs` their framing with file descriptors, `program.rs` what is started, `child.rs` the process
 //! of the successor, `error.rs` why an upgrade is refused or fails, `successor.rs` the successor's side. The order of the messages on
 //! the side of the predecessor is in `src/gateway/upgrade.rs`. The reasons are in `docs/design/upgrade.md`.

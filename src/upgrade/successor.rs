@@ -1,4 +1,4 @@
-//! The successor's side of an upgrade, from its start to the first message of the state.
+//! The start of a successor: it sends `hello`, receives `inherit`, and reports a failed start. `src/gateway/take_over.rs` has the rest.
 //!
 //! It runs before the configuration is loaded, and outside of a runtime: the variables with secrets come from the predecessor.
 
@@ -17,12 +17,8 @@ use zeroize::Zeroizing;
 use super::channel::{Channel, ReceiveError, Received, receive_blocking, send_blocking};
 use super::message::{Inherit, MAGIC, MESSAGE_BYTES_MAX, PROTOCOL, PredecessorMessage, SuccessorMessage};
 use super::variables::{Variables, unpack_variables};
-use crate::server::inherited::{InheritedSocket, InheritedSockets};
+use crate::server::inherited::{ADMIN, DATA, InheritedSocket, InheritedSockets};
 use crate::server::tls_tickets::TicketKeys;
-
-/// The names of the listeners.
-const DATA: &str = "data";
-const ADMIN: &str = "admin";
 
 /// Why the process cannot take over.
 #[derive(Debug, Error)]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,9 @@ impl Circuit {
     }
 }
 
+/// How long the export may take.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Asks for the circuits as they cross to a successor.
 pub(crate) struct ExportCircuits(MonotonicClock);
 
@@ -241,7 +245,7 @@ impl BreakerHandle {
     /// The circuits for a successor, which makes the trials from now on.
     pub(crate) async fn export(&self, clock: &MonotonicClock) -> ExportedBreaker {
         self.shared.published.set_handed_over(true);
-        match self.shared.mailbox.ask(ExportCircuits(*clock)).await {
+        match self.shared.mailbox.ask_again(|| ExportCircuits(*clock), EXPORT_TIMEOUT).await {
             Ok(exported) => exported,
             Err(_) => self.published(clock, clock::now()),
         }

@@ -77,6 +77,9 @@ impl From<CellKey> for SubjectKey {
     }
 }
 
+/// The most cells of one table that cross: at 36 bytes each, three tables stay below the longest message of an upgrade.
+const CELLS_MAX: usize = 2_000_000;
+
 /// How long ago the times were exported, and how long leases of the predecessor lasted then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Received {
@@ -94,8 +97,10 @@ impl ExportedLimit {
 impl ExportedTable {
     pub(super) fn new<K: Into<CellKey>>(gcra: &Gcra, times: TableTimes<K>) -> Self {
         let TableTimes { clients, overflow, floor } = times;
+        // A client without a cell starts at the floor.
+        let floor = clients.iter().skip(CELLS_MAX).map(|(_, ahead)| *ahead).fold(floor, u64::max);
         let mut table = Self { pace: gcra.pace(), floor, overflow, short: Vec::new(), long: Vec::new() };
-        for (client, ahead) in clients {
+        for (client, ahead) in clients.into_iter().take(CELLS_MAX) {
             match client.into() {
                 CellKey::Short(bits) => table.short.push((bits, ahead)),
                 CellKey::Long(bits) => table.long.push((bits, ahead)),

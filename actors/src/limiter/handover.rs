@@ -13,13 +13,10 @@ use crate::limiter::actor::Limiter;
 use crate::limiter::exported_limits::{ExportedLimits, LimitTimes};
 use crate::limiter::handle::LimiterHandle;
 use crate::limiter::reconfigure::{ApplyChanges, LimiterChange};
-use crate::mailbox::{ActorMessage, AskError};
+use crate::mailbox::ActorMessage;
 
 /// How long the export may take. A full table takes some ten milliseconds.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How often an export is tried that the actor crashes over.
-const EXPORTS_MAX: usize = 3;
 
 /// Asks for the times as they cross to a successor, and freezes the limits.
 pub(crate) struct ExportLimits {
@@ -73,6 +70,8 @@ impl Limiter {
         self.per_key.thaw(now);
         self.per_subject.thaw(now);
         self.failures.thaw(now);
+        // A client that has been locked out for want of the successor's part is free again.
+        self.auth_lockout.update(|client| self.failures.wait(client, now), now);
     }
 
     pub(super) fn lower(&mut self, tokens: u64) {
@@ -106,12 +105,7 @@ impl LimiterHandle {
         clock: &MonotonicClock,
     ) -> ExportedLimits {
         let connections = u64::try_from(connections).unwrap_or(u64::MAX);
-        let mut asked = Err(AskError::Crashed);
-        for _ in 0..EXPORTS_MAX {
-            if let Err(AskError::Crashed) = asked {
-                asked = self.mailbox.ask_within(ExportLimits { connections }, EXPORT_TIMEOUT).await;
-            }
-        }
+        let asked = self.mailbox.ask_again(|| ExportLimits { connections }, EXPORT_TIMEOUT).await;
         let times = asked.unwrap_or_else(|_| {
             // The successor starts with every burst spent, and gets all of the rate.
             self.send_change(LimiterChange::Freeze);

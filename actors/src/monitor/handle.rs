@@ -302,7 +302,8 @@ impl MonitorHandle {
 
     /// After `hand_over`, with fewer connections. Returns how many slots this process may still use.
     pub(crate) fn lower_kept(&self, connections: usize) -> usize {
-        self.shared.change_share(|share| share.lower(self.slots.in_use(), connections))
+        let kept = self.shared.change_share(|share| share.lower(self.slots.in_use(), connections));
+        kept.max(self.slots.in_use())
     }
 
     /// Takes back what `hand_over` left to a successor.

@@ -112,6 +112,9 @@ impl ExportedCredential {
     }
 }
 
+/// How long the export may take.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Asks for the state as it crosses to a successor, and hands the retry budget over.
 pub(crate) struct ExportPool {
     connections: u64,
@@ -233,10 +236,14 @@ impl PoolHandle {
         clock: &MonotonicClock,
     ) -> (ExportedPool, PermitsInUse) {
         let kept = self.for_each_share(|share, live| share.keep(live, connections));
-        let message = ExportPool { connections: u64::try_from(connections).unwrap_or(u64::MAX) };
-        let (seed, retries) = match self.mailbox.ask(message).await {
+        let message = || ExportPool { connections: u64::try_from(connections).unwrap_or(u64::MAX) };
+        let (seed, retries) = match self.mailbox.ask_again(message, EXPORT_TIMEOUT).await {
             Ok((seed, retries)) => (seed, Some(retries)),
-            Err(_) => (self.published_seed(clock::now()), None),
+            Err(_) => {
+                // The successor starts with a spent budget, and gets all of it.
+                self.retries.set_kept(Some(0));
+                (self.published_seed(clock::now()), None)
+            }
         };
         (self.exported(upstream, &seed, retries, clock), kept)
     }
@@ -287,7 +294,11 @@ impl PoolHandle {
     /// Takes back what `export` left to a successor.
     pub(crate) fn resume(&self) {
         self.for_each_share(|share, _| share.take_back());
+        // At once, because a crash of the actor may lose the message. The message follows an export that still runs.
+        self.retries.set_kept(None);
         self.mailbox.notify(TakeBackBudget);
+        // A request may wait for a credential that has room again.
+        self.shared.wake_if_waiting();
     }
 
     /// After `export`, with fewer connections. Returns what this process may still use.

@@ -67,7 +67,7 @@ fn full_slots(input: &StatusInput<'_>, counts: &EffectCounts) -> Option<CounterR
 
 fn of_process(input: &StatusInput<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(input.draining.map(draining));
+    findings.extend(input.draining.and_then(draining));
     findings.extend(input.waiting.iter().map(waiting));
     findings.extend(level(&input.level, &input.actions));
     findings.extend(input.actions.iter().filter_map(shadow_action));
@@ -83,19 +83,20 @@ fn of_process(input: &StatusInput<'_>) -> Vec<Finding> {
     findings
 }
 
-fn draining(DrainState { began, cause, accepts }: DrainState) -> Finding {
+/// None after an upgrade: the successor serves, and its log is that of this process too.
+fn draining(DrainState { began, cause, accepts }: DrainState) -> Option<Finding> {
     let message = match cause {
         DrainCause::Signal => "the process stops because of a signal",
         DrainCause::Request => "the process stops because of a request to its admin listener",
         DrainCause::ThreadEnded => "the process stops because a worker thread has ended by a defect",
-        DrainCause::HandedOver => "the process stops because its successor serves",
+        DrainCause::HandedOver => return None,
     };
     let finding = Finding::new(CauseCode::Draining, Scope::process(), message).since(began);
-    finding.with_effect(if accepts {
+    Some(finding.with_effect(if accepts {
         "new connections are accepted until server.drain_delay is over; each answer closes its connection"
     } else {
         "no new connections; the process ends after the requests in flight"
-    })
+    }))
 }
 
 fn waiting(&(listener, cause, began): &(&'static str, &'static str, Instant)) -> Finding {

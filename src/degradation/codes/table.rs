@@ -25,7 +25,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         name: "draining",
         severity: Critical,
         scope: Process,
-        meaning: "the process drains: it received a signal to stop, or a request to drain",
+        meaning: "the process drains: it received a signal to stop or a request to drain, or a worker thread has ended",
         effect: "each answer closes its connection; the data listener closes after `server.drain_delay`",
         refusals: &[],
         ends_when: "the process has stopped",

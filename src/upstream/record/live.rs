@@ -1,4 +1,4 @@
-//! The request among those under way, which the progress of a drain counts.
+//! Updates the slot of the request in the thread's table of live requests: bucket, endpoint, stream.
 
 use tidegate_actors::{BucketId, EndpointId};
 
@@ -6,7 +6,7 @@ use crate::upstream::bucket::Bucket;
 use crate::upstream::record::Record;
 
 impl Record {
-    /// The bucket does not drain, so the request counts as one that it has left until it ends.
+    /// Counts the request for the bucket, which did not drain when it was checked.
     pub(crate) fn set_live(&self, bucket: BucketId) {
         if let Some(live) = self.live {
             self.host.live_requests().set_bucket(live, bucket);

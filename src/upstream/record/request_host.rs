@@ -1,4 +1,4 @@
-//! What the record of a request and the body of its response use of their worker thread. Both own it until their last byte.
+//! The parts of a worker thread that the record of a request and the body of its response use until their last byte.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -343,6 +343,10 @@ impl MessageBody for ResponseBody {
         if matches!(this.body, ResponseSource::Ended) || this.has_drained(cx) {
             return Poll::Ready(None);
         }
+        // The stream ends when its client has taken the bytes. The next event would be sent without its beginning.
+        if this.event_stream.as_ref().is_some_and(|stream| stream.is_complete()) {
+            return Poll::Pending;
+        }
         match this.body.poll(cx) {
             Poll::Ready(Some(Ok(mut chunk))) => {
                 if let Some(stream) = &mut this.event_stream {

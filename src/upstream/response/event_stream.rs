@@ -101,6 +101,11 @@ impl EventStream {
         }
     }
 
+    /// Whether the stream ends at the whole event that it has now: what follows must not be sent.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ends_at.is_some() && self.boundary.is_reached
+    }
+
     /// Records a piece of the stream. Once the stream is to end, it is cut after its last whole event.
     pub(super) fn record(&mut self, piece: Bytes) -> Bytes {
         if self.ends_at.is_none() {
@@ -198,7 +203,12 @@ mod tests {
             let mut stream = EventStream::new(&streams);
             stream.record(Bytes::copy_from_slice(before.as_bytes()));
             stream.ends_at = Some(clock::now());
+            let was_complete = stream.is_complete();
             let sent = stream.record(Bytes::copy_from_slice(piece.as_bytes()));
+            assert!(
+                !was_complete && stream.is_complete() == stream.boundary.is_reached,
+                "nothing may follow"
+            );
             (String::from_utf8(sent.to_vec()).unwrap(), stream.boundary.is_reached)
         };
         assert_eq!(of("data: a", "b\n\ndata: c\n\ndata: d"), ("b\n\ndata: c\n\n".to_owned(), true));

@@ -126,6 +126,11 @@ impl SpentRetries {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sets the retries that are kept after a hand-over; none: the whole budget.
+    pub(crate) fn set_kept(&self, kept: Option<u64>) {
+        self.lock().kept = kept;
+    }
+
     /// Upstream attempts per request over the last seconds.
     pub(crate) fn amplification(&self, granted: u64, now: Instant) -> f64 {
         self.lock().amplification(granted, now)
@@ -213,7 +218,7 @@ impl RetryBudget {
 
     /// Takes back what `hand_over` left to a successor.
     pub(crate) fn take_back(&mut self) {
-        self.spent.lock().kept = None;
+        self.spent.set_kept(None);
     }
 
     /// Goes on from the budget of a predecessor. What that keeps is spent.
