@@ -52,12 +52,29 @@ impl Upgradable {
     }
 }
 
+/// G8: an upgrade after a failed one is like the first: the old process drains and exits, and the successor shows it until then
+#[tokio::test]
+async fn an_upgrade_after_failed_ones_ends_the_old_process() {
+    let upstream = Upstream::ok("x");
+    let mut running = Upgradable::in_front_of(&upstream).await;
+    for _ in 0..2 {
+        running.replace_by("/bin/false");
+        running.not_upgraded(422, "upgrade_failed").await;
+        running.replace_by(super::BINARY);
+        let first = running.gateway.pid();
+        let successor = running.upgraded().await;
+        running.wait_for_end_of_predecessor().await;
+        assert_ne!(first, successor);
+        assert_eq!(running.gateway.get("/b/k").await.complete_status(), 200);
+    }
+}
+
 /// G8: a program that fails, is another one, sends nothing or has another protocol is ended; the error names what it did, it has received
 /// no secret, and no descriptor stays open
 #[tokio::test]
 async fn another_program_leaves_the_old_process_serving() {
     let upstream = Upstream::ok("x");
-    let builder = Gateway::builder().bucket("b", &upstream).set("server.upgrade_timeout", "0.5");
+    let builder = Gateway::builder().bucket("b", &upstream).set("server.upgrade_timeout", "3");
     let running = Upgradable::start(builder).await;
     let gateway = &running.gateway;
     let message = |words: &'static str, found: String| assert!(found.contains(words), "{words}: {found}");
@@ -74,7 +91,7 @@ async fn another_program_leaves_the_old_process_serving() {
     running.replace_by_script("exec sleep 600");
     message("it hung before it reported itself", running.not_upgraded(422, "upgrade_failed").await);
     running.replace_by_script("exec cat > received");
-    message("nothing came within 0.5 s", running.not_upgraded(422, "upgrade_failed").await);
+    message("nothing came within 3 s", running.not_upgraded(422, "upgrade_failed").await);
     for bytes in [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), frame("{}"), hello("another", 1)] {
         running.replace_by_sender(&bytes);
         message("is not a tidegate", running.not_upgraded(422, "upgrade_failed").await);
@@ -99,7 +116,7 @@ async fn another_program_leaves_the_old_process_serving() {
 #[tokio::test]
 async fn a_hand_over_that_hangs_loses_no_connection() {
     let upstream = Upstream::ok("x");
-    let builder = Gateway::builder().bucket("b", &upstream).set("server.upgrade_timeout", "2");
+    let builder = Gateway::builder().bucket("b", &upstream).set("server.upgrade_timeout", "10");
     let running = Upgradable::start(builder).await;
     running.replace_by_hanging();
     let failing = async {

@@ -94,7 +94,7 @@ async fn no_request_fails_during_two_upgrades() {
     assert_eq!(ended("upgrade done: the new process serves, this one drains"), [second, third]);
 }
 
-/// G8: a download that is under way ends at the old process; meanwhile the new one serves
+/// G8, G3: a download that is under way ends at the old process, which loads no other configuration; meanwhile the new one serves
 #[tokio::test]
 async fn a_download_ends_at_the_old_process() {
     let latch = Latch::new();
@@ -116,6 +116,9 @@ async fn a_download_ends_at_the_old_process() {
         (predecessor["pid"] == first && predecessor["drain"]["requests"] == 1).then_some(())
     })
     .await;
+    running.gateway.send_sighup();
+    let refused = "configuration refused, the one before it stays in use";
+    running.gateway.wait_for_log_line(refused, |line| line["hint"] == "reload the successor").await;
     latch.open_for_all();
     download.body(&mut answer, "GET").await;
     assert_eq!((answer.complete_status(), answer.text().as_str()), (200, "beginend"));
