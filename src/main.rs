@@ -95,6 +95,7 @@ fn run_command(arguments: &Arguments, command: &CliCommand) -> Result<ExitCode, 
 }
 
 fn run_gateway(arguments: Arguments, report: &mut Option<FailureReport>) -> Result<ExitCode, ExitError> {
+    signals::survive_start()?;
     let program = UpgradeProgram::of_this_process(&[relaunch::SECRETS_ON_STDIN]);
     let mut inheritance = match arguments.upgrade_on_stdin {
         true => Some(Inheritance::receive_on_stdin()?),
@@ -106,7 +107,8 @@ fn run_gateway(arguments: Arguments, report: &mut Option<FailureReport>) -> Resu
     let service = ServiceEnvironment::read();
     let activated = ActivatedSockets::take(&service)?;
     let sources = SourceSet::new(arguments.config, environment, arguments.strict);
-    let Loaded { mut config, warnings, effective, files } = sources.load().map_err(ExitError::Config)?;
+    let loaded = if inheritance.is_some() { sources.load_for_successor() } else { sources.load() };
+    let Loaded { mut config, warnings, effective, files } = loaded.map_err(ExitError::Config)?;
     let warnings = cli::complete_warnings(&config, warnings, arguments.strict)?;
     let (log, control) = telemetry::log::build(&config.log)?;
     cli::log_warnings(&warnings, &log);

@@ -68,6 +68,22 @@ struct HandledSignal {
     repeats: Debounce,
 }
 
+/// Replaces the default action of the signals that end no gateway, which would end the process. One that comes during the start is lost:
+/// the start reads what a reload would read, and opens the log.
+pub(crate) fn survive_start() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let kinds = [
+            SignalKind::hangup(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+            SignalKind::alarm(),
+        ];
+        // A handler stays installed when its stream is dropped.
+        kinds.into_iter().try_for_each(|kind| signal(kind).map(drop))
+    })
+}
+
 /// The handled signals.
 pub(crate) struct Signals {
     handled: Vec<HandledSignal>,

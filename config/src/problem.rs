@@ -60,6 +60,13 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// A configuration without buckets is to replace one that has some.
+    pub(crate) fn no_buckets_left() -> Self {
+        let message = "none is configured, and a gateway that runs needs one";
+        let hint = "configure a bucket; if the file was cut off, write it aside and rename it".to_owned();
+        Self::of_process("buckets", message, Some(hint))
+    }
+
     /// A problem of the machine or of the process, with its fix.
     pub fn of_process(key: impl Into<String>, message: impl Into<String>, hint: Option<String>) -> Self {
         Self { key: key.into(), source: Origin::System, line: None, message: message.into(), hint }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use crate::source::Sources;
-use crate::{Loaded, Problems, load_again, load_with_warnings};
+use crate::{Loaded, Problem, Problems, load_again, load_with_warnings};
 
 /// The sources of a configuration, for its start and each reload. There is no `Debug`, because the values may be secrets.
 pub struct SourceSet {
@@ -49,6 +49,18 @@ impl SourceSet {
         let loaded = load_again(self.sources())?;
         if self.is_strict {
             loaded.warnings.clone().refuse()?;
+        }
+        Ok(loaded)
+    }
+
+    /// Loads the configuration for the successor of a running gateway: a file that was cut off must not replace it.
+    ///
+    /// # Errors
+    /// Those of `reload`; or no bucket is configured.
+    pub fn load_for_successor(&self) -> Result<Loaded, Problems> {
+        let loaded = self.reload()?;
+        if loaded.config.buckets.is_empty() {
+            Problems::none_or(vec![Problem::no_buckets_left()])?;
         }
         Ok(loaded)
     }

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse};
 use serde_json::{Value, json};
@@ -114,8 +115,9 @@ async fn begin(
     body: Result<Bytes, Error>,
     CurrentWorker(worker): CurrentWorker,
 ) -> HttpResponse {
-    let is_of_process = request.query_string().is_empty() && body.as_ref().is_ok_and(Bytes::is_empty);
-    if is_of_process {
+    // An empty form is an order without its bucket, for example after an empty variable of a shell.
+    let has_form = request.uri().query().is_some() || request.headers().contains_key(CONTENT_TYPE);
+    if !has_form && body.as_ref().is_ok_and(Bytes::is_empty) {
         return drain::begin(&request, &worker).await;
     }
     match try_begin(&request, body, &worker).await {

@@ -7,8 +7,15 @@ use tidegate_actors::{ActorsState, PredecessorUse};
 
 use crate::process::Shared;
 
-/// The state of the actors. `connections` are open, each of which may have one more request.
+/// The requests that may still begin: one on each open connection, and on connections of HTTP/2 as many as they have now, until they have
+/// GOAWAY.
+fn requests_to_come(shared: &Shared, connections: usize) -> usize {
+    if connections == 0 { 0 } else { connections.max(shared.actors.monitor.in_flight()) }
+}
+
+/// The state of the actors, while so many connections are open.
 pub(super) async fn export_state(shared: &Shared, connections: usize) -> ActorsState {
+    let connections = requests_to_come(shared, connections);
     shared.actors.export_state(&shared.config, &shared.ids, connections).await
 }
 
@@ -24,7 +31,7 @@ pub(super) fn resume_limits(shared: &Shared) {
 
 /// What this predecessor may still use.
 pub(super) fn remaining_use(shared: &Shared, connections: usize) -> PredecessorUse {
-    shared.actors.remaining_use(connections)
+    shared.actors.remaining_use(requests_to_come(shared, connections))
 }
 
 /// Holds back what the predecessor may still use. Replaces the last report.

@@ -105,6 +105,19 @@ impl Upgrader {
         });
     }
 
+    /// Logs the drains that operators have ordered: the successor has none.
+    fn log_ended_drains(&self) {
+        let (shared, now) = (self.configurations.current(), clock::now());
+        for bucket in shared.router.buckets() {
+            let drains = bucket.pool.drains(now);
+            let endpoints = drains.endpoints.iter().flatten().count();
+            if endpoints > 0 || drains.bucket.is_some() {
+                warn!(shared.process.log, "drains ordered by an operator have ended with the upgrade"; "bucket" => &bucket.name,
+                    "hint" => "order them again");
+            }
+        }
+    }
+
     fn process(&self) -> Arc<Process> {
         Arc::clone(&self.configurations.current().process)
     }
@@ -149,6 +162,7 @@ impl Upgrader {
                 let (pid, took) = (successor.pid(), clock::now().saturating_duration_since(began));
                 info!(process.log, "upgrade done: the new process serves, this one drains"; "pid" => pid,
                     "version" => &version, "took_ms" => millis(took));
+                self.log_ended_drains();
                 Ok(HandedOver { pid, version, channel })
             }
             Err(error) => {

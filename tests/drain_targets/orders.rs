@@ -62,6 +62,7 @@ async fn a_wrong_order_changes_nothing() {
         ("?bucket=none", "", 404, "unknown_bucket", "there is no bucket `none`; there is b, other"),
         ("?bucket=b&endpoint=http://127.0.0.1:1", "", 404, "unknown_endpoint", known.as_str()),
         ("?bucket=b&endpoint=nowhere%1b", "", 404, "unknown_endpoint", "`nowhere\\u001b`"),
+        ("?", "", 400, "invalid_parameter", "`bucket` is missing"),
         ("?reason=disk", "", 400, "invalid_parameter", "`bucket` is missing"),
         ("", "reason=disk", 400, "invalid_parameter", "`bucket` is missing"),
         ("?bucket=b&expires=0", "", 400, "invalid_parameter", "`expires` is not a whole number"),

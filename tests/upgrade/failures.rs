@@ -1,6 +1,7 @@
 //! Programs that do not come up: the gateway goes on, with one clear error and no leak.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::Upgradable;
 use crate::support::{Client, Gateway, Upstream, client, wait_until};
@@ -110,6 +111,27 @@ async fn another_program_leaves_the_old_process_serving() {
     };
     wait_until("each failure is in the log", || failed() >= 11).await;
     assert_eq!(failed(), 11, "one error for each");
+}
+
+/// G8, G3: a file that was cut off, or that others can write, replaces no running gateway, as at a reload
+#[tokio::test]
+async fn a_file_that_a_reload_refuses_ends_no_gateway() {
+    let upstream = Upstream::ok("x");
+    let text =
+        format!("[buckets.b]\nauth = [\"anonymous\"]\ns3.endpoints = [\"http://{}\"]\n", upstream.address());
+    let running = Upgradable::start(Gateway::builder().config(&text)).await;
+    let file = running.gateway.directory().join("tidegate.toml");
+    for (content, mode, words) in [
+        ("", 0o600, "is empty"),
+        ("# no bucket\n", 0o600, "none is configured, and a gateway that runs needs one"),
+        (text.as_str(), 0o666, "can be written by other users (mode 0666)"),
+    ] {
+        fs::write(&file, content).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let message = running.not_upgraded(422, "upgrade_failed").await;
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    running.wait_until_alone().await;
 }
 
 /// G8: a program that hangs during the hand-over is ended; connections that came meanwhile have waited, and are served

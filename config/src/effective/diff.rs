@@ -165,9 +165,7 @@ impl ConfigDiff {
         };
         let mut problems: Vec<Problem> = self.changes.iter().filter_map(problem).collect();
         if self.has_lost_buckets {
-            let message = "none is configured, and a gateway that runs needs one";
-            let hint = "configure a bucket; if the file was cut off, write it aside and rename it".to_owned();
-            problems.push(Problem::of_process("buckets", message, Some(hint)));
+            problems.push(Problem::no_buckets_left());
         }
         Problems::none_or(problems)
     }
