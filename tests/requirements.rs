@@ -24,7 +24,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 40;
+const LATER: usize = 39;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -178,7 +178,7 @@ const LEDGER: [(&str, State); 132] = [
     ("G5", Later("image and units of systemd only")),
     ("G6", Met),
     ("G7", Later("not begun")),
-    ("G8", Later("upgrades are not in the load tests yet")),
+    ("G8", Met),
     ("G9", Met),
     ("G10", Met),
     ("G11", Met),
