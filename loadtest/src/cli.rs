@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::compare::{self, Comparison};
+use crate::instructions::Count;
 use crate::run::{self, RunError};
 use crate::scenario::Scenario;
 use crate::{bench_config, process, report};
@@ -31,6 +32,8 @@ enum Command {
     },
     /// Compare tidegate with nginx and `HAProxy`, if they are on the PATH; prints Markdown.
     Compare(CompareArguments),
+    /// Count the instructions of one request with callgrind; exit code 1 if one of the counts is above its recorded one.
+    Instructions(InstructionsArguments),
     /// Print tidegate's configuration for a bench with upstreams on ports 19000 to 19007.
     BenchConfig {
         /// Data port; the admin port is five above it.
@@ -94,6 +97,19 @@ struct CompareArguments {
     json: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct InstructionsArguments {
+    /// The gateway's binary; default: `tidegate` next to this program.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Also count the path without guards; takes a binary with the feature `bench`.
+    #[arg(long)]
+    raw: bool,
+    /// The file of recorded counts.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.toml"))]
+    baseline: PathBuf,
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
@@ -108,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run_scenario(arguments),
         Command::List { folder } => list(&folder.path),
         Command::Compare(arguments) => compare_proxies(arguments),
+        Command::Instructions(arguments) => count_instructions(arguments),
         Command::BenchConfig { port, log } => {
             let log = log.unwrap_or_else(|| std::env::temp_dir().join("tidegate-bench-access.log"));
             print!("{}", bench_config::text(port, &log));
@@ -153,6 +170,12 @@ fn compare_proxies(arguments: CompareArguments) -> Result<ExitCode, RunError> {
         report::write_json(&path, &results)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn count_instructions(arguments: InstructionsArguments) -> Result<ExitCode, RunError> {
+    let InstructionsArguments { binary, raw, baseline } = arguments;
+    let held = Count { binary: absolute(binary)?, raw, baseline }.run()?;
+    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The absolute path of the binary, because the gateway starts in another working directory.

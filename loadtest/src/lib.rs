@@ -27,6 +27,7 @@ mod gateway;
 mod guards;
 mod head;
 mod hostile;
+mod instructions;
 mod load;
 mod load_checks;
 mod pacer;

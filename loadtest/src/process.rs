@@ -119,7 +119,16 @@ impl Process {
 
     /// Waits until connections to `address` are accepted.
     pub(crate) fn wait_for(&mut self, address: SocketAddr) -> Result<(), ProcessError> {
-        let deadline = clock::now() + START_TIMEOUT;
+        self.wait_for_at_most(address, START_TIMEOUT)
+    }
+
+    /// Waits until connections to `address` are accepted, at most for `timeout`.
+    pub(crate) fn wait_for_at_most(
+        &mut self,
+        address: SocketAddr,
+        timeout: Duration,
+    ) -> Result<(), ProcessError> {
+        let deadline = clock::now() + timeout;
         loop {
             if TcpStream::connect_timeout(&address, POLL).is_ok() {
                 return Ok(());
@@ -142,9 +151,14 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let deadline = clock::now() + STOP_TIMEOUT;
+impl Process {
+    /// Ends it by SIGTERM, and by SIGKILL after `timeout`. The drop does the same with 8 s.
+    pub(crate) fn stop(mut self, timeout: Duration) {
+        self.end(timeout);
+    }
+
+    fn end(&mut self, timeout: Duration) {
+        let deadline = clock::now() + timeout;
         let serving = pid(self.serving.get());
         if let Some(pid) = serving {
             // An error means that it has ended already.
@@ -158,6 +172,12 @@ impl Drop for Process {
             }
             std::thread::sleep(POLL);
         }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end(STOP_TIMEOUT);
     }
 }
 

@@ -17,6 +17,8 @@ use serde::Serialize;
 
 use crate::process::RunDirectory;
 use crate::run::RunError;
+pub(crate) use peer::ProxyRoute;
+pub(crate) use peer::single_nginx;
 use peer::{ComparedProxy, SharedUpstreams};
 pub(crate) use table::markdown;
 use workload::Workload;

@@ -8,15 +8,37 @@ use std::path::Path;
 use super::peer::ProxyRoute;
 use crate::guards;
 
-pub(super) fn configure(
+/// The processes of nginx.
+#[derive(Clone, Copy)]
+pub(super) enum NginxProcesses {
+    /// A master and a worker for each of two cores.
+    Workers,
+    /// One for everything.
+    Single,
+}
+
+pub(super) fn with_workers(
     directory: &Path,
     address: SocketAddr,
     routes: &[ProxyRoute],
 ) -> io::Result<Vec<String>> {
+    configure(directory, address, routes, NginxProcesses::Workers)
+}
+
+pub(super) fn configure(
+    directory: &Path,
+    address: SocketAddr,
+    routes: &[ProxyRoute],
+    processes: NginxProcesses,
+) -> io::Result<Vec<String>> {
     let file = directory.join("nginx.conf");
     fs::write(&file, text(directory, address, routes))?;
     let [prefix, file] = [directory, &file].map(|path| path.to_string_lossy().into_owned());
-    Ok(["-e", "stderr", "-g", "daemon off;", "-p", &prefix, "-c", &file].map(str::to_owned).to_vec())
+    let global = match processes {
+        NginxProcesses::Workers => "daemon off; worker_processes 2;",
+        NginxProcesses::Single => "daemon off; master_process off;",
+    };
+    Ok(["-e", "stderr", "-g", global, "-p", &prefix, "-c", &file].map(str::to_owned).to_vec())
 }
 
 fn text(directory: &Path, address: SocketAddr, routes: &[ProxyRoute]) -> String {
@@ -28,8 +50,7 @@ fn text(directory: &Path, address: SocketAddr, routes: &[ProxyRoute]) -> String 
     let (buffers, buffer) = ((guards::HEADER_KIB << 10) / guards::URI_BYTES, guards::URI_BYTES);
     let home = directory.display();
     format!(
-        "worker_processes 2;
-pid {home}/nginx.pid;
+        "pid {home}/nginx.pid;
 error_log {home}/error.log error;
 events {{ worker_connections 8192; }}
 http {{

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{haproxy, nginx};
+use super::haproxy;
+use super::nginx::{self, NginxProcesses};
 use crate::gateway::{BucketSpec, Gateway, GatewayConfiguration};
 use crate::guards;
 use crate::port::ReservedPort;
@@ -18,9 +19,9 @@ use crate::upstream::{Behaviour, Upstream, Upstreams};
 pub(super) const CAPPED: &str = "capped";
 
 /// A path prefix and its upstream.
-pub(super) struct ProxyRoute {
-    pub(super) name: &'static str,
-    pub(super) endpoint: SocketAddr,
+pub(crate) struct ProxyRoute {
+    pub(crate) name: &'static str,
+    pub(crate) endpoint: SocketAddr,
 }
 
 impl ProxyRoute {
@@ -82,7 +83,9 @@ impl ComparedProxy {
     ) -> Result<Vec<Self>, RunError> {
         let routes = upstreams.routes()?;
         let mut peers = vec![Self::tidegate(binary, directory, &routes)?];
-        for (name, configure) in [("nginx", nginx::configure as Configure), ("haproxy", haproxy::configure)] {
+        for (name, configure) in
+            [("nginx", nginx::with_workers as Configure), ("haproxy", haproxy::configure)]
+        {
             match on_path(name) {
                 Some(program) => peers.push(Self::other(name, program, configure, directory, &routes)?),
                 None => eprintln!("{name} is not on the PATH and is not compared"),
@@ -137,6 +140,16 @@ impl ComparedProxy {
 
 /// Writes a configuration into a directory and returns the arguments that use it.
 type Configure = fn(&Path, SocketAddr, &[ProxyRoute]) -> io::Result<Vec<String>>;
+
+/// nginx with one route and one process. Returns the program and its arguments.
+pub(crate) fn single_nginx(
+    directory: &Path,
+    address: SocketAddr,
+    route: &ProxyRoute,
+) -> io::Result<(PathBuf, Vec<String>)> {
+    let program = on_path("nginx").ok_or_else(|| io::Error::other("nginx is not on the PATH"))?;
+    Ok((program, nginx::configure(directory, address, std::slice::from_ref(route), NginxProcesses::Single)?))
+}
 
 /// Folders with servers that are often not on a user's PATH.
 const EXTRA_PATHS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];

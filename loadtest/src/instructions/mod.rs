@@ -1,0 +1,157 @@
+//! Counts the instructions in user space that the gateway needs for a small request on a kept connection, and compares them with recorded
+//! ones.
+//!
+//! Callgrind counts, so that other programs on the machine have no effect. Each proxy is counted twice: with many requests, and with few
+//! requests and a pause for the rest of the time. The difference is the cost of the other requests: start, end, timers and sensors are
+//! in both. nginx is counted beside the gateway: its count shows whether the method or the machine has changed.
+
+mod baseline;
+mod callgrind;
+mod closed_loop;
+mod upstream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use toml::Table;
+
+use crate::clock;
+use crate::compare::{self, ProxyRoute};
+use crate::gateway::{BucketSpec, GatewayLocation, configuration, merge, table};
+use crate::guards;
+use crate::port::ReservedPort;
+use crate::process::RunDirectory;
+use crate::run::RunError;
+use baseline::{Baseline, Judgement};
+use callgrind::{CountedProcess, Instructions};
+use closed_loop::ClosedLoop;
+
+/// Requests of the first count, and before the counted requests of the second.
+const WARM_REQUESTS: usize = 1_600;
+/// The counted requests.
+const REQUESTS: usize = 8_000;
+/// The name of the bucket.
+const BUCKET: &str = "small";
+
+/// What is counted.
+pub(crate) struct Count {
+    /// The gateway's binary.
+    pub(crate) binary: PathBuf,
+    /// Also count the path without guards. The binary has the feature `bench`.
+    pub(crate) raw: bool,
+    /// The file of recorded counts.
+    pub(crate) baseline: PathBuf,
+}
+
+/// A program and where it listens.
+struct Target {
+    command: Command,
+    address: SocketAddr,
+    _ports: [ReservedPort; 2],
+}
+
+impl Count {
+    /// Counts, prints the counts, and returns whether all are within their ranges.
+    pub(crate) fn run(&self) -> Result<bool, RunError> {
+        let baseline = Baseline::read(&self.baseline)?;
+        let directory = RunDirectory::create("instructions")?;
+        let upstream = upstream::start()?;
+        let nginx = per_request(directory.path(), |home| nginx(home, upstream))?;
+        println!("nginx: {}", text(nginx));
+        let mut counts = Vec::new();
+        for (name, guards) in [("guarded", true), ("raw", false)] {
+            if guards || self.raw {
+                let counted = per_request(directory.path(), |home| self.gateway(home, upstream, guards))?;
+                println!("{name}: {}", text(counted));
+                counts.push((name, counted.without_memset()));
+            }
+        }
+        directory.discard();
+        let Judgement { held, text } = baseline.judge(&counts);
+        print!("{text}");
+        Ok(held)
+    }
+
+    fn gateway(&self, home: &Path, upstream: SocketAddr, has_guards: bool) -> io::Result<Target> {
+        let ports = [ReservedPort::reserve()?, ReservedPort::reserve()?];
+        let address = ports[0].address();
+        let log = home.join("access.log");
+        let location =
+            GatewayLocation { port: address.port(), admin_port: ports[1].address().port(), log: &log };
+        let of_bucket = guards::bucket(false);
+        let bucket = BucketSpec { name: BUCKET, endpoints: vec![upstream], settings: &of_bucket };
+        let mut settings = guards::gateway();
+        merge(&mut settings, &one_worker());
+        if !has_guards {
+            settings.insert("guards".to_owned(), false.into());
+        }
+        let file = home.join("tidegate.toml");
+        std::fs::write(&file, configuration(&location, &[bucket], &settings).to_string())?;
+        let mut command = Command::new(&self.binary);
+        command.arg("--config").arg(file);
+        Ok(Target { command, address, _ports: ports })
+    }
+}
+
+/// One worker, so that the rounds of the load are those of the thread.
+fn one_worker() -> Table {
+    table([("server", table([("workers", 1.into())]).into())])
+}
+
+fn nginx(home: &Path, endpoint: SocketAddr) -> io::Result<Target> {
+    let ports = [ReservedPort::reserve()?, ReservedPort::reserve()?];
+    let address = ports[0].address();
+    let route = ProxyRoute { name: BUCKET, endpoint };
+    let (program, arguments) = compare::single_nginx(home, address, &route)?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Ok(Target { command, address, _ports: ports })
+}
+
+impl Instructions {
+    fn without_memset(self) -> u64 {
+        self.total - self.of_memset
+    }
+}
+
+fn text(counted: Instructions) -> String {
+    format!("{} instructions per request, {} without memset", counted.total, counted.without_memset())
+}
+
+/// The instructions of one request.
+fn per_request(
+    directory: &Path,
+    mut target: impl FnMut(&Path) -> io::Result<Target>,
+) -> Result<Instructions, RunError> {
+    let mut count = |name: &str, requests: Option<Duration>| {
+        let home = directory.join(name);
+        std::fs::create_dir_all(&home)?;
+        count_once(&target(&home)?, &home, requests)
+    };
+    let (many, took) = count("many", None)?;
+    let (few, _) = count("few", Some(took))?;
+    let each = |many: u64, few: u64| many.saturating_sub(few) / REQUESTS as u64;
+    Ok(Instructions { total: each(many.total, few.total), of_memset: each(many.of_memset, few.of_memset) })
+}
+
+/// Counts a run, with a pause in place of the counted requests if one is given. Returns the time of the counted requests too.
+fn count_once(
+    target: &Target,
+    home: &Path,
+    pause: Option<Duration>,
+) -> Result<(Instructions, Duration), RunError> {
+    let process = CountedProcess::start(&target.command, target.address, home)?;
+    let mut load = ClosedLoop::connect(target.address, &format!("/{BUCKET}/object"))?;
+    load.exchange(WARM_REQUESTS)?;
+    let began = clock::now();
+    match pause {
+        Some(pause) => std::thread::sleep(pause),
+        None => load.exchange(REQUESTS)?,
+    }
+    let took = clock::now().saturating_duration_since(began);
+    drop(load);
+    Ok((process.finish()?, took))
+}
