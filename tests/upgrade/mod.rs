@@ -4,13 +4,16 @@
 
 mod addresses;
 mod commands;
+mod failed_successors;
 mod failures;
 mod limits;
 mod log;
+mod panics;
 mod refusals;
 mod secrets;
 mod service_manager;
 mod state;
+mod streams;
 mod traffic;
 
 use std::collections::BTreeSet;
