@@ -183,7 +183,7 @@ async fn serve(
         error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
             "hint" => "this is a defect: report the panic in the log before this line, and have a supervisor restart the process");
     }
-    if let Some(successor) = running.successor() {
+    if let Some(successor) = running.successor().await {
         handles.service.main_pid(successor);
     }
     let _extension = handles.service.stopping();

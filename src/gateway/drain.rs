@@ -117,11 +117,15 @@ impl RunningGateway {
         }
     }
 
-    /// The process ID of the successor, once it serves. A signal to stop may come at the same time.
-    #[must_use]
-    pub fn successor(&self) -> Option<u32> {
-        let pid = self.configurations.current().process.successor.load(Ordering::Relaxed);
-        Some(pid).filter(|pid| *pid != 0)
+    /// The process ID of the successor, once it serves. A stop may come immediately before the result of the upgrade, which this waits for,
+    /// for a bounded time.
+    pub async fn successor(&mut self) -> Option<u32> {
+        let process = Arc::clone(&self.configurations.current().process);
+        if process.has_handed_over() && self.successor.is_none() && !self.after.is_early {
+            self.after.is_early = true;
+            self.successor = self.after.result(process.drain.subscribe()).await;
+        }
+        Some(process.successor.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
     /// Ends the time that idle connections have after an upgrade.
@@ -131,16 +135,11 @@ impl RunningGateway {
     }
 
     /// Drains and stops.
-    pub async fn stop(self, cause: &StopCause) -> StopResult {
-        let Self { configurations, server, open, background_tasks, mut after, mut successor, .. } = self;
-        let process = Arc::clone(&configurations.current().process);
-        // A signal may come between the note that the successor serves and the result of the upgrade.
-        let is_early = process.has_handed_over() && successor.is_none();
-        if is_early {
-            successor = after.result(process.drain.subscribe()).await;
-        }
+    pub async fn stop(mut self, cause: &StopCause) -> StopResult {
+        let has_handed_over = self.successor().await.is_some();
+        let Self { configurations, server, open, background_tasks, after, successor, .. } = self;
         let (began, shared) = (clock::now(), configurations.current());
-        let (has_handed_over, limit) = (process.has_handed_over(), shared.config.server.drain_timeout);
+        let (process, limit) = (Arc::clone(&shared.process), shared.config.server.drain_timeout);
         let delay = if has_handed_over { idle_time(&shared) } else { shared.config.server.drain_delay };
         drop(shared);
         let open_of_reports = open.clone();
@@ -149,14 +148,19 @@ impl RunningGateway {
         if has_handed_over {
             tracker.begin(DrainPhase::HandedOver, delay);
             reports = successor.map(|one| ProgressReports::start(one, &configurations, open_of_reports));
-            if !is_early {
+            if !after.is_early {
                 after.wait_for_idle(&mut tracker, began + delay).await;
             }
         } else {
             tracker.begin(DrainPhase::Draining, delay);
             tracker.wait_until(began + delay, |_| false).await;
+            // The connections in the backlog need the limits that an upgrade has lowered.
+            let closing = async {
+                drop(process.hand_over_lock.lock().await);
+                server.close(DATA).await;
+            };
             // An acceptor that hangs must not hold up the stop.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, server.close(DATA)).await;
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
         }
         tracker.set_phase(DrainPhase::Closing);
         // The time in which the backlog was accepted does not count.

@@ -36,6 +36,8 @@ const ADMIN_POLL: Duration = Duration::from_millis(5);
 pub(super) struct PredecessorDrain {
     /// The result of the upgrade that is done.
     pub(super) done: oneshot::Receiver<ServingSuccessor>,
+    /// A stop has come before the result: idle connections get no time.
+    pub(super) is_early: bool,
     /// A signal ends the time of idle connections.
     pub(super) idle_end: Arc<Notify>,
     /// Open connections of the admin listener.
@@ -43,6 +45,10 @@ pub(super) struct PredecessorDrain {
 }
 
 impl PredecessorDrain {
+    pub(super) fn new(done: oneshot::Receiver<ServingSuccessor>, admin_open: Arc<AtomicUsize>) -> Self {
+        Self { done, is_early: false, idle_end: Arc::default(), admin_open }
+    }
+
     /// The result of an upgrade that has noted its successor as the process that serves: none if it took that back.
     pub(super) async fn result(
         &mut self,
@@ -158,7 +164,7 @@ mod tests {
 
     fn drain() -> (PredecessorDrain, oneshot::Sender<ServingSuccessor>) {
         let (sender, done) = oneshot::channel();
-        (PredecessorDrain { done, idle_end: Arc::default(), admin_open: Arc::default() }, sender)
+        (PredecessorDrain::new(done, Arc::default()), sender)
     }
 
     /// G8, G4: a stop that comes while the hand-over is taken back does not wait for a result; without any it waits for a bounded time

@@ -209,7 +209,7 @@ impl Gateway {
             inherited,
             shared_sockets,
             log_control: log_control.clone(),
-            after: PredecessorDrain { done, idle_end: Arc::default(), admin_open },
+            after: PredecessorDrain::new(done, admin_open),
             successor: None,
             background_tasks,
         };
@@ -267,6 +267,7 @@ fn process_state(
         drain: watch::Sender::new(DrainPhase::Serving),
         drain_report: DrainReports::default(),
         drain_requests: DrainRequests::default(),
+        hand_over_lock: Arc::default(),
         event_streams: EventStreams::default(),
         status_streams: EventStreams::default(),
         successor: AtomicU32::new(0),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedMutexGuard;
+
 use super::actors_handover::resume_limits;
 use crate::process::configurations::Configurations;
 use crate::server::AcceptorHandle;
@@ -10,14 +12,22 @@ use crate::server::AcceptorHandle;
 pub(super) struct Suspension {
     configurations: Arc<Configurations>,
     acceptor: Arc<AcceptorHandle>,
+    /// Dropped after the rest is undone.
+    _lock: OwnedMutexGuard<()>,
     /// The successor serves, so nothing is undone.
     is_final: bool,
 }
 
 impl Suspension {
-    /// Must exist before anything is suspended.
-    pub(super) fn new(configurations: &Arc<Configurations>, acceptor: &Arc<AcceptorHandle>) -> Self {
-        Self { configurations: Arc::clone(configurations), acceptor: Arc::clone(acceptor), is_final: false }
+    /// Must exist before anything is suspended. Waits for an order that is under way.
+    pub(super) async fn new(configurations: &Arc<Configurations>, acceptor: &Arc<AcceptorHandle>) -> Self {
+        let lock = Arc::clone(&configurations.current().process.hand_over_lock);
+        Self {
+            _lock: lock.lock_owned().await,
+            configurations: Arc::clone(configurations),
+            acceptor: Arc::clone(acceptor),
+            is_final: false,
+        }
     }
 
     /// The successor may accept.

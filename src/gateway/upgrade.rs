@@ -121,19 +121,6 @@ impl Upgrader {
         });
     }
 
-    /// Logs the drains that operators have ordered: the successor has none.
-    fn log_ended_drains(&self) {
-        let (shared, now) = (self.configurations.current(), clock::now());
-        for bucket in shared.router.buckets() {
-            let drains = bucket.pool.drains(now);
-            let endpoints = drains.endpoints.iter().flatten().count();
-            if endpoints > 0 || drains.bucket.is_some() {
-                warn!(shared.process.log, "drains ordered by an operator have ended with the upgrade"; "bucket" => &bucket.name,
-                    "hint" => "order them again");
-            }
-        }
-    }
-
     fn process(&self) -> Arc<Process> {
         Arc::clone(&self.configurations.current().process)
     }
@@ -176,7 +163,6 @@ impl Upgrader {
                 let took = clock::now().saturating_duration_since(began);
                 info!(process.log, "upgrade done: the new process serves, this one drains"; "pid" => successor.pid(),
                     "version" => &version, "took_ms" => millis(took));
-                self.log_ended_drains();
                 Ok(ServingSuccessor { process: successor, version, channel: attempt.channel })
             }
             Err(error) => {
@@ -318,11 +304,12 @@ impl Attempt<'_> {
 
     /// Accepts nothing from here on, and sends the state.
     async fn hand_over(&mut self, shared: &Shared, due: Instant) -> Result<(), UpgradeError> {
-        let upgrader = self.upgrader;
-        self.suspension = Some(Suspension::new(&upgrader.configurations, &upgrader.acceptor));
+        let Upgrader { configurations, acceptor, open, .. } = self.upgrader;
+        let suspending = async { Ok(Suspension::new(configurations, acceptor).await) };
+        self.suspension = Some(self.within(UpgradeStep::HandOver, due, HAND_OVER_TIME, suspending).await?);
         let handing_over = async {
-            upgrader.acceptor.suspend().await;
-            let actors = Box::new(export_state(shared, open_connections(&upgrader.open)).await);
+            acceptor.suspend().await;
+            let actors = Box::new(export_state(shared, open_connections(open)).await);
             Ok(self.channel.send(&PredecessorMessage::State { actors }, &[]).await?)
         };
         self.within(UpgradeStep::HandOver, due, HAND_OVER_TIME, handing_over).await
@@ -364,6 +351,7 @@ impl Attempt<'_> {
                 Ok(received) => Ok(received),
                 Err(ReceiveError::Ended) => Err(UpgradeError::Ended { step, status: None }),
                 Err(ReceiveError::NoMessage) => Err(UpgradeError::UnexpectedMessage),
+                Err(ReceiveError::TooManyDescriptors) => Err(UpgradeError::TooManyDescriptors),
                 Err(ReceiveError::Io(error)) => Err(UpgradeError::Channel(error)),
             }
         };

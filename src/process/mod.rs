@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use slog::Logger;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::buffers::ReservedBytes;
 use crate::buffers::body_memory::BodyMemory;
@@ -96,6 +96,9 @@ pub(crate) struct Process {
     pub(crate) drain_report: DrainReports,
     /// Requests to drain, from the admin listener.
     pub(crate) drain_requests: DrainRequests,
+    /// Held while an upgrade hands over. Who needs the state of the actors as it is before or after that waits for it: an order to drain a
+    /// bucket or an endpoint, and a stop.
+    pub(crate) hand_over_lock: Arc<Mutex<()>>,
     /// The event streams of the data listener.
     pub(crate) event_streams: EventStreams,
     /// Those of the admin listener.

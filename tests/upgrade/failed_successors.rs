@@ -60,7 +60,7 @@ async fn a_killed_successor_is_an_error_of_the_old_process() {
     let draining = Draining::start().await;
     let successor = draining.end_successor(Signal::KILL).await;
     let line = draining.running.gateway.wait_for_log_line(ENDED, |_| true).await;
-    assert_eq!((&line["pid"], &line["level"]), (&successor.into(), &"ERRO".into()), "{line}");
+    assert_eq!((&line["pid"], &line["level"]), (&successor.into(), &"ERROR".into()), "{line}");
     assert!(line["detail"].as_str().unwrap().contains("SIGKILL"), "{line}");
     let (code, running) = draining.finish().await;
     assert_eq!(code, Some(70));

@@ -8,6 +8,7 @@ mod failed_successors;
 mod failures;
 mod limits;
 mod log;
+mod operator_drains;
 mod panics;
 mod refusals;
 mod secrets;
