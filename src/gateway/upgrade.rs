@@ -159,7 +159,7 @@ impl Upgrader {
         };
         match attempted {
             Ok(Accepted { process: successor, version, sockets, log }) => {
-                self.leave_listeners(&process, &sockets, log).await;
+                self.release_listeners(&process, &sockets, log).await;
                 let took = clock::now().saturating_duration_since(began);
                 info!(process.log, "upgrade done: the new process serves, this one drains"; "pid" => successor.pid(),
                     "version" => &version, "took_ms" => millis(took));
@@ -177,8 +177,8 @@ impl Upgrader {
         }
     }
 
-    /// Leaves the log and the listeners to the successor, which accepts already. `sockets`: those that it uses.
-    async fn leave_listeners(&self, process: &Process, sockets: &[String], log: Option<OwnedFd>) {
+    /// Releases the log and the listeners to the successor, which accepts already. `sockets`: those that it uses.
+    async fn release_listeners(&self, process: &Process, sockets: &[String], log: Option<OwnedFd>) {
         let leaving = async {
             // One process writes to the output of the log.
             if let Some(log) = log {

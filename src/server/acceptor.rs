@@ -196,7 +196,7 @@ impl Acceptor {
                 AcceptorCommand::Release { names, released } => {
                     let is_released = |listener: &mut Listener| names.contains(&listener.name);
                     for listener in self.listeners.extract_if(.., is_released) {
-                        listener.leave(&self.metrics, &self.log);
+                        listener.close(&self.metrics, &self.log);
                     }
                     let _ = released.send(());
                 }
@@ -210,7 +210,7 @@ impl Acceptor {
         let (metrics, log) = (&self.metrics, &self.log);
         for index in (0..self.listeners.len()).rev() {
             if self.listeners[index].may_close(now, metrics, log) {
-                let closing = self.listeners.swap_remove(index).leave(metrics, log);
+                let closing = self.listeners.swap_remove(index).close(metrics, log);
                 // The caller may have been dropped by a second signal.
                 let _ = closing.map(|closing| closing.closed.send(()));
             }
@@ -342,7 +342,7 @@ impl Listener {
     }
 
     /// Closes the socket, and ends an episode of pauses with it.
-    fn leave(mut self, metrics: &AcceptMetrics, log: &Logger) -> Option<PendingClose> {
+    fn close(mut self, metrics: &AcceptMetrics, log: &Logger) -> Option<PendingClose> {
         if let Some(episode) = self.pauses.end(clock::now()) {
             metrics.episode_ended(self.name);
             let lasted = episode.end.saturating_duration_since(episode.began);

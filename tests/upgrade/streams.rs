@@ -74,8 +74,8 @@ async fn http2_streams_end_whole() {
     assert_eq!(other.get("/b/k").await.complete_status(), 200, "its connection stays");
 }
 
-/// G8, G4: an event stream of the old process that its client does not read is cut off at the drain timeout; the process ends, with the exit
-/// code of cut off requests, and the new one serves
+/// G8, G4: an event stream of the old process that its client does not read is cut off at the drain timeout; the process ends, with the
+/// exit code of cut off requests, and the new one serves
 #[tokio::test]
 async fn a_blocked_event_stream_ends_with_the_old_process() {
     let latch = Latch::new();

@@ -70,7 +70,7 @@ mod tests {
         let drain = Drain { began: now, until: Some(until), ordered_by, reason };
         before.set(drain.clone());
         let exported = ExportedDrain::of(&before, &clock, now).unwrap();
-        exported.import(&after, &clock, until);
+        exported.import(&after, &clock, until + Duration::from_secs(1));
         assert!(!after.is_set(), "it has expired");
         exported.import(&after, &clock, now + Duration::from_secs(1));
         let found = after.drain(now).unwrap();
