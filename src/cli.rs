@@ -7,7 +7,7 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -117,6 +117,10 @@ pub(crate) enum ExitError {
     UnknownKey(#[from] UnknownKey),
     #[error("{0}")]
     Replay(#[from] ReplayCommandError),
+    #[error(
+        "the successor ended ({0}) while this process drained, so no process serves; start the gateway again"
+    )]
+    SuccessorEnded(ExitStatus),
     #[error("server.drain_timeout expired before all requests had finished: {0} cut off")]
     CutOff(usize),
 }
@@ -140,7 +144,9 @@ impl ExitError {
             Self::UnknownKey(_) => 2,
             Self::NoReply(_) => 3,
             Self::Replay(error) => error.code(),
-            Self::ThreadEnded(_) => 70,
+            // Cut off requests at its own stop are no failure of the program.
+            Self::SuccessorEnded(status) if status.code() == Some(1) => 1,
+            Self::ThreadEnded(_) | Self::SuccessorEnded(_) => 70,
             Self::Start(_) | Self::Relaunch(_) | Self::Successor(_) | Self::Io(_) => 71,
             Self::Unhealthy { .. } | Self::SecondSignal | Self::CutOff(_) => 1,
         })

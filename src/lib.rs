@@ -48,7 +48,8 @@ pub use admin::reload::problem as config_problem;
 pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use gateway::{
-    DrainRequested, Gateway, Reload, RunningGateway, StartError, StopCause, Upgrade, startup_check,
+    DrainRequested, Gateway, Reload, RunningGateway, StartError, StopCause, StopResult, Upgrade,
+    startup_check,
 };
 pub use server::inherited::InheritedSockets;
 pub use service_manager::{ActivatedSockets, ActivationError, ServiceManager};

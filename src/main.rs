@@ -23,8 +23,8 @@ use slog::{Logger, error, info, warn};
 use tidegate::telemetry::{self, log::LogControl};
 use tidegate::{
     ActivatedSockets, FailureReport, Gateway, Inheritance, InheritedSockets, Reload, ServiceManager,
-    StopCause, SuccessorError, Upgrade, UpgradeContext, UpgradeProgram, Variables, pack_variables,
-    raise_descriptor_limit,
+    StopCause, StopResult, SuccessorError, Upgrade, UpgradeContext, UpgradeProgram, Variables,
+    pack_variables, raise_descriptor_limit,
 };
 use tidegate_config::{Config, EffectiveConfig, Loaded, ServiceEnvironment, SourceSet};
 
@@ -183,20 +183,26 @@ async fn serve(
         error!(log, "a worker thread has ended, the process drains and exits"; "thread" => thread,
             "hint" => "this is a defect: report the panic in the log before this line, and have a supervisor restart the process");
     }
-    if let Some(successor) = running.successor() {
+    if let Some(successor) = running.successor().await {
         handles.service.main_pid(successor);
     }
     let _extension = handles.service.stopping();
     tokio::select! {
-        cut_off = running.stop(&cause) => match (&cause, cut_off) {
-            (StopCause::WorkerEnded(thread), _) => Err(ExitError::ThreadEnded(thread.clone())),
-            (_, 0) => Ok(()),
-            (_, cut_off) => Err(ExitError::CutOff(cut_off)),
-        },
+        result = running.stop(&cause) => ended(&cause, result),
         () = last_stop(&mut signals, &handles, &cause, end_idle_time) => {
             warn!(log, "second signal: ending at once");
             Err(ExitError::SecondSignal)
         }
+    }
+}
+
+/// The result of a process that has drained.
+fn ended(cause: &StopCause, StopResult { cut_off, successor }: StopResult) -> Result<(), ExitError> {
+    match (cause, successor, cut_off) {
+        (StopCause::WorkerEnded(thread), ..) => Err(ExitError::ThreadEnded(thread.clone())),
+        (_, Some(status), _) if !status.success() => Err(ExitError::SuccessorEnded(status)),
+        (.., 0) => Ok(()),
+        _ => Err(ExitError::CutOff(cut_off)),
     }
 }
 

@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 use slog::info;
 use tidegate_actors::{AskError, DrainOrder, DrainTarget, EndpointId, clock};
 use tidegate_config::Endpoint;
+use tokio::sync::MutexGuard;
 
 use crate::admin::access::AdminConnection;
 use crate::admin::decisions::parameters::{InvalidParameter, Parameters, invalid};
 use crate::admin::decisions::{invalid_parameter, unexpected_query};
 use crate::admin::session::StreamSession;
-use crate::admin::status::drains::{BucketDrains, DrainProgress};
+use crate::admin::status::drains::{ActiveDrain, BucketDrains};
 use crate::admin::{drain, get_or_head};
 use crate::degradation::cause::Moment;
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
@@ -52,6 +53,8 @@ enum DrainRejection {
     UnknownBucket(String, Vec<String>),
     UnknownEndpoint(String, Vec<String>),
     Unavailable(AskError),
+    /// The successor of an upgrade serves the bucket.
+    HandedOver,
     BodyTooLarge,
 }
 
@@ -79,6 +82,10 @@ impl DrainRejection {
             Self::Unavailable(error) => {
                 let message = format!("the pool of the bucket does not answer: {error}; try again");
                 (AdminStatus::Unavailable, "pool_unavailable", message)
+            }
+            Self::HandedOver => {
+                let message = "an upgrade is done, and the new process has the drains; send the order again on a new connection";
+                (AdminStatus::Conflict, "handed_over", message.to_owned())
             }
             Self::BodyTooLarge => {
                 let message = format!("the body is no form of at most {BODY_BYTES_MAX} bytes");
@@ -140,6 +147,7 @@ async fn try_begin(
     };
     let (reason, expires) = (order.reason.clone(), order.expires);
     let by = order.ordered_by.clone();
+    let _order = order_lock(worker).await?;
     let drained = named.bucket.pool.drain(named.target.clone(), order).await;
     let was_draining = drained.map_err(DrainRejection::Unavailable)?;
     info!(worker.process.log, "drain ordered by an operator"; "bucket" => &named.bucket.name,
@@ -181,11 +189,19 @@ async fn try_end(
 ) -> Result<Value, DrainRejection> {
     let named_parameters = parameters(request, body, &OF_END)?;
     let named = target(&named_parameters, worker)?;
+    let _order = order_lock(worker).await?;
     let ended = named.bucket.pool.end_drain(named.target.clone()).await;
     let was_draining = ended.map_err(DrainRejection::Unavailable)?;
     info!(worker.process.log, "drain ended by an operator"; "bucket" => &named.bucket.name, "endpoint" => named.endpoint(),
         "by" => orderer(request), "was_draining" => was_draining);
     Ok(json!({ "bucket": named.bucket.name, "endpoint": named.endpoint(), "was_draining": was_draining }))
+}
+
+/// Waits while an upgrade hands over, and makes one wait: the state may have crossed already. The drains of a predecessor are the
+/// successor's.
+async fn order_lock(worker: &Worker) -> Result<MutexGuard<'_, ()>, DrainRejection> {
+    let order = worker.process.hand_over_lock.lock().await;
+    if worker.process.has_handed_over() { Err(DrainRejection::HandedOver) } else { Ok(order) }
 }
 
 /// `GET /drains`.
@@ -209,7 +225,7 @@ async fn list(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> Htt
 }
 
 /// A drain in a reply.
-fn entry(bucket: &Bucket, endpoint: Option<&str>, progress: &DrainProgress, at: Moment) -> Value {
+fn entry(bucket: &Bucket, endpoint: Option<&str>, progress: &ActiveDrain, at: Moment) -> Value {
     let mut entry = progress.to_json(at);
     entry["bucket"] = bucket.name.as_str().into();
     entry["endpoint"] = endpoint.into();

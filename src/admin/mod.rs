@@ -70,6 +70,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .route("/actors/{name}/crash", web::post().to(crash))
         .route("/actors/{name}/stall", web::post().to(stall))
         .route("/requests/crash", web::post().to(crash_request))
+        .route("/upgrade/crash", web::post().to(upgrade::crash_upgrade))
         .configure(decisions::routes)
         .configure(drain_target::routes)
         .configure(page::routes)
@@ -190,7 +191,7 @@ async fn crash_request(request: HttpRequest, CurrentWorker(worker): CurrentWorke
     if let Some(refused) = decisions::unexpected_query(&request) {
         return refused;
     }
-    worker.process.chaos.arm();
+    worker.process.chaos.arm_request();
     json_reply(AdminStatus::Accepted, &json!({ "crashing": 1 }))
 }
 

@@ -9,9 +9,13 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
-use crate::admin::decisions::unexpected_query;
+use crate::admin::chaos_disabled;
+use crate::admin::decisions::parameters::Parameters;
+use crate::admin::decisions::{invalid_parameter, unexpected_query};
+use crate::chaos::UpgradeCrash;
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
 use crate::http::request_id;
+use crate::worker::slot::CurrentWorker;
 
 /// The result of a request to upgrade.
 pub(crate) type UpgradeFuture = Pin<Box<dyn Future<Output = UpgradeReply>>>;
@@ -30,6 +34,8 @@ pub(crate) enum UpgradeReply {
     Refused(String),
     /// The new process was ended, and the old one goes on.
     Failed(String),
+    /// The new process was ended, and the old one drains: it was stopped.
+    Stopped(String),
 }
 
 /// `POST /upgrade`.
@@ -53,5 +59,27 @@ pub(super) async fn upgrade(request: HttpRequest, requests: Data<dyn UpgradeRequ
         UpgradeReply::Failed(why) => {
             admin_error_reply(AdminStatus::Unprocessable, "upgrade_failed", &why, &id)
         }
+        UpgradeReply::Stopped(why) => admin_error_reply(AdminStatus::Conflict, "upgrade_stopped", &why, &id),
     }
+}
+
+/// `POST /upgrade/crash?at=hand_over|accept`: the next upgrade panics there.
+pub(super) async fn crash_upgrade(
+    request: HttpRequest,
+    CurrentWorker(worker): CurrentWorker,
+) -> HttpResponse {
+    if !worker.shared.config.admin.chaos {
+        return chaos_disabled(&request);
+    }
+    let query = match Parameters::parse(request.query_string(), &["at"]) {
+        Ok(query) => query,
+        Err(error) => return invalid_parameter(&request, &error),
+    };
+    let Some(place) = UpgradeCrash::parse(query.text("at").unwrap_or("hand_over")) else {
+        let message = "the place of a panic in an upgrade is hand_over or accept";
+        let id = request_id::of(request.headers());
+        return admin_error_reply(AdminStatus::BadRequest, "unknown_place", message, &id);
+    };
+    worker.process.chaos.arm_upgrade(place);
+    json_reply(AdminStatus::Accepted, &json!({ "crashing": 1 }))
 }

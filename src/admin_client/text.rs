@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate::telemetry::{counted, escape_controls};
-
-/// The buckets that a line names.
-const BUCKETS_SHOWN: usize = 8;
+use tidegate::telemetry::{counted, escape_controls, requests_by_bucket};
 
 /// The two largest units.
 pub(crate) fn duration(duration: Duration) -> String {
@@ -23,14 +20,14 @@ pub(crate) fn duration(duration: Duration) -> String {
 pub(crate) fn drain_line(drain: &Value) -> String {
     let number = |name: &str| drain[name].as_u64().unwrap_or_default();
     if let Some(cut_off) = drain["cut_off"].as_u64() {
-        let buckets = if cut_off == 0 { String::new() } else { by_bucket(&drain["buckets"]) };
+        let buckets = if cut_off == 0 { String::new() } else { in_parentheses(&drain["buckets"]) };
         return match cut_off {
             0 => "drained: every request has ended".to_owned(),
             _ => format!("drained: {}{buckets} cut off", counted(cut_off, "requests")),
         };
     }
     let mut parts =
-        vec![format!("{}{}", counted(number("requests"), "requests"), by_bucket(&drain["buckets"]))];
+        vec![format!("{}{}", counted(number("requests"), "requests"), in_parentheses(&drain["buckets"]))];
     parts.push(counted(number("streams"), "streams"));
     parts.push(counted(number("connections"), "connections"));
     if let Some(age) = drain["oldest_ms"].as_u64() {
@@ -43,21 +40,13 @@ pub(crate) fn drain_line(drain: &Value) -> String {
     format!("draining ({phase}): {}; {} left", parts.join(", "), duration(left))
 }
 
-/// ` (photos 2, videos 1)`, the buckets with the most requests first.
-fn by_bucket(buckets: &Value) -> String {
+/// ` (photos 2, videos 1)`
+fn in_parentheses(buckets: &Value) -> String {
     let counts = buckets.as_object().into_iter().flatten();
-    let mut counts: Vec<(&str, u64)> =
-        counts.filter_map(|(name, count)| Some((name.as_str(), count.as_u64()?))).collect();
-    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let mut shown: Vec<String> = counts
-        .iter()
-        .take(BUCKETS_SHOWN)
-        .map(|(name, count)| format!("{} {count}", escape_controls(name)))
-        .collect();
-    if counts.len() > BUCKETS_SHOWN {
-        shown.push(format!("and {} more buckets", counts.len() - BUCKETS_SHOWN));
+    match requests_by_bucket(counts.filter_map(|(name, count)| Some((name.as_str(), count.as_u64()?)))) {
+        text if text.is_empty() => text,
+        text => format!(" ({text})"),
     }
-    if shown.is_empty() { String::new() } else { format!(" ({})", shown.join(", ")) }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! admin listener accepts until the worker threads stop. Its event streams get the result of the drain as their last event.
 //! `drain_tracker.rs` collects and logs the progress.
 
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use tidegate_actors::clock;
 use tokio::task::JoinHandle;
 
 use super::drain_tracker::DrainTracker;
-use super::handed_over::idle_time;
+use super::handed_over::{ProgressReports, idle_time};
 use super::reload::Reload;
 use super::upgrade_requests::Upgrade;
 use super::{DATA, RunningGateway};
@@ -34,6 +35,8 @@ use crate::upstream::response::event_stream::BOUNDARY_MAX;
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// The longest time that event streams need to end: they wait for the boundary of an event, then their clients take the end.
 const STREAM_END_MAX: Duration = BOUNDARY_MAX.saturating_add(Duration::from_millis(250));
+/// The longest wait for the close of the data listener. Its backlog is served within little more than a second.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait for the worker threads to stop. They only drop what they hold, which writes the last log lines. Only a busy machine,
 /// on which they get the CPU late, needs so long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +64,15 @@ impl StopCause {
             Self::HandedOver => DrainCause::HandedOver,
         }
     }
+}
+
+/// How a drain has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct StopResult {
+    /// The number of requests and answers that were cut off.
+    pub cut_off: usize,
+    /// How the successor of an upgrade has ended, if it has ended before this process.
+    pub successor: Option<ExitStatus>,
 }
 
 /// Requests to drain that the admin listener has accepted.
@@ -98,18 +110,22 @@ impl RunningGateway {
         tokio::select! {
             thread = self.server.worker_ended() => StopCause::WorkerEnded(thread),
             // The sender ends with the gateway only.
-            Ok(done) = &mut self.after.handed_over, if self.successor.is_none() => {
-                self.successor = Some(done);
+            Ok(successor) = &mut self.after.done, if self.successor.is_none() => {
+                self.successor = Some(successor);
                 StopCause::HandedOver
             }
         }
     }
 
-    /// The process ID of the successor, once it serves. A signal to stop may come at the same time.
-    #[must_use]
-    pub fn successor(&self) -> Option<u32> {
-        let pid = self.configurations.current().process.successor.load(Ordering::Relaxed);
-        Some(pid).filter(|pid| *pid != 0)
+    /// The process ID of the successor, once it serves. A stop may come immediately before the result of the upgrade, which this waits for,
+    /// for a bounded time.
+    pub async fn successor(&mut self) -> Option<u32> {
+        let process = Arc::clone(&self.configurations.current().process);
+        if process.has_handed_over() && self.successor.is_none() && !self.after.is_early {
+            self.after.is_early = true;
+            self.successor = self.after.result(process.drain.subscribe()).await;
+        }
+        Some(process.successor.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
     /// Ends the time that idle connections have after an upgrade.
@@ -118,24 +134,33 @@ impl RunningGateway {
         move || idle_end.notify_one()
     }
 
-    /// Drains and stops. Returns the number of requests and answers that were cut off.
-    pub async fn stop(self, cause: &StopCause) -> usize {
-        let Self { configurations, server, open, background_tasks, mut after, successor, .. } = self;
-        let began = clock::now();
-        let shared = configurations.current();
-        let process = Arc::clone(&shared.process);
-        let (has_handed_over, limit) = (process.has_handed_over(), shared.config.server.drain_timeout);
+    /// Drains and stops.
+    pub async fn stop(mut self, cause: &StopCause) -> StopResult {
+        let has_handed_over = self.successor().await.is_some();
+        let Self { configurations, server, open, background_tasks, after, successor, .. } = self;
+        let (began, shared) = (clock::now(), configurations.current());
+        let (process, limit) = (Arc::clone(&shared.process), shared.config.server.drain_timeout);
         let delay = if has_handed_over { idle_time(&shared) } else { shared.config.server.drain_delay };
         drop(shared);
+        let open_of_reports = open.clone();
         let mut tracker = DrainTracker::new(&configurations, open, cause.of_drain(), began + delay + limit);
         let mut reports = None;
         if has_handed_over {
             tracker.begin(DrainPhase::HandedOver, delay);
-            reports = after.wait_for_idle(&mut tracker, successor, began + delay).await;
+            reports = successor.map(|one| ProgressReports::start(one, &configurations, open_of_reports));
+            if !after.is_early {
+                after.wait_for_idle(&mut tracker, began + delay).await;
+            }
         } else {
             tracker.begin(DrainPhase::Draining, delay);
             tracker.wait_until(began + delay, |_| false).await;
-            server.close(DATA).await;
+            // The connections in the backlog need the limits that an upgrade has lowered.
+            let closing = async {
+                drop(process.hand_over_lock.lock().await);
+                server.close(DATA).await;
+            };
+            // An acceptor that hangs must not hold up the stop.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
         }
         tracker.set_phase(DrainPhase::Closing);
         // The time in which the backlog was accepted does not count.
@@ -147,10 +172,13 @@ impl RunningGateway {
         let cut_off = end_drain(&mut tracker, &process).await;
         background_tasks.iter().for_each(JoinHandle::abort);
         server.stop(STOP_TIMEOUT).await;
-        drop(reports);
+        let successor = match reports {
+            Some(reports) => reports.end().await,
+            None => None,
+        };
         let elapsed = clock::now().saturating_duration_since(began);
         info!(process.log, "stopped"; "took_ms" => millis(elapsed));
-        cut_off
+        StopResult { cut_off, successor }
     }
 }
 

@@ -63,15 +63,6 @@ impl<'a> DrainTracker<'a> {
         self.report();
     }
 
-    pub(super) fn configurations(&self) -> &'a Arc<Configurations> {
-        self.configurations
-    }
-
-    /// Open connections of the data listener, by worker.
-    pub(super) fn open(&self) -> &[Arc<AtomicUsize>] {
-        &self.open
-    }
-
     /// The end of `server.drain_timeout`.
     pub(super) fn deadline(&self) -> Instant {
         self.report.deadline

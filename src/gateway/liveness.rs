@@ -15,6 +15,7 @@ use tokio::time::{sleep_until, timeout_at};
 use super::RunningGateway;
 use crate::process::configurations::Configurations;
 use crate::service_manager::ServiceManager;
+use crate::telemetry::millis;
 
 /// One thread, or the monitor, that has not answered yet.
 struct PendingAnswer {
@@ -27,8 +28,15 @@ impl RunningGateway {
     pub fn start_watchdog(&mut self, service: &ServiceManager) {
         let Some(interval) = service.watchdog() else { return };
         let (configurations, acceptor) = (Arc::clone(&self.configurations), self.server.acceptor_check());
-        let log = configurations.current().process.log.clone();
-        info!(log, "the watchdog of the service manager is on"; "interval_ms" => crate::telemetry::millis(interval));
+        let shared = configurations.current();
+        let (log, sample) = (shared.process.log.clone(), shared.config.monitor.interval);
+        if interval < 2 * sample {
+            let (interval, sample) = (millis(interval), millis(sample));
+            warn!(log, "the watchdog of the service manager is too short for monitor.interval_ms";
+                "detail" => format!("WatchdogSec= is {interval} ms, less than twice monitor.interval_ms, {sample} ms: a ping needs a sample of the monitor"),
+                "hint" => format!("set WatchdogSec= to more than {} ms, or monitor.interval_ms to less than {} ms", 2 * sample, interval / 2));
+        }
+        info!(log, "the watchdog of the service manager is on"; "interval_ms" => millis(interval));
         let answers = move || {
             let mut pending = request_answers(&configurations);
             pending.push(PendingAnswer { name: "acceptor".to_owned(), answer: acceptor() });

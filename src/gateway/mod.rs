@@ -22,6 +22,7 @@ mod replaced;
 mod shared_parts;
 mod start_error;
 pub mod startup_check;
+mod suspension;
 mod take_over;
 mod upgrade;
 mod upgrade_requests;
@@ -78,16 +79,16 @@ use crate::upgrade::{Inheritance, UpgradeContext};
 use crate::upstream::rules::event_streams::EventStreams;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::{Worker, worker_threads};
-use handed_over::AfterHandOver;
+use handed_over::PredecessorDrain;
 use listening_sockets::{ListeningSockets, SharedSocket};
 use reload::Reloader;
 use reload_requests::ReloadSender;
 use reload_watch::WatchedFiles;
 use shared_parts::SharedParts;
-use upgrade::{HandedOver, Upgrader};
+use upgrade::{ServingSuccessor, Upgrader};
 use upgrade_requests::UpgradeSender;
 
-pub use drain::{DrainRequested, StopCause};
+pub use drain::{DrainRequested, StopCause, StopResult};
 pub use reload::Reload;
 pub use start_error::StartError;
 pub use upgrade_requests::Upgrade;
@@ -118,9 +119,9 @@ pub struct RunningGateway {
     /// The sockets that a predecessor still uses.
     shared_sockets: Vec<SharedSocket>,
     log_control: LogControl,
-    after: AfterHandOver,
+    after: PredecessorDrain,
     /// The successor that serves.
-    successor: Option<HandedOver>,
+    successor: Option<ServingSuccessor>,
     background_tasks: Vec<JoinHandle<()>>,
 }
 
@@ -188,7 +189,7 @@ impl Gateway {
         background_tasks.push(reload_watch::start(settings, reload.clone()));
         let reloader = Reloader::new(&configurations, sources, requests, (retired, watched), log_control);
         background_tasks.push(actix_rt::spawn(reloader.run()));
-        let (done, handed_over) = oneshot::channel();
+        let (sender, done) = oneshot::channel();
         let upgrader = Upgrader {
             configurations: Arc::clone(&configurations),
             acceptor: server.acceptor(),
@@ -196,7 +197,7 @@ impl Gateway {
             context,
             log_control: log_control.clone(),
         };
-        background_tasks.push(actix_rt::spawn(upgrader.run(upgrades, done)));
+        background_tasks.push(actix_rt::spawn(upgrader.run(upgrades, sender)));
         let running = RunningGateway {
             address,
             admin_address,
@@ -208,7 +209,7 @@ impl Gateway {
             inherited,
             shared_sockets,
             log_control: log_control.clone(),
-            after: AfterHandOver { handed_over, idle_end: Arc::default(), admin_open },
+            after: PredecessorDrain::new(done, admin_open),
             successor: None,
             background_tasks,
         };
@@ -266,6 +267,7 @@ fn process_state(
         drain: watch::Sender::new(DrainPhase::Serving),
         drain_report: DrainReports::default(),
         drain_requests: DrainRequests::default(),
+        hand_over_lock: Arc::default(),
         event_streams: EventStreams::default(),
         status_streams: EventStreams::default(),
         successor: AtomicU32::new(0),

@@ -11,20 +11,24 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::FutureExt as _;
 use slog::{error, info, warn};
 use tidegate_actors::clock;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
-use super::actors_handover::{export_state, resume_limits};
+use super::actors_handover::export_state;
+use super::suspension::Suspension;
 use super::upgrade_requests::UpgradeRequest;
 use crate::admin::upgrade::UpgradeReply;
+use crate::chaos::UpgradeCrash;
 use crate::process::configurations::Configurations;
 use crate::process::{DrainPhase, Process, Shared};
 use crate::server::{AcceptorHandle, open_connections};
@@ -32,7 +36,7 @@ use crate::telemetry::log::LogControl;
 use crate::telemetry::millis;
 use crate::upgrade::UpgradeContext;
 use crate::upgrade::channel::{Channel, ReceiveError, Received};
-use crate::upgrade::child::SuccessorProcess;
+use crate::upgrade::child::{ServingProcess, SuccessorProcess};
 use crate::upgrade::error::{UpgradeConditions, UpgradeError, UpgradeStep};
 use crate::upgrade::message::{
     HELLO_BYTES_MAX, Inherit, MAGIC, MESSAGE_BYTES_MAX, PROTOCOL, PredecessorMessage, SuccessorMessage,
@@ -42,6 +46,12 @@ use crate::upgrade::message::{
 const HELLO_TIME: Duration = Duration::from_secs(10);
 /// The longest time in which no process accepts.
 const HAND_OVER_TIME: Duration = Duration::from_secs(10);
+/// The longest time for the permission to accept. The successor has read everything before, so the socket has room for it.
+const ACCEPT_TIME: Duration = Duration::from_secs(1);
+/// The longest time until the listeners are closed after that. The backlog of one is served within little more than a second.
+const RELEASE_TIME: Duration = Duration::from_secs(5);
+/// The longest time from the note that the successor serves to the result of the upgrade.
+pub(super) const RESULT_TIME: Duration = Duration::from_secs(7);
 
 /// The task that upgrades.
 pub(super) struct Upgrader {
@@ -53,69 +63,62 @@ pub(super) struct Upgrader {
     pub(super) log_control: LogControl,
 }
 
-/// An upgrade that is done: the successor accepts.
-pub(super) struct HandedOver {
-    pub(super) pid: u32,
+/// The successor of an upgrade that is done: it accepts.
+pub(super) struct ServingSuccessor {
+    pub(super) process: ServingProcess,
     pub(super) version: String,
     pub(super) channel: Channel,
 }
 
 impl Upgrader {
-    /// Runs until the gateway ends. The result of the upgrade that is done goes to `handed_over`.
+    /// Runs until the gateway ends. The successor of the upgrade that is done goes to `done`. A panic ends one upgrade, not the task.
     pub(super) async fn run(
         self,
         mut requests: UnboundedReceiver<UpgradeRequest>,
-        handed_over: oneshot::Sender<HandedOver>,
+        done: oneshot::Sender<ServingSuccessor>,
     ) {
-        let mut handed_over = Some(handed_over);
+        let mut done = Some(done);
         while let Some(request) = requests.recv().await {
             let result = {
-                let mut upgrading = std::pin::pin!(self.upgrade());
+                let mut upgrading = std::pin::pin!(AssertUnwindSafe(self.upgrade()).catch_unwind());
                 loop {
                     tokio::select! {
                         biased;
-                        result = &mut upgrading => break result,
+                        result = &mut upgrading => break result.unwrap_or(Err(UpgradeError::Panicked)),
                         Some(other) = requests.recv() => self.reply(other, &Err(UpgradeError::Running)),
                     }
                 }
             };
             self.reply(request, &result);
             // A failed upgrade may be followed by one that is done.
-            if let Ok(done) = result
-                && let Some(sender) = handed_over.take()
+            if let Ok(successor) = result
+                && let Some(sender) = done.take()
             {
-                let _ = sender.send(done);
+                let _ = sender.send(successor);
             }
         }
     }
 
     /// Logs a result and sends it. A client that has left needs none.
-    fn reply(&self, request: UpgradeRequest, result: &Result<HandedOver, UpgradeError>) {
+    fn reply(&self, request: UpgradeRequest, result: &Result<ServingSuccessor, UpgradeError>) {
         let log = &self.process().log;
         let _ = request.send(match result {
-            Ok(HandedOver { pid, version, .. }) => UpgradeReply::Done { pid: *pid, version: version.clone() },
+            Ok(ServingSuccessor { process, version, .. }) => {
+                UpgradeReply::Done { pid: process.pid(), version: version.clone() }
+            }
             Err(why) if why.is_refusal() => {
                 warn!(log, "upgrade refused"; "detail" => why.to_string());
                 UpgradeReply::Refused(why.to_string())
+            }
+            Err(why @ UpgradeError::Stopped) => {
+                info!(log, "upgrade ended by the stop of the gateway"; "detail" => why.to_string());
+                UpgradeReply::Stopped(why.to_string())
             }
             Err(why) => {
                 error!(log, "upgrade failed, the gateway goes on"; "detail" => why.to_string());
                 UpgradeReply::Failed(why.to_string())
             }
         });
-    }
-
-    /// Logs the drains that operators have ordered: the successor has none.
-    fn log_ended_drains(&self) {
-        let (shared, now) = (self.configurations.current(), clock::now());
-        for bucket in shared.router.buckets() {
-            let drains = bucket.pool.drains(now);
-            let endpoints = drains.endpoints.iter().flatten().count();
-            if endpoints > 0 || drains.bucket.is_some() {
-                warn!(shared.process.log, "drains ordered by an operator have ended with the upgrade"; "bucket" => &bucket.name,
-                    "hint" => "order them again");
-            }
-        }
     }
 
     fn process(&self) -> Arc<Process> {
@@ -132,75 +135,106 @@ impl Upgrader {
         }
     }
 
-    async fn upgrade(&self) -> Result<HandedOver, UpgradeError> {
+    async fn upgrade(&self) -> Result<ServingSuccessor, UpgradeError> {
         if let Some(refusal) = self.conditions().refusal() {
             return Err(refusal);
         }
         let (process, began) = (self.process(), clock::now());
         let limit = self.configurations.current().config.server.upgrade_timeout;
         let program = self.context.program.clone();
-        // A program on a file system that hangs is never started. If it starts late, it finds its channel closed and ends.
-        let starting = timeout_at((began + limit).into(), SuccessorProcess::start(program.clone())).await;
-        let started = starting.map_err(|_| UpgradeError::Hung { step: UpgradeStep::Hello, limit })?;
+        let starting = timeout_at((began + limit).into(), SuccessorProcess::start(program.clone()));
+        // A program on a file system that hangs is never started. If it starts late, it is killed.
+        let started = tokio::select! {
+            started = starting => started.map_err(|_| UpgradeError::Hung { step: UpgradeStep::Hello, limit })?,
+            () = drain_began(&process) => return Err(UpgradeError::Stopped),
+        };
         let (successor, channel) =
             started.map_err(|source| UpgradeError::Start { program: program.path().to_owned(), source })?;
         info!(process.log, "upgrade begins"; "pid" => successor.pid());
-        let mut attempt = Attempt {
-            upgrader: self,
-            channel: &channel,
-            pid: successor.pid(),
-            due: began + limit,
-            limit,
-            is_suspended: false,
-        };
+        let mut attempt =
+            Attempt { upgrader: self, suspension: None, successor, channel, due: began + limit, limit };
         let attempted = tokio::select! {
             attempted = attempt.run() => attempted,
-            () = stop_requested(&process) => Err(UpgradeError::Stopped),
+            () = drain_began(&process) => Err(UpgradeError::Stopped),
         };
         match attempted {
-            Ok(version) => {
-                let (pid, took) = (successor.pid(), clock::now().saturating_duration_since(began));
-                info!(process.log, "upgrade done: the new process serves, this one drains"; "pid" => pid,
+            Ok(Accepted { process: successor, version, sockets, log }) => {
+                self.release_listeners(&process, &sockets, log).await;
+                let took = clock::now().saturating_duration_since(began);
+                info!(process.log, "upgrade done: the new process serves, this one drains"; "pid" => successor.pid(),
                     "version" => &version, "took_ms" => millis(took));
-                self.log_ended_drains();
-                Ok(HandedOver { pid, version, channel })
+                Ok(ServingSuccessor { process: successor, version, channel: attempt.channel })
             }
             Err(error) => {
-                if attempt.is_suspended {
-                    resume_limits(&self.configurations.current());
-                    self.acceptor.resume();
-                }
+                let Attempt { suspension, successor, channel, .. } = attempt;
+                drop(suspension);
                 let closes = matches!(error, UpgradeError::Ended { .. } | UpgradeError::Failed(_));
-                Err(error.with_status(successor.end(closes).await))
+                let own_end = successor.end(closes).await;
+                // Not before: a successor without a predecessor may accept.
+                drop(channel);
+                Err(error.with_status(own_end))
             }
+        }
+    }
+
+    /// Releases the log and the listeners to the successor, which accepts already. `sockets`: those that it uses.
+    async fn release_listeners(&self, process: &Process, sockets: &[String], log: Option<OwnedFd>) {
+        let leaving = async {
+            // One process writes to the output of the log.
+            if let Some(log) = log {
+                self.log_control.forward_to(log);
+            }
+            let is_used = |name: &&str| sockets.iter().any(|used| used == name);
+            let (shared, own): (Vec<_>, Vec<_>) = [super::DATA, super::ADMIN].into_iter().partition(is_used);
+            self.acceptor.release(shared).await;
+            // The successor has another address. The connections that wait at the old one are served.
+            for name in own {
+                self.acceptor.close(name).await;
+            }
+        };
+        // Even a panic must not lose the successor.
+        let left = timeout(RELEASE_TIME, AssertUnwindSafe(leaving).catch_unwind()).await;
+        if !matches!(left, Ok(Ok(()))) {
+            warn!(process.log, "the listeners are not closed in time after the hand-over, the drain goes on";
+                "hint" => "the acceptor hangs, which is a defect: report it");
         }
     }
 }
 
-/// Returns when the gateway begins to stop.
-async fn stop_requested(process: &Process) {
-    let is_stopping = |phase: &DrainPhase| *phase > DrainPhase::HandedOver;
-    if process.drain.subscribe().wait_for(is_stopping).await.is_err() {
+/// Returns when the gateway begins to drain without a hand-over.
+async fn drain_began(process: &Process) {
+    let has_begun = |phase: &DrainPhase| *phase > DrainPhase::HandedOver;
+    if process.drain.subscribe().wait_for(has_begun).await.is_err() {
         std::future::pending().await
     }
 }
 
-/// One attempt to hand over.
+/// One attempt to hand over. The order of the fields is that of their drops: the channel last, because a successor without a predecessor
+/// may accept.
 struct Attempt<'a> {
     upgrader: &'a Upgrader,
-    channel: &'a Channel,
-    /// The process ID of the successor.
-    pid: u32,
+    /// Accepting is suspended, and the limits are lowered.
+    suspension: Option<Suspension>,
+    successor: SuccessorProcess,
+    channel: Channel,
     /// The end of `server.upgrade_timeout`.
     due: Instant,
     limit: Duration,
-    /// Accepting is suspended, and the limits are lowered.
-    is_suspended: bool,
+}
+
+/// The successor may accept.
+struct Accepted {
+    process: ServingProcess,
+    version: String,
+    /// The names of the inherited sockets that it uses.
+    sockets: Vec<String>,
+    /// The pipe for the log of this process.
+    log: Option<OwnedFd>,
 }
 
 impl Attempt<'_> {
-    /// Runs all steps. Returns the version of the successor.
-    async fn run(&mut self) -> Result<String, UpgradeError> {
+    /// Runs all steps.
+    async fn run(&mut self) -> Result<Accepted, UpgradeError> {
         let version = self.hello().await?;
         self.send_inheritance().await?;
         let sockets = match self.receive(UpgradeStep::Preparation, self.due, self.limit).await? {
@@ -214,13 +248,14 @@ impl Attempt<'_> {
         let shared = configurations.current();
         let due = clock::now() + HAND_OVER_TIME;
         self.hand_over(&shared, due).await?;
+        shared.process.chaos.panic_in_upgrade(UpgradeCrash::HandOver);
         let ready =
             self.receive_within(MESSAGE_BYTES_MAX, UpgradeStep::HandOver, due, HAND_OVER_TIME).await?;
         let Received { message: SuccessorMessage::Ready, descriptors } = ready else {
             return Err(unexpected(ready.message));
         };
-        self.commit(&shared.process, sockets, descriptors.into_iter().next()).await?;
-        Ok(version)
+        let process = self.commit(&shared.process).await?;
+        Ok(Accepted { process, version, sockets, log: descriptors.into_iter().next() })
     }
 
     async fn hello(&self) -> Result<String, UpgradeError> {
@@ -247,7 +282,8 @@ impl Attempt<'_> {
 
     /// Sends the secrets and duplicates of the listening sockets.
     async fn send_inheritance(&self) -> Result<(), UpgradeError> {
-        let sockets = self.upgrader.acceptor.duplicate_sockets().await?;
+        let duplicating = async { Ok(self.upgrader.acceptor.duplicate_sockets().await?) };
+        let sockets = self.within(UpgradeStep::Preparation, self.due, self.limit, duplicating).await?;
         let inherit = Inherit {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -268,43 +304,30 @@ impl Attempt<'_> {
 
     /// Accepts nothing from here on, and sends the state.
     async fn hand_over(&mut self, shared: &Shared, due: Instant) -> Result<(), UpgradeError> {
-        self.is_suspended = true;
-        let upgrader = self.upgrader;
+        let Upgrader { configurations, acceptor, open, .. } = self.upgrader;
+        let suspending = async { Ok(Suspension::new(configurations, acceptor).await) };
+        self.suspension = Some(self.within(UpgradeStep::HandOver, due, HAND_OVER_TIME, suspending).await?);
         let handing_over = async {
-            upgrader.acceptor.suspend().await;
-            let actors = Box::new(export_state(shared, open_connections(&upgrader.open)).await);
+            acceptor.suspend().await;
+            let actors = Box::new(export_state(shared, open_connections(open)).await);
             Ok(self.channel.send(&PredecessorMessage::State { actors }, &[]).await?)
         };
         self.within(UpgradeStep::HandOver, due, HAND_OVER_TIME, handing_over).await
     }
 
-    /// The successor may accept. There is no way back after it has got this message.
-    async fn commit(
-        &self,
-        process: &Process,
-        sockets: Vec<String>,
-        log: Option<OwnedFd>,
-    ) -> Result<(), UpgradeError> {
-        if !process.hand_over(self.pid) {
+    /// Sends the permission to accept. There is no way back after the successor has got it.
+    async fn commit(&mut self, process: &Process) -> Result<ServingProcess, UpgradeError> {
+        if !process.hand_over(self.successor.pid()) {
             return Err(UpgradeError::Stopped);
         }
-        if self.channel.send(&PredecessorMessage::Accept, &[]).await.is_err() {
-            process.serve_again();
-            return Err(UpgradeError::Ended { step: UpgradeStep::HandOver, status: None });
+        process.chaos.panic_in_upgrade(UpgradeCrash::Accept);
+        match timeout(ACCEPT_TIME, self.channel.send(&PredecessorMessage::Accept, &[])).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(UpgradeError::Ended { step: UpgradeStep::HandOver, status: None }),
+            Err(_) => return Err(UpgradeError::Hung { step: UpgradeStep::HandOver, limit: ACCEPT_TIME }),
         }
-        // One process writes to the output of the log.
-        if let Some(log) = log {
-            self.upgrader.log_control.forward_to(log);
-        }
-        let acceptor = &self.upgrader.acceptor;
-        let (shared, own): (Vec<_>, Vec<_>) =
-            [super::DATA, super::ADMIN].into_iter().partition(|name| sockets.iter().any(|used| used == name));
-        acceptor.release(shared).await;
-        // The successor has another address. The connections that wait at the old one are served.
-        for name in own {
-            acceptor.close(name).await;
-        }
-        Ok(())
+        self.suspension.take().into_iter().for_each(Suspension::stay);
+        Ok(self.successor.serve())
     }
 
     async fn receive(
@@ -328,6 +351,7 @@ impl Attempt<'_> {
                 Ok(received) => Ok(received),
                 Err(ReceiveError::Ended) => Err(UpgradeError::Ended { step, status: None }),
                 Err(ReceiveError::NoMessage) => Err(UpgradeError::UnexpectedMessage),
+                Err(ReceiveError::TooManyDescriptors) => Err(UpgradeError::TooManyDescriptors),
                 Err(ReceiveError::Io(error)) => Err(UpgradeError::Channel(error)),
             }
         };

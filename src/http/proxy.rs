@@ -205,7 +205,7 @@ async fn serve(
     }
 
     // 7 breaker ticket, 8 upstream
-    worker.process.chaos.panic_if_armed();
+    worker.process.chaos.panic_in_request();
     let response = upstream::call(worker.call_resources(), bucket, outbound, call.grant, record).await?;
     record.set_response_occupancy(bucket.id);
     let status = response.status();

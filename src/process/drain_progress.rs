@@ -7,10 +7,7 @@ use tidegate_actors::{BucketId, clock};
 
 use super::Shared;
 use crate::live_requests::LiveCounts;
-use crate::telemetry::millis;
-
-/// The buckets that a text names.
-const BUCKETS_SHOWN: usize = 8;
+use crate::telemetry::{millis, requests_by_bucket};
 
 /// What a drain still waits for. It is empty when nothing is left.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,16 +35,9 @@ impl DrainProgress {
         self.requests.max(usize::from(self.unsent_bytes > 0))
     }
 
-    /// The requests of each bucket as a text: the buckets with the most first, at most eight of them.
+    /// The requests of each bucket as a text.
     pub(crate) fn by_bucket(&self) -> String {
-        let mut buckets: Vec<_> = self.buckets.iter().collect();
-        buckets.sort_by_key(|(_, requests)| std::cmp::Reverse(**requests));
-        let shown = buckets.iter().take(BUCKETS_SHOWN).map(|(name, requests)| format!("{name} {requests}"));
-        let mut text = shown.collect::<Vec<_>>().join(", ");
-        if buckets.len() > BUCKETS_SHOWN {
-            text.push_str(&format!(", and {} more buckets", buckets.len() - BUCKETS_SHOWN));
-        }
-        text
+        requests_by_bucket(self.buckets.iter().map(|(name, requests)| (name.as_str(), *requests as u64)))
     }
 }
 
@@ -77,20 +67,6 @@ pub(crate) fn drain_progress(shared: &Shared, connections: usize) -> DrainProgre
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// G4: the text has the buckets with the most requests, and counts the others
-    #[test]
-    fn the_text_of_buckets_is_bounded() {
-        let of = |count: usize| DrainProgress {
-            buckets: (0..count).map(|at| (format!("b{at:02}"), 1 + at % 3)).collect(),
-            ..DrainProgress::default()
-        };
-        assert_eq!(of(0).by_bucket(), "");
-        assert_eq!(of(3).by_bucket(), "b02 3, b01 2, b00 1");
-        let many = of(300).by_bucket();
-        assert!(many.starts_with("b02 3, b05 3, ") && many.ends_with(", and 292 more buckets"), "{many}");
-        assert_eq!(many.split(", ").count(), BUCKETS_SHOWN + 1);
-    }
 
     /// G4: an answer that its client has not taken is cut off too, and counts once
     #[test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use slog::Logger;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::buffers::ReservedBytes;
 use crate::buffers::body_memory::BodyMemory;
@@ -57,6 +57,15 @@ pub(crate) enum DrainPhase {
 }
 
 impl DrainPhase {
+    /// Back from a hand-over that has failed. False in other phases, which it does not change.
+    fn serve_again(&mut self) -> bool {
+        let is_handed_over = *self == Self::HandedOver;
+        if is_handed_over {
+            *self = Self::Serving;
+        }
+        is_handed_over
+    }
+
     /// Its name in the status document.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -87,6 +96,9 @@ pub(crate) struct Process {
     pub(crate) drain_report: DrainReports,
     /// Requests to drain, from the admin listener.
     pub(crate) drain_requests: DrainRequests,
+    /// Held while an upgrade hands over. Who needs the state of the actors as it is before or after that waits for it: an order to drain a
+    /// bucket or an endpoint, and a stop.
+    pub(crate) hand_over_lock: Arc<Mutex<()>>,
     /// The event streams of the data listener.
     pub(crate) event_streams: EventStreams,
     /// Those of the admin listener.
@@ -138,15 +150,33 @@ impl Process {
         is_serving
     }
 
-    /// Takes that back: the successor has ended before it served.
+    /// Takes that back, if there is something: the successor does not serve. A drain that has begun goes on.
     pub(crate) fn serve_again(&self) {
-        self.successor.store(0, Ordering::Relaxed);
-        self.drain.send_replace(DrainPhase::Serving);
+        if self.successor.swap(0, Ordering::Relaxed) != 0 && self.drain_report.last().is_none() {
+            self.drain.send_if_modified(DrainPhase::serve_again);
+        }
     }
 
     /// The reason of a request that ends without its complete response, if nothing else is known: the client has
     /// closed its connection, unless the gateway has.
     pub(crate) fn unfinished_reason(&self) -> &'static str {
         if *self.drain.borrow() == DrainPhase::CuttingOff { "drain_timeout" } else { "client_gone" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// G8, G4: a hand-over that is taken back changes no phase of a drain
+    #[test]
+    fn only_a_hand_over_is_taken_back() {
+        use DrainPhase::*;
+        for mut phase in [Serving, Draining, Closing, EndingStreams, CuttingOff] {
+            let before = phase;
+            assert!(!phase.serve_again() && phase == before, "{phase:?}");
+        }
+        let mut phase = HandedOver;
+        assert!(phase.serve_again() && phase == Serving);
     }
 }

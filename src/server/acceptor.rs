@@ -25,6 +25,7 @@ use super::listen;
 use super::metrics::AcceptMetrics;
 use super::pause::{AcceptFailure, AcceptPauses, FULL_PAUSE, PAUSE, PauseCause};
 use super::worker::WorkerSender;
+use crate::telemetry::millis;
 
 /// Connections that one listener accepts before it yields to the others.
 const BATCH: usize = 64;
@@ -193,7 +194,10 @@ impl Acceptor {
                     self.listeners.iter_mut().for_each(|listener| listener.is_suspended = false);
                 }
                 AcceptorCommand::Release { names, released } => {
-                    self.listeners.retain(|listener| !names.contains(&listener.name));
+                    let is_released = |listener: &mut Listener| names.contains(&listener.name);
+                    for listener in self.listeners.extract_if(.., is_released) {
+                        listener.close(&self.metrics, &self.log);
+                    }
                     let _ = released.send(());
                 }
             }
@@ -206,8 +210,7 @@ impl Acceptor {
         let (metrics, log) = (&self.metrics, &self.log);
         for index in (0..self.listeners.len()).rev() {
             if self.listeners[index].may_close(now, metrics, log) {
-                let Listener { socket, closing, .. } = self.listeners.swap_remove(index);
-                drop(socket);
+                let closing = self.listeners.swap_remove(index).close(metrics, log);
                 // The caller may have been dropped by a second signal.
                 let _ = closing.map(|closing| closing.closed.send(()));
             }
@@ -334,8 +337,19 @@ impl Listener {
             metrics.episode_ended(self.name);
             let lasted = episode.end.saturating_duration_since(episode.began);
             info!(log, "accepting connections resumes"; "listener" => self.name, "pauses" => episode.count,
-                "lasted_ms" => u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX));
+                "lasted_ms" => millis(lasted));
         }
+    }
+
+    /// Closes the socket, and ends an episode of pauses with it.
+    fn close(mut self, metrics: &AcceptMetrics, log: &Logger) -> Option<PendingClose> {
+        if let Some(episode) = self.pauses.end(clock::now()) {
+            metrics.episode_ended(self.name);
+            let lasted = episode.end.saturating_duration_since(episode.began);
+            info!(log, "accepting connections ends with the listener, while it pauses"; "listener" => self.name, "pauses" => episode.count,
+                "lasted_ms" => millis(lasted));
+        }
+        self.closing
     }
 
     /// The next time at which this listener needs attention without a new connection.

@@ -136,6 +136,12 @@ impl AcceptPauses {
         self.episode.take_if(|episode| now >= episode.last + EPISODE_END)
     }
 
+    /// The episode at the end of its listener. The pause ends with it.
+    pub(super) fn end(&mut self, now: Instant) -> Option<PauseEpisode> {
+        let episode = self.episode.take()?;
+        Some(PauseEpisode { end: episode.end.min(now), ..episode })
+    }
+
     /// The next time at which the state changes; `None` if it does not change by itself.
     pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
         let pause_end = self.until.filter(|until| now < *until);
@@ -169,6 +175,8 @@ mod tests {
         assert_eq!((ended.began, ended.end, ended.count), (start, at(5_000), 50));
         assert_eq!((pauses.take_ended(at(9_000)), pauses.next_change(at(9_000))), (None, None));
         assert!(pauses.begin(at(9_000), PAUSE), "the next one is another");
+        let cut = pauses.end(at(9_050)).unwrap();
+        assert_eq!((cut.began, cut.end, cut.count, pauses.end(at(9_060))), (at(9_000), at(9_050), 1, None));
     }
 
     /// X5: an error of a single connection does not pause accepting; an unknown error pauses, so that it cannot spin

@@ -2,12 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream as Client};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prometheus::Registry;
-use slog::{Discard, o};
+use slog::{Discard, Drain, OwnedKVList, Record, o};
 use tidegate_actors::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -96,6 +96,52 @@ fn server_of<S: ConnectionHandler>(
     let server =
         Server::start(vec![listener], false, threads, metrics, &Logger::root(Discard, o!())).unwrap();
     (server, address)
+}
+
+/// The messages of a log.
+#[derive(Clone, Default)]
+struct Messages(Arc<Mutex<Vec<String>>>);
+
+impl Drain for Messages {
+    type Ok = ();
+    type Err = slog::Never;
+
+    fn log(&self, record: &Record<'_>, _: &OwnedKVList) -> Result<(), slog::Never> {
+        self.0.lock().unwrap().push(record.msg().to_string());
+        Ok(())
+    }
+}
+
+/// G8, X5: an episode of pauses ends with its listener, at a hand-over and at a close, in the log and in the list of paused listeners
+#[actix_rt::test]
+async fn an_episode_ends_with_its_listener() {
+    for is_released in [true, false] {
+        let (messages, metrics) = (Messages::default(), AcceptMetrics::register(&Registry::new()).unwrap());
+        let settings = SocketSettings { stall: Duration::from_secs(60), send_bytes: None };
+        let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), settings).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener::new("data", socket, Vec::new(), Box::new(Never)).activated(true);
+        let log = Logger::root(messages.clone(), o!());
+        let server =
+            Server::start(vec![listener], false, WorkerThreads::new(), metrics.clone(), &log).unwrap();
+        let _waiting = connect(address);
+        let began = clock::now();
+        while metrics.paused_listeners().is_empty() {
+            assert!(began.elapsed() < TIMEOUT, "it does not pause");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        match is_released {
+            true => server.acceptor().release(vec!["data"]).await,
+            false => server.close("data").await,
+        }
+        assert!(metrics.paused_listeners().is_empty());
+        let messages = messages.0.lock().unwrap().clone();
+        assert_eq!(
+            messages,
+            ["accepting connections pauses", "accepting connections ends with the listener, while it pauses"]
+        );
+        server.stop(TIMEOUT).await;
+    }
 }
 
 fn connect(address: SocketAddr) -> Client {

@@ -17,7 +17,7 @@ mod timestamp;
 use std::time::Duration;
 
 pub use escape::{escape_controls, escape_json_document};
-pub use quantity::{counted, unit_of};
+pub use quantity::{counted, requests_by_bucket, unit_of};
 pub(crate) use timestamp::rfc3339;
 
 /// Whole milliseconds, for log fields and the status document.

@@ -10,8 +10,8 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,16 +33,23 @@ pub(crate) enum ReceiveError {
     /// The bytes are no frame, or the frame has no such message.
     #[error("it sent what is no message of an upgrade")]
     NoMessage,
+    /// A frame has more descriptors than the protocol sends.
+    #[error("it sent more than {DESCRIPTORS_MAX} descriptors with one message")]
+    TooManyDescriptors,
     /// The socket failed.
     #[error("{0}")]
     Io(io::Error),
 }
+
+/// The kind of the error of a frame with too many descriptors. No call of a socket has it.
+const TOO_MANY_DESCRIPTORS: ErrorKind = ErrorKind::QuotaExceeded;
 
 impl From<io::Error> for ReceiveError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Self::Ended,
             ErrorKind::InvalidData => Self::NoMessage,
+            TOO_MANY_DESCRIPTORS => Self::TooManyDescriptors,
             _ => Self::Io(error),
         }
     }
@@ -191,6 +198,12 @@ impl IncomingFrame {
                 self.descriptors.extend(descriptors);
             }
         }
+        // The kernel closes those that have no space.
+        let is_cut = received.as_ref().is_ok_and(|received| received.flags.contains(ReturnFlags::CTRUNC));
+        if is_cut || self.descriptors.len() > DESCRIPTORS_MAX {
+            self.descriptors.clear();
+            return Err(TOO_MANY_DESCRIPTORS.into());
+        }
         match received {
             Ok(received) if received.bytes == 0 => Err(ErrorKind::UnexpectedEof.into()),
             Ok(received) => {
@@ -258,5 +271,37 @@ mod tests {
         one.write_all(b"\0\0\0\x09\"cut").unwrap();
         drop(one);
         assert!(matches!(receive_blocking::<String>(&other, 4096), Err(ReceiveError::Ended)));
+    }
+
+    /// Sends bytes with so many duplicates of a descriptor.
+    fn send_with(socket: &StdUnixStream, bytes: &[u8], descriptor: BorrowedFd<'_>, count: usize) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let all = vec![descriptor; count];
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&all)));
+        let sent = sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL).unwrap();
+        assert_eq!(sent, bytes.len());
+    }
+
+    /// G8, S5: a frame with more descriptors than a message has is refused, however they come, and none of them stays open
+    #[test]
+    fn too_many_descriptors_are_refused() {
+        const FRAME: &[u8] = b"\0\0\0\x04\"ab\"";
+        for counts in [vec![5], vec![64], vec![4, 1], vec![3, 2], vec![4, 4, 4]] {
+            let (one, other) = StdUnixStream::pair().unwrap();
+            let (mut reader, writer) = io::pipe().unwrap();
+            for (at, count) in counts.iter().enumerate() {
+                let end = if at + 1 == counts.len() { FRAME.len() } else { at + 1 };
+                send_with(&one, &FRAME[at..end], writer.as_fd(), *count);
+            }
+            let received = receive_blocking::<String>(&other, 4096);
+            assert!(matches!(received, Err(ReceiveError::TooManyDescriptors)), "{counts:?}: {received:?}");
+            drop((one, other, writer));
+            assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0, "all writers are closed");
+        }
+        let (one, other) = StdUnixStream::pair().unwrap();
+        let (_reader, writer) = io::pipe().unwrap();
+        send_with(&one, FRAME, writer.as_fd(), DESCRIPTORS_MAX);
+        assert_eq!(receive_blocking::<String>(&other, 4096).unwrap().descriptors.len(), DESCRIPTORS_MAX);
     }
 }

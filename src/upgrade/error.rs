@@ -98,10 +98,16 @@ pub(crate) enum UpgradeError {
     Failed(String),
     #[error("the new process sent another message than the protocol has at its place")]
     UnexpectedMessage,
+    #[error("the new process sent more descriptors with a message than the protocol has")]
+    TooManyDescriptors,
     #[error("the channel to the new process failed: {0}")]
     Channel(#[from] io::Error),
-    #[error("the gateway was stopped during the upgrade")]
+    #[error("the gateway was stopped during the upgrade: the new process was ended, and this one drains")]
     Stopped,
+    #[error(
+        "the upgrade ended by a defect of tidegate; report it with the panic in the log before this line"
+    )]
+    Panicked,
 }
 
 impl UpgradeError {

@@ -34,6 +34,9 @@ pub enum SuccessorError {
     /// The predecessor sent something else.
     #[error("the predecessor sent another message than the protocol has at its place")]
     UnexpectedMessage,
+    /// The predecessor sent more descriptors than a message has.
+    #[error("the predecessor sent more descriptors with a message than the protocol has")]
+    TooManyDescriptors,
     /// A signal stopped the process before it served.
     #[error("stopped before it took over")]
     Stopped,
@@ -44,6 +47,7 @@ impl From<ReceiveError> for SuccessorError {
         match error {
             ReceiveError::Ended => Self::PredecessorEnded,
             ReceiveError::NoMessage => Self::UnexpectedMessage,
+            ReceiveError::TooManyDescriptors => Self::TooManyDescriptors,
             ReceiveError::Io(error) => Self::Channel(error),
         }
     }

@@ -62,6 +62,7 @@ fn line(reply: &Value) -> String {
     match error["code"].as_str() {
         None => format!("upgraded: {} serves, {} drains", process(reply), process(&reply["predecessor"])),
         Some("upgrade_refused") => format!("refused: {}", text(&error["message"])),
+        Some("upgrade_stopped") => format!("stopped: {}", text(&error["message"])),
         Some(_) => format!("failed, the gateway goes on: {}", text(&error["message"])),
     }
 }
@@ -78,6 +79,8 @@ mod tests {
         assert_eq!(line(&done), "upgraded: PID 8 (version 0.2.0) serves, PID 7 (version 0.1.0) drains");
         let refused = json!({ "error": { "code": "upgrade_refused", "message": "a\u{1b}[2J" } });
         assert_eq!(line(&refused), "refused: a\\u001b[2J");
+        let stopped = json!({ "error": { "code": "upgrade_stopped", "message": "a" } });
+        assert_eq!(line(&stopped), "stopped: a");
         let failed = json!({ "error": { "code": "upgrade_failed", "message": "b" } });
         assert_eq!(line(&failed), "failed, the gateway goes on: b");
     }

@@ -213,6 +213,13 @@ impl Http2 {
         self.exchange("PUT", target, &[("content-length", &length)], Some(body)).await
     }
 
+    /// The reason of the GOAWAY that has come, after which no stream can begin.
+    pub(crate) async fn goaway(&self) -> Option<h2::Reason> {
+        let error = timeout(WAIT_MAX, self.requests.clone().ready()).await.unwrap().err()?;
+        assert!(error.is_go_away() && error.is_remote(), "{error}");
+        error.reason()
+    }
+
     /// Waits until the gateway has closed the connection cleanly; a failed close_notify of the client is ignored.
     pub(crate) async fn closed(self) {
         let ended = timeout(WAIT_MAX, self.ended).await.expect("the connection ends in time").unwrap();
@@ -230,7 +237,7 @@ pub(crate) async fn head(answer: ResponseFuture) -> Result<(Response, RecvStream
 }
 
 /// The rest of a body; window is granted for all of it.
-async fn read(mut body: RecvStream, into: &mut Vec<u8>) -> Result<(), h2::Error> {
+pub(crate) async fn read(mut body: RecvStream, into: &mut Vec<u8>) -> Result<(), h2::Error> {
     while let Some(piece) = timeout(WAIT_MAX, body.data()).await.expect("a body in time") {
         let piece = piece?;
         body.flow_control().release_capacity(piece.len())?;

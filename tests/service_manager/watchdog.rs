@@ -58,3 +58,30 @@ async fn the_watchdog_of_another_process_gets_no_pings() {
     socket.wait_for_line(2, "READY=1").await;
     assert_eq!(socket.pings().len(), 0);
 }
+
+/// G8: a watchdog that is shorter than twice the interval of the monitor is a warning at the start, with both values and what to change
+#[tokio::test]
+async fn a_watchdog_that_is_too_short_is_a_warning() {
+    const WARNING: &str = "the watchdog of the service manager is too short for monitor.interval_ms";
+    let (upstream, socket) = (Upstream::ok("x"), NotifySocket::new());
+    let start = async |usec: &str| {
+        Gateway::builder()
+            .bucket("b", &upstream)
+            .env("NOTIFY_SOCKET", &socket.address)
+            .env("WATCHDOG_USEC", usec)
+            .set("monitor.interval_ms", "500")
+            .start()
+            .await
+    };
+    let gateway = start("999000").await;
+    let line = gateway.wait_for_log_line(WARNING, |_| true).await;
+    let (detail, hint) = (line["detail"].as_str().unwrap(), line["hint"].as_str().unwrap());
+    assert!(
+        detail.contains("WatchdogSec= is 999 ms") && detail.contains("monitor.interval_ms, 500 ms"),
+        "{line}"
+    );
+    assert!(hint.contains("more than 1000 ms") && hint.contains("less than 499 ms"), "{line}");
+    let enough = start("1000000").await;
+    enough.wait_for_log_line("the watchdog of the service manager is on", |_| true).await;
+    assert!(!enough.log_lines().iter().any(|line| line["msg"] == WARNING));
+}

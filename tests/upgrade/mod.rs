@@ -4,13 +4,17 @@
 
 mod addresses;
 mod commands;
+mod failed_successors;
 mod failures;
 mod limits;
 mod log;
+mod operator_drains;
+mod panics;
 mod refusals;
 mod secrets;
 mod service_manager;
 mod state;
+mod streams;
 mod traffic;
 
 use std::collections::BTreeSet;

@@ -22,6 +22,7 @@ use crate::pool::credentials::credential::{CredentialStats, OutOfRotation};
 use crate::pool::credentials::selector::CredentialEntry;
 use crate::pool::handle::PoolHandle;
 use crate::pool::load_balancer::exported_endpoints::ExportedEndpoints;
+use crate::pool::operator_drain::exported_drain::ExportedDrain;
 use crate::pool::parts::sources;
 use crate::pool::retry_budget::ExportedRetries;
 use crate::pool::succession::PoolSeed;
@@ -57,6 +58,8 @@ pub(crate) struct ExportedPool {
     retries: Option<ExportedRetries>,
     /// The cursor of the queue, as published.
     cursor: u64,
+    /// The drain of the bucket. Those of the endpoints are with them.
+    drain: Option<ExportedDrain>,
 }
 
 /// What a process may still use of a bucket's limits.
@@ -201,6 +204,7 @@ impl Pool {
             None => self.state.retry_budget.exhaust(granted, now),
         }
         self.cursor.rebuild();
+        self.follow_imported_drains(now);
     }
 }
 
@@ -266,20 +270,25 @@ impl PoolHandle {
         });
         ExportedPool {
             at: clock.nanos(now),
-            endpoints: ExportedEndpoints::new(&seed.load_balancer, endpoints, clock),
+            endpoints: ExportedEndpoints::new(&seed.load_balancer, endpoints, clock, now),
             credentials: credentials
                 .filter_map(|(config, known)| ExportedCredential::new(config, known, clock, now))
                 .collect(),
             learnt_limit: learnt,
             retries,
             cursor: self.shedder.exported(),
+            drain: ExportedDrain::of(self.endpoint_stats.bucket_drain(), clock, now),
         }
     }
 
     /// Goes on from the state of a predecessor. The actor has it before it handles a message that is sent afterwards.
     pub(crate) fn import(&self, exported: ExportedPool, upstream: &UpstreamConfig, clock: &MonotonicClock) {
         let endpoints = sources(self.names.endpoints.iter().map(String::as_str), &exported.endpoints.names());
-        exported.endpoints.import_counts(&self.endpoint_stats, &endpoints);
+        let now = clock::now();
+        exported.endpoints.import_published(&self.endpoint_stats, &endpoints, clock, now);
+        if let Some(drain) = &exported.drain {
+            drain.import(self.endpoint_stats.bucket_drain(), clock, now);
+        }
         self.shedder.import(exported.cursor);
         let entry = |(config, stats): (&PooledCredential, &CredentialStats)| {
             let known = exported.credentials.iter().find(|one| one.name == config.name)?;

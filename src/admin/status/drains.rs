@@ -14,9 +14,9 @@ use crate::process::Shared;
 use crate::telemetry::{counted, millis, rfc3339};
 use crate::upstream::bucket::Bucket;
 
-/// A drain in effect and its progress.
+/// A drain in effect, and the requests that are left.
 #[derive(Debug, Clone)]
-pub(in crate::admin) struct DrainProgress {
+pub(in crate::admin) struct ActiveDrain {
     pub(in crate::admin) drain: Arc<Drain>,
     pub(in crate::admin) left: RequestsLeft,
 }
@@ -24,9 +24,9 @@ pub(in crate::admin) struct DrainProgress {
 /// The drains of one bucket.
 #[derive(Debug, Clone, Default)]
 pub(in crate::admin) struct BucketDrains {
-    pub(in crate::admin) bucket: Option<DrainProgress>,
+    pub(in crate::admin) bucket: Option<ActiveDrain>,
     /// By endpoint, in the order of the configuration.
-    pub(in crate::admin) endpoints: Vec<Option<DrainProgress>>,
+    pub(in crate::admin) endpoints: Vec<Option<ActiveDrain>>,
 }
 
 impl BucketDrains {
@@ -37,10 +37,10 @@ impl BucketDrains {
             let (drain, endpoint) = (drain?, EndpointId(at));
             let oldest = live.of_endpoint(bucket.pool.drain_number(endpoint), now).oldest;
             let left = RequestsLeft { count: bucket.pool.calls_at(endpoint), oldest };
-            Some(DrainProgress { drain, left })
+            Some(ActiveDrain { drain, left })
         };
         Self {
-            bucket: view.bucket.map(|drain| DrainProgress { drain, left: live.of_bucket(bucket.id, now) }),
+            bucket: view.bucket.map(|drain| ActiveDrain { drain, left: live.of_bucket(bucket.id, now) }),
             endpoints: view.endpoints.into_iter().enumerate().map(of_endpoint).collect(),
         }
     }
@@ -52,7 +52,7 @@ impl BucketDrains {
             let message = format!("bucket {bucket} drains: {}", progress.sentence());
             progress.finding(CauseCode::BucketDraining, Scope::bucket(bucket), message)
         }));
-        let draining: Vec<(&str, &DrainProgress)> = authorities
+        let draining: Vec<(&str, &ActiveDrain)> = authorities
             .iter()
             .zip(&self.endpoints)
             .filter_map(|(name, progress)| Some((*name, progress.as_ref()?)))
@@ -71,7 +71,7 @@ impl BucketDrains {
 }
 
 /// The cause of drains that leave no endpoint. It ends with the first of them.
-fn all_endpoints(bucket: &str, draining: &[(&str, &DrainProgress)]) -> Finding {
+fn all_endpoints(bucket: &str, draining: &[(&str, &ActiveDrain)]) -> Finding {
     let sentences: Vec<_> =
         draining.iter().map(|(name, progress)| format!("{name}: {}", progress.sentence())).collect();
     let message = format!("bucket {bucket}: all endpoints drain: {}", sentences.join("; "));
@@ -90,7 +90,7 @@ fn requests(count: usize) -> Quantity {
     Quantity::count(count as u64, "requests left")
 }
 
-impl DrainProgress {
+impl ActiveDrain {
     /// The requests that are left, and who ordered the drain.
     fn sentence(&self) -> String {
         let Drain { ordered_by, reason, .. } = &*self.drain;
@@ -132,11 +132,11 @@ mod tests {
 
     use super::*;
 
-    fn progress(began: Instant, until: Option<Instant>, count: usize) -> Option<DrainProgress> {
+    fn progress(began: Instant, until: Option<Instant>, count: usize) -> Option<ActiveDrain> {
         let (ordered_by, reason) = ("10.0.0.1".to_owned(), Some("disk".to_owned()));
         let oldest = (count > 0).then(|| Duration::from_millis(1500));
         let drain = Arc::new(Drain { began, until, ordered_by, reason });
-        Some(DrainProgress { drain, left: RequestsLeft { count, oldest } })
+        Some(ActiveDrain { drain, left: RequestsLeft { count, oldest } })
     }
 
     /// X10: a drain of the bucket and of one of several endpoints are causes with the requests left, the reason and the end

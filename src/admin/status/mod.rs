@@ -31,7 +31,7 @@ use tidegate_actors::{
 };
 
 use crate::admin::drain;
-use crate::admin::status::drains::{BucketDrains, DrainProgress};
+use crate::admin::status::drains::{ActiveDrain, BucketDrains};
 use crate::admin::status::failing_endpoints::FailingEndpoints;
 use crate::degradation::cause::{Cause, CauseEvent, Moment};
 use crate::degradation::codes::Severity;
@@ -189,7 +189,7 @@ fn memory(memory: &MemoryUse, view: &MonitorView) -> Value {
 fn bucket(shared: &Shared, bucket: &Bucket, at: Moment) -> Value {
     let (breaker, now) = (&bucket.breaker, at.now);
     let drains = BucketDrains::of(shared, bucket, now);
-    let drain = |progress: &Option<DrainProgress>| progress.as_ref().map(|progress| progress.to_json(at));
+    let drain = |progress: &Option<ActiveDrain>| progress.as_ref().map(|progress| progress.to_json(at));
     let mut circuits = Map::new();
     circuits.insert("mode".to_owned(), breaker.mode().as_str().into());
     let views: Vec<_> = breaker.views(now).collect();

@@ -9,6 +9,7 @@ use crate::pool::load_balancer::LoadBalancerHistory;
 use crate::pool::load_balancer::endpoint::{EjectionAction, Endpoint, Exclusion, FailureKind, FailureRate};
 use crate::pool::load_balancer::endpoint_stats::EndpointStatsTable;
 use crate::pool::load_balancer::tier::Tier;
+use crate::pool::operator_drain::exported_drain::ExportedDrain;
 use crate::trip::{EjectionRule, EjectionTrip};
 
 /// The largest count that crosses, so that no sum of counts overflows.
@@ -53,6 +54,7 @@ pub(crate) struct ExportedEndpoint {
     good_checks: u32,
     bad_checks: u32,
     has_failed_check: bool,
+    drain: Option<ExportedDrain>,
 }
 
 /// All endpoints of a bucket.
@@ -99,6 +101,7 @@ impl ExportedEndpoint {
             good_checks: endpoint.good_checks,
             bad_checks: endpoint.bad_checks,
             has_failed_check: endpoint.has_failed_check,
+            drain: None,
         }
     }
 
@@ -138,10 +141,12 @@ impl ExportedEndpoints {
         history: &LoadBalancerHistory,
         (names, stats): (&[String], &EndpointStatsTable),
         clock: &MonotonicClock,
+        now: Instant,
     ) -> Self {
-        let with_counts = |(at, (endpoint, name)): (usize, (&Endpoint, &String))| {
+        let with_published = |(at, (endpoint, name)): (usize, (&Endpoint, &String))| {
             let (successes, latency_us) = stats.endpoint(at).exported();
-            ExportedEndpoint { successes, latency_us, ..ExportedEndpoint::new(endpoint, name, clock) }
+            let drain = ExportedDrain::of(stats.endpoint(at).drain(), clock, now);
+            ExportedEndpoint { successes, latency_us, drain, ..ExportedEndpoint::new(endpoint, name, clock) }
         };
         let endpoints = history.endpoints.iter().zip(names).take(stats.len()).enumerate();
         let (is_on_standby, enough_since) = match history.tier {
@@ -149,7 +154,7 @@ impl ExportedEndpoints {
             Tier::Standby { enough_since } => (true, enough_since.map(|since| clock.nanos(since))),
         };
         let is_panicking = history.is_panicking;
-        Self { endpoints: endpoints.map(with_counts).collect(), is_panicking, is_on_standby, enough_since }
+        Self { endpoints: endpoints.map(with_published).collect(), is_panicking, is_on_standby, enough_since }
     }
 
     /// The authorities.
@@ -167,11 +172,20 @@ impl ExportedEndpoints {
         }
     }
 
-    /// Goes on from the counts. `sources`: the index there of each endpoint here.
-    pub(crate) fn import_counts(&self, stats: &EndpointStatsTable, sources: &[Option<usize>]) {
+    /// Goes on from the counts and the drains. `sources`: the index there of each endpoint here.
+    pub(crate) fn import_published(
+        &self,
+        stats: &EndpointStatsTable,
+        sources: &[Option<usize>],
+        clock: &MonotonicClock,
+        now: Instant,
+    ) {
         for (at, source) in sources.iter().enumerate().take(stats.len()) {
             if let Some(known) = source.and_then(|source| self.endpoints.get(source)) {
                 stats.endpoint(at).import(known.successes.min(COUNT_MAX), known.latency_us);
+                if let Some(drain) = &known.drain {
+                    drain.import(stats.endpoint(at).drain(), clock, now);
+                }
             }
         }
     }

@@ -54,6 +54,27 @@ impl MessageHandler<SetDrain> for Pool {
 }
 
 impl Pool {
+    /// Goes on with the drains of a predecessor, which are in the cells.
+    pub(in crate::pool) fn follow_imported_drains(&mut self, now: Instant) {
+        let stats = Arc::clone(self.state.endpoint_stats());
+        let (log, bucket) = (&self.log, self.names.bucket.as_str());
+        let goes_on = |drain: &Drain, endpoint: Option<&str>| {
+            info!(log, "drain goes on after the upgrade"; "bucket" => bucket, "endpoint" => endpoint, "by" => &drain.ordered_by,
+                "reason" => &drain.reason);
+        };
+        if let Some(drain) = stats.bucket_drain().drain(now) {
+            goes_on(&drain, None);
+        }
+        for (at, name) in self.names.endpoints.iter().enumerate() {
+            if let Some(drain) = stats.endpoint(at).drain().drain(now) {
+                goes_on(&drain, Some(name));
+            }
+        }
+        self.state.follow_drains(now);
+        self.log_events();
+        self.schedule_drain_expiry(now);
+    }
+
     /// Removes the drains that have expired, and logs them. The pools of other configurations may do it before.
     pub(in crate::pool) fn end_expired_drains(&mut self, now: Instant) {
         let stats = Arc::clone(self.state.endpoint_stats());

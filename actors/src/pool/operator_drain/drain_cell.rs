@@ -1,8 +1,8 @@
 //! The drain of a bucket or of one endpoint, as it is published: the order, and a flag that the request path reads.
 //!
-//! Only an actor of the bucket's pools writes it. The pools of all configurations of a bucket share it, so a drain holds for the
-//! requests of each, and it outlives a crash of the actor and a reload. A drain that has expired has no effect from that time on, also
-//! before an actor removes it.
+//! Only an actor of the bucket's pools writes it, and the import of an upgrade before the actor runs. The pools of all configurations of a
+//! bucket share it, so a drain holds for the requests of each, and it outlives a crash of the actor and a reload. A drain that has expired
+//! has no effect from that time on, also before an actor removes it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

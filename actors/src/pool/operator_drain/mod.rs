@@ -5,10 +5,12 @@
 //! without another one they are refused. Calls under way end normally.
 //!
 //! The order goes through the mailbox of the bucket's current pool, which writes the published cells (`drain_cell.rs`). The load
-//! balancer reads those of its endpoints, the request path that of the bucket. See `docs/design/endpoint-health.md`.
+//! balancer reads those of its endpoints, the request path that of the bucket. In an upgrade the drains cross to the successor
+//! (`exported_drain.rs`). See `docs/design/endpoint-health.md`.
 
 mod actor;
 pub(crate) mod drain_cell;
+pub(in crate::pool) mod exported_drain;
 mod handle;
 
 use std::time::{Duration, Instant};
