@@ -15,11 +15,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::limiter::exported_limits::{ExportedTable, LimitTimes};
-use crate::limiter::gcra::Tat;
 use crate::limiter::limit_clock::{LimitClock, Stop};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
 use crate::limiter::table::{TatSlot, TatTable};
+use crate::limiter::tat::Tat;
 use crate::types::IpKey;
 
 /// The limit and the arrival time of each client.
@@ -113,7 +113,7 @@ impl AuthFailuresState {
     pub(crate) fn apply(&mut self, charge: FailureCharge, now: Instant) {
         let now = self.clock.nanos(now);
         self.clients.write(charge.slot, charge.next, now);
-        self.limit.iter().for_each(|limit| limit.peak.record(charge.next, now));
+        self.limit.iter().for_each(|limit| limit.peak.record(charge.next.ahead(now)));
     }
 
     /// The times as they cross to a successor, see `LimiterState`.

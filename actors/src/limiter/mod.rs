@@ -29,6 +29,7 @@ mod limit_clock;
 mod limit_status;
 mod limits;
 mod metrics;
+mod pace_history;
 mod peek;
 mod per_key;
 mod per_subject;
@@ -44,7 +45,10 @@ mod state;
 mod state_tests;
 mod subject_hasher;
 mod table;
+mod tat;
 mod timed_limit;
+#[cfg(test)]
+mod window_bound_tests;
 
 pub(crate) use actor::Limiter;
 pub use actor::LimiterReport;

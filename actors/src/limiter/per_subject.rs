@@ -8,11 +8,11 @@ use std::hash::BuildHasher;
 use std::time::Instant;
 
 use crate::limiter::exported_limits::{ExportedTable, LimitTimes};
-use crate::limiter::gcra::Tat;
 use crate::limiter::limit_clock::{LimitClock, Stop};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
 use crate::limiter::table::{TatSlot, TatTable};
+use crate::limiter::tat::Tat;
 
 /// A subject, as its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,7 +93,7 @@ impl PerSubjectState {
         if let Some((slot, next)) = charge.slot {
             let now = self.clock.nanos(now);
             self.subjects.write(slot, next, now);
-            self.limit.iter().for_each(|limit| limit.peak.record(next, now));
+            self.limit.iter().for_each(|limit| limit.peak.record(next.ahead(now)));
         }
     }
 

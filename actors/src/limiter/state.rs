@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use crate::ids::IdMap;
 use crate::limiter::exported_limits::{ExportedTable, LimitTimes};
-use crate::limiter::gcra::{Gcra, LEASE_NANOS, Tat};
+use crate::limiter::gcra::{Gcra, LEASE_NANOS};
 use crate::limiter::limit_clock::{LimitClock, Stop};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::peek::PeekedLimit;
 use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
 use crate::limiter::table::{TatSlot, TatTable};
+use crate::limiter::tat::Tat;
 use crate::limiter::timed_limit::{TimedLimit, reconfigure, reconfigure_all, table};
 use crate::types::{BucketId, IpKey};
 
@@ -203,7 +204,7 @@ impl LimiterState {
         }
         if let Some((slot, next)) = charge.client {
             self.clients.write(slot, next, now);
-            self.per_ip.iter().for_each(|limit| limit.peak.record(next, now));
+            self.per_ip.iter().for_each(|limit| limit.peak.record(next.ahead(now)));
         }
     }
 
