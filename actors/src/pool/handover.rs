@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_config::{Identity, PooledCredential, UpstreamConfig};
 
 use crate::actor_shell::MessageHandler;
-use crate::clock::{self, MonotonicClock, nanos_between};
+use crate::clock::{self, MonotonicClock};
 use crate::limit_share::LimitShare;
 use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
@@ -23,7 +23,7 @@ use crate::pool::credentials::selector::CredentialEntry;
 use crate::pool::handle::PoolHandle;
 use crate::pool::load_balancer::exported_endpoints::ExportedEndpoints;
 use crate::pool::parts::sources;
-use crate::pool::retry_budget::ExportedRetries;
+use crate::pool::retry_budget::{ExportedRetries, RetriesInUse};
 use crate::pool::succession::PoolSeed;
 
 /// A credential out of rotation.
@@ -64,6 +64,7 @@ pub(crate) struct ExportedPool {
 pub(crate) struct PermitsInUse {
     pub(crate) permits: usize,
     pub(crate) credentials: BTreeMap<String, usize>,
+    pub(crate) retries: RetriesInUse,
 }
 
 /// A hash of an identity. It is compared, and never shown.
@@ -121,7 +122,7 @@ pub(crate) struct ExportPool {
 }
 
 impl ActorMessage for ExportPool {
-    type Reply = (PoolSeed, ExportedRetries);
+    type Reply = (PoolSeed, (ExportedRetries, RetriesInUse));
     const NAME: &'static str = "pool.export";
     const CAN_BE_POISON: bool = false;
 
@@ -137,9 +138,14 @@ impl MessageHandler<ExportPool> for Pool {
         self.state.seed()
     }
 
-    fn apply(&mut self, message: ExportPool, seed: PoolSeed, now: Instant) -> (PoolSeed, ExportedRetries) {
-        let granted = self.state.shared.granted();
-        (seed, self.state.retry_budget.hand_over(granted, message.connections, now))
+    fn apply(
+        &mut self,
+        message: ExportPool,
+        seed: PoolSeed,
+        now: Instant,
+    ) -> (PoolSeed, (ExportedRetries, RetriesInUse)) {
+        let requests = (self.state.shared.granted(), self.state.shared.gate.live());
+        (seed, self.state.retry_budget.hand_over(requests, message.connections, now))
     }
 }
 
@@ -195,7 +201,7 @@ impl Pool {
         let granted = self.state.shared.granted();
         match &exported.retries {
             Some(retries) => {
-                let elapsed = nanos_between(clock.instant(exported.at), now) / 1_000_000_000;
+                let elapsed = now.saturating_duration_since(clock.instant(exported.at));
                 self.state.retry_budget.import(retries, elapsed, granted, now);
             }
             None => self.state.retry_budget.exhaust(granted, now),
@@ -223,7 +229,7 @@ impl MessageHandler<TakeBackBudget> for Pool {
     fn decide(&self, _: &TakeBackBudget, _: Instant) {}
 
     fn apply(&mut self, _: TakeBackBudget, (): (), _: Instant) {
-        self.state.retry_budget.take_back();
+        self.state.retry_budget.spent().take_back();
     }
 }
 
@@ -235,13 +241,16 @@ impl PoolHandle {
         connections: usize,
         clock: &MonotonicClock,
     ) -> (ExportedPool, PermitsInUse) {
-        let kept = self.for_each_share(|share, live| share.keep(live, connections));
+        let mut kept = self.for_each_share(|share, live| share.keep(live, connections));
         let message = || ExportPool { connections: u64::try_from(connections).unwrap_or(u64::MAX) };
         let (seed, retries) = match self.mailbox.ask_again(message, EXPORT_TIMEOUT).await {
-            Ok((seed, retries)) => (seed, Some(retries)),
+            Ok((seed, (retries, of_this_process))) => {
+                kept.retries = of_this_process;
+                (seed, Some(retries))
+            }
             Err(_) => {
                 // The successor starts with a spent budget, and gets all of it.
-                self.retries.set_kept(Some(0));
+                kept.retries = self.retries.keep_none();
                 (self.published_seed(clock::now()), None)
             }
         };
@@ -295,7 +304,7 @@ impl PoolHandle {
     pub(crate) fn resume(&self) {
         self.for_each_share(|share, _| share.take_back());
         // At once, because a crash of the actor may lose the message. The message follows an export that still runs.
-        self.retries.set_kept(None);
+        self.retries.take_back();
         self.mailbox.notify(TakeBackBudget);
         // A request may wait for a credential that has room again.
         self.shared.wake_if_waiting();
@@ -303,7 +312,8 @@ impl PoolHandle {
 
     /// After `export`, with fewer connections. Returns what this process may still use.
     pub(crate) fn lower_kept(&self, connections: usize) -> PermitsInUse {
-        self.for_each_share(|share, live| share.lower(live, connections))
+        let permits = self.for_each_share(|share, live| share.lower(live, connections));
+        PermitsInUse { retries: self.retries.lower(connections), ..permits }
     }
 
     /// Holds what a predecessor may still use.
@@ -313,6 +323,7 @@ impl PoolHandle {
             let held = permits.credentials.get(name).copied().unwrap_or(0);
             stats.change_share(|share| share.hold(held));
         }
+        self.retries.hold(permits.retries, self.shared.granted(), clock::now());
         self.shared.wake_if_waiting();
     }
 
@@ -333,6 +344,7 @@ impl PoolHandle {
                 .zip(self.credentials.iter())
                 .map(of_credential)
                 .collect(),
+            retries: RetriesInUse::default(),
         }
     }
 
