@@ -51,6 +51,7 @@ fn the_retries_that_are_left_are_divided() {
     // Requests that the predecessor still gets allow it nothing more.
     assert_eq!(begun(&mut before, 9_000, t0).len(), 30);
     // In its next window the successor has retries for its own requests, and still holds what has not been reported.
+    after.update(0, t0 + seconds(12), |_| {});
     assert_eq!(begun(&mut after, 1_000, t0 + seconds(12)).len(), 200 - 30);
     after.spent().hold(before.spent().lower(CONNECTIONS as usize), 1_000, t0 + seconds(12));
     assert_eq!(
@@ -58,6 +59,7 @@ fn the_retries_that_are_left_are_divided() {
         0,
         "they were begun at that time, for all that it knows"
     );
+    after.update(1_000, t0 + seconds(24), |_| {});
     assert_eq!(begun(&mut after, 2_000, t0 + seconds(24)).len(), 200);
 }
 
