@@ -44,6 +44,7 @@ mod sync;
 mod system;
 mod trip;
 mod types;
+mod wake_up;
 
 pub use actor_stats::{ActorStats, ActorStatus};
 pub use breaker::{

@@ -177,7 +177,7 @@ proptest! {
         let mut free: Vec<[f64; 3]> = (0..5).map(|client| ahead(&before, client)).collect();
         let now_nanos = u64::try_from((at - t0).as_nanos()).unwrap();
         for (client, free) in (0..5).zip(&mut free) {
-            if !matches!(before.clients.slot(IpKey::V4(client), now_nanos).0, TatSlot::Own(_)) {
+            if !matches!(before.per_ip.table.slot(IpKey::V4(client), now_nanos).0, TatSlot::Own(_)) {
                 // It shares a budget as long as the table is full, and may have a whole one afterwards.
                 free[1] = f64::from(burst);
             }

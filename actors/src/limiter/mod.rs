@@ -18,6 +18,7 @@
 mod actor;
 mod auth_failures;
 mod burst_peaks;
+mod client_limits;
 mod exported_limits;
 mod gcra;
 mod handle;

@@ -124,7 +124,7 @@ fn a_lower_capacity_forgets_no_used_token() {
         charge(&mut state, IpKey::V4(client), 1, idle).unwrap_or_default();
     }
     assert_eq!(state.clients(), 1);
-    assert!(state.clients.sweep.len() <= 1);
+    assert!(state.per_ip.table.sweep.len() <= 1);
 }
 
 /// L2: a rate so high or so low that times hardly fit is converted without a panic, and never beyond the burst

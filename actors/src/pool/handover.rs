@@ -25,6 +25,7 @@ use crate::pool::load_balancer::exported_endpoints::ExportedEndpoints;
 use crate::pool::parts::sources;
 use crate::pool::retry_budget::{ExportedRetries, RetriesInUse};
 use crate::pool::succession::PoolSeed;
+use crate::wake_up::WakeUp;
 
 /// A credential out of rotation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -159,25 +160,14 @@ pub(crate) struct PoolImport {
 /// Wakes the actor to take over the state of a predecessor.
 pub(crate) struct ApplyImports;
 
-impl ActorMessage for ApplyImports {
-    type Reply = ();
+impl WakeUp for ApplyImports {
+    type Actor = Pool;
     const NAME: &'static str = "pool.import";
-    const CAN_BE_POISON: bool = false;
 
-    fn message_fingerprint(&self) -> u64 {
-        0
-    }
-}
-
-impl MessageHandler<ApplyImports> for Pool {
-    type Decision = ();
-
-    fn decide(&self, _: &ApplyImports, _: Instant) {}
-
-    fn apply(&mut self, _: ApplyImports, (): (), now: Instant) {
-        self.apply_imports(now);
-        self.update_cursor(now);
-        self.schedule_wake(now);
+    fn wake(pool: &mut Pool, now: Instant) {
+        pool.apply_imports(now);
+        pool.update_cursor(now);
+        pool.schedule_wake(now);
     }
 }
 
@@ -213,23 +203,12 @@ impl Pool {
 /// Takes back what the export left to a successor.
 pub(crate) struct TakeBackBudget;
 
-impl ActorMessage for TakeBackBudget {
-    type Reply = ();
+impl WakeUp for TakeBackBudget {
+    type Actor = Pool;
     const NAME: &'static str = "pool.take_back";
-    const CAN_BE_POISON: bool = false;
 
-    fn message_fingerprint(&self) -> u64 {
-        0
-    }
-}
-
-impl MessageHandler<TakeBackBudget> for Pool {
-    type Decision = ();
-
-    fn decide(&self, _: &TakeBackBudget, _: Instant) {}
-
-    fn apply(&mut self, _: TakeBackBudget, (): (), _: Instant) {
-        self.state.retry_budget.spent().take_back();
+    fn wake(pool: &mut Pool, _: Instant) {
+        pool.state.retry_budget.spent().take_back();
     }
 }
 
