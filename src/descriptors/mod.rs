@@ -88,7 +88,7 @@ pub enum DescriptorLimitError {
     },
 }
 
-/// The shares of the limit. A reload replaces what the configuration says.
+/// The shares of the limit. A reload replaces those of the configuration.
 #[derive(Debug)]
 pub(crate) struct DescriptorBudget {
     shares: ArcSwap<DescriptorShares>,
@@ -103,7 +103,8 @@ pub(crate) struct DescriptorShares {
     configured: Option<u64>,
     /// `monitor.exhausted`: clients that use their whole share must not raise the level to `exhausted`, at which requests are refused.
     exhausted_percent: u8,
-    /// Estimate of the descriptors that are open from the start from the configuration alone, so that `tidegate check` and a start compute the same need.
+    /// Estimate of the descriptors that are open from the start. It needs the configuration alone, so `tidegate check` and a start
+    /// compute the same need.
     estimated: u64,
     /// Upstream connections that all buckets together may have open.
     upstream: u64,

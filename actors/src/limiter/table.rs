@@ -161,7 +161,8 @@ impl<K: Copy + Eq + Hash> TatTable<K> {
         self.update_all(|tat| gcra.lowered(tat, tokens, now));
     }
 
-    /// Replaces the limit of all clients, without a walk over them: each is converted when it is used next. Without an old or a new limit all clients start with an unused burst.
+    /// Replaces the limit of all clients, without a walk over them: each is converted when it is used next. Without an old or a new
+    /// limit all clients start with an unused burst.
     pub(super) fn reconfigure(
         &mut self,
         old: Option<&ConfiguredLimit>,
