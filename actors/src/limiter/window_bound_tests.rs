@@ -248,9 +248,8 @@ proptest! {
             now += Duration::from_nanos(pause);
             match step {
                 Step::Charge { client, cost } => {
-                    if charge(&mut state, client, (cost, 0), now).is_some() {
-                        record.charge(cost, now);
-                    }
+                    let admitted = charge(&mut state, client, (cost, 0), now);
+                    admitted.iter().for_each(|_| record.charge(cost, now));
                 }
                 Step::Lease { late } => {
                     if let Some(leased) = charge(&mut state, 1, (0, 128), now) {
