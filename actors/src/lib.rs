@@ -44,6 +44,7 @@ mod sync;
 mod system;
 mod trip;
 mod types;
+mod wake_up;
 
 pub use actor_stats::{ActorStats, ActorStatus};
 pub use breaker::{
@@ -73,7 +74,8 @@ pub use pool::{
     CredentialCheckResult, CredentialError, CredentialId, CredentialState, CredentialTicket, CredentialView,
     Drain, DrainOrder, DrainTarget, DrainView, EndpointId, EndpointState, EndpointTicket, EndpointView,
     FailoverView, FailureKind, HedgeRefusal, LimitCause, LimitView, OverloadSignal, PeekedPermit, Permit,
-    PoolHandle, PoolRejection, PoolView, ReadKind, RequestFingerprints, RetryTicket, ServingView,
+    PoolHandle, PoolRejection, PoolView, ReadKind, RequestFingerprints, RetriesInUse, RetryTicket,
+    ServingView,
 };
 pub use reconfigure::{ActorsReconfigure, ConfigWithIds, Withdrawn};
 pub use sessions::{

@@ -12,8 +12,9 @@
 
 pub(crate) mod admission;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate_actors::descriptors::{self, RaisedLimit};
@@ -87,16 +88,23 @@ pub enum DescriptorLimitError {
     },
 }
 
-/// The shares of the limit.
+/// The shares of the limit. A reload replaces those of the configuration.
 #[derive(Debug)]
 pub(crate) struct DescriptorBudget {
+    shares: ArcSwap<DescriptorShares>,
+    /// Open from the start. Counted when the first client connects, because the monitor's thread opens its files after the start.
+    fixed: OnceLock<u64>,
+}
+
+/// The shares of one configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct DescriptorShares {
     /// `monitor.descriptor_limit`
     configured: Option<u64>,
     /// `monitor.exhausted`: clients that use their whole share must not raise the level to `exhausted`, at which requests are refused.
     exhausted_percent: u8,
-    /// Open from the start. Counted when the first client connects, because the monitor's thread opens its files after the start.
-    fixed: OnceLock<u64>,
-    /// Estimate of `fixed` from the configuration alone, so that `tidegate check` and a start compute the same need.
+    /// Estimate of the descriptors that are open from the start. It needs the configuration alone, so `tidegate check` and a start
+    /// compute the same need.
     estimated: u64,
     /// Upstream connections that all buckets together may have open.
     upstream: u64,
@@ -106,6 +114,48 @@ pub(crate) struct DescriptorBudget {
 
 impl DescriptorBudget {
     pub(crate) fn new(config: &Config) -> Self {
+        Self { shares: ArcSwap::from_pointee(DescriptorShares::new(config)), fixed: OnceLock::new() }
+    }
+
+    /// The shares of another configuration hold from the next connection on. Open connections stay.
+    pub(crate) fn reconfigure(&self, config: &Config, log: &Logger) {
+        let next = DescriptorShares::new(config);
+        if **self.shares.load() != next {
+            self.shares.store(Arc::new(next));
+            self.log_limits(log);
+        }
+    }
+
+    /// Client connections that may be open under the current limit.
+    pub(crate) fn clients_max(&self) -> usize {
+        let shares = self.shares.load();
+        // Uses the estimate where /proc is not available.
+        let fixed = *self.fixed.get_or_init(|| descriptors::open_count().unwrap_or(shares.estimated));
+        shares.clients_within(shares.limit(), fixed)
+    }
+
+    /// Admin connections that may be open under the current limit.
+    pub(crate) fn admin_max(&self) -> usize {
+        let limit = self.shares.load().limit();
+        usize::try_from(limit / ADMIN_SHARE).unwrap_or(usize::MAX).max(descriptors::ADMIN_CONNECTIONS)
+    }
+
+    /// Event streams that may be open under the current limit.
+    pub(crate) fn streams_max(&self) -> usize {
+        usize::try_from(self.shares.load().limit() / STREAM_SHARE).unwrap_or(usize::MAX)
+    }
+
+    /// Logs the limit and the need. If the limit is lower, `gateway/startup_check.rs` adds a warning.
+    pub(crate) fn log_limits(&self, log: &Logger) {
+        let shares = self.shares.load();
+        let limit = shares.limit();
+        info!(log, "descriptor limit"; "limit" => limit, "needed" => shares.needed(),
+            "clients_max" => shares.clients_within(limit, shares.estimated));
+    }
+}
+
+impl DescriptorShares {
+    pub(crate) fn new(config: &Config) -> Self {
         let upstreams = config.buckets.values().map(|bucket| {
             let pool = &bucket.upstream.connection_pool;
             let in_use = pool.size.min(bucket.upstream.concurrency.max_concurrent).get();
@@ -114,7 +164,6 @@ impl DescriptorBudget {
         Self {
             configured: config.monitor.descriptor_limit,
             exhausted_percent: config.monitor.exhausted,
-            fixed: OnceLock::new(),
             estimated: OPEN_AT_START + OPEN_PER_WORKER * to_u64(worker_threads(config)),
             upstream: upstreams.fold(0, u64::saturating_add),
             clients: to_u64(config.server.max_concurrent_requests.get()),
@@ -164,31 +213,11 @@ impl DescriptorBudget {
         [self.configured, descriptors::limit()].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
-    /// Client connections that may be open under the current limit.
-    pub(crate) fn clients_max(&self) -> usize {
-        self.clients_within(self.limit(), self.fixed())
-    }
-
-    /// Uses the estimate where /proc is not available.
-    fn fixed(&self) -> u64 {
-        *self.fixed.get_or_init(|| descriptors::open_count().unwrap_or(self.estimated))
-    }
-
     fn clients_within(&self, limit: u64, fixed: u64) -> usize {
         let usable = limit.saturating_mul(u64::from(self.exhausted_percent)) / 100;
         let free = usable.saturating_sub(fixed + OWN_CALLS);
         let upstream = self.upstream.min(free.div_ceil(2));
         usize::try_from(free - upstream).unwrap_or(usize::MAX).max(1)
-    }
-
-    /// Admin connections that may be open under the current limit.
-    pub(crate) fn admin_max(&self) -> usize {
-        usize::try_from(self.limit() / ADMIN_SHARE).unwrap_or(usize::MAX).max(descriptors::ADMIN_CONNECTIONS)
-    }
-
-    /// Event streams that may be open under the current limit.
-    pub(crate) fn streams_max(&self) -> usize {
-        usize::try_from(self.limit() / STREAM_SHARE).unwrap_or(usize::MAX)
     }
 
     /// Descriptors that the configured connections can need, and the share that `monitor.exhausted` keeps free.
@@ -218,13 +247,6 @@ impl DescriptorBudget {
         };
         (limit < needed).then(|| (message(), hint()))
     }
-
-    /// Logs the limit and the need. If the limit is lower, `gateway/startup_check.rs` adds a warning.
-    pub(crate) fn log_limits(&self, log: &Logger) {
-        let limit = self.limit();
-        info!(log, "descriptor limit"; "limit" => limit, "needed" => self.needed(),
-            "clients_max" => self.clients_within(limit, self.estimated));
-    }
 }
 
 /// Estimate of the descriptors that are open before listeners and threads start, with the reserve.
@@ -242,10 +264,9 @@ mod tests {
     use super::*;
 
     const FIXED: u64 = 50;
-    static BUDGET: DescriptorBudget = DescriptorBudget {
+    static SHARES: DescriptorShares = DescriptorShares {
         configured: None,
         exhausted_percent: 95,
-        fixed: OnceLock::new(),
         estimated: FIXED,
         upstream: 60,
         clients: 1000,
@@ -255,33 +276,33 @@ mod tests {
     #[test]
     fn clients_leave_descriptors_for_the_upstream() {
         for limit in [60, 128, 256, 1024, 1_048_576] {
-            let clients = to_u64(BUDGET.clients_within(limit, FIXED));
+            let clients = to_u64(SHARES.clients_within(limit, FIXED));
             let left = (limit * 95 / 100).saturating_sub(FIXED + OWN_CALLS + clients);
             assert!(
-                clients == 1 || left >= BUDGET.upstream.min(clients),
+                clients == 1 || left >= SHARES.upstream.min(clients),
                 "limit {limit}: {clients} clients, {left} left"
             );
         }
-        assert_eq!(BUDGET.clients_within(1024, FIXED), 972 - 50 - 8 - 60);
-        assert_eq!(BUDGET.clients_within(128, FIXED), 31);
-        assert_eq!(BUDGET.clients_within(10, FIXED), 1, "one is served whatever the limit is");
+        assert_eq!(SHARES.clients_within(1024, FIXED), 972 - 50 - 8 - 60);
+        assert_eq!(SHARES.clients_within(128, FIXED), 31);
+        assert_eq!(SHARES.clients_within(10, FIXED), 1, "one is served whatever the limit is");
     }
 
     /// X5: a start is refused only where not even one request could be served
     #[test]
     fn the_least_need_is_one_request() {
-        assert_eq!(BUDGET.least_needed(27, 2), 65, "61 are 95 %");
-        assert_eq!(BUDGET.least_needed(27, 64), 391);
-        assert!(BUDGET.least_needed(27, 2) < BUDGET.needed());
+        assert_eq!(SHARES.least_needed(27, 2), 65, "61 are 95 %");
+        assert_eq!(SHARES.least_needed(27, 64), 391);
+        assert!(SHARES.least_needed(27, 2) < SHARES.needed());
     }
 
     /// X5: a limit equal to the need has room for every client; one descriptor fewer is a shortfall with the need in its remedy
     #[test]
     fn the_need_counts_clients_and_upstreams() {
-        assert_eq!(BUDGET.needed(), 1177, "1118 are 95 %");
-        assert!(BUDGET.clients_within(BUDGET.needed(), FIXED) >= 1000);
-        assert_eq!(BUDGET.shortfall(1177), None);
-        let (message, hint) = BUDGET.shortfall(1176).unwrap();
+        assert_eq!(SHARES.needed(), 1177, "1118 are 95 %");
+        assert!(SHARES.clients_within(SHARES.needed(), FIXED) >= 1000);
+        assert_eq!(SHARES.shortfall(1177), None);
+        let (message, hint) = SHARES.shortfall(1176).unwrap();
         assert!(message.starts_with("1176 descriptors") && hint.contains("1177"), "{message}; {hint}");
     }
 }

@@ -52,8 +52,8 @@ use crate::buffers::{BufferBudget, BufferMetrics};
 use crate::chaos::Chaos;
 use crate::decisions::Decisions;
 use crate::degradation::published::Degradation;
-use crate::descriptors::DescriptorBudget;
 use crate::descriptors::admission::DescriptorAdmission;
+use crate::descriptors::{DescriptorBudget, DescriptorShares};
 use crate::listener;
 use crate::live_requests::LiveRequests;
 use crate::pressure;
@@ -83,7 +83,6 @@ use handed_over::PredecessorDrain;
 use listening_sockets::{ListeningSockets, SharedSocket};
 use reload::Reloader;
 use reload_requests::ReloadSender;
-use reload_watch::WatchedFiles;
 use shared_parts::SharedParts;
 use upgrade::{ServingSuccessor, Upgrader};
 use upgrade_requests::UpgradeSender;
@@ -148,7 +147,7 @@ impl Gateway {
         (context, predecessor): (UpgradeContext, Option<&Inheritance>),
     ) -> Result<RunningGateway, StartError> {
         let is_successor = predecessor.is_some();
-        DescriptorBudget::new(&config).check_start(&config)?;
+        DescriptorShares::new(&config).check_start(&config)?;
         let sockets = ListeningSockets::open(&config, sockets, is_successor, &log)?;
         let (address, admin_address) = (sockets.data.address, sockets.admin.address);
         let inherited = sockets.inherited();
@@ -179,15 +178,15 @@ impl Gateway {
             (sockets, is_successor),
             (Arc::new(reload.clone()), Arc::new(upgrade.clone())),
         )?;
-        let Served { server, open, admin_open, commands, shared_sockets } = served;
+        let Served { server, open, admin_open, commands, shared_sockets, descriptors } = served;
         background_tasks.push(actix_rt::spawn(log_episodes(log.clone())));
         background_tasks.push(pressure::start_without_clients(&shared.actors.monitor));
         let configurations = Arc::new(Configurations::new(shared, commands));
         background_tasks.push(actix_rt::spawn(refresh::run(Arc::clone(&configurations))));
-        let config = configurations.current().config.reload.clone();
-        let (watched, settings) = watch::channel(WatchedFiles { config, files });
-        background_tasks.push(reload_watch::start(settings, reload.clone()));
-        let reloader = Reloader::new(&configurations, sources, requests, (retired, watched), log_control);
+        let outside = (descriptors, log_control.clone());
+        let (reloader, watched) =
+            Reloader::new(&configurations, (sources, files), (requests, retired), outside);
+        background_tasks.push(reload_watch::start(watched, reload.clone()));
         background_tasks.push(actix_rt::spawn(reloader.run()));
         let (sender, done) = oneshot::channel();
         let upgrader = Upgrader {
@@ -312,6 +311,7 @@ struct Served {
     /// The senders of commands to the threads.
     commands: Vec<UnboundedSender<ThreadCommand>>,
     shared_sockets: Vec<SharedSocket>,
+    descriptors: Arc<DescriptorBudget>,
 }
 
 impl Served {
@@ -362,13 +362,13 @@ impl Served {
         let admin = Listener::new(ADMIN, admin.socket, vec![thread.sender()], Box::new(admission))
             .activated(admin.is_activated);
         let limit = ConnectionLimit { open: open.clone(), max: count * CONNECTIONS_PER_WORKER };
-        let admission = DescriptorAdmission::data(limit, budget, process);
+        let admission = DescriptorAdmission::data(limit, Arc::clone(&budget), process);
         let data =
             Listener::new(DATA, data.socket, senders, Box::new(admission)).activated(data.is_activated);
 
         let server =
             Server::start(vec![admin, data], is_suspended, threads, process.accepting.clone(), &process.log)?;
-        Ok(Self { server, open, admin_open, commands, shared_sockets })
+        Ok(Self { server, open, admin_open, commands, shared_sockets, descriptors: budget })
     }
 }
 

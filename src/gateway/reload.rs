@@ -5,6 +5,7 @@
 //! its idle connections, credentials, clocks and checks stay. Requests under way end with the configuration they began with.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +25,7 @@ use super::replaced::ConfigurationsInUse;
 use super::shared_parts::SharedParts;
 use crate::admin::reload::{ReloadReply, ReloadRequests as _};
 use crate::admin::status::possible::possible;
+use crate::descriptors::DescriptorBudget;
 use crate::process::Shared;
 use crate::process::configurations::{Configurations, WithdrawnKeys};
 use crate::server::tls::ServerTls;
@@ -58,23 +60,25 @@ pub(super) struct Reloader {
     tasks: BucketTasks,
     /// The files that `reload.watch` reads.
     watched: watch::Sender<WatchedFiles>,
+    descriptors: Arc<DescriptorBudget>,
     log_control: LogControl,
     log: Logger,
 }
 
 impl Reloader {
-    /// Starts the tasks of the buckets of the first configuration.
+    /// Starts the tasks of the buckets of the first configuration. Returns the files to watch too.
     pub(super) fn new(
         configurations: &Arc<Configurations>,
-        sources: SourceSet,
-        requests: UnboundedReceiver<ReloadRequest>,
-        (retired, watched): (UnboundedReceiver<ConfigNumber>, watch::Sender<WatchedFiles>),
-        log_control: &LogControl,
-    ) -> Self {
+        (sources, files): (SourceSet, Vec<PathBuf>),
+        (requests, retired): (UnboundedReceiver<ReloadRequest>, UnboundedReceiver<ConfigNumber>),
+        (descriptors, log_control): (Arc<DescriptorBudget>, LogControl),
+    ) -> (Self, watch::Receiver<WatchedFiles>) {
         let first = configurations.current();
         let mut tasks = BucketTasks::default();
         tasks.replace(&first);
-        Self {
+        let config = first.config.reload.clone();
+        let (watched, receiver) = watch::channel(WatchedFiles { config, files });
+        let reloader = Self {
             configurations: Arc::clone(configurations),
             sources: Arc::new(sources),
             requests,
@@ -82,9 +86,11 @@ impl Reloader {
             in_use: ConfigurationsInUse::new(&first),
             tasks,
             watched,
-            log_control: log_control.clone(),
+            descriptors,
+            log_control,
             log: first.process.log.clone(),
-        }
+        };
+        (reloader, receiver)
     }
 
     /// Runs until it is dropped.
@@ -181,6 +187,7 @@ impl Reloader {
         process.decisions.replace_names(names);
         process.metrics.reconfigure_unrouted(&next.config);
         self.log_control.set_level(next.config.log.level);
+        self.descriptors.reconfigure(&next.config, &self.log);
         certificates.iter().for_each(|(tls, changed)| tls.replace_by(changed));
         self.in_use.add(&next);
         let all_tokens = !next.unchanged.tokens;

@@ -19,7 +19,7 @@ use tidegate_actors::{clock, system_memory_limit};
 use tidegate_config::{Config, Endpoint, Identity, JwksSource, LogOutput, Warnings, key_name};
 
 use super::{StartError, jwks_fetcher};
-use crate::descriptors::DescriptorBudget;
+use crate::descriptors::DescriptorShares;
 use crate::server::tls::ServerTls;
 use crate::server::tls_tickets::TicketKeys;
 use crate::upstream::connect::dialer::Dialer;
@@ -32,7 +32,7 @@ const LOOKUPS_MAX: usize = 64;
 /// # Errors A limit of descriptors is too low for one request, the certificate of a listener and its key do not match,
 /// keys of tokens are not usable, or an upstream's authorities cannot be read.
 pub(crate) fn check(config: &Config) -> Result<(), StartError> {
-    DescriptorBudget::new(config).check_without_start(config, hard_descriptor_limit())?;
+    DescriptorShares::new(config).check_without_start(config, hard_descriptor_limit())?;
     let ticket_keys = Arc::new(TicketKeys::generate());
     ServerTls::load(&config.server.tls, &ticket_keys)?;
     ServerTls::load_admin(&config.admin.tls, &ticket_keys)?;
@@ -73,7 +73,7 @@ pub fn add_warnings(config: &Config, warnings: &mut Warnings) {
         );
     }
     add_memory_warnings(config, warnings);
-    if let Some((message, hint)) = DescriptorBudget::new(config).shortfall(hard_descriptor_limit()) {
+    if let Some((message, hint)) = DescriptorShares::new(config).shortfall(hard_descriptor_limit()) {
         warnings.add("monitor.descriptor_limit", message, Some(hint));
     } else if let Some(limit) =
         config.monitor.descriptor_limit.filter(|limit| *limit > hard_descriptor_limit())

@@ -92,6 +92,11 @@ async fn used_tokens_stay_used() {
         assert_eq!(count(9).await, 3, "{section}: 5 of 8 are used");
         apply(&gateway, &with(2, "")).await;
         assert_eq!(count(9).await, 0, "{section}: more than 2 are used");
+        apply(&gateway, &with(8, "")).await;
+        assert_eq!(count(9).await, 0, "{section}: 8 of 8 are used, although at most 2 counted meanwhile");
+        apply(&gateway, &with(1, "")).await;
+        apply(&gateway, &with(11, "")).await;
+        assert_eq!(count(9).await, 3, "{section}: 8 of 11 are used");
         apply(&gateway, &open_bucket("b", &[&upstream], "")).await;
         assert_eq!(count(9).await, 10, "{section}: without a limit");
     }

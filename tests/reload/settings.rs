@@ -146,3 +146,44 @@ async fn hosts_of_the_admin_listener_change() {
     let refused = gateway.admin("/status").await;
     assert_eq!(refused.complete_status(), 403, "{}", refused.text());
 }
+
+/// Opens so many connections with a served request. Returns them and the number that the gateway has open.
+async fn connections(gateway: &Gateway, count: usize) -> (Vec<Client>, u64) {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = Client::connect(gateway.address()).await;
+        client.send(client::message("GET", "/b/k", &[("connection", "keep-alive")], None)).await;
+        assert_eq!(client.response("GET").await.complete_status(), 200);
+        clients.push(client);
+    }
+    let open = gateway.status().await["clients"]["open"].as_u64().unwrap();
+    (clients, open)
+}
+
+/// G3, X8, X9: the shares of the descriptors are those of the current configuration: fewer upstream connections leave more for clients,
+/// and so does a higher `monitor.exhausted`
+#[tokio::test]
+async fn the_shares_of_the_descriptors_change() {
+    let upstream = Upstream::ok("x");
+    let with = |concurrent: u32, exhausted: u32| {
+        let more = format!("concurrency.max_concurrent = {concurrent}\nconnection_pool.max_idle = 2");
+        open_bucket("b", &[&upstream], &more) + &format!("[monitor]\nexhausted = {exhausted}\n")
+    };
+    let builder = Gateway::builder().set("monitor.descriptor_limit", "200");
+    let gateway = builder.config(&with(500, 95)).start().await;
+    let (clients, open) = connections(&gateway, 90).await;
+    assert!(open < 85, "half of the descriptors are for the store: {open}");
+    drop(clients);
+
+    let first = gateway.wait_for_log_line("descriptor limit", |_| true).await;
+    let clients_max = |line: &Value| line["clients_max"].as_u64().unwrap();
+    apply(&gateway, &with(4, 95)).await;
+    let second =
+        gateway.wait_for_log_line("descriptor limit", |line| clients_max(line) > clients_max(&first)).await;
+    let (mut clients, open) = connections(&gateway, 90).await;
+    assert!(open >= 90, "{open} of 90");
+    clients[0].send(client::message("GET", "/b/k", &[], None)).await;
+    assert_eq!(clients[0].response("GET").await.complete_status(), 200, "the oldest one is open");
+    apply(&gateway, &with(4, 98)).await;
+    gateway.wait_for_log_line("descriptor limit", |line| clients_max(line) > clients_max(&second)).await;
+}

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::Upgradable;
 use crate::support::{Client, Gateway, Upstream, client, wait_until};
 
@@ -45,6 +47,20 @@ impl Upgradable {
             String::from_utf8_lossy(&self.received()).contains(r#"{"message":"state""#)
         })
         .await;
+    }
+
+    /// Upgrades to a program that gets the state and is killed then.
+    pub(super) async fn fail_hand_over(&self) {
+        self.replace_by_hanging();
+        let ((status, reply), ()) = tokio::join!(self.upgrade(), async {
+            self.wait_for_state().await;
+            let begun = self.gateway.wait_for_log_line("upgrade begins", |_| true).await;
+            let pid = Pid::from_raw(i32::try_from(begun["pid"].as_i64().unwrap()).unwrap()).unwrap();
+            kill_process(pid, Signal::KILL).unwrap();
+        });
+        assert_eq!((status, reply["error"]["code"].as_str()), (422, Some("upgrade_failed")), "{reply}");
+        assert!(reply["error"]["message"].as_str().unwrap().contains("signal: 9"), "{reply}");
+        self.wait_until_alone().await;
     }
 
     /// Waits until every program that it has started has ended.

@@ -1,8 +1,9 @@
 //! Limits hold for both processes together, and are whole again after an upgrade that failed.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::Upgradable;
@@ -156,7 +157,8 @@ async fn a_gate_is_not_doubled() {
     assert_eq!((upstream.count(), upstream.peak_in_flight()), (13, 4));
 }
 
-/// G11, B4, L1, P3: after a new process that fails with the state the old one has all permits, all tokens and its trials
+/// G11, B4, L1, P3: after a new process that fails with the state the old one has all permits, all tokens and its trials; a second
+/// new process gets what is left then, and both together no more than one
 #[tokio::test]
 async fn a_failed_hand_over_leaves_all_limits() {
     let latch = Latch::new();
@@ -175,18 +177,9 @@ async fn a_failed_hand_over_leaves_all_limits() {
     let circuit = || async { running.gateway.status().await["buckets"]["ill"]["breaker"]["read"].clone() };
     assert_eq!(running.gateway.get("/ill/k").await.complete_status(), 500);
     wait_for("the circuit opens", || async { (circuit().await["state"] == "open").then_some(()) }).await;
-    let kept = connected(&running.gateway, 2).await;
+    let mut kept = connected(&running.gateway, 2).await;
 
-    running.replace_by_hanging();
-    let ((status, reply), ()) = tokio::join!(running.upgrade(), async {
-        running.wait_for_state().await;
-        let begun = running.gateway.wait_for_log_line("upgrade begins", |_| true).await;
-        let pid = Pid::from_raw(i32::try_from(begun["pid"].as_i64().unwrap()).unwrap()).unwrap();
-        kill_process(pid, Signal::KILL).unwrap();
-    });
-    assert_eq!((status, reply["error"]["code"].as_str()), (422, Some("upgrade_failed")), "{reply}");
-    assert!(reply["error"]["message"].as_str().unwrap().contains("signal: 9"), "{reply}");
-    running.wait_until_alone().await;
+    running.fail_hand_over().await;
 
     wait_for("a trial closes the circuit", || async {
         running.gateway.get("/ill/k").await;
@@ -202,9 +195,71 @@ async fn a_failed_hand_over_leaves_all_limits() {
     upstream.wait_until_in_flight(4).await;
     latch.open_for_all();
     all_answered(holding).await;
-    assert_eq!(admitted(&running.gateway).await, BURST - 6);
+    // The connections of these requests have ended, those of `kept` are open.
+    wait_for("two connections are open", || async {
+        (running.gateway.status().await["clients"]["open"] == 2).then_some(())
+    })
+    .await;
+    running.replace_by(super::BINARY);
+    running.upgraded().await;
+    let of_new = admitted(&running.gateway).await;
+    let mut of_old = 0;
+    for client in &mut kept {
+        of_old += usize::from(ask(client).await.complete_status() == 200);
+    }
+    assert_eq!((of_new, of_old), (BURST - 6 - 2, 2));
     wait_until("its answers were counted", || upstream.count() == BURST).await;
-    drop(kept);
+}
+
+/// G11, R5: the retries that the old process has in flight, and those that it may begin, count in the budget of the new one
+#[tokio::test]
+async fn a_retry_budget_is_not_doubled() {
+    let latch = Latch::new();
+    let (held, seen) = (latch.clone(), Mutex::new(BTreeSet::new()));
+    // The first attempt of each request fails, its retry is held.
+    let upstream =
+        Upstream::start(move |request| match seen.lock().unwrap().insert(request.target.clone()) {
+            true => UpstreamReply::status(503),
+            false => UpstreamReply::ok("x").when_open(&held),
+        });
+    let key = |name: &str| format!("buckets.b.s3.{name}");
+    let builder = Gateway::builder()
+        .bucket("b", &upstream)
+        .set(&key("circuit_breaker.mode"), "off")
+        .set(&key("retry.max_attempts"), "2")
+        .set(&key("retry.initial_backoff_ms"), "0")
+        .set(&key("retry.max_backoff_ms"), "0")
+        .set(&key("retry.budget.percent"), "0")
+        .set(&key("retry.budget.min_per_second"), "1000")
+        .set(&key("retry.budget.min_concurrent"), "4");
+    let mut running = Upgradable::start(builder).await;
+    let send = async |count: usize, name: &str| {
+        let mut clients = Vec::new();
+        for number in 0..count {
+            let mut client = Client::connect(running.gateway.address()).await;
+            client.send(message("GET", &format!("/b/{name}-{number}"), &[], None)).await;
+            clients.push(client);
+        }
+        clients
+    };
+    let old = send(2, "old").await;
+    upstream.wait_until_in_flight(2).await;
+    running.upgraded().await;
+    let mut new = send(6, "new").await;
+    wait_until("the first attempts have failed", || upstream.count() > 2 * 2 + 6).await;
+    // Four may be in flight: two are, and the old process may begin one of the others.
+    let refused = || async { running.gateway.metric("retry_budget_exhausted_total{bucket=\"b\"}").await };
+    wait_for("five retries are refused", || async { (refused().await == 5.0).then_some(()) }).await;
+    assert_eq!((upstream.count(), upstream.in_flight()), (2 * 2 + 6 + 1, 3));
+    latch.open_for_all();
+    all_answered(old).await;
+    let mut statuses = Vec::new();
+    for client in &mut new {
+        statuses.push(client.response("GET").await.complete_status());
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503, 503, 503, 503, 503]);
+    running.wait_for_end_of_predecessor().await;
 }
 
 /// G11, P7: the learnt limit of concurrent requests crosses; it does not begin at the floor again

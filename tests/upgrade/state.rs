@@ -193,6 +193,9 @@ async fn a_lockout_stays() {
         assert_eq!(send("a-guess").await, "signature_mismatch");
     }
     assert_eq!(send("a-guess").await, "rate_limit_failed_auth");
+    running.fail_hand_over().await;
+    assert_eq!(send("reader-secret").await, "rate_limit_failed_auth", "after a failed upgrade");
+    running.replace_by(super::BINARY);
     running.upgraded().await;
     for secret in ["a-guess", "reader-secret"] {
         assert_eq!(send(secret).await, "rate_limit_failed_auth", "{secret}");

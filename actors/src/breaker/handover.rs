@@ -22,6 +22,7 @@ use crate::breaker::state::{Circuit, LEASE, Phase};
 use crate::clock::{self, MonotonicClock};
 use crate::mailbox::ActorMessage;
 use crate::trip::Trip;
+use crate::wake_up::WakeUp;
 
 /// The state of a circuit with what belongs to it alone. Times are nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,23 +178,12 @@ impl MessageHandler<ExportCircuits> for Breaker {
 /// Wakes the actor to take over the circuits of a predecessor.
 pub(crate) struct ImportCircuits;
 
-impl ActorMessage for ImportCircuits {
-    type Reply = ();
+impl WakeUp for ImportCircuits {
+    type Actor = Breaker;
     const NAME: &'static str = "breaker.import";
-    const CAN_BE_POISON: bool = false;
 
-    fn message_fingerprint(&self) -> u64 {
-        0
-    }
-}
-
-impl MessageHandler<ImportCircuits> for Breaker {
-    type Decision = ();
-
-    fn decide(&self, _: &ImportCircuits, _: Instant) {}
-
-    fn apply(&mut self, _: ImportCircuits, (): (), now: Instant) {
-        self.apply_imports(now);
+    fn wake(breaker: &mut Breaker, now: Instant) {
+        breaker.apply_imports(now);
     }
 }
 
@@ -221,23 +211,12 @@ impl Breaker {
 /// The trials are made by this process again, or there is something to check for waiters.
 pub(crate) struct TakeBackTrials;
 
-impl ActorMessage for TakeBackTrials {
-    type Reply = ();
+impl WakeUp for TakeBackTrials {
+    type Actor = Breaker;
     const NAME: &'static str = "breaker.take_back_trials";
-    const CAN_BE_POISON: bool = false;
 
-    fn message_fingerprint(&self) -> u64 {
-        0
-    }
-}
-
-impl MessageHandler<TakeBackTrials> for Breaker {
-    type Decision = ();
-
-    fn decide(&self, _: &TakeBackTrials, _: Instant) {}
-
-    fn apply(&mut self, _: TakeBackTrials, (): (), now: Instant) {
-        CircuitId::all().for_each(|circuit| self.admit_waiters(circuit, now));
+    fn wake(breaker: &mut Breaker, now: Instant) {
+        CircuitId::all().for_each(|circuit| breaker.admit_waiters(circuit, now));
     }
 }
 

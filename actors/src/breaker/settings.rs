@@ -8,14 +8,13 @@ use std::time::Instant;
 
 use tidegate_config::BreakerConfig;
 
-use crate::actor_shell::MessageHandler;
 use crate::breaker::actor::Breaker;
 use crate::breaker::circuit_id::CircuitId;
 use crate::breaker::handle::{BreakerHandle, BreakerSettings};
 use crate::breaker::metrics::BreakerMetrics;
 use crate::breaker::ticket::BreakerShared;
 use crate::latest_settings::LatestSettings;
-use crate::mailbox::ActorMessage;
+use crate::wake_up::WakeUp;
 
 /// What the actor has of a configuration.
 #[derive(Debug)]
@@ -75,13 +74,12 @@ impl BreakerHandle {
 /// Makes the actor read its latest settings.
 pub(crate) struct SettingsChanged;
 
-impl ActorMessage for SettingsChanged {
-    type Reply = ();
+impl WakeUp for SettingsChanged {
+    type Actor = Breaker;
     const NAME: &'static str = "breaker.reconfigure";
-    const CAN_BE_POISON: bool = false;
 
-    fn message_fingerprint(&self) -> u64 {
-        0
+    fn wake(breaker: &mut Breaker, now: Instant) {
+        breaker.reconfigure(now);
     }
 }
 
@@ -120,15 +118,5 @@ impl Breaker {
                 circuit.adopt(worst);
             }
         }
-    }
-}
-
-impl MessageHandler<SettingsChanged> for Breaker {
-    type Decision = ();
-
-    fn decide(&self, _: &SettingsChanged, _: Instant) {}
-
-    fn apply(&mut self, _: SettingsChanged, (): (), now: Instant) {
-        self.reconfigure(now);
     }
 }

@@ -18,11 +18,13 @@ use crate::breaker::ExportedBreaker;
 use crate::clock;
 use crate::ids::Ids;
 use crate::limiter::ExportedLimits;
-use crate::pool::{ExportedPool, PermitsInUse};
+use crate::pool::{ExportedPool, PermitsInUse, RetriesInUse};
 use crate::system::Actors;
 
 #[cfg(test)]
 mod document_tests;
+#[cfg(test)]
+mod limits_tests;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +56,8 @@ pub struct PredecessorUse {
     pub permits: BTreeMap<String, usize>,
     /// Requests with each credential of a bucket, by the names of both.
     pub credentials: BTreeMap<String, BTreeMap<String, usize>>,
+    /// The retry budget of each bucket, by name.
+    pub retries: BTreeMap<String, RetriesInUse>,
 }
 
 impl PredecessorUse {
@@ -62,6 +66,7 @@ impl PredecessorUse {
         if !used.credentials.is_empty() {
             self.credentials.insert(bucket.to_owned(), used.credentials);
         }
+        self.retries.insert(bucket.to_owned(), used.retries);
     }
 }
 
@@ -151,7 +156,8 @@ impl Actors {
             let name = pool.bucket_name();
             let credentials = used.credentials.get(name).cloned().unwrap_or_default();
             let permits = used.permits.get(name).copied().unwrap_or(0);
-            pool.hold(&PermitsInUse { permits, credentials });
+            let retries = used.retries.get(name).copied().unwrap_or_default();
+            pool.hold(&PermitsInUse { permits, credentials, retries });
         }
     }
 }

@@ -90,7 +90,7 @@ impl Process {
     }
 
     /// A successor with another configuration. The state crosses as JSON, before the actors start.
-    async fn successor(&self, connections: usize, text: &str) -> Self {
+    pub(super) async fn successor(&self, connections: usize, text: &str) -> Self {
         let document = serde_json::to_string(&self.export(connections).await).unwrap();
         let (next, launches) = prepared(text);
         next.import(serde_json::from_str(&document).unwrap()).await;
@@ -103,7 +103,7 @@ impl Process {
         self.actors.import_state(&self.config, &self.ids, state).await;
     }
 
-    fn bucket(&self, name: &str) -> BucketId {
+    pub(super) fn bucket(&self, name: &str) -> BucketId {
         self.ids.bucket(name).unwrap()
     }
 

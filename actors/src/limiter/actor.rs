@@ -197,8 +197,9 @@ impl Component for Limiter {
     fn rebuild(&mut self, now: Instant) {
         self.state.rebuild(now);
         self.per_key.rebuild(now);
-        self.per_subject.rebuild(now);
-        self.failures.rebuild(now);
+        self.per_subject.subjects.rebuild(now);
+        // Lockouts stay, because they are published.
+        self.failures.clients.rebuild(now);
     }
 
     fn restarted(&mut self, now: Instant) {

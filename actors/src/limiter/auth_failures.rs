@@ -14,20 +14,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::limiter::exported_limits::{ExportedTable, LimitTimes};
-use crate::limiter::gcra::Tat;
-use crate::limiter::limit_clock::{LimitClock, Stop};
+use crate::limiter::client_limits::{ClientLimits, LimitedClient};
+use crate::limiter::exported_limits::LimitTimes;
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
-use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
-use crate::limiter::table::{TatSlot, TatTable};
+use crate::limiter::settings::LimiterSettings;
+use crate::limiter::table::TatSlot;
+use crate::limiter::tat::Tat;
 use crate::types::IpKey;
 
 /// The limit and the arrival time of each client.
 #[derive(Debug)]
 pub(crate) struct AuthFailuresState {
-    clock: LimitClock,
-    limit: Option<ConfiguredLimit>,
-    clients: TatTable<IpKey>,
+    pub(super) clients: ClientLimits<IpKey>,
 }
 
 /// The decision about a failure.
@@ -50,49 +48,30 @@ pub(crate) struct FailureCharge {
 
 impl AuthFailuresState {
     pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
-        let (limit, clients) = (settings.failed_auth.clone(), TatTable::new(settings.clients_max));
-        Self { clock: LimitClock::new(now), limit, clients }
+        Self { clients: ClientLimits::new(settings.failed_auth.as_ref(), settings.clients_max, now) }
     }
 
     /// Replaces the limit. Charged failures stay charged. Returns whether the times of clients have changed.
     pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) -> bool {
-        let (now, new) = (self.clock.nanos(now), &settings.failed_auth);
-        let is_changed = match (&self.limit, new) {
-            (Some(old), Some(new)) => !old.gcra.has_pace_of(&new.gcra),
-            (old, new) => old.is_some() || new.is_some(),
-        };
         // Failures have no leases.
-        self.clients.reconfigure(self.limit.as_ref(), new.as_ref(), 0, now);
-        self.clients.set_capacity(settings.clients_max, now);
-        self.limit.clone_from(new);
-        is_changed
+        self.clients.reconfigure(settings.failed_auth.as_ref(), settings.clients_max, 0, now)
     }
 
     /// The time until one more failure of a client fits; none if it fits now.
     pub(super) fn wait(&self, client: IpKey, now: Instant) -> Option<Duration> {
-        let now = self.clock.nanos(now);
-        let (_, tat) = self.clients.slot(client, now);
-        self.wait_for(tat, now)
+        wait(&self.clients.client(client, now)?)
     }
 
     /// The clients that have used up their own burst, and the time until one more failure of each fits.
     pub(super) fn waits(&self, now: Instant) -> impl Iterator<Item = (IpKey, Duration)> {
-        let now = self.clock.nanos(now);
-        self.clients.own().filter_map(move |(client, tat)| Some((client, self.wait_for(tat, now)?)))
-    }
-
-    fn wait_for(&self, tat: Tat, now: u64) -> Option<Duration> {
-        let wait = self.limit.as_ref()?.gcra.next_tat(tat, 1, now).err();
-        wait.map(Duration::from_nanos)
+        self.clients.own(now).filter_map(|(client, limited)| Some((client, wait(&limited)?)))
     }
 
     /// Checks one more failure of a client.
     pub(crate) fn decide(&self, client: IpKey, now: Instant) -> Result<LockoutDecision, LimitStatus> {
-        let Some(ConfiguredLimit { gcra, .. }) = &self.limit else {
+        let Some(LimitedClient { gcra, slot, tat, now }) = self.clients.client(client, now) else {
             return Ok(LockoutDecision::NoCharge(Allowed::default()));
         };
-        let now = self.clock.nanos(now);
-        let (slot, tat) = self.clients.slot(client, now);
         let next = match gcra.next_tat(tat, 1, now) {
             Ok(next) => next,
             Err(wait) => {
@@ -101,7 +80,8 @@ impl AuthFailuresState {
                 return if gcra.is_shadow() { Ok(shadowed()) } else { Err(refusal) };
             }
         };
-        let wait = if self.clients.is_shared(slot, now) { None } else { gcra.next_tat(next, 1, now).err() };
+        let is_shared = self.clients.table.is_shared(slot, now);
+        let wait = if is_shared { None } else { gcra.next_tat(next, 1, now).err() };
         Ok(LockoutDecision::Charge(FailureCharge {
             slot,
             next,
@@ -111,55 +91,21 @@ impl AuthFailuresState {
 
     /// Charges what `decide` decided.
     pub(crate) fn apply(&mut self, charge: FailureCharge, now: Instant) {
-        let now = self.clock.nanos(now);
-        self.clients.write(charge.slot, charge.next, now);
-        self.limit.iter().for_each(|limit| limit.peak.record(charge.next, now));
-    }
-
-    /// The times as they cross to a successor, see `LimiterState`.
-    pub(super) fn export(&self, times: &mut LimitTimes, connections: u64, now: Instant) {
-        let now = self.clock.nanos(now);
-        times.failed_auth = self.limit.as_ref().map(|ConfiguredLimit { gcra, .. }| {
-            ExportedTable::new(gcra, self.clients.exported(gcra, connections, now))
-        });
+        self.clients.charge(charge.slot, charge.next, now);
     }
 
     /// Goes on from the times of a predecessor.
     pub(super) fn import(&mut self, times: &LimitTimes, now: Instant) {
         if times.is_lost {
-            return self.rebuild(now);
+            return self.clients.rebuild(now);
         }
-        let (received, now) = (times.received(now), self.clock.nanos(now));
-        if let (Some(limit), Some(exported)) = (&self.limit, &times.failed_auth) {
-            self.clients.import(exported.times(&limit.gcra, received), now);
-        }
+        self.clients.import(times.failed_auth.as_ref(), times.received(now), now);
     }
+}
 
-    /// Keeps what a hand-over leaves to this process.
-    pub(super) fn freeze(&mut self, connections: u64, now: Instant) {
-        if let (Some(now), Some(limit)) = (self.clock.stop(connections, now), &self.limit) {
-            self.clients.freeze(&limit.gcra, connections, now);
-        }
-    }
-
-    /// Ends `freeze`.
-    pub(super) fn thaw(&mut self, now: Instant) {
-        if let (Some((stop, now)), Some(limit)) = (self.clock.resume(now), &self.limit) {
-            self.clients.thaw(limit, stop, now);
-        }
-    }
-
-    /// Lowers what is left after `freeze`.
-    pub(super) fn lower(&mut self, tokens: u64) {
-        if let (Some(Stop { at, .. }), Some(limit)) = (self.clock.stopped(), &self.limit) {
-            self.clients.lower(&limit.gcra, tokens, at);
-        }
-    }
-
-    /// Spends every burst as of now. Lockouts stay, because they are published.
-    pub(crate) fn rebuild(&mut self, now: Instant) {
-        self.clients.rebuild(self.clock.nanos(now), self.limit.as_ref());
-    }
+/// The time until one more failure of a client fits; none if it fits now.
+fn wait(client: &LimitedClient<'_, IpKey>) -> Option<Duration> {
+    client.gcra.next_tat(client.tat, 1, client.now).err().map(Duration::from_nanos)
 }
 
 /// The published lockouts, readable on every thread.
@@ -244,6 +190,7 @@ mod tests {
     use tidegate_config::{LimitMode, RateLimit};
 
     use super::*;
+    use crate::limiter::settings::ConfiguredLimit;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -323,7 +270,7 @@ mod tests {
         let mut state = state(10, t0);
         let limit =
             RateLimit { requests_per_second: 1.0, burst: 1.try_into().unwrap(), mode: LimitMode::Shadow };
-        state.limit = Some(ConfiguredLimit::new(limit));
+        state.reconfigure(&settings(limit, 10), t0);
         assert_eq!(fail(&mut state, 1, t0), Ok(Some(1000 * MS)));
         for _ in 0..3 {
             let shadowed = |decision: Result<LockoutDecision, LimitStatus>| match decision {
@@ -342,7 +289,7 @@ mod tests {
     fn after_a_crash_every_failure_is_over_the_limit() {
         let t0 = crate::clock::now();
         let mut state = state(10, t0);
-        state.rebuild(t0);
+        state.clients.rebuild(t0);
         assert!(fail(&mut state, 1, t0).is_err());
         assert_eq!(fail(&mut state, 1, t0 + 1000 * MS), Ok(Some(1000 * MS)));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::limiter::gcra::{Gcra, Tat};
+use crate::limiter::gcra::Gcra;
 
 /// The peak of one limit.
 #[derive(Debug)]
@@ -17,9 +17,8 @@ impl BurstPeak {
         Self { ahead: AtomicU64::new(0), tolerance: gcra.tolerance }
     }
 
-    /// Records the arrival time after a charge.
-    pub(super) fn record(&self, tat: Tat, now: u64) {
-        let ahead = tat.saturating_sub(now);
+    /// Records how far the arrival time is ahead after a charge.
+    pub(super) fn record(&self, ahead: u64) {
         // A load is cheaper than a read-modify-write, and most charges are below the peak.
         if ahead > self.ahead.load(Ordering::Relaxed) {
             self.ahead.fetch_max(ahead, Ordering::Relaxed);
@@ -39,6 +38,7 @@ mod tests {
     use tidegate_config::{LimitMode, RateLimit};
 
     use super::*;
+    use crate::limiter::tat::Tat;
 
     /// G2: the peak is the highest share of the burst, and starts again when it is read
     #[test]
@@ -48,10 +48,8 @@ mod tests {
         let gcra = Gcra::new(limit);
         let peak = BurstPeak::new(&gcra);
         assert_eq!(peak.take(), 0.0);
-        let four = gcra.next_tat(0, 4, 0).unwrap();
-        peak.record(four, 0);
-        peak.record(gcra.next_tat(0, 1, 0).unwrap(), 0);
-        peak.record(0, 1_000_000_000);
+        let ahead = |cost| gcra.next_tat(Tat::default(), cost, 0).unwrap().at;
+        [ahead(4), ahead(1), 0].into_iter().for_each(|ahead| peak.record(ahead));
         assert_eq!(peak.take(), 0.4);
         assert_eq!(peak.take(), 0.0);
     }

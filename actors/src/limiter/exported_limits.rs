@@ -14,6 +14,7 @@ use crate::limiter::gcra::{Gcra, Pace};
 use crate::limiter::per_subject::SubjectKey;
 use crate::limiter::subject_hasher::SubjectSeeds;
 use crate::limiter::table::TableTimes;
+use crate::limiter::tat::Tat;
 use crate::types::{BucketId, IpKey, KeyId};
 
 /// The arrival time of one limit.
@@ -21,7 +22,7 @@ use crate::types::{BucketId, IpKey, KeyId};
 #[serde(default)]
 pub(crate) struct ExportedLimit {
     pub(super) pace: Pace,
-    /// How far it is ahead, in nanoseconds.
+    /// How far it is ahead with all tokens in use (`Tat::uncapped`), in nanoseconds.
     pub(super) ahead: u64,
 }
 
@@ -88,8 +89,8 @@ pub(super) struct Received {
 }
 
 impl ExportedLimit {
-    /// How far the time is ahead under this limit.
-    pub(super) fn ahead(&self, gcra: &Gcra, received: Received) -> u64 {
+    /// How far the times are ahead under this limit.
+    pub(super) fn ahead(&self, gcra: &Gcra, received: Received) -> Tat {
         gcra.imported(self.pace, self.ahead, received.lease_left, received.elapsed)
     }
 }
@@ -98,12 +99,14 @@ impl ExportedTable {
     pub(super) fn new<K: Into<CellKey>>(gcra: &Gcra, times: TableTimes<K>) -> Self {
         let TableTimes { clients, overflow, floor } = times;
         // A client without a cell starts at the floor.
-        let floor = clients.iter().skip(CELLS_MAX).map(|(_, ahead)| *ahead).fold(floor, u64::max);
-        let mut table = Self { pace: gcra.pace(), floor, overflow, short: Vec::new(), long: Vec::new() };
+        let rest = clients.iter().skip(CELLS_MAX);
+        let floor = rest.map(|(_, ahead)| ahead.uncapped).fold(floor.uncapped, u64::max);
+        let (pace, overflow) = (gcra.pace(), overflow.uncapped);
+        let mut table = Self { pace, floor, overflow, short: Vec::new(), long: Vec::new() };
         for (client, ahead) in clients.into_iter().take(CELLS_MAX) {
             match client.into() {
-                CellKey::Short(bits) => table.short.push((bits, ahead)),
-                CellKey::Long(bits) => table.long.push((bits, ahead)),
+                CellKey::Short(bits) => table.short.push((bits, ahead.uncapped)),
+                CellKey::Long(bits) => table.long.push((bits, ahead.uncapped)),
             }
         }
         table

@@ -127,7 +127,7 @@ async fn a_crash_loses_no_change() {
         assert_eq!(reloads.handle.actor().actor_stats().generation(), generation + 1);
         reloads.prepare(&of(2)).commit();
         assert_eq!(admitted(&reloads.handle, bbb).await, 0, "the lower burst is used up");
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
     }
 }
 

@@ -51,8 +51,8 @@ impl Limiter {
         let mut times = LimitTimes { is_lost: self.is_frozen, ..LimitTimes::lost(now) };
         self.state.export(&mut times, connections, now);
         self.per_key.export(&mut times, connections, now);
-        self.per_subject.export(&mut times, connections, now);
-        self.failures.export(&mut times, connections, now);
+        times.per_subject = self.per_subject.subjects.export(connections, now);
+        times.failed_auth = self.failures.clients.export(connections, now);
         times
     }
 
@@ -60,16 +60,16 @@ impl Limiter {
         (self.is_frozen, self.tokens_left_max) = (true, connections);
         self.state.freeze(connections, now);
         self.per_key.freeze(connections, now);
-        self.per_subject.freeze(connections, now);
-        self.failures.freeze(connections, now);
+        self.per_subject.subjects.freeze(connections, now);
+        self.failures.clients.freeze(connections, now);
     }
 
     pub(super) fn thaw(&mut self, now: Instant) {
         self.is_frozen = false;
         self.state.thaw(now);
         self.per_key.thaw(now);
-        self.per_subject.thaw(now);
-        self.failures.thaw(now);
+        self.per_subject.subjects.thaw(now);
+        self.failures.clients.thaw(now);
         // A client that has been locked out for want of the successor's part is free again.
         self.auth_lockout.update(|client| self.failures.wait(client, now), now);
     }
@@ -81,8 +81,8 @@ impl Limiter {
         self.tokens_left_max = tokens;
         self.state.lower(tokens);
         self.per_key.lower(tokens);
-        self.per_subject.lower(tokens);
-        self.failures.lower(tokens);
+        self.per_subject.subjects.lower(tokens);
+        self.failures.clients.lower(tokens);
     }
 
     pub(super) fn import(&mut self, times: &LimitTimes, now: Instant) {

@@ -18,6 +18,7 @@
 mod actor;
 mod auth_failures;
 mod burst_peaks;
+mod client_limits;
 mod exported_limits;
 mod gcra;
 mod handle;
@@ -29,6 +30,7 @@ mod limit_clock;
 mod limit_status;
 mod limits;
 mod metrics;
+mod pace_history;
 mod peek;
 mod per_key;
 mod per_subject;
@@ -44,7 +46,10 @@ mod state;
 mod state_tests;
 mod subject_hasher;
 mod table;
+mod tat;
 mod timed_limit;
+#[cfg(test)]
+mod window_bound_tests;
 
 pub(crate) use actor::Limiter;
 pub use actor::LimiterReport;

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use crate::actor_shell::MessageHandler;
 use crate::limiter::actor::Limiter;
-use crate::limiter::gcra::{Gcra, Tat};
+use crate::limiter::gcra::Gcra;
 use crate::limiter::limit_status::{LimitScope, LimitStatus};
+use crate::limiter::tat::Tat;
 use crate::mailbox::ActorMessage;
 use crate::types::{BucketId, IpKey, KeyId};
 

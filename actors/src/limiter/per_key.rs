@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use crate::ids::IdMap;
 use crate::limiter::exported_limits::LimitTimes;
-use crate::limiter::gcra::Tat;
 use crate::limiter::limit_clock::{LimitClock, Stop};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::peek::PeekedLimit;
 use crate::limiter::settings::LimiterSettings;
+use crate::limiter::tat::Tat;
 use crate::limiter::timed_limit::{TimedLimit, reconfigure_all, table};
 use crate::types::KeyId;
 

@@ -7,12 +7,12 @@
 use std::hash::BuildHasher;
 use std::time::Instant;
 
-use crate::limiter::exported_limits::{ExportedTable, LimitTimes};
-use crate::limiter::gcra::Tat;
-use crate::limiter::limit_clock::{LimitClock, Stop};
+use crate::limiter::client_limits::{ClientLimits, LimitedClient};
+use crate::limiter::exported_limits::LimitTimes;
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
-use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
-use crate::limiter::table::{TatSlot, TatTable};
+use crate::limiter::settings::LimiterSettings;
+use crate::limiter::table::TatSlot;
+use crate::limiter::tat::Tat;
 
 /// A subject, as its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,9 +37,7 @@ impl SubjectKey {
 /// The limit and the arrival time of each subject.
 #[derive(Debug)]
 pub(crate) struct PerSubjectState {
-    clock: LimitClock,
-    limit: Option<ConfiguredLimit>,
-    subjects: TatTable<SubjectKey>,
+    pub(super) subjects: ClientLimits<SubjectKey>,
     /// Whether admitted requests get rate-limit headers.
     sends_headers: bool,
 }
@@ -54,21 +52,14 @@ pub(crate) struct SubjectCharge {
 
 impl PerSubjectState {
     pub(crate) fn new(settings: &LimiterSettings, now: Instant) -> Self {
-        Self {
-            clock: LimitClock::new(now),
-            limit: settings.per_subject.clone(),
-            subjects: TatTable::new(settings.clients_max),
-            sends_headers: settings.sends_headers,
-        }
+        let subjects = ClientLimits::new(settings.per_subject.as_ref(), settings.clients_max, now);
+        Self { subjects, sends_headers: settings.sends_headers }
     }
 
     /// Replaces the limit. Used tokens stay used.
     pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) {
-        let (now, new) = (self.clock.nanos(now), &settings.per_subject);
         // Subjects have no leases.
-        self.subjects.reconfigure(self.limit.as_ref(), new.as_ref(), 0, now);
-        self.subjects.set_capacity(settings.clients_max, now);
-        self.limit.clone_from(new);
+        self.subjects.reconfigure(settings.per_subject.as_ref(), settings.clients_max, 0, now);
         self.sends_headers = settings.sends_headers;
     }
 
@@ -79,11 +70,9 @@ impl PerSubjectState {
         cost: u32,
         now: Instant,
     ) -> Result<SubjectCharge, LimitStatus> {
-        let Some(ConfiguredLimit { gcra, .. }) = &self.limit else {
+        let Some(LimitedClient { gcra, slot, tat, now }) = self.subjects.client(subject, now) else {
             return Ok(SubjectCharge { slot: None, allowed: Allowed::default() });
         };
-        let now = self.clock.nanos(now);
-        let (slot, tat) = self.subjects.slot(subject, now);
         let (next, allowed) = gcra.check(LimitScope::Subject, tat, cost, self.sends_headers, now)?;
         Ok(SubjectCharge { slot: next.map(|next| (slot, next)), allowed })
     }
@@ -91,55 +80,16 @@ impl PerSubjectState {
     /// Charges what `decide` allowed.
     pub(crate) fn apply(&mut self, charge: &SubjectCharge, now: Instant) {
         if let Some((slot, next)) = charge.slot {
-            let now = self.clock.nanos(now);
-            self.subjects.write(slot, next, now);
-            self.limit.iter().for_each(|limit| limit.peak.record(next, now));
+            self.subjects.charge(slot, next, now);
         }
-    }
-
-    /// The times as they cross to a successor, see `LimiterState`.
-    pub(super) fn export(&self, times: &mut LimitTimes, connections: u64, now: Instant) {
-        let now = self.clock.nanos(now);
-        times.per_subject = self.limit.as_ref().map(|ConfiguredLimit { gcra, .. }| {
-            ExportedTable::new(gcra, self.subjects.exported(gcra, connections, now))
-        });
     }
 
     /// Goes on from the times of a predecessor.
     pub(super) fn import(&mut self, times: &LimitTimes, now: Instant) {
         if times.is_lost || times.are_subjects_lost {
-            return self.rebuild(now);
+            return self.subjects.rebuild(now);
         }
-        let (received, now) = (times.received(now), self.clock.nanos(now));
-        if let (Some(limit), Some(exported)) = (&self.limit, &times.per_subject) {
-            self.subjects.import(exported.times(&limit.gcra, received), now);
-        }
-    }
-
-    /// Keeps what a hand-over leaves to this process.
-    pub(super) fn freeze(&mut self, connections: u64, now: Instant) {
-        if let (Some(now), Some(limit)) = (self.clock.stop(connections, now), &self.limit) {
-            self.subjects.freeze(&limit.gcra, connections, now);
-        }
-    }
-
-    /// Ends `freeze`.
-    pub(super) fn thaw(&mut self, now: Instant) {
-        if let (Some((stop, now)), Some(limit)) = (self.clock.resume(now), &self.limit) {
-            self.subjects.thaw(limit, stop, now);
-        }
-    }
-
-    /// Lowers what is left after `freeze`.
-    pub(super) fn lower(&mut self, tokens: u64) {
-        if let (Some(Stop { at, .. }), Some(limit)) = (self.clock.stopped(), &self.limit) {
-            self.subjects.lower(&limit.gcra, tokens, at);
-        }
-    }
-
-    /// Spends every subject's burst as of now.
-    pub(crate) fn rebuild(&mut self, now: Instant) {
-        self.subjects.rebuild(self.clock.nanos(now), self.limit.as_ref());
+        self.subjects.import(times.per_subject.as_ref(), times.received(now), now);
     }
 }
 
@@ -150,6 +100,7 @@ mod tests {
     use tidegate_config::{LimitMode, RateLimit};
 
     use super::*;
+    use crate::limiter::settings::ConfiguredLimit;
 
     /// L1, L5, S5: each subject has its own budget, subjects beyond the table share one, and a crash spends all
     #[test]
@@ -163,7 +114,7 @@ mod tests {
         let mut state = PerSubjectState::new(&settings, t0);
         let mut charge_one = |subject: Option<&str>, now, crash| {
             if crash {
-                state.rebuild(now);
+                state.subjects.rebuild(now);
             }
             let charge = state
                 .decide(SubjectKey::from_subject(subject, &hasher), 1, now)

@@ -58,8 +58,8 @@ impl RateLadder {
     /// Charges a request to a key at every rate. `now` is in nanoseconds.
     pub fn charge(&mut self, key: &mut LadderKey, cost: u32, now: u64) {
         for (((_, gcra), tat), refused) in self.limits.iter().zip(key.0.iter_mut()).zip(&mut self.refused) {
-            match gcra.next_tat(*tat, cost, now) {
-                Ok(next) => *tat = next,
+            match gcra.next_tat((*tat).into(), cost, now) {
+                Ok(next) => *tat = next.at,
                 Err(_) => *refused += 1,
             }
         }

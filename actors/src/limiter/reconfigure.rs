@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::actor_shell::MessageHandler;
 use crate::change_queue::ChangeQueue;
 use crate::limiter::LimiterMetrics;
 use crate::limiter::actor::Limiter;
 use crate::limiter::exported_limits::LimitTimes;
 use crate::limiter::settings::LimiterSettings;
-use crate::mailbox::{ActorMessage, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::types::{BucketId, KeyId};
+use crate::wake_up::WakeUp;
 
 /// A change of the limiter.
 #[derive(Debug)]
@@ -35,24 +35,12 @@ pub(crate) enum LimiterChange {
 /// Wakes the limiter to apply the changes that wait.
 pub(crate) struct ApplyChanges;
 
-impl ActorMessage for ApplyChanges {
-    type Reply = ();
+impl WakeUp for ApplyChanges {
+    type Actor = Limiter;
     const NAME: &'static str = "limiter.apply_changes";
 
-    fn message_fingerprint(&self) -> u64 {
-        0
-    }
-
-    const CAN_BE_POISON: bool = false;
-}
-
-impl MessageHandler<ApplyChanges> for Limiter {
-    type Decision = ();
-
-    fn decide(&self, _: &ApplyChanges, _: Instant) {}
-
-    fn apply(&mut self, _: ApplyChanges, (): (), now: Instant) {
-        self.apply_changes(now);
+    fn wake(limiter: &mut Limiter, now: Instant) {
+        limiter.apply_changes(now);
     }
 }
 

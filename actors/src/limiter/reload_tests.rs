@@ -36,7 +36,7 @@ fn admitted(state: &mut LimiterState, from: IpKey, now: Instant) -> usize {
     (0..1000).take_while(|_| charge(state, from, 1, now).is_ok()).count()
 }
 
-/// L2: a lowered limit holds at once, and at most its burst counts as used
+/// L2: a lowered limit holds at once, and at most its burst counts as used until the next change
 #[test]
 fn a_lowered_limit_holds_at_once() {
     let t0 = crate::clock::now();
@@ -124,7 +124,7 @@ fn a_lower_capacity_forgets_no_used_token() {
         charge(&mut state, IpKey::V4(client), 1, idle).unwrap_or_default();
     }
     assert_eq!(state.clients(), 1);
-    assert!(state.clients.sweep.len() <= 1);
+    assert!(state.per_ip.table.sweep.len() <= 1);
 }
 
 /// L2: a rate so high or so low that times hardly fit is converted without a panic, and never beyond the burst
@@ -158,6 +158,8 @@ fn a_faster_rate_does_not_free_the_tokens_of_a_lease() {
 /// A bucket of tokens in use, as a limit is documented.
 struct Model {
     used: f64,
+    /// With those beyond a lowered burst.
+    uncapped: f64,
     limit: RateLimit,
     at: Instant,
 }
@@ -166,6 +168,7 @@ impl Model {
     fn advance(&mut self, now: Instant) {
         let drained = self.limit.requests_per_second * now.duration_since(self.at).as_secs_f64();
         self.used = (self.used - drained).max(0.0);
+        self.uncapped = (self.uncapped - drained).max(0.0);
         self.at = now;
     }
 
@@ -209,7 +212,7 @@ proptest! {
     ) {
         let mut now = crate::clock::now();
         let mut state = LimiterState::new(&of_bucket(Some(first)), now);
-        let mut model = Model { used: 0.0, limit: first, at: now };
+        let mut model = Model { used: 0.0, uncapped: 0.0, limit: first, at: now };
         // Tokens since the last change or crash, and its time.
         let (mut tokens, mut since) = (0.0, now);
         for (pause, step) in steps {
@@ -222,6 +225,7 @@ proptest! {
                         Ok(()) => {
                             prop_assert!(beyond <= 1e-6, "{beyond} beyond the burst");
                             model.used += f64::from(cost);
+                            model.uncapped += f64::from(cost);
                             tokens += f64::from(cost);
                         }
                         Err(_) => prop_assert!(beyond > -0.02, "{beyond}: refused without need"),
@@ -231,13 +235,16 @@ proptest! {
                 }
                 Step::Reconfigure(limit) => {
                     state.reconfigure(&of_bucket(Some(limit)), now);
-                    model.limit = limit;
-                    model.used = model.used.min(model.burst());
+                    if limit != model.limit {
+                        model.limit = limit;
+                        model.used = model.uncapped.min(model.burst());
+                    }
                     (tokens, since) = (0.0, now);
                 }
                 Step::Crash => {
                     state.rebuild(now);
                     model.used = model.burst();
+                    model.uncapped = model.uncapped.max(model.used);
                 }
                 Step::Lease { .. } => {}
             }

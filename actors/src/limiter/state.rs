@@ -6,13 +6,15 @@
 use std::time::Instant;
 
 use crate::ids::IdMap;
-use crate::limiter::exported_limits::{ExportedTable, LimitTimes};
-use crate::limiter::gcra::{Gcra, LEASE_NANOS, Tat};
+use crate::limiter::client_limits::{ClientLimits, LimitedClient};
+use crate::limiter::exported_limits::LimitTimes;
+use crate::limiter::gcra::{Gcra, LEASE_NANOS};
 use crate::limiter::limit_clock::{LimitClock, Stop};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::peek::PeekedLimit;
-use crate::limiter::settings::{ConfiguredLimit, LimiterSettings};
-use crate::limiter::table::{TatSlot, TatTable};
+use crate::limiter::settings::LimiterSettings;
+use crate::limiter::table::TatSlot;
+use crate::limiter::tat::Tat;
 use crate::limiter::timed_limit::{TimedLimit, reconfigure, reconfigure_all, table};
 use crate::types::{BucketId, IpKey};
 
@@ -34,8 +36,7 @@ pub(crate) struct LimiterState {
     clock: LimitClock,
     global: Option<TimedLimit>,
     buckets: IdMap<BucketId, Option<TimedLimit>>,
-    per_ip: Option<ConfiguredLimit>,
-    pub(super) clients: TatTable<IpKey>,
+    pub(super) per_ip: ClientLimits<IpKey>,
     /// The end of the last lease, whoever holds it.
     leased_until: u64,
     /// Whether admitted requests get rate-limit headers.
@@ -91,8 +92,7 @@ impl LimiterState {
             clock: LimitClock::new(now),
             global: settings.global.as_ref().map(TimedLimit::new),
             buckets: table(&settings.buckets),
-            per_ip: settings.per_ip.clone(),
-            clients: TatTable::new(settings.clients_max),
+            per_ip: ClientLimits::new(settings.per_ip.as_ref(), settings.clients_max, now),
             leased_until: 0,
             sends_headers: settings.sends_headers,
         }
@@ -106,13 +106,11 @@ impl LimiterState {
 
     /// Replaces the limits. Used tokens stay used; buckets that the settings lack keep their limits.
     pub(super) fn reconfigure(&mut self, settings: &LimiterSettings, now: Instant) {
-        let now = self.clock.nanos(now);
+        let (at, now) = (now, self.clock.nanos(now));
         let lease_left = self.leased_until.saturating_sub(now);
         reconfigure(&mut self.global, settings.global.as_ref(), lease_left, now);
         reconfigure_all(&mut self.buckets, &settings.buckets, lease_left, now);
-        self.clients.reconfigure(self.per_ip.as_ref(), settings.per_ip.as_ref(), lease_left, now);
-        self.clients.set_capacity(settings.clients_max, now);
-        self.per_ip.clone_from(&settings.per_ip);
+        self.per_ip.reconfigure(settings.per_ip.as_ref(), settings.clients_max, lease_left, at);
         self.sends_headers = settings.sends_headers;
     }
 
@@ -131,7 +129,7 @@ impl LimiterState {
         more: u32,
         now: Instant,
     ) -> Result<Charge, LimitStatus> {
-        let bucket = bucket.into();
+        let (bucket, limited) = (bucket.into(), self.per_ip.client(client, now));
         let now = self.clock.nanos(now);
         let allowed = Allowed::default();
         let mut check = LimitsCheck {
@@ -146,9 +144,9 @@ impl LimiterState {
         let global = global.and_then(|timed| {
             Some((timed.gcra(), check.check(timed.gcra(), timed.tat, LimitScope::Global)?))
         });
-        let slot = self.per_ip.as_ref().map(|limit| (&limit.gcra, self.clients.slot(client, now)));
-        let client =
-            slot.and_then(|(gcra, (slot, tat))| Some((gcra, slot, check.check(gcra, tat, LimitScope::Ip)?)));
+        let client = limited.and_then(|LimitedClient { gcra, slot, tat, .. }| {
+            Some((gcra, slot, check.check(gcra, tat, LimitScope::Ip)?))
+        });
         let limit = bucket.and_then(|bucket| self.buckets.get(bucket)?.as_ref());
         let bucket_tat = limit.and_then(|timed| {
             Some((timed.gcra(), check.check(timed.gcra(), timed.tat, LimitScope::Bucket)?))
@@ -157,7 +155,7 @@ impl LimiterState {
             return Err(refusal);
         }
         // Clients that share the overflow budget get no lease: a lease would favour one at the cost of the others.
-        let is_shared = matches!(slot, Some((_, (TatSlot::Overflow, _))));
+        let is_shared = matches!(limited, Some(LimitedClient { slot: TatSlot::Overflow, .. }));
         let leased = if is_shared { 0 } else { check.leasable() };
         let leased_tat = |gcra: &Gcra, next: Tat| gcra.charge_lease(next, leased, now);
         Ok(Charge {
@@ -177,11 +175,10 @@ impl LimiterState {
         cost: u32,
         now: Instant,
     ) -> Vec<PeekedLimit> {
-        let now = self.clock.nanos(now);
+        let (limited, now) = (self.per_ip.client(client, now), self.clock.nanos(now));
         let of = |scope, gcra: &Gcra, tat| PeekedLimit::of(scope, gcra, tat, cost, now);
         let global = self.global.as_ref().map(|timed| of(LimitScope::Global, timed.gcra(), timed.tat));
-        let per_ip = self.per_ip.as_ref();
-        let per_ip = per_ip.map(|limit| of(LimitScope::Ip, &limit.gcra, self.clients.slot(client, now).1));
+        let per_ip = limited.map(|client| of(LimitScope::Ip, client.gcra, client.tat));
         let bucket = bucket.and_then(|bucket| self.buckets.get(bucket)?.as_ref());
         let bucket = bucket.map(|timed| of(LimitScope::Bucket, timed.gcra(), timed.tat));
         [global, per_ip, bucket].into_iter().flatten().collect()
@@ -189,6 +186,9 @@ impl LimiterState {
 
     /// Charges what `decide` allowed.
     pub(crate) fn apply(&mut self, charge: &Charge, now: Instant) {
+        if let Some((slot, next)) = charge.client {
+            self.per_ip.charge(slot, next, now);
+        }
         let now = self.clock.nanos(now);
         if charge.leased > 0 {
             self.leased_until = self.leased_until.max(now + LEASE_NANOS);
@@ -201,23 +201,20 @@ impl LimiterState {
         {
             timed.charge(next, now);
         }
-        if let Some((slot, next)) = charge.client {
-            self.clients.write(slot, next, now);
-            self.per_ip.iter().for_each(|limit| limit.peak.record(next, now));
-        }
     }
 
     /// Spends every burst as of now: a crash during a write must not free budget.
     pub(crate) fn rebuild(&mut self, now: Instant) {
+        self.per_ip.rebuild(now);
         let now = self.clock.nanos(now);
         for timed in self.global.iter_mut().chain(self.buckets.values_mut().flatten()) {
             timed.rebuild(now);
         }
-        self.clients.rebuild(now, self.per_ip.as_ref());
     }
 
     /// The times as they cross to a successor. What this process keeps is used.
     pub(super) fn export(&self, times: &mut LimitTimes, connections: u64, now: Instant) {
+        times.per_ip = self.per_ip.export(connections, now);
         let now = self.clock.nanos(now);
         times.lease_left = self.leased_until.saturating_sub(now);
         times.global = self.global.as_ref().map(|timed| timed.exported(connections, now));
@@ -225,9 +222,6 @@ impl LimiterState {
         let buckets =
             buckets.filter_map(|(id, timed)| Some((id, timed.as_ref()?.exported(connections, now))));
         times.buckets = buckets.collect();
-        times.per_ip = self.per_ip.as_ref().map(|ConfiguredLimit { gcra, .. }| {
-            ExportedTable::new(gcra, self.clients.exported(gcra, connections, now))
-        });
     }
 
     /// Goes on from the times of a predecessor.
@@ -235,6 +229,7 @@ impl LimiterState {
         if times.is_lost {
             return self.rebuild(now);
         }
+        self.per_ip.import(times.per_ip.as_ref(), times.received(now), now);
         let (received, now) = (times.received(now), self.clock.nanos(now));
         if let (Some(timed), Some(exported)) = (&mut self.global, &times.global) {
             timed.import(exported, received, now);
@@ -244,46 +239,37 @@ impl LimiterState {
                 timed.import(exported, received, now);
             }
         }
-        if let (Some(limit), Some(exported)) = (&self.per_ip, &times.per_ip) {
-            self.clients.import(exported.times(&limit.gcra, received), now);
-        }
     }
 
     /// Keeps what a hand-over leaves to this process: no token becomes free from now on.
     pub(super) fn freeze(&mut self, connections: u64, now: Instant) {
+        self.per_ip.freeze(connections, now);
         let Some(now) = self.clock.stop(connections, now) else { return };
         for timed in self.global.iter_mut().chain(self.buckets.values_mut().flatten()) {
             timed.freeze(connections, now);
-        }
-        if let Some(limit) = &self.per_ip {
-            self.clients.freeze(&limit.gcra, connections, now);
         }
     }
 
     /// Ends `freeze`: the hand-over has failed.
     pub(super) fn thaw(&mut self, now: Instant) {
+        self.per_ip.thaw(now);
         let Some((stop, now)) = self.clock.resume(now) else { return };
         for timed in self.global.iter_mut().chain(self.buckets.values_mut().flatten()) {
             timed.thaw(stop, now);
-        }
-        if let Some(limit) = &self.per_ip {
-            self.clients.thaw(limit, stop, now);
         }
     }
 
     /// Lowers what is left after `freeze`.
     pub(super) fn lower(&mut self, tokens: u64) {
+        self.per_ip.lower(tokens);
         let Some(Stop { at, .. }) = self.clock.stopped() else { return };
         for timed in self.global.iter_mut().chain(self.buckets.values_mut().flatten()) {
             timed.lower(tokens, at);
-        }
-        if let Some(limit) = &self.per_ip {
-            self.clients.lower(&limit.gcra, tokens, at);
         }
     }
 
     /// Number of clients in the table.
     pub(crate) fn clients(&self) -> usize {
-        self.clients.len()
+        self.per_ip.table.len()
     }
 }

@@ -108,7 +108,7 @@ fn clients_beyond_the_table_share_one_budget() {
     let admitted = (0..1_000_000).filter(|n| admit(&mut state, *n, t0).is_ok()).count();
     assert_eq!(admitted, 1001, "1000 clients with their own budget and one for all others");
     assert_eq!(state.clients(), 1000);
-    assert!(state.clients.sweep.len() <= 1000);
+    assert!(state.per_ip.table.sweep.len() <= 1000);
     let later = t0 + Duration::from_secs(60);
     let admitted = (2_000_000..2_000_500).filter(|n| admit(&mut state, *n, later).is_ok()).count();
     assert!(admitted > 490, "idle clients make room, admitted {admitted}");

@@ -2,9 +2,10 @@
 
 use crate::ids::{Id, IdMap};
 use crate::limiter::exported_limits::{ExportedLimit, Received};
-use crate::limiter::gcra::{Gcra, Tat};
+use crate::limiter::gcra::Gcra;
 use crate::limiter::limit_clock::Stop;
 use crate::limiter::settings::ConfiguredLimit;
+use crate::limiter::tat::Tat;
 
 /// The limit and its arrival time.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub(super) struct TimedLimit {
 
 impl TimedLimit {
     pub(super) fn new(limit: &ConfiguredLimit) -> Self {
-        Self { limit: limit.clone(), tat: 0, before: None }
+        Self { limit: limit.clone(), tat: Tat::default(), before: None }
     }
 
     pub(super) fn gcra(&self) -> &Gcra {
@@ -27,12 +28,12 @@ impl TimedLimit {
     /// Writes the arrival time after a charge.
     pub(super) fn charge(&mut self, next: Tat, now: u64) {
         self.tat = next;
-        self.limit.peak.record(next, now);
+        self.limit.peak.record(next.ahead(now));
     }
 
     /// Spends the burst as of now.
     pub(super) fn rebuild(&mut self, now: u64) {
-        self.tat = now.saturating_add(self.gcra().tolerance);
+        self.tat = self.gcra().spent(self.tat, now);
         self.before = None;
     }
 
@@ -59,18 +60,21 @@ impl TimedLimit {
 
     /// The time as it crosses to a successor. What the predecessor keeps is used.
     pub(super) fn exported(&self, connections: u64, now: u64) -> ExportedLimit {
-        let ahead = self.gcra().debited(self.tat, connections, now).saturating_sub(now);
-        ExportedLimit { pace: self.gcra().pace(), ahead }
+        let tat = self.gcra().debited(self.tat, connections, now);
+        ExportedLimit { pace: self.gcra().pace(), ahead: tat.since(now).uncapped }
     }
 
     /// Goes on from the time of a predecessor.
     pub(super) fn import(&mut self, exported: &ExportedLimit, received: Received, now: u64) {
-        self.tat = self.tat.max(now.saturating_add(exported.ahead(self.gcra(), received)));
+        self.tat = self.tat.latest(exported.ahead(self.gcra(), received).after(now));
     }
 
-    /// Replaces the limit. The tokens in use stay in use, see `Gcra::convert`.
+    /// Replaces the limit. The tokens in use stay in use, see `Pace::convert`.
     fn reconfigure(&mut self, limit: &ConfiguredLimit, lease_left: u64, now: u64) {
-        self.tat = limit.gcra.convert(self.gcra().pace(), self.tat, lease_left, now);
+        let (old, new) = (self.gcra().pace(), limit.gcra.pace());
+        if old != new {
+            self.tat = new.convert(old, self.tat, lease_left, now);
+        }
         self.limit = limit.clone();
     }
 }

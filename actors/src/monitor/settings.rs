@@ -9,13 +9,12 @@ use std::time::Instant;
 
 use tidegate_config::{ActionMode, ClientConcurrencyConfig, Config, MonitorConfig};
 
-use crate::actor_shell::MessageHandler;
 use crate::actor_stats::ActorStats;
-use crate::mailbox::ActorMessage;
 use crate::monitor::actions::{ActionRules, InForce};
 use crate::monitor::actor::Monitor;
 use crate::monitor::handle::MonitorHandle;
 use crate::shedding::ShedderSettings;
+use crate::wake_up::WakeUp;
 
 /// What the monitor has of a configuration.
 #[derive(Debug)]
@@ -87,13 +86,12 @@ impl MonitorHandle {
 /// Makes the actor read its latest settings.
 pub(crate) struct SettingsChanged;
 
-impl ActorMessage for SettingsChanged {
-    type Reply = ();
+impl WakeUp for SettingsChanged {
+    type Actor = Monitor;
     const NAME: &'static str = "monitor.reconfigure";
-    const CAN_BE_POISON: bool = false;
 
-    fn message_fingerprint(&self) -> u64 {
-        0
+    fn wake(monitor: &mut Monitor, now: Instant) {
+        monitor.reconfigure(now);
     }
 }
 
@@ -112,15 +110,5 @@ impl Monitor {
         self.settings = settings;
         self.reconfigure_cursor(now);
         self.publish_again(now);
-    }
-}
-
-impl MessageHandler<SettingsChanged> for Monitor {
-    type Decision = ();
-
-    fn decide(&self, _: &SettingsChanged, _: Instant) {}
-
-    fn apply(&mut self, _: SettingsChanged, (): (), now: Instant) {
-        self.reconfigure(now);
     }
 }

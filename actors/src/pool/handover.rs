@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_config::{Identity, PooledCredential, UpstreamConfig};
 
 use crate::actor_shell::MessageHandler;
-use crate::clock::{self, MonotonicClock, nanos_between};
+use crate::clock::{self, MonotonicClock};
 use crate::limit_share::LimitShare;
 use crate::mailbox::ActorMessage;
 use crate::pool::actor::Pool;
@@ -24,8 +24,9 @@ use crate::pool::handle::PoolHandle;
 use crate::pool::load_balancer::exported_endpoints::ExportedEndpoints;
 use crate::pool::operator_drain::exported_drain::ExportedDrain;
 use crate::pool::parts::sources;
-use crate::pool::retry_budget::ExportedRetries;
+use crate::pool::retry_budget::{ExportedRetries, RetriesInUse};
 use crate::pool::succession::PoolSeed;
+use crate::wake_up::WakeUp;
 
 /// A credential out of rotation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -67,6 +68,7 @@ pub(crate) struct ExportedPool {
 pub(crate) struct PermitsInUse {
     pub(crate) permits: usize,
     pub(crate) credentials: BTreeMap<String, usize>,
+    pub(crate) retries: RetriesInUse,
 }
 
 /// A hash of an identity. It is compared, and never shown.
@@ -124,7 +126,7 @@ pub(crate) struct ExportPool {
 }
 
 impl ActorMessage for ExportPool {
-    type Reply = (PoolSeed, ExportedRetries);
+    type Reply = (PoolSeed, (ExportedRetries, RetriesInUse));
     const NAME: &'static str = "pool.export";
     const CAN_BE_POISON: bool = false;
 
@@ -140,9 +142,14 @@ impl MessageHandler<ExportPool> for Pool {
         self.state.seed()
     }
 
-    fn apply(&mut self, message: ExportPool, seed: PoolSeed, now: Instant) -> (PoolSeed, ExportedRetries) {
-        let granted = self.state.shared.granted();
-        (seed, self.state.retry_budget.hand_over(granted, message.connections, now))
+    fn apply(
+        &mut self,
+        message: ExportPool,
+        seed: PoolSeed,
+        now: Instant,
+    ) -> (PoolSeed, (ExportedRetries, RetriesInUse)) {
+        let requests = (self.state.shared.granted(), self.state.shared.gate.live());
+        (seed, self.state.retry_budget.hand_over(requests, message.connections, now))
     }
 }
 
@@ -156,25 +163,14 @@ pub(crate) struct PoolImport {
 /// Wakes the actor to take over the state of a predecessor.
 pub(crate) struct ApplyImports;
 
-impl ActorMessage for ApplyImports {
-    type Reply = ();
+impl WakeUp for ApplyImports {
+    type Actor = Pool;
     const NAME: &'static str = "pool.import";
-    const CAN_BE_POISON: bool = false;
 
-    fn message_fingerprint(&self) -> u64 {
-        0
-    }
-}
-
-impl MessageHandler<ApplyImports> for Pool {
-    type Decision = ();
-
-    fn decide(&self, _: &ApplyImports, _: Instant) {}
-
-    fn apply(&mut self, _: ApplyImports, (): (), now: Instant) {
-        self.apply_imports(now);
-        self.update_cursor(now);
-        self.schedule_wake(now);
+    fn wake(pool: &mut Pool, now: Instant) {
+        pool.apply_imports(now);
+        pool.update_cursor(now);
+        pool.schedule_wake(now);
     }
 }
 
@@ -198,7 +194,7 @@ impl Pool {
         let granted = self.state.shared.granted();
         match &exported.retries {
             Some(retries) => {
-                let elapsed = nanos_between(clock.instant(exported.at), now) / 1_000_000_000;
+                let elapsed = now.saturating_duration_since(clock.instant(exported.at));
                 self.state.retry_budget.import(retries, elapsed, granted, now);
             }
             None => self.state.retry_budget.exhaust(granted, now),
@@ -211,23 +207,12 @@ impl Pool {
 /// Takes back what the export left to a successor.
 pub(crate) struct TakeBackBudget;
 
-impl ActorMessage for TakeBackBudget {
-    type Reply = ();
+impl WakeUp for TakeBackBudget {
+    type Actor = Pool;
     const NAME: &'static str = "pool.take_back";
-    const CAN_BE_POISON: bool = false;
 
-    fn message_fingerprint(&self) -> u64 {
-        0
-    }
-}
-
-impl MessageHandler<TakeBackBudget> for Pool {
-    type Decision = ();
-
-    fn decide(&self, _: &TakeBackBudget, _: Instant) {}
-
-    fn apply(&mut self, _: TakeBackBudget, (): (), _: Instant) {
-        self.state.retry_budget.take_back();
+    fn wake(pool: &mut Pool, _: Instant) {
+        pool.state.retry_budget.spent().take_back();
     }
 }
 
@@ -239,13 +224,16 @@ impl PoolHandle {
         connections: usize,
         clock: &MonotonicClock,
     ) -> (ExportedPool, PermitsInUse) {
-        let kept = self.for_each_share(|share, live| share.keep(live, connections));
+        let mut kept = self.for_each_share(|share, live| share.keep(live, connections));
         let message = || ExportPool { connections: u64::try_from(connections).unwrap_or(u64::MAX) };
         let (seed, retries) = match self.mailbox.ask_again(message, EXPORT_TIMEOUT).await {
-            Ok((seed, retries)) => (seed, Some(retries)),
+            Ok((seed, (retries, of_this_process))) => {
+                kept.retries = of_this_process;
+                (seed, Some(retries))
+            }
             Err(_) => {
                 // The successor starts with a spent budget, and gets all of it.
-                self.retries.set_kept(Some(0));
+                kept.retries = self.retries.keep_none();
                 (self.published_seed(clock::now()), None)
             }
         };
@@ -304,7 +292,7 @@ impl PoolHandle {
     pub(crate) fn resume(&self) {
         self.for_each_share(|share, _| share.take_back());
         // At once, because a crash of the actor may lose the message. The message follows an export that still runs.
-        self.retries.set_kept(None);
+        self.retries.take_back();
         self.mailbox.notify(TakeBackBudget);
         // A request may wait for a credential that has room again.
         self.shared.wake_if_waiting();
@@ -312,7 +300,8 @@ impl PoolHandle {
 
     /// After `export`, with fewer connections. Returns what this process may still use.
     pub(crate) fn lower_kept(&self, connections: usize) -> PermitsInUse {
-        self.for_each_share(|share, live| share.lower(live, connections))
+        let permits = self.for_each_share(|share, live| share.lower(live, connections));
+        PermitsInUse { retries: self.retries.lower(connections), ..permits }
     }
 
     /// Holds what a predecessor may still use.
@@ -322,6 +311,7 @@ impl PoolHandle {
             let held = permits.credentials.get(name).copied().unwrap_or(0);
             stats.change_share(|share| share.hold(held));
         }
+        self.retries.hold(permits.retries, self.shared.granted(), clock::now());
         self.shared.wake_if_waiting();
     }
 
@@ -342,6 +332,7 @@ impl PoolHandle {
                 .zip(self.credentials.iter())
                 .map(of_credential)
                 .collect(),
+            retries: RetriesInUse::default(),
         }
     }
 

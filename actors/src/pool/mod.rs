@@ -68,6 +68,6 @@ pub use peek::PeekedPermit;
 pub(crate) use queue_cursor::QueueCursor;
 pub use rejection::PoolRejection;
 pub(crate) use retry_budget::RetryBudget;
-pub use retry_budget::RetryTicket;
+pub use retry_budget::{RetriesInUse, RetryTicket};
 pub(crate) use state::{PoolState, Waiter};
 pub(crate) use succession::ReplacedPool;

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::SessionsConfig;
 
-use crate::actor_shell::MessageHandler;
 use crate::change_queue::ChangeQueue;
-use crate::mailbox::{ActorMessage, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::sessions::actor::Sessions;
 use crate::types::{ConfigNumber, KeyId};
+use crate::wake_up::WakeUp;
 
 /// A change of the session cache.
 #[derive(Debug)]
@@ -27,24 +27,12 @@ pub(crate) enum SessionsChange {
 /// Wakes the session cache to apply the changes that wait.
 pub(crate) struct ApplyChanges;
 
-impl ActorMessage for ApplyChanges {
-    type Reply = ();
+impl WakeUp for ApplyChanges {
+    type Actor = Sessions;
     const NAME: &'static str = "sessions.apply_changes";
 
-    fn message_fingerprint(&self) -> u64 {
-        0
-    }
-
-    const CAN_BE_POISON: bool = false;
-}
-
-impl MessageHandler<ApplyChanges> for Sessions {
-    type Decision = ();
-
-    fn decide(&self, _: &ApplyChanges, _: Instant) {}
-
-    fn apply(&mut self, _: ApplyChanges, (): (), _: Instant) {
-        self.apply_changes();
+    fn wake(sessions: &mut Sessions, _: Instant) {
+        sessions.apply_changes();
     }
 }
 

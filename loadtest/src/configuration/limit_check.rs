@@ -1,9 +1,10 @@
 //! Whether the admitted requests of a load stay below their rate limit, across changes of the limit (L1, G3).
 //!
-//! The bound is that of GCRA for every window: at most the burst plus the tokens that the rate gives in the window. Only the client's times
-//! are known: a request was admitted at some time between its send time and its answer. So a window begins with the earliest send time and
-//! ends with the latest answer of its requests, and has the highest rate that can have been current. No window of this check exceeds the
-//! bound unless the gateway has. When a limit is lowered, the gateway counts at most the new burst as used, and so does this check.
+//! The bound is that of GCRA for every window: at most the largest burst that was current in the window plus the tokens that the rates
+//! gave in it. So a limit that is lowered and raised in turn gives nothing for the changes. Only the client's times are known: a request
+//! was admitted at some time between its send time and its answer. So a window begins with the earliest send time and ends with the latest
+//! answer of its requests, and has the highest rate that can have been current. No window of this check exceeds the bound unless the
+//! gateway has.
 
 use std::time::Instant;
 
@@ -18,15 +19,17 @@ pub(crate) struct RateLimit {
     pub(crate) burst: f64,
 }
 
-/// The fullest window that ends with the last admitted request.
+/// The fullest window with a largest burst that ends with the last admitted request.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     /// Earliest send time.
     begin: Instant,
-    /// Latest answer, or the time from which a lowered limit can have held.
+    /// Latest answer.
     end: Instant,
     /// Admitted requests less the tokens that the rate gave.
     level: f64,
+    /// The largest burst that can have been current.
+    burst: f64,
 }
 
 /// The check of one load.
@@ -34,7 +37,8 @@ pub(crate) struct LimitCheck {
     /// The limit in each overlay.
     limits: Vec<RateLimit>,
     timeline: SharedTimeline,
-    window: Option<Window>,
+    /// At most one for each burst of a configuration.
+    windows: Vec<Window>,
     admitted: u64,
     /// The highest level above the burst; negative while no window was full.
     excess_max: f64,
@@ -44,46 +48,41 @@ impl LimitCheck {
     /// None if a configuration has no limit.
     pub(crate) fn new(limits: Option<Vec<RateLimit>>, timeline: SharedTimeline) -> Option<Self> {
         let limits = limits.filter(|limits| !limits.is_empty())?;
-        Some(Self { limits, timeline, window: None, admitted: 0, excess_max: f64::NEG_INFINITY })
+        Some(Self { limits, timeline, windows: Vec::new(), admitted: 0, excess_max: f64::NEG_INFINITY })
     }
 
     /// Counts an admitted request. The calls are in the order of the answers.
     pub(crate) fn admit(&mut self, sent: Instant, ended: Instant) {
         self.admitted += 1;
-        let mut fullest = Window { begin: sent, end: ended, level: 1.0 - self.tokens(sent, ended) };
-        if let Some(window) = self.window {
+        let burst = self.highest(sent, ended, |limit| limit.burst);
+        let mut fullest =
+            vec![Window { begin: sent, end: ended, level: 1.0 - self.tokens(sent, ended), burst }];
+        for window in &self.windows {
             let (begin, end) = (window.begin.min(sent), window.end.max(ended));
-            let used_max = self.lowest_burst(window.end, end);
-            let level = window.level.min(used_max) - self.tokens(window.end, end);
+            let level = window.level - self.tokens(window.end, end);
+            let burst = window.burst.max(self.highest(window.end, end, |limit| limit.burst));
             // A window without this request, which may have been admitted long before it.
-            let without = Window { begin: window.begin, end, level };
-            let with = Window { begin, end, level: level + 1.0 - self.tokens(begin, window.begin) };
+            let without = Window { begin: window.begin, end, level, burst };
+            let level = level + 1.0 - self.tokens(begin, window.begin);
+            let with =
+                Window { begin, end, level, burst: burst.max(self.highest(begin, end, |limit| limit.burst)) };
             for other in [with, without] {
-                if other.level > fullest.level {
-                    fullest = other;
+                match fullest.iter_mut().find(|known| known.burst == other.burst) {
+                    Some(known) if known.level < other.level => *known = other,
+                    Some(_) => {}
+                    None => fullest.push(other),
                 }
             }
         }
-        let burst = self.highest(sent, ended, |limit| limit.burst);
-        self.excess_max = self.excess_max.max(fullest.level - burst);
-        // It may have been admitted before its limit was lowered. Then the tokens of the time since its send time count from there on.
-        let used_max = self.lowest_burst(sent, ended);
-        let is_above = fullest.level > used_max;
-        let (level, end) = if is_above { (used_max, sent) } else { (fullest.level, fullest.end) };
-        self.window = Some(Window { level, end, ..fullest });
+        let excess = fullest.iter().map(|window| window.level - window.burst);
+        self.excess_max = excess.fold(self.excess_max, f64::max);
+        self.windows = fullest;
     }
 
     /// The tokens of the highest rate that can have been current between two times.
     fn tokens(&self, from: Instant, to: Instant) -> f64 {
         let seconds = to.saturating_duration_since(from).as_secs_f64();
         seconds * self.highest(from, to, |limit| limit.per_second)
-    }
-
-    /// The lowest burst that can have been current between two times.
-    fn lowest_burst(&self, from: Instant, to: Instant) -> f64 {
-        let current = self.timeline.borrow().between(from, to);
-        let limits = current.filter_map(|number| overlay_of(&self.limits, number));
-        limits.map(|limit| limit.burst).fold(f64::INFINITY, f64::min)
     }
 
     fn highest(&self, from: Instant, to: Instant, value: impl Fn(&RateLimit) -> f64) -> f64 {
@@ -145,11 +144,32 @@ mod tests {
     #[test]
     fn a_lowered_limit_holds_from_its_reply_on() {
         let refused_late = (0..10).map(|_| (990, 990)).chain((0..3).map(|_| (1_005, 1_005)));
-        assert!(excess(refused_late) > 0.5, "of 10 that are used 4 count, and 4 is the burst");
+        assert!(excess(refused_late) > 0.5, "13 of a burst of 10");
+        let below = (2_000..2_005).map(|at| (at, at));
+        assert!(excess(below) > 0.5, "5 of a burst of 4");
         let steady =
             (0..4).map(|_| (2_000, 2_000)).chain((1..=50).map(|tick| (2_000 + tick * 20, 2_000 + tick * 20)));
         assert!(excess(steady.clone()).abs() < 1e-6);
         assert!(excess(steady.chain([(3_000, 3_000)])) > 0.9);
+    }
+
+    #[test]
+    fn a_limit_that_is_lowered_and_raised_gives_nothing_for_the_changes() {
+        let start = clock::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut timeline = Timeline::new(start);
+        for change in 1..=4 {
+            timeline.request(at(change * 100));
+            timeline.install(at(change * 100));
+        }
+        let limits = [(10.0, 10.0), (10.0, 2.0)].map(|(per_second, burst)| RateLimit { per_second, burst });
+        let timeline = Rc::new(RefCell::new(timeline));
+        let mut check = LimitCheck::new(Some(limits.to_vec()), timeline).unwrap();
+        (0..10).for_each(|_| check.admit(at(0), at(0)));
+        [150, 250, 350].into_iter().for_each(|millis| check.admit(at(millis), at(millis)));
+        assert!(check.excess_max <= 0.0, "{}: the rate has given three", check.excess_max);
+        (0..5).for_each(|_| check.admit(at(450), at(450)));
+        assert!(check.excess_max > 3.0, "{}", check.excess_max);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! Tickets count the retries in flight: up in the actor, down in `Drop`. The pools of a bucket share what is spent, so
 //! that a reload gives no second budget. The status reads it for the *amplification*, upstream attempts per request.
 //!
+//! An upgrade divides the budget (`hand_over.rs`).
+//!
 //! *Restart*: the window is kept. If it was dirty it counts as spent until it has passed. Reasons:
 //! `docs/design/retries-and-hedging.md`.
 
@@ -15,8 +17,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use tidegate_config::RetryBudgetConfig;
+
+use crate::limit_share::LimitShare;
+
+mod hand_over;
+
+pub(crate) use hand_over::ExportedRetries;
+pub use hand_over::RetriesInUse;
 
 /// Length of the window in seconds; a slot is one second.
 const SLOTS: u64 = 10;
@@ -41,6 +49,8 @@ struct WindowSlot {
     retries: u64,
     /// Hedges have a budget of their own. Here they count for the amplification only.
     hedges: u64,
+    /// Retries that a predecessor may have begun. They count for the budget only.
+    reserved: u64,
 }
 
 /// The last seconds, one slot each.
@@ -51,11 +61,14 @@ pub(crate) struct RetryWindow {
     /// Time of the last update since `origin`, and the number of requests up to it.
     counted_until_nanos: u128,
     requests_total: u64,
-    /// Retries that a hand-over left to this process.
-    kept: Option<u64>,
 }
 
 impl RetryWindow {
+    fn new(origin: Instant, requests_total: u64) -> Self {
+        let slots = [WindowSlot::default(); SLOTS as usize];
+        Self { origin, slots, counted_until_nanos: 0, requests_total }
+    }
+
     /// Adds the requests since the last update, spread evenly over that time.
     fn advance(mut self, requests_total: u64, now: Instant) -> Self {
         let now = now.saturating_duration_since(self.origin).as_nanos();
@@ -89,6 +102,11 @@ impl RetryWindow {
         self.slots.iter().map(|slot| slot.retries).sum()
     }
 
+    /// The retries that count for the budget.
+    fn spent(&self) -> u64 {
+        self.slots.iter().fold(0, |sum, slot| sum.saturating_add(slot.retries).saturating_add(slot.reserved))
+    }
+
     fn hedges(&self) -> u64 {
         self.slots.iter().map(|slot| slot.hedges).sum()
     }
@@ -102,38 +120,33 @@ impl RetryWindow {
     }
 }
 
-/// The window as it crosses to a successor: requests and retries of each second, the newest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct ExportedRetries {
-    seconds: Vec<(u64, u64)>,
-    /// Retries that the predecessor keeps.
-    kept: u64,
+/// The window, and what each process of an upgrade has of the budget.
+#[derive(Debug)]
+struct Spent {
+    window: RetryWindow,
+    /// Retries that a hand-over left to this process.
+    kept: Option<u64>,
+    /// Retries that a predecessor may still begin.
+    held: u64,
+    /// The part of the retries in flight.
+    in_flight: LimitShare,
 }
-
-/// The largest count that crosses, so that no sum of counts overflows.
-const COUNT_MAX: u64 = 1 << 40;
 
 /// What the pools of a bucket have spent together.
 #[derive(Debug)]
 pub(crate) struct SpentRetries {
-    window: Mutex<RetryWindow>,
+    spent: Mutex<Spent>,
     retrying: AtomicUsize,
 }
 
 impl SpentRetries {
-    fn lock(&self) -> MutexGuard<'_, RetryWindow> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets the retries that are kept after a hand-over; none: the whole budget.
-    pub(crate) fn set_kept(&self, kept: Option<u64>) {
-        self.lock().kept = kept;
+    fn lock(&self) -> MutexGuard<'_, Spent> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Upstream attempts per request over the last seconds.
     pub(crate) fn amplification(&self, granted: u64, now: Instant) -> f64 {
-        self.lock().amplification(granted, now)
+        self.lock().window.amplification(granted, now)
     }
 }
 
@@ -146,11 +159,9 @@ pub(crate) struct RetryBudget {
 
 impl RetryBudget {
     pub(crate) fn new(config: RetryBudgetConfig, now: Instant) -> Self {
-        let slots = [WindowSlot::default(); SLOTS as usize];
-        let window =
-            RetryWindow { origin: now, slots, counted_until_nanos: 0, requests_total: 0, kept: None };
-        let spent = SpentRetries { window: Mutex::new(window), retrying: AtomicUsize::new(0) };
-        Self { config, spent: Arc::new(spent) }
+        let (window, in_flight) = (RetryWindow::new(now, 0), LimitShare::new(usize::MAX));
+        let spent = Mutex::new(Spent { window, kept: None, held: 0, in_flight });
+        Self { config, spent: Arc::new(SpentRetries { spent, retrying: AtomicUsize::new(0) }) }
     }
 
     /// The budget of a pool that replaces another one: what is spent stays spent.
@@ -165,87 +176,55 @@ impl RetryBudget {
     /// Whether there is room for one more retry. `granted` is the number of requests ever granted, `in_flight` the number
     /// in flight.
     pub(crate) fn has_room(&self, granted: u64, in_flight: usize, now: Instant) -> bool {
-        let window = *self.spent.lock();
-        self.window_with_room(window, granted, in_flight, now).is_some()
+        self.window_with_room(&self.spent.lock(), granted, in_flight, now).is_some()
     }
 
     fn window_with_room(
         &self,
-        window: RetryWindow,
+        spent: &Spent,
         granted: u64,
         in_flight: usize,
         now: Instant,
     ) -> Option<RetryWindow> {
-        let RetryBudgetConfig { percent, min_per_second, min_concurrent } = self.config;
-        let window = window.advance(granted, now);
-        let share = |whole: u64| whole.saturating_mul(percent.into()) / 100;
-        let by_window = share(window.requests()).max(u64::from(min_per_second) * SLOTS);
-        let retries_max = by_window.min(window.kept.map_or(u64::MAX, |kept| window.retries() + kept));
-        let retrying_max = share(in_flight as u64).max(min_concurrent.into());
-        let retrying = self.spent.retrying.load(Ordering::Acquire) as u64;
-        (window.retries() < retries_max && retrying < retrying_max).then_some(window)
+        let window = spent.window.advance(granted, now);
+        let is_free = window.spent().saturating_add(spent.held) < self.retries_max(&window);
+        let is_kept = spent.kept.is_none_or(|kept| kept > 0);
+        let mut share = spent.in_flight;
+        share.set_whole(self.in_flight_max(in_flight));
+        let retrying = self.spent.retrying.load(Ordering::Acquire);
+        (is_free && is_kept && retrying < share.in_force()).then_some(window)
+    }
+
+    /// The most retries of the last seconds.
+    fn retries_max(&self, window: &RetryWindow) -> u64 {
+        let RetryBudgetConfig { percent, min_per_second, .. } = self.config;
+        let by_requests = window.requests().saturating_mul(percent.into()) / 100;
+        by_requests.max(u64::from(min_per_second) * SLOTS)
+    }
+
+    /// The most retries in flight.
+    fn in_flight_max(&self, in_flight: usize) -> usize {
+        let RetryBudgetConfig { percent, min_concurrent, .. } = self.config;
+        let share = (in_flight as u64).saturating_mul(percent.into()) / 100;
+        usize::try_from(share.max(min_concurrent.into())).unwrap_or(usize::MAX)
     }
 
     /// Spends one retry if there is room. Another pool of the bucket may have spent the last one since `has_room`.
     pub(crate) fn spend(&mut self, granted: u64, in_flight: usize, now: Instant) -> Option<RetryTicket> {
         let mut spent = self.spent.lock();
-        let mut window = self.window_with_room(*spent, granted, in_flight, now)?;
+        let mut window = self.window_with_room(&spent, granted, in_flight, now)?;
         window.slot(window.counted_until_nanos / NANOS).retries += 1;
-        window.kept = window.kept.map(|kept| kept.saturating_sub(1));
-        *spent = window;
+        spent.window = window;
+        spent.kept = spent.kept.map(|kept| kept.saturating_sub(1));
         self.spent.retrying.fetch_add(1, Ordering::AcqRel);
         Some(RetryTicket { spent: Arc::clone(&self.spent) })
     }
 
-    /// Hands the budget over. This process keeps one retry for each connection, at most half of those that are left.
-    pub(crate) fn hand_over(&mut self, granted: u64, connections: u64, now: Instant) -> ExportedRetries {
-        let RetryBudgetConfig { percent, min_per_second, .. } = self.config;
-        let mut spent = self.spent.lock();
-        let mut window = spent.advance(granted, now);
-        let by_requests = window.requests().saturating_mul(percent.into()) / 100;
-        let left = by_requests.max(u64::from(min_per_second) * SLOTS).saturating_sub(window.retries());
-        let kept = connections.min(left / 2);
-        let last = window.counted_until_nanos / NANOS;
-        let newest_first = (0..SLOTS).map_while(|age| last.checked_sub(age.into())).map(|second| {
-            let WindowSlot { requests, retries, .. } = *window.slot(second);
-            (requests, retries)
-        });
-        let exported = ExportedRetries { seconds: newest_first.collect(), kept };
-        window.kept = Some(kept);
-        *spent = window;
-        exported
-    }
-
-    /// Takes back what `hand_over` left to a successor.
-    pub(crate) fn take_back(&mut self) {
-        self.spent.set_kept(None);
-    }
-
-    /// Goes on from the budget of a predecessor. What that keeps is spent.
-    pub(crate) fn import(&mut self, exported: &ExportedRetries, elapsed: u64, granted: u64, now: Instant) {
-        let mut spent = self.spent.lock();
-        let mut window = spent.advance(granted, now);
-        let last = window.counted_until_nanos / NANOS;
-        let ages = (0..SLOTS).map(|age| age.saturating_add(elapsed));
-        for (age, (requests, retries)) in ages.zip(&exported.seconds).filter(|(age, _)| *age < SLOTS) {
-            // The seconds of two processes begin at different times, so retries count for a second longer. A window that is
-            // younger than that is as long as any other: its slots are empty.
-            let second = |age: u64| (last + u128::from(SLOTS)) - u128::from(age);
-            let slot = window.slot(second(age));
-            slot.requests = slot.requests.saturating_add((*requests).min(COUNT_MAX));
-            let slot = window.slot(second(age.saturating_sub(1)));
-            slot.retries = slot.retries.saturating_add((*retries).min(COUNT_MAX));
-        }
-        let slot = window.slot(last);
-        slot.retries = slot.retries.saturating_add(exported.kept.min(COUNT_MAX));
-        *spent = window;
-    }
-
     fn update(&mut self, granted: u64, now: Instant, change: impl FnOnce(&mut WindowSlot)) {
         let mut spent = self.spent.lock();
-        let mut window = spent.advance(granted, now);
+        let mut window = spent.window.advance(granted, now);
         change(window.slot(window.counted_until_nanos / NANOS));
-        *spent = window;
+        spent.window = window;
     }
 
     /// Counts a hedge, for the amplification.
@@ -259,5 +238,7 @@ impl RetryBudget {
     }
 }
 
+#[cfg(test)]
+mod hand_over_tests;
 #[cfg(test)]
 mod tests;
