@@ -171,6 +171,11 @@ impl<I: Id, T> IdMap<I, T> {
     }
 
     /// All values, in the order of their IDs.
+    pub fn into_values(self) -> impl Iterator<Item = T> {
+        self.entries.into_iter().map(|(_, value)| value)
+    }
+
+    /// All values, in the order of their IDs.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.entries.iter_mut().map(|(_, value)| value)
     }

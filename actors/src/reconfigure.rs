@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tidegate_config::{Config, UpstreamConfig};
 
 use crate::actor_stats::ActorStats;
@@ -16,7 +17,7 @@ use crate::ids::{IdMap, Ids};
 use crate::launches::{Launch, Launches};
 use crate::limiter::LimiterReconfigure;
 use crate::monitor::MonitorReconfigure;
-use crate::pool::{PoolHandle, ReplacedPool};
+use crate::pool::{PoolHandle, PoolSeed, ReplacedPool};
 use crate::sessions::SessionsReconfigure;
 use crate::spawner::Spawner;
 use crate::system::{self, Actors};
@@ -24,6 +25,9 @@ use crate::types::{BucketId, ConfigNumber, KeyId};
 
 /// A configuration and the IDs of its names.
 pub type ConfigWithIds<'a> = (&'a Config, &'a Ids);
+
+/// The most pools that are asked at a time: a thread that serves requests replies to them between two of its requests.
+const ASKS_AT_A_TIME: usize = 16;
 
 /// The actors for another configuration. They have no effect until `commit`.
 #[must_use = "without a commit the actors keep their configuration"]
@@ -109,6 +113,7 @@ impl Actors {
         new_actors: &mut Vec<Launch>,
     ) -> IdMap<BucketId, PoolHandle> {
         let spawner = self.spawner(after, events);
+        let mut seeds = self.seeds_of_changed(before, (after, ids)).await;
         let mut pools = Vec::with_capacity(after.buckets.len());
         for ((name, bucket), (_, id)) in after.buckets.iter().zip(ids.buckets()) {
             let upstream = &bucket.upstream;
@@ -118,13 +123,42 @@ impl Actors {
                     pools.push((id, pool.clone()));
                     continue;
                 }
-                Some((pool, old)) => self.pool_successor(&spawner, (name, id), pool, (old, upstream)).await,
+                Some((pool, old)) => {
+                    let seed = match seeds.remove(&id) {
+                        Some(seed) => seed,
+                        None => pool.hand_over().await,
+                    };
+                    self.pool_successor(&spawner, (name, id), (pool, seed), (old, upstream))
+                }
                 None => system::pool(&spawner, (name, id), upstream, &self.pool_families, None),
             };
             pools.push((id, pool));
             new_actors.push(launch);
         }
         pools.into_iter().collect()
+    }
+
+    /// What the successors of pools with changed settings go on from. Many pools are asked at a time, because a reload can change
+    /// thousands and each reply waits for a thread that serves requests.
+    async fn seeds_of_changed(
+        &self,
+        before: &Config,
+        (after, ids): ConfigWithIds<'_>,
+    ) -> HashMap<BucketId, PoolSeed> {
+        let changed = after.buckets.iter().zip(ids.buckets()).filter_map(|((name, bucket), (_, id))| {
+            let is_changed = before.buckets.get(name)?.upstream != bucket.upstream;
+            Some((id, self.pools.get(id)?)).filter(|_| is_changed)
+        });
+        let changed: Vec<(BucketId, &PoolHandle)> = changed.collect();
+        let mut seeds = HashMap::with_capacity(changed.len());
+        for some in changed.chunks(ASKS_AT_A_TIME) {
+            let ask = |(id, pool): &(BucketId, &PoolHandle)| {
+                let (id, pool) = (*id, PoolHandle::clone(pool));
+                async move { (id, pool.hand_over().await) }
+            };
+            seeds.extend(join_all(some.iter().map(ask)).await);
+        }
+        seeds
     }
 
     fn next_breakers(
@@ -159,14 +193,13 @@ impl Actors {
     }
 
     /// Prepares the pool that replaces the one of a bucket. It has no effect before its launch is started. Both serve until `end_pool`.
-    pub(crate) async fn pool_successor(
+    pub(crate) fn pool_successor(
         &self,
         spawner: &Spawner<'_>,
         bucket: (&str, BucketId),
-        replaced: &PoolHandle,
+        (replaced, seed): (&PoolHandle, PoolSeed),
         (before, after): (&UpstreamConfig, &UpstreamConfig),
     ) -> (PoolHandle, Launch) {
-        let seed = replaced.hand_over().await;
         let replaced = ReplacedPool { handle: replaced, upstream: before, seed };
         system::pool(spawner, bucket, after, &self.pool_families, Some(&replaced))
     }

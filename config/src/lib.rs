@@ -46,6 +46,7 @@ mod s3;
 mod schema;
 mod secret_file;
 mod section;
+mod section_tree;
 mod server;
 mod server_tls;
 mod service_environment;
@@ -209,13 +210,15 @@ fn load_merged(merged: MergedSources) -> Result<Loaded, Problems> {
     let MergedSources { settings, problems, notes, file } = merged;
     // an incomplete file would cause problems that do not exist
     Problems::none_or(problems)?;
+    let origins = Origins::of(&settings);
+    let named_files: Vec<PathBuf> = content_watch::named_files(&settings).collect();
     let mut walk = Walk::over(settings);
-    let config = Config { origins: Origins::of(&walk.settings), ..Config::read(&mut walk.root()) };
+    let config = Config { origins, ..Config::read(&mut walk.root()) };
     let mut problems = unknown::find(&walk);
     problems.append(&mut walk.problems);
     Problems::none_or(problems)?;
     let (path, exposure) = file.map(|file| (file.path, file.exposure)).unzip();
-    let files = path.iter().cloned().chain(content_watch::named_files(&walk.settings)).collect();
+    let files = path.iter().cloned().chain(named_files).collect();
     walk.warnings.extend(warnings::of_exposed_file(&walk, path.zip(exposure.flatten())));
     warnings::find(&mut walk.root(), &config);
     let effective = EffectiveConfig::of(&walk);

@@ -1,13 +1,14 @@
 //! The origin of each key that a source sets, kept with the configuration for explanations. It has no values, so it holds no secret.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::problem::Origin;
 use crate::setting::Settings;
 
-/// The origin of each key that is set.
+/// The origin of each key that is set. A copy shares them.
 #[derive(Debug, Clone, Default)]
-pub struct Origins(BTreeMap<String, Origin>);
+pub struct Origins(Arc<BTreeMap<String, Origin>>);
 
 /// The origin of a value is not part of the value: configurations with the same values are equal.
 impl PartialEq for Origins {
@@ -18,7 +19,8 @@ impl PartialEq for Origins {
 
 impl Origins {
     pub(crate) fn of(settings: &Settings) -> Self {
-        Self(settings.iter().map(|(path, setting)| (path.to_string(), setting.origin.clone())).collect())
+        let origins = settings.iter().map(|(path, setting)| (path.to_string(), setting.origin.clone()));
+        Self(Arc::new(origins.collect()))
     }
 
     /// Whether both have the same origin for each key. Equality does not compare origins.

@@ -8,19 +8,20 @@
 //! A walk does not stop at a problem: the default replaces an invalid value, so that one run finds all problems. The crate does not use
 //! serde's derived deserializers: they stop at the first error and lose the origin of a value.
 
-use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 pub(crate) use crate::entry::{DefaultValue, Docs, Entry};
+use crate::entry::{EntryPath, ValueInEffect};
 use crate::problem::{Origin, Problem};
-use crate::setting::{KeyPath, Raw, Setting, within};
+use crate::section_tree::SectionId;
+use crate::setting::{KeyPath, Raw, Setting};
 use crate::value_type::{ValueErrors, ValueType};
 pub(crate) use crate::walk::Walk;
 
 /// A section of the tree during a walk.
 pub(crate) struct Section<'w> {
     pub(crate) walk: &'w mut Walk,
-    pub(crate) path: KeyPath,
+    pub(crate) id: SectionId,
 }
 
 impl Section<'_> {
@@ -29,33 +30,38 @@ impl Section<'_> {
         spec.read(docs, self)
     }
 
+    fn path(&self) -> &KeyPath {
+        self.walk.tree.path(self.id)
+    }
+
     /// A section within this one.
     pub(crate) fn child(&mut self, name: &str) -> Section<'_> {
-        Section { path: self.path.child(name), walk: self.walk }
+        self.within(&[name])
     }
 
     /// A section several levels within this one.
     pub(crate) fn within(&mut self, names: &[&str]) -> Section<'_> {
-        let path = names.iter().fold(self.path.clone(), |path, name| path.child(name));
-        Section { path, walk: self.walk }
+        let Walk { tree, settings, .. } = &mut *self.walk;
+        let id = names.iter().fold(self.id, |id, name| tree.child(id, name, settings));
+        Section { walk: self.walk, id }
     }
 
     /// Records the documentation of this section.
     pub(crate) fn document(&mut self, docs: Docs) {
-        self.walk.sections.push((self.path.clone(), docs));
+        let path = self.walk.tree.path(self.id).clone();
+        self.walk.sections.push((path, docs));
     }
 
     pub(crate) fn is_set(&self, name: &str) -> bool {
-        let path = self.path.child(name);
-        let is_set = self.walk.settings.contains_key(&path);
-        self.walk.asked.borrow_mut().insert(path);
-        is_set
+        let Walk { tree, settings, .. } = &*self.walk;
+        tree.ask(self.id, name);
+        tree.position(self.id, name, settings).is_some()
     }
 
     /// Whether a value is set anywhere below `name`.
     pub(crate) fn is_set_within(&self, name: &str) -> bool {
-        self.walk.asked.borrow_mut().insert(self.path.child(name));
-        self.origin_within(name).is_some()
+        self.walk.tree.ask(self.id, name);
+        self.setting_within(name).is_some()
     }
 
     /// The origin of the first value set anywhere below `name`.
@@ -64,36 +70,52 @@ impl Section<'_> {
     }
 
     fn setting_within(&self, name: &str) -> Option<&Setting> {
-        within(&self.walk.settings, &self.path.child(name)).next().map(|(_, setting)| setting)
+        let Walk { tree, settings, .. } = &*self.walk;
+        tree.positions(self.id, name, settings).next().map(|at| &settings[at].1)
     }
 
-    /// The names of the sections directly below this one in which a key is set.
-    pub(crate) fn names(&self) -> BTreeSet<String> {
-        let depth = self.path.segments().len();
+    /// The settings anywhere in this section, in the order of their paths.
+    fn settings(&self) -> impl Iterator<Item = &(KeyPath, Setting)> {
+        self.walk.settings[self.walk.tree.all_positions(self.id)].iter()
+    }
+
+    /// The names of the sections directly below this one in which a key is set, in their order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let depth = self.path().segments().len();
         // a value is not a section
-        let name = |(path, setting): (&KeyPath, &Setting)| {
-            let is_section = path.segments().len() > depth + 1 || setting.raw == Raw::Empty;
-            path.segments().get(depth).filter(|_| is_section).cloned()
+        let is_section = |(path, setting): &(KeyPath, Setting)| {
+            path.segments().len() > depth + 1 || setting.raw == Raw::Empty
         };
-        within(&self.walk.settings, &self.path).filter_map(name).collect()
+        let mut names: Vec<String> = Vec::new();
+        for (path, _) in self.settings().filter(|setting| is_section(setting)) {
+            if let Some(name) = path.segments().get(depth)
+                && names.last() != Some(name)
+            {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// The full name of a key of this section, such as `server.port`.
     pub(crate) fn full_key(&self, name: &str) -> String {
-        self.path.child(name).to_string()
+        self.path().child(name).to_string()
     }
 
     /// The entry of a key of this section, after all keys were read.
     pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
-        self.walk.entry(&self.path.child(name))
+        self.walk.entry(self.id, name)
     }
 
     /// Marks the keys within `name` as keys without a possible effect.
     pub(crate) fn exclude(&mut self, name: &str) {
-        let section = self.path.child(name);
+        let this = self.walk.tree.path(self.id).clone();
+        let section = this.child(name);
         // the entries of this section are the last ones
-        let entries = self.walk.entries.iter_mut().rev().take_while(|entry| entry.path.is_within(&self.path));
-        entries.filter(|entry| entry.path.is_within(&section)).for_each(|entry| entry.is_applicable = false);
+        let entries =
+            self.walk.entries.iter_mut().rev().take_while(|entry| entry.path.section.is_within(&this));
+        let excluded = entries.filter(|entry| entry.path.section.is_within(&section));
+        excluded.for_each(|entry| entry.is_applicable = false);
     }
 
     /// Records a problem with the value of a key.
@@ -117,12 +139,11 @@ impl Section<'_> {
 
     /// The names of the variables that set keys of this section; none if another source sets a key as well.
     pub(crate) fn variables(&self) -> Option<Vec<String>> {
-        within(&self.walk.settings, &self.path)
-            .map(|(_, setting)| match &setting.origin {
-                Origin::Variable(name) => Some(name.clone()),
-                _ => None,
-            })
-            .collect()
+        let variable = |(_, setting): &(KeyPath, Setting)| match &setting.origin {
+            Origin::Variable(name) => Some(name.clone()),
+            _ => None,
+        };
+        self.settings().map(variable).collect()
     }
 
     /// Records that `low` must be below (or at most) `high`. The problem names the key of the two that is set, not a default. It is
@@ -163,19 +184,43 @@ impl Section<'_> {
     }
 
     pub(crate) fn is_refused(&self, name: &str) -> bool {
-        let key = self.full_key(name);
-        self.walk.problems.iter().any(|problem| problem.key == key)
+        !self.walk.problems.is_empty() && {
+            let key = self.full_key(name);
+            self.walk.problems.iter().any(|problem| problem.key == key)
+        }
     }
 
     /// Whether a key of this section has a problem.
     pub(crate) fn has_problem(&self) -> bool {
-        let within = |problem: &Problem| problem.key.starts_with(&format!("{}.", self.path));
+        let within = |problem: &Problem| problem.key.starts_with(&format!("{}.", self.path()));
         self.walk.problems.iter().any(within)
     }
 
-    fn parse_value<F: ValueType>(&mut self, name: &str, value_type: &F) -> Option<F::Value> {
-        let setting = self.walk.settings.get(&self.path.child(name))?;
-        match value_type.parse(&setting.raw) {
+    /// Records a key and parses its setting, if there is one.
+    fn parse<F: ValueType>(
+        &mut self,
+        name: &'static str,
+        docs: Docs,
+        value_type: &F,
+        default: DefaultValue,
+    ) -> Option<F::Value> {
+        let Walk { tree, settings, entries, is_survey, .. } = &mut *self.walk;
+        let setting = tree.position(self.id, name, settings);
+        tree.add_entry(self.id, entries.len());
+        entries.push(Entry {
+            section: self.id,
+            path: EntryPath { section: tree.path(self.id).clone(), name },
+            docs,
+            accepts: if *is_survey { value_type.accepts() } else { String::new() },
+            unit: value_type.unit(),
+            is_secret: value_type.is_secret(),
+            default,
+            setting,
+            value: ValueInEffect::Absent,
+            fingerprint: None,
+            is_applicable: true,
+        });
+        match value_type.parse(&settings[setting?].1.raw) {
             Ok(value) => Some(value),
             Err(ValueErrors(errors)) => {
                 for error in errors {
@@ -186,35 +231,25 @@ impl Section<'_> {
         }
     }
 
-    fn record<F: ValueType>(&mut self, name: &str, docs: Docs, value_type: &F, default: DefaultValue) {
-        let path = self.path.child(name);
-        self.walk.entries.push(Entry {
-            path,
-            docs,
-            accepts: value_type.accepts(),
-            unit: value_type.unit(),
-            is_secret: value_type.is_secret(),
-            default,
-            value: None,
-            fingerprint: None,
-            is_applicable: true,
-        });
-    }
-
-    /// Records the value in effect of a key that is read already.
-    fn put<F: ValueType>(&mut self, name: &str, value_type: &F, value: Option<&F::Value>) {
-        let path = self.path.child(name);
-        let raw = self.walk.settings.get(&path).map(|setting| &setting.raw);
-        let shown = value.map(|value| value_type.shown(value, raw));
-        let entries = &mut self.walk.entries;
-        // values are recorded in the order of the entries, so the next one is near
-        let next = entries.iter().skip(self.walk.last_put).position(|entry| entry.path == path);
-        let at = next.map(|at| at + self.walk.last_put);
-        if let Some(at) = at.or_else(|| entries.iter().rposition(|entry| entry.path == path)) {
-            entries[at].value = shown;
-            entries[at].fingerprint = value.and_then(|value| value_type.fingerprint(value));
-            self.walk.last_put = at;
-        }
+    /// Records the value in effect of a key that is read already. `default` is its fixed default.
+    fn put<F: ValueType>(
+        &mut self,
+        name: &str,
+        value_type: &F,
+        value: Option<&F::Value>,
+        default: Option<&F::Value>,
+    ) {
+        let Some(at) = self.walk.entry_position(self.id, name) else { return };
+        let Walk { settings, entries, .. } = &mut *self.walk;
+        let entry = &mut entries[at];
+        let raw = entry.setting.map(|at| &settings[at].1.raw);
+        entry.value = match value {
+            None => ValueInEffect::Absent,
+            // the text of a default is that of the reference
+            Some(_) if raw.is_none() && value == default => ValueInEffect::Default,
+            Some(value) => ValueInEffect::Own(value_type.shown(value, raw)),
+        };
+        entry.fingerprint = value.and_then(|value| value_type.fingerprint(value));
     }
 }
 
@@ -265,19 +300,14 @@ impl<F: ValueType> Spec for Key<F> {
 
     fn read(self, docs: Docs, section: &mut Section<'_>) -> F::Value {
         let Self { name, value_type, default, words } = self;
-        section.record(
-            name,
-            docs,
-            &value_type,
-            DefaultValue { value: Some(value_type.to_toml(&default)), words },
-        );
-        let value = section.parse_value(name, &value_type).unwrap_or(default);
-        section.put(name, &value_type, Some(&value));
-        value
+        let text = section.walk.is_survey.then(|| value_type.to_toml(&default));
+        let parsed = section.parse(name, docs, &value_type, DefaultValue { value: text, words });
+        section.put(name, &value_type, Some(parsed.as_ref().unwrap_or(&default)), Some(&default));
+        parsed.unwrap_or(default)
     }
 
     fn write(self, value: &F::Value, section: &mut Section<'_>) {
-        section.put(self.name, &self.value_type, Some(value));
+        section.put(self.name, &self.value_type, Some(value), Some(&self.default));
     }
 }
 
@@ -294,14 +324,13 @@ impl<F: ValueType> Spec for Unset<F> {
 
     fn read(self, docs: Docs, section: &mut Section<'_>) -> Self::Value {
         let Self(name, value_type, absent) = self;
-        section.record(name, docs, &value_type, DefaultValue { value: None, words: Some(absent) });
-        let value = section.parse_value(name, &value_type);
-        section.put(name, &value_type, value.as_ref());
+        let value = section.parse(name, docs, &value_type, DefaultValue { value: None, words: Some(absent) });
+        section.put(name, &value_type, value.as_ref(), None);
         value
     }
 
     fn write(self, value: &Self::Value, section: &mut Section<'_>) {
-        section.put(self.0, &self.1, value.as_ref());
+        section.put(self.0, &self.1, value.as_ref(), None);
     }
 }
 

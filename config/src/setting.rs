@@ -3,7 +3,6 @@
 //! Every source is flattened to leaves, and a later source replaces a leaf of an earlier one. A list is one leaf: a variable with
 //! two endpoints replaces the three of the file, it does not add to them.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -54,21 +53,17 @@ impl KeyPath {
     }
 }
 
-impl Borrow<[String]> for KeyPath {
-    fn borrow(&self) -> &[String] {
-        &self.0
-    }
-}
-
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         for (index, segment) in self.0.iter().enumerate() {
-            let dot = if index == 0 { "" } else { "." };
-            if !segment.is_empty() && segment.chars().all(is_bare) {
-                write!(f, "{dot}{segment}")?;
+            if index > 0 {
+                f.write_str(".")?;
+            }
+            if !segment.is_empty() && segment.bytes().all(is_bare) {
+                f.write_str(segment)?;
             } else {
-                write!(f, "{dot}\"{}\"", segment.escape_debug())?;
+                write!(f, "\"{}\"", segment.escape_debug())?;
             }
         }
         Ok(())
@@ -167,11 +162,3 @@ impl Drop for Setting {
 
 /// The merged sources.
 pub(crate) type Settings = BTreeMap<KeyPath, Setting>;
-
-/// The settings of a section, of tens of thousands. The paths within a section follow it in their order.
-pub(crate) fn within<'s>(
-    settings: &'s Settings,
-    section: &KeyPath,
-) -> impl Iterator<Item = (&'s KeyPath, &'s Setting)> {
-    settings.range::<KeyPath, _>(section..).take_while(move |(path, _)| path.is_within(section))
-}

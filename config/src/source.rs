@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::document;
+use crate::document::{self, Leaf};
 use crate::file_access::{self, Exposure};
 use crate::problem::{Origin, Problem};
 use crate::regular_file::open_regular;
@@ -165,11 +165,10 @@ impl MergedSources {
     fn merge_document(&mut self, name: &Path, text: &str, origin: &Origin) {
         match document::parse(name, text) {
             Ok(leaves) => {
-                let lines = document::lines(name, text);
-                self.settings.extend(leaves.into_iter().map(|(path, raw)| {
-                    let line = lines.get(&path).copied();
-                    (path, Setting { raw, origin: origin.clone(), line })
-                }));
+                let setting =
+                    |Leaf { path, raw, line }| (path, Setting { raw, origin: origin.clone(), line });
+                // a map is built at once from a list in its order, and a document mostly is in that order
+                self.settings.append(&mut leaves.into_iter().map(setting).collect());
             }
             Err(error) => self.refuse(name.display().to_string(), origin.clone(), error),
         }

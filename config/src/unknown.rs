@@ -14,10 +14,9 @@ use crate::source::FILE_VARIABLE;
 pub(crate) fn find(walk: &Walk) -> Vec<Problem> {
     let mut candidates = None;
     let mut problems = Vec::new();
-    for (path, setting) in &walk.settings {
-        if walk.entry(path).is_some() {
-            continue;
-        }
+    let mut is_read = vec![false; walk.settings.len()];
+    walk.entries.iter().filter_map(|entry| entry.setting).for_each(|at| is_read[at] = true);
+    for ((path, setting), _) in walk.settings.iter().zip(is_read).filter(|(_, is_read)| !is_read) {
         let is_section = reference::MAPS.iter().any(|map| *path == KeyPath::new([*map]))
             || reference::is_named_section(path)
             || walk.sections.iter().any(|(section, _)| section.is_within(path));

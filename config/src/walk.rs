@@ -1,53 +1,68 @@
-//! The state of one walk over the keys: the settings that are left, what was read, and the problems.
+//! The state of one walk over the keys: the settings, what was read, and the problems.
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::entry::{Docs, Entry};
 use crate::problem::Problem;
 use crate::schema::Section;
-use crate::setting::{KeyPath, Settings};
+use crate::section_tree::{SectionId, SectionTree, SortedSettings};
+use crate::setting::{KeyPath, Setting, Settings};
 
 /// The state of one walk.
-#[derive(Default)]
 pub(crate) struct Walk {
-    pub(crate) settings: Settings,
+    pub(crate) settings: SortedSettings,
+    pub(crate) tree: SectionTree,
     pub(crate) entries: Vec<Entry>,
-    pub(crate) sections: Vec<(KeyPath, Docs)>,
+    pub(crate) sections: Vec<(Arc<KeyPath>, Docs)>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<Problem>,
-    /// keys, and sections with all their keys, of which a check asked whether they are set
-    pub(crate) asked: RefCell<BTreeSet<KeyPath>>,
-    /// the position of the last entry with a recorded value
-    pub(crate) last_put: usize,
-    /// the positions of the entries in the order of their paths, after all keys were read
-    positions: OnceCell<Vec<usize>>,
+    /// whether the entries have the texts of the reference
+    pub(crate) is_survey: bool,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self::over(Settings::default())
+    }
 }
 
 impl Walk {
     pub(crate) fn over(settings: Settings) -> Self {
-        Self { settings, ..Self::default() }
+        let settings: SortedSettings = settings.into_iter().collect();
+        Self {
+            tree: SectionTree::new(settings.len()),
+            settings,
+            entries: Vec::new(),
+            sections: Vec::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            is_survey: false,
+        }
+    }
+
+    /// A walk for the reference: its entries have the range and the default of each key.
+    pub(crate) fn survey(settings: Settings) -> Self {
+        Self { is_survey: true, ..Self::over(settings) }
     }
 
     pub(crate) fn root(&mut self) -> Section<'_> {
-        Section { walk: self, path: KeyPath::default() }
+        Section { walk: self, id: SectionId::ROOT }
     }
 
-    /// The entry of a key, after all keys were read.
-    pub(crate) fn entry(&self, path: &KeyPath) -> Option<&Entry> {
-        let entries = &self.entries;
-        let positions = self.positions.get_or_init(|| {
-            let mut positions: Vec<usize> = (0..entries.len()).collect();
-            positions.sort_by(|one, other| entries[*one].path.cmp(&entries[*other].path));
-            positions
-        });
-        let at = positions.binary_search_by(|at| entries[*at].path.cmp(path)).ok()?;
-        entries.get(positions[at])
+    /// The position of the entry of a key that was read.
+    pub(crate) fn entry_position(&self, section: SectionId, name: &str) -> Option<usize> {
+        // the last one is the key that is read now
+        let positions = self.tree.entries(section).iter().rev();
+        positions.copied().find(|at| self.entries[*at].path.name == name)
     }
 
-    /// Whether setting this key could change anything but its own value, because a check asked whether it is set.
-    pub(crate) fn is_presence_relevant(&self, path: &KeyPath) -> bool {
-        let asked = self.asked.borrow();
-        (1..=path.segments().len()).any(|len| asked.contains(&path.segments()[..len]))
+    /// The entry of a key that was read.
+    pub(crate) fn entry(&self, section: SectionId, name: &str) -> Option<&Entry> {
+        self.entries.get(self.entry_position(section, name)?)
+    }
+
+    /// The setting of a key that was read.
+    pub(crate) fn setting(&self, entry: &Entry) -> Option<&Setting> {
+        self.settings.get(entry.setting?).map(|(_, setting)| setting)
     }
 }

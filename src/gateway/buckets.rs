@@ -13,6 +13,7 @@ use crate::auth::AcceptedAuth;
 use crate::auth::jwt::TokenVerifier;
 use crate::http::cors_preflight;
 use crate::process::{Process, Shared};
+use crate::telemetry::metrics::reasons::ReasonScope;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::region_mismatch::SigningRegion;
 use crate::upstream::connect::destination::Destination;
@@ -47,11 +48,12 @@ impl BucketBuilder<'_> {
             let own = current?.router.get(id)?;
             (own.config == *bucket).then(|| Arc::clone(own))
         };
+        let scope = ReasonScope::of(self.config);
         let named = self.config.buckets.iter().zip(self.ids.buckets());
         named
             .map(|((name, bucket), (_, id))| match unchanged(id, bucket) {
                 Some(own) => Ok(own),
-                None => self.build_one(id, name, bucket),
+                None => self.build_one(id, (name, bucket), scope),
             })
             .collect()
     }
@@ -59,8 +61,8 @@ impl BucketBuilder<'_> {
     fn build_one(
         &self,
         id: BucketId,
-        name: &String,
-        bucket: &BucketConfig,
+        (name, bucket): (&String, &BucketConfig),
+        scope: ReasonScope<'_>,
     ) -> Result<Arc<Bucket>, StartError> {
         let (config, kind, log, upstream) = (self.config, bucket.kind, &self.process.log, &bucket.upstream);
         let tls = |source| StartError::Tls { bucket: name.clone(), source };
@@ -83,7 +85,7 @@ impl BucketBuilder<'_> {
             _renewals: sources.renewals,
             pool: self.actors.pool(id).clone(),
             breaker: self.actors.breaker(id).clone(),
-            metrics: self.process.metrics.bucket(name, (config, bucket)),
+            metrics: self.process.metrics.bucket(name, (scope, bucket)),
             connections: ConnectionCounts::default(),
             late_calls: LateCalls::default(),
             unanswered_calls: UnansweredCalls::new(upstream.endpoints.len()),

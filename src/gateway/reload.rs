@@ -119,11 +119,11 @@ impl Reloader {
         let (reloads, previews): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|request| request.applies);
         if !reloads.is_empty() {
             let reply = self.reload().await;
-            send(reloads, &reply);
+            send(reloads, reply);
         }
         if !previews.is_empty() {
             let reply = self.check().await.reply;
-            send(previews, &reply);
+            send(previews, reply);
         }
     }
 
@@ -247,8 +247,10 @@ fn changed_certificates(current: &Shared, next: &Config) -> Result<Vec<ChangedCe
 }
 
 /// Sends the reply to each of these requests. A client that has left needs none.
-fn send(requests: Vec<ReloadRequest>, reply: &ReloadReply) {
-    for ReloadRequest { reply: to, .. } in requests {
-        let _ = to.send(reply.clone());
+fn send(requests: Vec<ReloadRequest>, reply: ReloadReply) {
+    // A reply can list thousands of changes, so the last request gets it without a copy.
+    let replies = std::iter::repeat_n(reply, requests.len());
+    for (ReloadRequest { reply: to, .. }, reply) in requests.into_iter().zip(replies) {
+        let _ = to.send(reply);
     }
 }

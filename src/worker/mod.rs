@@ -1,6 +1,7 @@
 //! The state of one worker thread for one configuration: everything shared, and its own upstream clients and caches.
 
 pub(crate) mod slot;
+mod upstream_clients;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,9 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slog::{Logger, info};
-use tidegate_actors::{BucketId, CostSampler, IdMap, MonitorHandle};
+use tidegate_actors::{BucketId, CostSampler, MonitorHandle};
 use tidegate_config::{Config, ServerConfig};
 
+use self::upstream_clients::{ClientsByBucket, UpstreamClients};
 use crate::auth::{AuthContext, Keyring, SigningKeyCache, TokenCache};
 use crate::buffers::body_memory::BodyMemory;
 use crate::buffers::client_wait::WaitReceivers;
@@ -65,9 +67,6 @@ impl ResponseLimits {
     }
 }
 
-/// The clients of upstreams, by bucket.
-type UpstreamClients = IdMap<BucketId, Rc<UpstreamClient>>;
-
 /// The state of one worker thread for one configuration.
 pub(crate) struct Worker {
     pub(crate) process: Arc<Process>,
@@ -116,7 +115,7 @@ impl Worker {
     ) -> Rc<Self> {
         let client =
             |bucket: &Arc<Bucket>| (bucket.id, Rc::new(UpstreamClient::new(bucket, &shared.keyring)));
-        let upstream_clients = shared.router.buckets().iter().map(client).collect();
+        let upstream_clients = UpstreamClients::first(shared.router.buckets().iter().map(client).collect());
         let send_watch = SendWatch::new(limits.pace, wait_receivers(&shared));
         let transfers =
             Rc::new(Transfers::new(&shared.process.buffer_budget, &shared.process.buffer_metrics));
@@ -140,12 +139,12 @@ impl Worker {
 
     /// The upstream clients for the next configuration. Those of unchanged buckets stay with their idle connections. Requests run
     /// meanwhile.
-    async fn upstream_clients_of(&self, shared: &Shared) -> UpstreamClients {
+    async fn upstream_clients_of(&self, shared: &Shared) -> ClientsByBucket {
         let mut clients = Vec::with_capacity(shared.router.buckets().len());
         let mut built = 0;
         for bucket in shared.router.buckets() {
             let own = self.shared.router.get(bucket.id).filter(|own| Arc::ptr_eq(own, bucket));
-            let client = match own.and_then(|own| self.upstream_clients.get(own.id)) {
+            let client = match own.and_then(|own| self.upstream_clients.by_bucket().get(own.id)) {
                 Some(client) if shared.unchanged.signers => Rc::clone(client),
                 Some(client) => Rc::new(client.with_signers_of(bucket, &shared.keyring)),
                 None => Rc::new(UpstreamClient::new(bucket, &shared.keyring)),
@@ -162,7 +161,7 @@ impl Worker {
 
     /// The worker of the thread for the next configuration. What belongs to the thread stays. Cached keys and tokens stay if nothing
     /// that they depend on has changed.
-    fn successor(&self, shared: Arc<Shared>, upstream_clients: UpstreamClients) -> Rc<Self> {
+    fn successor(&self, shared: Arc<Shared>, clients: ClientsByBucket) -> Rc<Self> {
         let server = &shared.config.server;
         let limits =
             if self.serves_data() { ResponseLimits::data(server) } else { ResponseLimits::admin(server) };
@@ -171,7 +170,7 @@ impl Worker {
         Rc::new(Self {
             process: Arc::clone(&self.process),
             limits,
-            upstream_clients,
+            upstream_clients: self.upstream_clients.next(clients),
             client_connections: Arc::clone(&self.client_connections),
             signing_keys: if unchanged.signing_keys { Rc::clone(&self.signing_keys) } else { Rc::default() },
             token_cache: if unchanged.tokens { Rc::clone(&self.token_cache) } else { Rc::default() },
@@ -231,7 +230,7 @@ impl Worker {
     /// What upstream calls use.
     pub(crate) fn call_resources(&self) -> CallResources<'_> {
         let monitor = &self.shared.actors.monitor;
-        CallResources { clients: &self.upstream_clients, transfers: &self.transfers, monitor }
+        CallResources { clients: self.upstream_clients.by_bucket(), transfers: &self.transfers, monitor }
     }
 
     /// Cuts the streams of this thread that belong to keys which a reload has withdrawn.
@@ -244,7 +243,7 @@ impl Worker {
     }
 
     pub(crate) fn client(&self, bucket: &Bucket) -> &UpstreamClient {
-        &self.upstream_clients[bucket.id]
+        &self.upstream_clients.by_bucket()[bucket.id]
     }
 }
 

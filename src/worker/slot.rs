@@ -15,8 +15,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::Worker;
 use crate::process::configurations::ThreadCommand;
 
-/// Actors that are started, or clients of upstreams that are built, between two requests: less than a millisecond of work.
-const PER_TURN: usize = 16;
+/// Actors that are started, or clients of upstreams that are built or dropped, between two requests: a quarter of a millisecond of work.
+const PER_TURN: usize = 4;
 
 /// The current worker of one thread.
 pub(crate) struct WorkerSlot {

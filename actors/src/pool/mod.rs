@@ -70,4 +70,4 @@ pub use rejection::PoolRejection;
 pub(crate) use retry_budget::RetryBudget;
 pub use retry_budget::{RetriesInUse, RetryTicket};
 pub(crate) use state::{PoolState, Waiter};
-pub(crate) use succession::ReplacedPool;
+pub(crate) use succession::{PoolSeed, ReplacedPool};

@@ -65,9 +65,10 @@ impl Bucket {
     /// Replaces the pool; returns the old one.
     async fn reload(&mut self, config: Config) -> PoolHandle {
         let change = (Self::upstream(&self.config), Self::upstream(&config));
+        let seed = self.pool.hand_over().await;
         let (next, launch) = {
             let spawner = self.actors.spawner(&config, &ActorEvents::default());
-            self.actors.pool_successor(&spawner, ("b", BucketId::new(0)), &self.pool, change).await
+            self.actors.pool_successor(&spawner, ("b", BucketId::new(0)), (&self.pool, seed), change)
         };
         launch.start();
         self.config = config;

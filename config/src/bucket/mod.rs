@@ -24,7 +24,7 @@ mod store_tls;
 mod tls;
 mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::cost::{Costs, OwnCostKeys, OwnCosts};
@@ -254,14 +254,16 @@ impl Inherited {
 /// Reads the map of buckets.
 pub(crate) fn read(section: &mut Section<'_>, inherited: &Inherited) -> BTreeMap<String, BucketConfig> {
     let mut buckets: BTreeMap<String, BucketConfig> = BTreeMap::new();
+    // the names of buckets by their patterns, because there may be thousands
+    let mut patterns: HashMap<Pattern, String> = HashMap::new();
     for name in section.names() {
         let bucket = read_one(section, &name, inherited);
-        let duplicate = buckets.iter().find(|(_, other)| other.pattern == bucket.pattern);
-        if let Some((duplicate, _)) = duplicate {
+        if let Some(duplicate) = patterns.get(&bucket.pattern) {
             let pattern = quoted(bucket.pattern.as_str());
             let message = format!("has the same pattern {pattern} as {}", section.full_key(duplicate));
             section.refuse(&name, message, Some("give one of them another pattern".to_owned()));
         }
+        patterns.entry(bucket.pattern.clone()).or_insert_with(|| name.clone());
         buckets.insert(name, bucket);
     }
     buckets

@@ -2,45 +2,17 @@
 //!
 //! What the keys of all buckets have in common is stored once. A value is stored only if it differs from the default.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::{EffectiveKey, EffectiveValue, NOT_SET, Shown};
 use crate::fingerprint::Fingerprint;
 use crate::problem::Origin;
-use crate::reference::{MAPS, NAME, survey};
+use crate::reference::template::{TemplateSection, names, renamed, template_section};
 use crate::schema::{Entry, Walk};
-use crate::setting::KeyPath;
+use crate::section_tree::SectionId;
 
 /// The names in a path: of a bucket or key, and of a credential of the bucket.
 type Names = Arc<[String]>;
-
-/// The keys of the reference by path.
-fn templates() -> &'static BTreeMap<KeyPath, Entry> {
-    static TEMPLATES: OnceLock<BTreeMap<KeyPath, Entry>> = OnceLock::new();
-    TEMPLATES.get_or_init(|| {
-        let entries = survey().entries.into_iter();
-        entries.map(|entry| (entry.path.clone(), entry)).collect()
-    })
-}
-
-/// The positions of names in a path.
-fn name_positions(segments: &[String]) -> &'static [usize] {
-    match segments {
-        [buckets, _, _, map, _, _, ..] if buckets == "buckets" && map == "credentials" => &[1, 4],
-        [map, _, ..] if MAPS.contains(&map.as_str()) => &[1],
-        _ => &[],
-    }
-}
-
-/// A path with other names.
-fn renamed(path: &KeyPath, names: &[String]) -> KeyPath {
-    let mut segments = path.segments().to_vec();
-    for (position, name) in name_positions(path.segments()).iter().zip(names) {
-        segments[*position].clone_from(name);
-    }
-    KeyPath::new(segments)
-}
 
 /// A value that is not that of the template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,36 +35,14 @@ pub(super) struct CompactKey {
 }
 
 impl CompactKey {
-    /// The key of an entry. `names` are those of the previous entry, which are shared if they are the same.
-    pub(super) fn new(walk: &Walk, entry: &Entry, names: &mut Names) -> Option<Self> {
-        let segments = entry.path.segments();
-        let own: Vec<String> =
-            name_positions(segments).iter().filter_map(|position| segments.get(*position).cloned()).collect();
-        let unnamed = renamed(&entry.path, &[NAME.to_owned(), NAME.to_owned()]);
-        if **names != *own {
-            *names = own.into();
-        }
-        let template = templates().get(&unnamed)?;
-        let setting = walk.settings.get(&entry.path);
-        let is_own = entry.value != template.value || entry.fingerprint != template.fingerprint;
-        let own = || Box::new(OwnValue { shown: entry.value.clone(), fingerprint: entry.fingerprint });
-        Some(Self {
-            template,
-            names: Arc::clone(names),
-            own: is_own.then(own),
-            set: setting.map(|setting| Box::new((setting.origin.clone(), setting.line))),
-            is_independent: setting.is_some() || !walk.is_presence_relevant(&entry.path),
-        })
-    }
-
     /// What is the same for the same key of two configurations. The template stands for its path, because there is one of each path.
     pub(super) fn identity(&self) -> (*const Entry, &[String]) {
         (self.template, &self.names)
     }
 
-    /// Its path in the reference.
-    pub(super) fn template_path(&self) -> &'static KeyPath {
-        &self.template.path
+    /// The name of its section at the top level.
+    pub(super) fn top_section(&self) -> Option<&'static str> {
+        self.template.path.section.segments().first().map(String::as_str)
     }
 
     /// Whether a source sets it.
@@ -107,16 +57,20 @@ impl CompactKey {
 
     /// The key with all that is known about it.
     pub(super) fn expand(&self) -> EffectiveKey {
-        let Entry { path, docs, accepts, unit, is_secret, default, value, .. } = self.template;
+        let Entry { path, docs, accepts, unit, is_secret, default, .. } = self.template;
         let (origin, line) = self.set.as_deref().cloned().unwrap_or((Origin::Default, None));
-        let value = match self.own.as_deref().map_or(value, |own| &own.shown) {
-            Some(Shown::Toml(value)) => EffectiveValue::Toml(value.clone()),
-            Some(Shown::Hidden(text)) => EffectiveValue::Hidden(text.clone()),
+        let shown = match self.own.as_deref() {
+            Some(own) => own.shown.clone(),
+            None => shown(self.template, self.template),
+        };
+        let value = match shown {
+            Some(Shown::Toml(value)) => EffectiveValue::Toml(value),
+            Some(Shown::Hidden(text)) => EffectiveValue::Hidden(text),
             None if *is_secret => EffectiveValue::Hidden(NOT_SET.to_owned()),
             None => EffectiveValue::Absent,
         };
         EffectiveKey {
-            key: renamed(path, &self.names).to_string(),
+            key: renamed(&path.whole(), self.names.iter().map(String::as_str)).to_string(),
             value,
             unit: *unit,
             origin,
@@ -127,5 +81,68 @@ impl CompactKey {
             is_independent: self.is_independent,
             docs,
         }
+    }
+}
+
+fn shown(entry: &Entry, template: &Entry) -> Option<Shown> {
+    entry.shown(template).map(std::borrow::Cow::into_owned)
+}
+
+/// What the keys of one section have in common.
+struct SectionOfKeys {
+    id: SectionId,
+    names: Names,
+    template: &'static TemplateSection,
+    /// whether a check asked if the section is set
+    is_asked: bool,
+}
+
+/// Makes the keys from the entries of a walk.
+pub(super) struct Compactor<'w> {
+    walk: &'w Walk,
+    /// the names of the last key
+    names: Names,
+    /// the section of the last key
+    section: Option<SectionOfKeys>,
+}
+
+impl<'w> Compactor<'w> {
+    pub(super) fn new(walk: &'w Walk) -> Self {
+        Self { walk, names: Names::default(), section: None }
+    }
+
+    /// The section of an entry. Keys with the same names share them.
+    fn section(&mut self, entry: &Entry) -> Option<&SectionOfKeys> {
+        if self.section.as_ref().is_none_or(|section| section.id != entry.section) {
+            let path = &entry.path.section;
+            if !names(path).eq(self.names.iter().map(String::as_str)) {
+                self.names = names(path).map(str::to_owned).collect();
+            }
+            self.section = template_section(path).map(|template| SectionOfKeys {
+                id: entry.section,
+                names: Arc::clone(&self.names),
+                template,
+                is_asked: self.walk.tree.is_section_asked(entry.section),
+            });
+        }
+        self.section.as_ref()
+    }
+
+    /// The key of an entry; none if no release has it.
+    pub(super) fn key(&mut self, entry: &Entry) -> Option<CompactKey> {
+        let walk = self.walk;
+        let section = self.section(entry)?;
+        let template = section.template.get(entry.path.name)?;
+        let setting = walk.setting(entry);
+        let own = || Box::new(OwnValue { shown: shown(entry, template), fingerprint: entry.fingerprint });
+        // setting the key can only change another value if a check asked whether it is set
+        let is_asked = section.is_asked || walk.tree.is_asked(entry.section, entry.path.name);
+        Some(CompactKey {
+            template,
+            names: Arc::clone(&section.names),
+            own: entry.differs_from(template).then(own),
+            set: setting.map(|setting| Box::new((setting.origin.clone(), setting.line))),
+            is_independent: setting.is_some() || !is_asked,
+        })
     }
 }

@@ -5,10 +5,10 @@
 //! Hidden values are compared by their digests (`config/src/fingerprint.rs`), so a change of a secret, or of the content of a file, shows
 //! without its value (C4).
 
-use std::collections::HashMap;
 use std::fmt;
 
 use super::compact::CompactKey;
+use super::pairs::Pairs;
 use super::{EffectiveConfig, EffectiveKey, EffectiveValue};
 use crate::problem::{Origin, Problem, Problems};
 use crate::restart::restart_reason;
@@ -112,9 +112,8 @@ pub struct ConfigDiff {
 impl ConfigDiff {
     /// What changes from one configuration to another. Both are of this process: digests of other processes have no meaning.
     pub fn of(old: &EffectiveConfig, new: &EffectiveConfig) -> Self {
-        let before: HashMap<_, &CompactKey> = old.keys.iter().map(|key| (key.identity(), key)).collect();
-        let after: HashMap<_, &CompactKey> = new.keys.iter().map(|key| (key.identity(), key)).collect();
-        let compared = |key: &CompactKey| match before.get(&key.identity()) {
+        let pairs = Pairs::of(&old.keys, &new.keys);
+        let compared = |(at, key): (usize, &CompactKey)| match pairs.old(at) {
             None => key.is_set().then(|| KeyChange {
                 kind: KeyChangeKind::Added,
                 old: None,
@@ -127,13 +126,12 @@ impl ConfigDiff {
                 new: Some(key.expand()),
             }),
         };
-        let is_removed = |key: &&CompactKey| key.is_set() && !after.contains_key(&key.identity());
-        let removed = old.keys.iter().filter(is_removed).map(|key| KeyChange {
+        let removed = pairs.only_old().filter(|key| key.is_set()).map(|key| KeyChange {
             kind: KeyChangeKind::Removed,
             old: Some(key.expand()),
             new: None,
         });
-        let changes = new.keys.iter().filter_map(compared).chain(removed).collect();
+        let changes = new.keys.iter().enumerate().filter_map(compared).chain(removed).collect();
         Self { changes, has_lost_buckets: old.has_buckets() && !new.has_buckets() }
     }
 

@@ -10,9 +10,8 @@
 mod compact;
 mod diff;
 mod literal;
+mod pairs;
 mod text;
-
-use std::sync::Arc;
 
 use crate::problem::Origin;
 use crate::reference::page::paragraphs;
@@ -20,7 +19,7 @@ use crate::schema::{Docs, Walk};
 use crate::setting::Raw;
 use crate::value_type::toml_text;
 
-use compact::CompactKey;
+use compact::{CompactKey, Compactor};
 
 pub use diff::{ConfigDiff, KeyChange, KeyChangeKind};
 pub use literal::Literal;
@@ -118,19 +117,17 @@ pub struct EffectiveConfig {
 
 impl EffectiveConfig {
     pub(crate) fn of(walk: &Walk) -> Self {
-        let mut names = Arc::default();
+        let mut compactor = Compactor::new(walk);
         let entries = walk.entries.iter().filter(|entry| entry.is_applicable);
-        let mut keys: Vec<_> = entries.filter_map(|entry| CompactKey::new(walk, entry, &mut names)).collect();
+        let mut keys = Vec::with_capacity(walk.entries.len());
+        keys.extend(entries.filter_map(|entry| compactor.key(entry)));
         keys.shrink_to_fit();
         Self { keys }
     }
 
     /// Whether a bucket is configured.
     pub fn has_buckets(&self) -> bool {
-        let is_of_bucket = |key: &CompactKey| {
-            key.template_path().segments().first().is_some_and(|section| section == "buckets")
-        };
-        self.keys.iter().any(is_of_bucket)
+        self.keys.iter().any(|key| key.top_section() == Some("buckets"))
     }
 
     /// The keys.

@@ -5,6 +5,7 @@
 
 pub(crate) mod groups;
 pub(crate) mod page;
+pub(crate) mod template;
 
 use std::sync::OnceLock;
 
@@ -31,10 +32,10 @@ pub(crate) fn survey() -> Walk {
         |path: KeyPath| (path.child(NAME), Setting { raw: Raw::Empty, origin: Origin::Default, line: None });
     let maps = MAPS.iter().map(|map| KeyPath::new([*map]));
     let inner = INNER_MAPS.iter().map(|map| KeyPath::new(map.iter().copied()));
-    let mut walk = Walk::over(maps.chain(inner).map(one).collect::<Settings>());
+    let mut walk = Walk::survey(maps.chain(inner).map(one).collect::<Settings>());
     let _ = Config::read(&mut walk.root());
     // released builds do not have this key
-    walk.entries.retain(|entry| entry.path != KeyPath::new(["guards"]));
+    walk.entries.retain(|entry| entry.path.to_string() != "guards");
     walk
 }
 
@@ -51,7 +52,7 @@ pub(crate) fn is_named_section(path: &KeyPath) -> bool {
 
 /// All documented keys, with NAME for names.
 pub(crate) fn keys() -> Vec<KeyPath> {
-    survey().entries.into_iter().map(|entry| entry.path).collect()
+    survey().entries.iter().map(|entry| entry.path.whole()).collect()
 }
 
 /// Whether a variable of this name holds a secret, which must be removed from the environment of the process (C5).
@@ -60,7 +61,7 @@ pub fn is_secret_variable(name: &str) -> bool {
     static SECRETS: OnceLock<Vec<KeyPath>> = OnceLock::new();
     let secrets = SECRETS.get_or_init(|| {
         let entries = survey().entries.into_iter();
-        entries.filter(|entry| entry.is_secret).map(|entry| entry.path).collect()
+        entries.filter(|entry| entry.is_secret).map(|entry| entry.path.whole()).collect()
     });
     let is_any = |segment: &str| segment.bytes().all(|byte| byte.is_ascii_uppercase());
     let matches = |secret: &KeyPath, path: &KeyPath| {
@@ -91,11 +92,9 @@ pub fn reference_file() -> String {
         push_docs(&mut text, docs);
         text.push_str(&format!("{mark}[{section}]\n"));
         for entry in &walk.entries {
-            if let Some((parent, name)) = entry.path.split_last()
-                && parent == *section
-            {
+            if entry.path.section == *section {
                 push_docs(&mut text, entry.docs);
-                text.push_str(&line(entry, name, mark));
+                text.push_str(&line(entry, entry.path.name, mark));
             }
         }
     }

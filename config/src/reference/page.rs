@@ -3,6 +3,7 @@
 //! A key that is the same for s3 and http buckets is listed once, with UPSTREAM for the kind.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::groups::{GROUPS, Group, of_key};
 use super::survey;
@@ -75,14 +76,14 @@ fn sections() -> Vec<(String, String)> {
     let all = survey().sections;
     let key_of = |path: &KeyPath, docs: Docs| {
         let shared = shared_of(path)?;
-        let is_same = |(other, other_docs): &&(KeyPath, Docs)| {
-            other != path && shared_of(other).as_ref() == Some(&shared) && *other_docs == docs
+        let is_same = |(other, other_docs): &&(Arc<KeyPath>, Docs)| {
+            **other != *path && shared_of(other).as_ref() == Some(&shared) && *other_docs == docs
         };
         all.iter().any(|section| is_same(&section)).then_some(shared)
     };
     let mut sections: Vec<(String, String)> = Vec::new();
     for (path, docs) in &all {
-        let key = key_of(path, docs).as_ref().unwrap_or(path).to_string();
+        let key = key_of(path, docs).as_ref().unwrap_or(&**path).to_string();
         if !sections.iter().any(|(known, _)| *known == key) {
             sections.push((key, paragraphs(docs).0));
         }
@@ -117,6 +118,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let mut seen = BTreeSet::new();
     let mut rows = Vec::new();
     for Entry { path, docs, accepts, default, .. } in entries {
+        let path = path.whole();
         let path = shared_of(&path).filter(|shared_path| shared.contains(shared_path)).unwrap_or(path);
         if seen.insert(path.clone()) {
             let value = || format!("`{}`", default.value.unwrap_or_default());
@@ -141,10 +143,10 @@ fn shared_of(path: &KeyPath) -> Option<KeyPath> {
 
 /// The path with UPSTREAM, if the key is the same for both kinds.
 fn shared_path(entry: &Entry, entries: &[Entry]) -> Option<KeyPath> {
-    let path = shared_of(&entry.path)?;
+    let path = shared_of(&entry.path.whole())?;
     let is_same = |other: &&Entry| {
-        other.path != entry.path
-            && shared_of(&other.path).as_ref() == Some(&path)
+        other.path.section != entry.path.section
+            && shared_of(&other.path.whole()).as_ref() == Some(&path)
             && (other.docs, &other.accepts, &other.default) == (entry.docs, &entry.accepts, &entry.default)
     };
     entries.iter().find(is_same).map(|_| path)

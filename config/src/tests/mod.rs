@@ -8,6 +8,7 @@ mod effective;
 mod files;
 mod good_input;
 mod hints;
+mod large;
 mod reference;
 mod reload;
 mod secrets;

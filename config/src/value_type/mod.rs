@@ -67,7 +67,7 @@ impl From<ValueError> for ValueErrors {
 /// The type of a key.
 pub(crate) trait ValueType {
     /// the parsed value
-    type Value;
+    type Value: PartialEq;
 
     /// Parses a raw value.
     fn parse(&self, raw: &Raw) -> Result<Self::Value, ValueErrors>;

@@ -9,7 +9,7 @@ use crate::setting::Raw;
 use crate::value_type::ValueError;
 
 /// An integer type of a key.
-pub(crate) trait Number: Copy {
+pub(crate) trait Number: Copy + PartialEq {
     fn from_u64(value: u64) -> Option<Self>;
     fn into_u64(self) -> Option<u64>;
 }

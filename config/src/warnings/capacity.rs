@@ -79,12 +79,13 @@ fn pool(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
 
 /// A queue that never fills up, because waiting requests also count as requests in flight.
 fn queue(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketConfig) {
-    let slots = described(&root.child("server"), "max_concurrent_requests");
-    let mut section = root.within(&["buckets", name, bucket.kind.as_str(), "concurrency"]);
+    let path = ["buckets", name, bucket.kind.as_str(), "concurrency"];
     let (gate, queued) =
         (bucket.upstream.concurrency.max_concurrent.get(), bucket.upstream.concurrency.max_queued);
     let cap = config.server.max_concurrent_requests.get();
-    if section.is_set("max_queued") && gate <= cap && gate.saturating_add(queued) > cap {
+    if root.within(&path).is_set("max_queued") && gate <= cap && gate.saturating_add(queued) > cap {
+        let slots = described(&root.child("server"), "max_concurrent_requests");
+        let mut section = root.within(&path);
         let message = format!(
             "and {} are together above {slots}: requests are refused before the queue is full",
             described(&section, "max_concurrent")
@@ -95,12 +96,14 @@ fn queue(root: &mut Section<'_>, config: &Config, name: &str, bucket: &BucketCon
 
 fn upstream_timeouts(root: &mut Section<'_>, name: &str, bucket: &BucketConfig) {
     let (timeout, total) = (bucket.upstream.timeout, bucket.upstream.request_timeout);
-    let total_text = setting_text::total_timeout(root, total);
-    let mut section = root.within(&["buckets", name, bucket.kind.as_str()]);
-    if section.is_set("timeout") && timeout > total {
+    let path = ["buckets", name, bucket.kind.as_str()];
+    if root.within(&path).is_set("timeout") && timeout > total {
+        let total_text = setting_text::total_timeout(root, total);
         let message = format!("is above {total_text}, which ends earlier");
-        warn(&mut section, "timeout", &message, "lower it, or raise server.request_timeout");
+        let hint = "lower it, or raise server.request_timeout";
+        warn(&mut root.within(&path), "timeout", &message, hint);
     }
+    let mut section = root.within(&path);
     if section.is_set("long_operation_timeout") && bucket.upstream.long_operation_timeout == Some(timeout) {
         let message = format!("has no effect: it is not above {}", described(&section, "timeout"));
         section.warn("long_operation_timeout", message, "raise it, or remove it".to_owned());

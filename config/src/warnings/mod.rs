@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use crate::Config;
 use crate::file_access::Exposure;
 use crate::problem::{Origin, Problem};
-use crate::schema::{Section, Walk};
+use crate::schema::{Entry, Section, Walk};
 
 /// Records every warning about a configuration.
 pub(crate) fn find(root: &mut Section<'_>, config: &Config) {
@@ -42,9 +42,10 @@ pub(crate) fn find(root: &mut Section<'_>, config: &Config) {
 /// A warning about a configuration file that others can read and that holds a secret, or that others can write.
 pub(crate) fn of_exposed_file(walk: &Walk, exposure: Option<(PathBuf, Exposure)>) -> Option<Problem> {
     let (path, exposure) = exposure?;
-    let is_in_file = |key| matches!(walk.settings.get(key)?.origin, Origin::File(_)).then_some(key);
+    let is_in_file =
+        |entry: &&Entry| walk.setting(entry).is_some_and(|setting| matches!(setting.origin, Origin::File(_)));
     let secrets = walk.entries.iter().filter(|entry| entry.is_secret);
-    let mut secrets = secrets.filter_map(|entry| is_in_file(&entry.path));
+    let mut secrets = secrets.filter(is_in_file).map(|entry| &entry.path);
     let key = match (secrets.next(), &exposure) {
         (Some(secret), _) => secret.to_string(),
         (None, Exposure::Writable { .. }) => path.display().to_string(),

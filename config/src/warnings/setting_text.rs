@@ -1,15 +1,22 @@
 //! Warnings about two keys: each is named with its value and its origin.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::effective::Shown;
 use crate::problem::Origin;
+use crate::reference::template::template;
 use crate::schema::{Entry, Section};
 
-/// The value in effect of a key, with its unit.
+/// The value in effect of a key.
+fn shown(entry: &Entry) -> Option<Cow<'_, Shown>> {
+    entry.shown(template(&entry.path)?)
+}
+
+/// The same, with its unit.
 fn value(entry: Option<&Entry>) -> String {
-    let value = entry.and_then(|entry| entry.value.as_ref());
-    let text = match value {
+    let value = entry.and_then(shown);
+    let text = match value.as_deref() {
         Some(Shown::Toml(text) | Shown::Hidden(text)) => text.as_str(),
         None => "not set",
     };
@@ -40,8 +47,9 @@ pub(super) fn warn(section: &mut Section<'_>, name: &str, message: &str, hint: i
 
 /// Whether a key is set to another value than its default.
 fn is_changed(section: &Section<'_>, name: &str) -> bool {
-    let is_default = |entry: &Entry| match &entry.value {
-        Some(Shown::Toml(value)) => entry.default.value.as_ref() == Some(value),
+    let default = |entry: &Entry| template(&entry.path)?.default.value.as_deref();
+    let is_default = |entry: &Entry| match shown(entry).as_deref() {
+        Some(Shown::Toml(value)) => default(entry) == Some(value),
         Some(Shown::Hidden(_)) => false,
         None => true,
     };

@@ -13,10 +13,12 @@ pub(crate) fn possible(config: &Config) -> Vec<(CauseCode, Scope)> {
         .filter(|code| is_of_process(**code) && is_possible(**code, config))
         .map(|code| (*code, Scope::process()))
         .collect();
+    // there may be thousands of keys
+    let has_shared_shadow_limit = has_shared_shadow_limit(config);
     for (name, bucket) in &config.buckets {
         let possible = CauseCode::ALL
             .iter()
-            .filter(|code| is_of_bucket(**code) && is_possible_in(**code, bucket, config));
+            .filter(|code| is_of_bucket(**code) && is_possible_in(**code, bucket, has_shared_shadow_limit));
         causes.extend(possible.map(|code| (*code, Scope::bucket(name))));
     }
     causes
@@ -71,7 +73,7 @@ fn is_possible(code: CauseCode, config: &Config) -> bool {
     }
 }
 
-fn is_possible_in(code: CauseCode, bucket: &BucketConfig, config: &Config) -> bool {
+fn is_possible_in(code: CauseCode, bucket: &BucketConfig, has_shared_shadow_limit: bool) -> bool {
     let upstream = &bucket.upstream;
     let (mode, named) = (upstream.circuit_breaker.mode, &upstream.credentials_by_name);
     match code {
@@ -94,7 +96,7 @@ fn is_possible_in(code: CauseCode, bucket: &BucketConfig, config: &Config) -> bo
             let concurrency = &upstream.concurrency;
             concurrency.max_queued > 0 && concurrency.shedding.mode != ActionMode::Off
         }
-        CauseCode::LimitShadow => has_shadow_limit(bucket, config),
+        CauseCode::LimitShadow => has_shared_shadow_limit || is_shadow(bucket.rate_limit),
         _ => true,
     }
 }
@@ -119,11 +121,15 @@ fn is_renewing(bucket: &BucketConfig) -> bool {
         || upstream.credentials_by_name.iter().any(|each| is_container(&each.identity))
 }
 
-fn has_shadow_limit(bucket: &BucketConfig, config: &Config) -> bool {
+fn is_shadow(limit: Option<RateLimit>) -> bool {
+    limit.is_some_and(|limit| limit.mode == LimitMode::Shadow)
+}
+
+/// Whether a limit that applies to several buckets is in shadow mode.
+fn has_shared_shadow_limit(config: &Config) -> bool {
     let limits = &config.rate_limit;
     let of_keys = config.keys.values().map(|key| key.rate_limit);
     let of_api_keys = config.api_keys.values().map(|key| key.rate_limit);
     let shared = [limits.global, limits.per_ip, limits.per_key, limits.per_subject, limits.failed_auth];
-    let all = shared.into_iter().chain([bucket.rate_limit]).chain(of_keys).chain(of_api_keys);
-    all.flatten().any(|limit: RateLimit| limit.mode == LimitMode::Shadow)
+    shared.into_iter().chain(of_keys).chain(of_api_keys).any(is_shadow)
 }

@@ -28,6 +28,7 @@ use errors::ErrorCounters;
 pub(crate) use errors::ErrorFamily;
 use exposition::Exposition;
 use hedges::{HedgeFamilies, HedgeMetrics};
+use reasons::ReasonScope;
 use timings::{RequestTimes, TimingFamilies};
 
 /// Unusual values of `Retry-After`.
@@ -215,7 +216,11 @@ impl RequestMetrics {
     }
 
     /// The metrics of one bucket of the configuration.
-    pub(crate) fn bucket(&self, name: &str, (config, bucket): (&Config, &BucketConfig)) -> BucketMetrics {
+    pub(crate) fn bucket(
+        &self,
+        name: &str,
+        (scope, bucket): (ReasonScope<'_>, &BucketConfig),
+    ) -> BucketMetrics {
         let retries = bucket.upstream.retry.max_attempts.get() > 1;
         let may_open = matches!(bucket.upstream.circuit_breaker.mode, BreakerMode::On | BreakerMode::Shadow);
         let class = |class: &str| self.requests.with_label_values(&[name, class]);
@@ -235,7 +240,7 @@ impl RequestMetrics {
                 .map(|result| LazyCounter::new(&self.probes, &[name, result], may_open)),
             clock_refused: LazyCounter::new(&self.clock_refusals, &one, bucket.kind == Kind::S3),
             hedges: self.hedges.bucket(name, bucket.upstream.hedging.enabled),
-            errors: self.errors.counters(Some(name), reasons::of_bucket(config, bucket)),
+            errors: self.errors.counters(Some(name), reasons::of_bucket(scope, bucket)),
             credential_checks: self.credential_checks.clone(),
             name: name.to_owned(),
             connections: self.connections.bucket(name),

@@ -84,6 +84,7 @@ mod tests {
 
     use super::*;
     use crate::telemetry::metrics::hedges::HedgeSuppression;
+    use crate::telemetry::metrics::reasons::ReasonScope;
     use crate::telemetry::metrics::timings::RequestDurations;
     use crate::telemetry::metrics::{BucketMetrics, RetryAfterAnomaly};
 
@@ -145,7 +146,7 @@ mod tests {
         let (registry, config) = (Registry::new(), config());
         let log = Logger::root(Discard, o!());
         let metrics = RequestMetrics::register(&registry, &config, &log).unwrap();
-        let bucket = |name: &str| metrics.bucket(name, (&config, &config.buckets[name]));
+        let bucket = |name: &str| metrics.bucket(name, (ReasonScope::of(&config), &config.buckets[name]));
         let [gone, kept] = ["gone", "kept"].map(bucket);
         [&gone, &kept].into_iter().for_each(count_all);
         let all = families(&registry, "kept");
@@ -199,7 +200,8 @@ mod tests {
     fn a_removed_endpoint_has_no_series() {
         let (registry, config) = (Registry::new(), config());
         let metrics = RequestMetrics::register(&registry, &config, &Logger::root(Discard, o!())).unwrap();
-        let _buckets = ["gone", "kept"].map(|name| metrics.bucket(name, (&config, &config.buckets[name])));
+        let _buckets = ["gone", "kept"]
+            .map(|name| metrics.bucket(name, (ReasonScope::of(&config), &config.buckets[name])));
         metrics.remove_endpoints("kept", |endpoint| endpoint == "h1:1");
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         let has = |bucket, endpoint| {

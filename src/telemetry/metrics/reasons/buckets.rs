@@ -5,7 +5,7 @@ use tidegate_config::{
     Endpoint, InjectionPatterns, Kind, Overload, Priority, Sni,
 };
 
-use super::{SIGNATURES, SIGV2, TOKENS, is_limited, limits_keys, refuses};
+use super::{ReasonScope, SIGNATURES, SIGV2, TOKENS, refuses};
 
 /// Reasons with one condition on the bucket.
 pub(super) struct Group {
@@ -21,6 +21,7 @@ const fn group(applies: fn(Scope<'_>) -> bool, reasons: &'static [&'static str])
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     pub(super) config: &'a Config,
+    pub(super) all: ReasonScope<'a>,
     pub(super) bucket: &'a BucketConfig,
 }
 
@@ -72,15 +73,9 @@ impl Scope<'_> {
 
     /// Whether the action `shed_uploads` can refuse a write.
     fn has_low_writes(self) -> bool {
-        let is_low = |priority: Option<Priority>| priority == Some(Priority::Low);
-        let config = self.config;
-        let mut keys = config.keys.values().map(|key| key.priority);
-        let mut api_keys = config.api_keys.values().map(|key| key.priority);
         self.is_open()
-            && config.actions.shed_uploads.mode == ActionMode::Enforce
-            && (self.bucket.upstream.concurrency.priority.write == Priority::Low
-                || keys.any(is_low)
-                || api_keys.any(is_low))
+            && self.config.actions.shed_uploads.mode == ActionMode::Enforce
+            && (self.bucket.upstream.concurrency.priority.write == Priority::Low || self.all.has_low_keys)
     }
 
     /// Whether the cursor of its queue refuses requests.
@@ -90,7 +85,7 @@ impl Scope<'_> {
     }
 
     fn limits_keys(self) -> bool {
-        (self.accepts(AuthMethod::Sigv4) || self.accepts(AuthMethod::ApiKey)) && limits_keys(self.config)
+        (self.accepts(AuthMethod::Sigv4) || self.accepts(AuthMethod::ApiKey)) && self.all.limits_keys
     }
 }
 
@@ -230,7 +225,7 @@ pub(super) const REASONS: [Group; 46] = [
         &["rate_limit_subject"],
     ),
     group(|scope| refuses(scope.config.rate_limit.failed_auth), &["rate_limit_failed_auth"]),
-    group(|scope| scope.bucket.rate_limit.is_some() || is_limited(scope.config), &["limiter_unavailable"]),
+    group(|scope| scope.bucket.rate_limit.is_some() || scope.all.is_limited, &["limiter_unavailable"]),
     group(|scope| scope.config.concurrency.refuses_clients(), &["client_concurrency"]),
     group(|scope| scope.has_low_writes(), &["shed_upload"]),
     group(

@@ -8,7 +8,7 @@ mod buckets;
 
 use std::collections::BTreeSet;
 
-use tidegate_config::{ActionMode, AuthMethod, BucketConfig, Config, LimitMode, RateLimit};
+use tidegate_config::{ActionMode, AuthMethod, BucketConfig, Config, LimitMode, Priority, RateLimit};
 
 /// Reasons with one condition on the configuration.
 struct Group {
@@ -111,9 +111,31 @@ const TOKENS: &[&str] = &[
     "token_signature",
 ];
 
+/// What the reasons of all buckets depend on. It is found once for a configuration, because there may be thousands of keys.
+#[derive(Clone, Copy)]
+pub(crate) struct ReasonScope<'a> {
+    config: &'a Config,
+    limits_keys: bool,
+    is_limited: bool,
+    has_low_keys: bool,
+}
+
+impl<'a> ReasonScope<'a> {
+    pub(crate) fn of(config: &'a Config) -> Self {
+        let priorities = config.keys.values().map(|key| key.priority);
+        let mut priorities = priorities.chain(config.api_keys.values().map(|key| key.priority));
+        Self {
+            config,
+            limits_keys: limits_keys(config),
+            is_limited: is_limited(config),
+            has_low_keys: priorities.any(|priority| priority == Some(Priority::Low)),
+        }
+    }
+}
+
 /// The reasons that the bucket `bucket` of this configuration can give.
-pub(crate) fn of_bucket(config: &Config, bucket: &BucketConfig) -> BTreeSet<&'static str> {
-    let scope = buckets::Scope { config, bucket };
+pub(crate) fn of_bucket(all: ReasonScope<'_>, bucket: &BucketConfig) -> BTreeSet<&'static str> {
+    let scope = buckets::Scope { config: all.config, all, bucket };
     let groups = buckets::REASONS.iter().filter(|group| (group.applies)(scope));
     groups.flat_map(|group| group.reasons).copied().collect()
 }
