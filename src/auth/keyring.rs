@@ -32,6 +32,9 @@ pub(crate) struct Keyring {
     keys: IdMap<KeyId, KeyEntry>,
     by_access_key_id: HashMap<String, KeyId>,
     by_hash: HashMap<[u8; 32], KeyId>,
+    /// The keys that sign upstream requests as themselves. Each bucket's client on each thread asks for them, and there may be thousands
+    /// of other keys.
+    signers: Vec<KeyId>,
     /// The policy of an ID that is none of this keyring's. It allows nothing.
     no_policy: PolicyConfig,
 }
@@ -86,9 +89,13 @@ impl Keyring {
             by_hash.insert(keyed_hash(key.secret.expose().as_bytes()), id);
             entries.push((id, KeyEntry::of_api_key(name, key, policy(&key.policy))));
         }
-        let keys = entries.into_iter().collect();
+        let keys: IdMap<KeyId, KeyEntry> = entries.into_iter().collect();
+        let is_signer = |key: &KeyEntry| {
+            key.client_key.as_ref().is_some_and(|client_key| client_key.upstream == SignAs::Same)
+        };
+        let signers = keys.iter().filter(|(_, key)| is_signer(key)).map(|(id, _)| id).collect();
         let number = KeyringNumber(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed));
-        Self { number, keys, by_access_key_id, by_hash, no_policy: PolicyConfig::default() }
+        Self { number, keys, by_access_key_id, by_hash, signers, no_policy: PolicyConfig::default() }
     }
 
     /// The number that only this keyring has. That of a later one is greater.
@@ -170,8 +177,8 @@ impl Keyring {
 
     /// The credentials that sign upstream requests, of those keys that exist at the upstream too (`upstream = "same"`).
     pub(crate) fn upstream_credentials(&self) -> impl Iterator<Item = (KeyId, Credentials)> {
-        let client_keys = self.keys.iter().filter_map(|(id, key)| Some((id, key.client_key.as_ref()?)));
-        client_keys.filter(|(_, key)| key.upstream == SignAs::Same).map(|(id, key)| {
+        let client_keys = self.signers.iter().filter_map(|id| Some((*id, self.client_key(*id)?)));
+        client_keys.map(|(id, key)| {
             let (access_key_id, secret_access_key) = (key.access_key_id.clone(), key.secret.clone());
             (id, Credentials { access_key_id, secret_access_key, session_token: None })
         })
@@ -180,10 +187,7 @@ impl Keyring {
     /// Whether the next configuration signs upstream requests for the same keys with the same credentials.
     pub(crate) fn has_same_signers(&self, next: &Self) -> bool {
         let signers = |keyring: &Self| -> Vec<(KeyId, CredentialFingerprint)> {
-            let is_signer = |key: &ClientKey| key.upstream == SignAs::Same;
-            let signers =
-                keyring.keys.iter().filter(|(_, key)| key.client_key.as_ref().is_some_and(is_signer));
-            signers.map(|(id, key)| (id, key.fingerprint)).collect()
+            keyring.signers.iter().map(|id| (*id, keyring.keys[*id].fingerprint)).collect()
         };
         signers(self) == signers(next)
     }
