@@ -1,4 +1,4 @@
-//! The sections of a walk. Each exists once and knows its settings, so reading a key compares names within its section only.
+//! The sections of a walk. Each exists once and has its settings, so reading a key compares names within its section only.
 //!
 //! A large configuration has tens of thousands of sections, and most of their keys are not set. A section without settings needs no
 //! look-up for its keys.
