@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{OPERATOR, bearer, builder, code, send_own, with_tokens};
 use crate::support::client::message;
 use crate::support::gateway::Builder;
-use crate::support::{Client, Gateway, Upstream, get, wait_for};
+use crate::support::{Client, Gateway, Upstream, get, wait_for, wait_until};
 
 const HOSTILE: [u8; 4] = [127, 0, 0, 2];
 /// Requests on one connection. Their responses together exceed all socket buffers.
@@ -140,6 +140,7 @@ async fn strangers_do_not_use_up_the_connections() {
 async fn slow_logins_lock_no_operator_out() {
     let upstream = Upstream::ok("x");
     let gateway = with_tokens(&upstream).set("server.header_timeout", "3600").start().await;
+    let before = gateway.open_descriptors();
     let mut strangers = Vec::new();
     for _ in 0..64 {
         let mut client = Client::connect_from(HOSTILE, gateway.admin_address(), None).await;
@@ -163,6 +164,9 @@ async fn slow_logins_lock_no_operator_out() {
     for client in &mut strangers {
         assert!(client.is_closed().await, "a refused login is the last request of its connection");
     }
+    // The gateway reads for a second what clients of closed connections still send.
+    drop(strangers);
+    wait_until("the places of the ended logins are free", || gateway.open_descriptors() <= before + 8).await;
     let mut waiting = Vec::new();
     for _ in 0..8 {
         let mut client = Client::connect_from(HOSTILE, gateway.admin_address(), None).await;
