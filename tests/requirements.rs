@@ -24,7 +24,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 40;
+const LATER: usize = 39;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),
@@ -95,7 +95,7 @@ const LEDGER: [(&str, State); 132] = [
     ("P6", Later("a million clients are shown on the state machine of the limiter, not on the binary")),
     ("P7", Met),
     ("P8", Met),
-    ("P9", Later("not begun")),
+    ("P9", Met),
     ("B1", Met),
     ("B2", Met),
     ("B3", Met),
