@@ -1,5 +1,5 @@
 //! Hostile and broken answers of upstreams: each is a whole answer or a visible failure with a reason, and its connection is not used
-//! again. `hostile_heads.rs` has long heads, `src/upstream/exchange/sent_request_tests.rs` more cases in memory.
+//! again. `tests/hostile_heads.rs` has long heads, `src/upstream/exchange/sent_request_tests.rs` more cases in memory.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Gateway, get, head, wait_for};
+use crate::support::{Gateway, Upstream, UpstreamReply, get, head, wait_for};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
@@ -53,7 +53,7 @@ async fn upstream(answer: fn(&str) -> String) -> SocketAddr {
     address
 }
 
-/// A gateway whose circuit never opens.
+/// A gateway with a circuit that never opens.
 async fn gateway_before(address: SocketAddr) -> Gateway {
     Gateway::builder()
         .bucket_at("b", &[address])
@@ -172,4 +172,29 @@ async fn bad_chunks_break_the_transfer() {
         (gateway.metric("connection_pool_idle{bucket=\"b\"}").await == 1.0).then_some(())
     })
     .await;
+}
+
+/// T6, B3: a reset before, in and after each part of an answer
+#[tokio::test]
+async fn a_reset_in_any_place_is_a_visible_failure() {
+    let upstream = Upstream::start(|seen| match seen.target.as_str() {
+        "/b/before" => UpstreamReply::reset(),
+        "/b/in-head" => UpstreamReply::raw("HTTP/1.1 200 OK\r\ncontent-le").then_reset(),
+        "/b/after-interim" => UpstreamReply::raw("HTTP/1.1 103 Early Hints\r\n\r\n").then_reset(),
+        "/b/after-head" => UpstreamReply::raw("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").then_reset(),
+        "/b/in-body" => UpstreamReply::raw("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel").then_reset(),
+        "/b/in-chunk" => {
+            UpstreamReply::raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel").then_reset()
+        }
+        "/b/until-close" => UpstreamReply::raw("HTTP/1.1 200 OK\r\n\r\nhello").then_reset(),
+        _ => UpstreamReply::ok("hello"),
+    });
+    let gateway = gateway_before(upstream.address()).await;
+    for case in ["before", "in-head", "after-interim", "after-head", "in-body", "in-chunk", "until-close"] {
+        let answer = get(gateway.address(), &format!("/b/{case}")).await;
+        let is_failed =
+            (answer.status, answer.reason()) == (502, "upstream_reset") || answer.broken.is_some();
+        assert!(is_failed, "{case}: {answer:?}");
+        next_is_unharmed(&gateway, case).await;
+    }
 }

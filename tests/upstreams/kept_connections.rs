@@ -191,7 +191,8 @@ async fn a_request_that_was_written_is_not_sent_twice_unless_it_is_safe() {
         assert_eq!(gateway.get("/b/keep").await.complete_status(), 200);
         let (before, connections) = (upstream.count(), upstream.connections());
         let body = (method != "DELETE").then_some(&b"<x/>"[..]);
-        let answer = crate::support::request(gateway.address(), method, target, header.as_slice(), body).await;
+        let answer =
+            crate::support::request(gateway.address(), method, target, header.as_slice(), body).await;
         assert_eq!(
             (answer.status, answer.reason()),
             (502, "upstream_connection_reused_closed"),

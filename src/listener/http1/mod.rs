@@ -2,7 +2,7 @@
 //!
 //! actix-http's dispatcher is not used; the reasons are in `docs/design/http1-loop.md`. This loop reads a head
 //! (`head.rs`), calls the application with a request that has a lazily read body (`request_buffer.rs`,
-//! `body_framing.rs`), and writes the response (`encode.rs`, `response_sender.rs`, `write_buffer.rs`).
+//! `src/body_framing.rs`), and writes the response (`encode.rs`, `response_sender.rs`, `write_buffer.rs`).
 //! `connection.rs` owns the socket and its timer. HTTP/2 is in `http2`.
 //!
 //! Rules of this loop:

@@ -126,7 +126,7 @@ impl<S: UpstreamTransport> UpstreamConnection<S> {
         })
     }
 
-    /// Whether an idle connection can be used: it is neither closed, nor has it received a byte that nobody asked for.
+    /// Whether an idle connection can be used: it is neither closed, nor has it received a byte without a request.
     pub(super) fn is_live(&mut self) -> bool {
         let mut byte = [0];
         let mut buf = ReadBuf::new(&mut byte);

@@ -71,7 +71,6 @@ struct Exchanges {
 /// Sends as many requests as there are answers. Each connection sends these answers, and then closes.
 fn run(method: &Method, answers: &[&[u8]], cuts: u8) -> Exchanges {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let _entered = runtime.enter();
     let (counts, connections) = (ConnectionCounts::default(), Rc::new(Cell::new(0)));
     let settings = PoolSettings {
         idle_max: 2,
@@ -89,7 +88,8 @@ fn run(method: &Method, answers: &[&[u8]], cuts: u8) -> Exchanges {
         let stream = ScriptedStream { answers: script.clone(), sending: VecDeque::new(), is_begun: false };
         Box::pin(async move { Ok(stream) })
     });
-    let results = answers.iter().map(|_| exchange(&pool, method, &counts)).collect();
+    let results =
+        runtime.block_on(async { answers.iter().map(|_| exchange(&pool, method, &counts)).collect() });
     Exchanges { results, connections: connections.get() }
 }
 

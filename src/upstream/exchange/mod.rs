@@ -17,6 +17,7 @@ pub(crate) mod pool;
 pub(crate) mod request_writer;
 pub(crate) mod response_framing;
 pub(crate) mod response_head;
+mod response_head_error;
 mod response_stream;
 pub(crate) mod send_error;
 pub(crate) mod sent_request;

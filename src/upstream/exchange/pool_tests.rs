@@ -72,7 +72,7 @@ async fn the_limit_of_idle_connections_is_shared() {
     assert!(none.take("", now).is_none());
 }
 
-/// P1: a connection that is closed, or has bytes that nobody asked for, is not used
+/// P1: a connection that is closed, or has bytes without a request, is not used
 #[tokio::test]
 async fn a_closed_or_readable_connection_is_gone() {
     let (counts, now) = (ConnectionCounts::default(), clock::now());

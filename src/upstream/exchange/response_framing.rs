@@ -9,7 +9,7 @@ use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::http::{Method, StatusCode};
 use tidegate_s3::request::BodyLength;
 
-use crate::upstream::exchange::response_head::ResponseHeadError;
+use crate::upstream::exchange::response_head_error::ResponseHeadError;
 
 /// How a response body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

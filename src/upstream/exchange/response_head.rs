@@ -10,18 +10,17 @@
 use std::mem::MaybeUninit;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-};
+use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use bytes::Bytes;
 use httparse::ParserConfig;
-use thiserror::Error;
 
 use crate::upstream::exchange::common_names::header_name;
 use crate::upstream::exchange::response_framing::{FramingFields, Persistence, UpstreamFraming};
+use crate::upstream::exchange::response_head_error::ResponseHeadError;
 
 /// The most fields that the configuration allows.
 const FIELDS_MAX: usize = 256;
+const KEEP_ALIVE: &str = "keep-alive";
 /// The beginning of each head.
 const PROTOCOL: &[u8] = b"HTTP/1.";
 
@@ -32,37 +31,6 @@ pub(crate) struct ResponseHeadLimits {
     pub(crate) bytes_max: usize,
     /// The number of fields.
     pub(crate) fields_max: usize,
-}
-
-/// Why a head is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum ResponseHeadError {
-    #[error("it is not an HTTP/1 response")]
-    Protocol,
-    #[error("the version of HTTP is neither 1.1 nor 1.0")]
-    Version,
-    #[error("the status line is malformed")]
-    StatusLine,
-    #[error("the name of a header is malformed")]
-    Name,
-    #[error("the value of a header is malformed")]
-    Value,
-    #[error("a line of the head does not end")]
-    LineEnd,
-    #[error("the head is longer than the limit")]
-    TooLong,
-    #[error("the head has more headers than the limit")]
-    TooManyFields,
-    #[error("the Content-Length is not a number of bytes")]
-    Length,
-    #[error("two Content-Lengths differ")]
-    DifferentLengths,
-    #[error("the head has both Content-Length and Transfer-Encoding")]
-    LengthAndCoding,
-    #[error("the Transfer-Encoding is not `chunked` alone in HTTP/1.1")]
-    Coding,
-    #[error("the upstream switches protocols without a request for it")]
-    Switch,
 }
 
 /// The search for the end of a head. It continues at its last position when more bytes arrive.
@@ -140,24 +108,23 @@ pub(super) fn parse(
         Ok(_) => return Err(ResponseHeadError::LineEnd),
         Err(error) => return Err(map_parse_error(error)),
     }
-    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status: Option<StatusCode> = parsed.code.and_then(|code| code.try_into().ok());
     let status = status.ok_or(ResponseHeadError::StatusLine)?;
     let mut framing = FramingFields::default();
     let mut headers = HeaderMap::with_capacity(parsed.headers.len());
     for header in parsed.headers.iter() {
         let name = header_name(header.name.as_bytes()).ok_or(ResponseHeadError::Name)?;
         let mut value = header.value;
-        if name == CONTENT_LENGTH && !status.is_informational() {
-            match framing.read_length(value)? {
+        // By length first: most names are none of these.
+        match header.name.len() {
+            14 if name == CONTENT_LENGTH && !status.is_informational() => match framing.read_length(value)? {
                 Some(text) => value = text,
                 None => continue,
-            }
-        } else if name == TRANSFER_ENCODING {
-            framing.read_coding(value);
-        } else if name == CONNECTION {
-            framing.read_connection(value);
-        } else if is_keep_alive(&name) {
-            framing.read_keep_alive(value);
+            },
+            17 if name == TRANSFER_ENCODING => framing.read_coding(value),
+            10 if name == CONNECTION => framing.read_connection(value),
+            10 if name.as_str() == KEEP_ALIVE => framing.read_keep_alive(value),
+            _ => {}
         }
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value));
         headers.append(name, value.map_err(|_| ResponseHeadError::Value)?);
@@ -167,10 +134,6 @@ pub(super) fn parse(
         false => framing.decide((status, parsed.version == Some(0)), is_head)?,
     };
     Ok(ParsedHead { status, headers, framing, persistence })
-}
-
-fn is_keep_alive(name: &HeaderName) -> bool {
-    name.as_str() == "keep-alive"
 }
 
 fn map_parse_error(error: httparse::Error) -> ResponseHeadError {

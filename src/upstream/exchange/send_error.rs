@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::shortage::{Shortage, record_shortage};
-use crate::upstream::exchange::response_head::ResponseHeadError;
+use crate::upstream::exchange::response_head_error::ResponseHeadError;
 
 /// Why a request has no response.
 #[derive(Debug, Error)]

@@ -4,9 +4,9 @@
 //! head. A response may arrive before the end of a streamed body; then nothing more of the body is sent, and the connection is not used
 //! again. Dropped before the head, it closes its connection.
 //!
-//! A reused connection may have been closed by the upstream just as the request was sent. That is nobody's failure. The request is sent
-//! again at once, over a new connection, if no byte of a response came and either no byte of it was written or the caller allows it.
-//! The new connection is not a reused one, so this happens once.
+//! A reused connection may have been closed by the upstream just as the request was sent. That is no failure of the upstream. The request
+//! is sent again at once, over a new connection, if no byte of a response came and either no byte of it was written or the caller allows
+//! it. The new connection is not a reused one, so this happens once.
 //!
 //! Interim responses (RFC 9110, 15.2) are passed to the client's connection, except a 100, which the gateway sends itself.
 //!
@@ -36,9 +36,8 @@ use crate::upstream::exchange::outbound_head::OutboundHead;
 use crate::upstream::exchange::pool::{EndpointPool, PooledConnection};
 use crate::upstream::exchange::request_writer::{OutboundBody, RequestWriter};
 use crate::upstream::exchange::response_framing::{Persistence, UpstreamFraming};
-use crate::upstream::exchange::response_head::{
-    ParsedHead, ResponseHeadError, ResponseHeadLimits, ResponseHeadScanner, parse,
-};
+use crate::upstream::exchange::response_head::{ParsedHead, ResponseHeadLimits, ResponseHeadScanner, parse};
+use crate::upstream::exchange::response_head_error::ResponseHeadError;
 use crate::upstream::exchange::response_stream::ResponseStream;
 use crate::upstream::exchange::send_error::{SendError, is_close};
 
@@ -278,12 +277,12 @@ impl HeadReader {
                 if !head.status.is_informational() {
                     return Poll::Ready(Ok(head));
                 }
-                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                if head.status.as_u16() == 101 {
                     return Poll::Ready(Err(ResponseHeadError::Switch.into()));
                 }
                 self.scanner = ResponseHeadScanner::default();
                 self.interim_bytes += length;
-                if let Some(client) = client.filter(|_| head.status != StatusCode::CONTINUE) {
+                if let Some(client) = client.filter(|_| head.status.as_u16() != 100) {
                     client.interim.push(head.status, head.headers);
                 }
                 continue;

@@ -138,7 +138,7 @@ async fn a_response_is_read_by_its_framing() {
             "a",
             true,
         ),
-        // Bytes after the body, and a response that nobody asked for.
+        // Bytes after the body, and a response without a request.
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nabc", "ab", false),
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nabHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil",
