@@ -181,18 +181,17 @@ async fn a_request_that_was_written_is_not_sent_twice_unless_it_is_safe() {
         .set("server.workers", "1")
         .start()
         .await;
-    let cases: [(&str, &str, Option<(&str, &str)>); 4] = [
-        ("POST", "/b/k?uploads", None),
-        ("POST", "/b/k?uploadId=1", None),
-        ("PUT", "/b/k", Some(("if-none-match", "*"))),
-        ("DELETE", "/b/k", Some(("if-match", "\"a\""))),
+    let cases: [(&str, &str, &str); 4] = [
+        ("POST", "/b/k?uploads", "x-a"),
+        ("POST", "/b/k?uploadId=1", "x-a"),
+        ("PUT", "/b/k", "if-none-match"),
+        ("DELETE", "/b/k", "if-match"),
     ];
     for (number, (method, target, header)) in cases.into_iter().enumerate() {
         assert_eq!(gateway.get("/b/keep").await.complete_status(), 200);
         let (before, connections) = (upstream.count(), upstream.connections());
         let body = (method != "DELETE").then_some(&b"<x/>"[..]);
-        let answer =
-            crate::support::request(gateway.address(), method, target, header.as_slice(), body).await;
+        let answer = crate::support::request(gateway.address(), method, target, &[(header, "*")], body).await;
         assert_eq!(
             (answer.status, answer.reason()),
             (502, "upstream_connection_reused_closed"),

@@ -1,4 +1,7 @@
-//! Buffers that a worker thread uses again for its next calls.
+//! Buffers and tables of headers that a worker thread uses again for its next calls.
+//!
+//! A table of headers has 7 KiB, which is far above the sizes that the allocator serves quickly. The table of a request returns when the
+//! request is written; that of a response becomes the one of the client's response, which gives another one in exchange.
 //!
 //! A call has one buffer for the head that it writes and one for the bytes that it reads. Each returns to its thread at the end of the
 //! call, so an idle connection has neither. Slices of a read buffer may outlive the call; its memory is used again once they are gone.
@@ -6,9 +9,10 @@
 use std::cell::RefCell;
 use std::mem;
 
+use actix_web::http::header::HeaderMap;
 use bytes::BytesMut;
 
-/// Buffers of each kind that a thread keeps at most.
+/// Buffers of each kind, and tables, that a thread keeps at most.
 const KEPT_MAX: usize = 32;
 /// Bytes per read if no long body is expected.
 const READ_BYTES: usize = 8 << 10;
@@ -19,9 +23,26 @@ const READ_BYTES_MIN: usize = 1 << 10;
 /// A buffer with a longer head is not kept.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
+/// A table with space for more headers is not kept. A new one has space for 28.
+const HEADERS_MAX: usize = 64;
+
 thread_local! {
+    static TABLES: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
     static HEADS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     static READS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty table of headers.
+pub(super) fn take_headers() -> HeaderMap {
+    TABLES.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Keeps the memory of a table, but not its headers: they may contain credentials.
+pub(crate) fn keep_headers(mut headers: HeaderMap) {
+    if (1..=HEADERS_MAX).contains(&headers.capacity()) {
+        headers.clear();
+        keep(&TABLES, headers);
+    }
 }
 
 /// An empty buffer for a head.
@@ -82,6 +103,8 @@ fn keep<T>(kept: &'static std::thread::LocalKey<RefCell<Vec<T>>>, buffer: T) {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
     use super::*;
 
     /// M3: memory is kept, bytes are not, and not without a limit
@@ -99,6 +122,23 @@ mod tests {
             keep_head(Vec::with_capacity(10));
         }
         assert_eq!(HEADS.with_borrow(Vec::len), KEPT_MAX);
+    }
+
+    /// A kept table has nothing of the request before it; large tables and too many tables are not kept
+    #[test]
+    fn kept_tables_are_empty_and_few() {
+        let table = |count: usize| {
+            let name = |number| HeaderName::try_from(format!("x-{number}")).unwrap();
+            HeaderMap::from_iter((0..count).map(|number| (name(number), HeaderValue::from_static("secret"))))
+        };
+        keep_headers(table(3));
+        let again = take_headers();
+        assert!(again.is_empty() && again.capacity() > 0);
+        keep_headers(table(100));
+        keep_headers(HeaderMap::new());
+        assert_eq!(TABLES.with_borrow(Vec::len), 0);
+        (0..KEPT_MAX + 5).for_each(|_| keep_headers(table(1)));
+        assert_eq!(TABLES.with_borrow(Vec::len), KEPT_MAX);
     }
 
     /// M3: a read buffer is used again, empty; that of a long body is not

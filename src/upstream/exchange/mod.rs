@@ -11,7 +11,7 @@ pub(crate) mod connection;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod internal_request;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod outbound_head;
 pub(crate) mod pool;
 pub(crate) mod request_writer;

@@ -1,22 +1,12 @@
 //! The head of a request to an upstream, and how it is written (RFC 9112, 3 and 5).
 //!
-//! The table of its headers has 7 KiB, which is far above the sizes that the allocator serves quickly. So each thread keeps the tables of
-//! past requests. Only this module writes the headers of the connection and of the framing; those in the table are dropped.
-
-use std::cell::RefCell;
+//! Only this module writes the headers of the connection and of the framing; those in the table are dropped.
 
 use actix_web::http::Method;
 use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
 use actix_web::http::uri::PathAndQuery;
 
-/// Tables that a thread keeps at most, for as many concurrent calls.
-const KEPT_MAX: usize = 32;
-/// A table with space for more headers is not kept. A new one has space for 28.
-const HEADERS_MAX: usize = 64;
-
-thread_local! {
-    static KEPT: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
-}
+use crate::upstream::exchange::memory;
 
 /// A request head that can still be changed.
 pub(crate) struct OutboundHead {
@@ -37,7 +27,7 @@ pub(super) enum RequestFraming {
 impl OutboundHead {
     /// A head without headers.
     pub(crate) fn new(method: Method, target: PathAndQuery) -> Self {
-        Self { method, target, headers: KEPT.with_borrow_mut(Vec::pop).unwrap_or_default() }
+        Self { method, target, headers: memory::take_headers() }
     }
 
     /// Writes the head. `closes`: the connection serves this request only.
@@ -78,30 +68,15 @@ fn write_header(into: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 impl Drop for OutboundHead {
     fn drop(&mut self) {
-        if self.headers.capacity() == 0 || self.headers.capacity() > HEADERS_MAX {
-            return;
-        }
-        // No credentials stay in memory.
-        self.headers.clear();
-        let headers = std::mem::take(&mut self.headers);
-        let _ = KEPT.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.len() < KEPT_MAX {
-                kept.push(headers);
-            }
-        });
+        memory::keep_headers(std::mem::take(&mut self.headers));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+    use actix_web::http::header::{HeaderName, HeaderValue};
 
     use super::*;
-
-    fn kept() -> usize {
-        KEPT.with_borrow(Vec::len)
-    }
 
     fn head() -> OutboundHead {
         OutboundHead::new(Method::PUT, PathAndQuery::from_static("/b/k?x=1"))
@@ -131,37 +106,5 @@ mod tests {
         assert_eq!(sized, format!("{line}content-length: 70000\r\nconnection: close\r\nx-a: 1\r\n\r\n"));
         let chunked = written(RequestFraming::Chunked, false);
         assert_eq!(chunked, format!("{line}transfer-encoding: chunked\r\nx-a: 1\r\n\r\n"));
-    }
-
-    /// A kept table has nothing of the request before it
-    #[test]
-    fn a_kept_table_is_empty() {
-        let mut first = head();
-        first.headers.insert(AUTHORIZATION, HeaderValue::from_static("secret"));
-        drop(first);
-        assert_eq!(kept(), 1);
-        let again = head();
-        assert!(again.headers.is_empty() && again.headers.capacity() > 0);
-        assert_eq!(kept(), 0);
-    }
-
-    /// Large tables and too many tables are not kept
-    #[test]
-    fn few_tables_are_kept() {
-        let mut large = head();
-        for number in 0..100 {
-            let name = HeaderName::try_from(format!("x-{number}")).unwrap();
-            large.headers.insert(name, HeaderValue::from_static("1"));
-        }
-        drop(large);
-        assert_eq!(kept(), 0);
-        let filled = || {
-            let mut head = head();
-            head.headers.insert(AUTHORIZATION, HeaderValue::from_static("x"));
-            head
-        };
-        let many: Vec<_> = (0..KEPT_MAX + 5).map(|_| filled()).collect();
-        drop(many);
-        assert_eq!(kept(), KEPT_MAX);
     }
 }

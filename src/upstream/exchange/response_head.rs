@@ -15,6 +15,7 @@ use bytes::Bytes;
 use httparse::ParserConfig;
 
 use crate::upstream::exchange::common_names::header_name;
+use crate::upstream::exchange::memory;
 use crate::upstream::exchange::response_framing::{FramingFields, Persistence, UpstreamFraming};
 use crate::upstream::exchange::response_head_error::ResponseHeadError;
 
@@ -111,7 +112,7 @@ pub(super) fn parse(
     let status: Option<StatusCode> = parsed.code.and_then(|code| code.try_into().ok());
     let status = status.ok_or(ResponseHeadError::StatusLine)?;
     let mut framing = FramingFields::default();
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let mut headers = memory::take_headers();
     for header in parsed.headers.iter() {
         let name = header_name(header.name.as_bytes()).ok_or(ResponseHeadError::Name)?;
         let mut value = header.value;

@@ -7,6 +7,7 @@
 //! forwarded.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -28,6 +29,7 @@ use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
 use crate::request_head::{HeaderEditor, HeaderView};
 use crate::upstream::RequestHost;
 use crate::upstream::bucket::{Bucket, failure_attribution};
+use crate::upstream::exchange::memory;
 use crate::upstream::exchange::response_framing::UpstreamFraming;
 use crate::upstream::headers::filter::{ConnectionOptions, forwards_to_client};
 use crate::upstream::headers::names::REQUEST_ID;
@@ -111,7 +113,8 @@ pub(crate) fn forward_response(
     let size = framing.body_size(headers, &record.request.method);
     let event_stream = EventStream::of(&*host, headers, framing, &record);
     let mut response = HttpResponse::new(status);
-    *response.headers_mut() = forwarded_headers(upstream.take_headers(), bucket, status);
+    let forwarded = forwarded_headers(upstream.take_headers(), bucket, status);
+    memory::keep_headers(mem::replace(response.headers_mut(), forwarded));
     response.headers_mut().insert(REQUEST_ID, record.id.clone());
     let mut body = ResponseBody {
         transfer: ResponseTransfer::new(Some(Rc::clone(upstream.socket())), record.stream_owner()),
