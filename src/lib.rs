@@ -6,6 +6,7 @@
 
 mod admin;
 mod auth;
+mod body_framing;
 mod buffers;
 mod chaos;
 mod client_address;
@@ -18,6 +19,7 @@ mod fuzz_input;
 pub mod fuzzing;
 mod gateway;
 mod http;
+mod interim;
 mod listener;
 mod live_requests;
 #[cfg(feature = "origin")]

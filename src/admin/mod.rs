@@ -114,7 +114,7 @@ async fn metrics(request: HttpRequest, CurrentWorker(worker): CurrentWorker) -> 
     shared.process.buffer_metrics.observe_reserved(shared.process.buffer_budget.reserved_bytes());
     for bucket in shared.router.buckets() {
         let size = bucket.config.upstream.connection_pool.size.get();
-        bucket.metrics.connections.observe(size, bucket.connections.open(), bucket.pool.in_flight());
+        bucket.metrics.connections.observe(size, bucket.connections.open(), bucket.connections.idle());
     }
     let clients = shared.process.client_connections.count();
     shared.process.metrics.client_connections.observe(clients.open, clients.idle);

@@ -22,6 +22,7 @@ pub(crate) use crate::buffers::send_pace::SendLimits;
 use crate::buffers::send_pace::SendPace;
 use crate::buffers::transfer_decisions::TransferDecisions;
 use crate::decisions::decision::Figures;
+use crate::interim::InterimResponses;
 
 /// The time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
@@ -73,6 +74,8 @@ pub(crate) struct SendProgress {
     /// What the actions on transfers decided about the response, if it is large.
     decisions: RefCell<Option<Rc<TransferDecisions>>>,
     connection: RefCell<Option<Waker>>,
+    /// Interim responses that are sent before the response.
+    pub(crate) interim: InterimResponses,
 }
 
 impl SendWatch {
@@ -108,6 +111,7 @@ impl SendWatch {
             cut_figures: RefCell::default(),
             decisions: RefCell::default(),
             connection: RefCell::default(),
+            interim: InterimResponses::default(),
         })
     }
 

@@ -278,11 +278,6 @@ impl Transfer {
         Poll::Pending
     }
 
-    /// Whether the source's connection must not be reused.
-    pub(crate) fn has_open_window(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| source.has_open_window())
-    }
-
     /// Whether it is paused, or was paused in this episode; also in shadow mode.
     pub(super) fn was_paused(&self) -> bool {
         self.flow.get().was_paused()

@@ -25,6 +25,7 @@ mod xml;
 pub use crate::auth::jwt::fuzzing::jwt;
 pub use crate::listener::http1::fuzzing::http1;
 pub use crate::listener::http2::fuzzing::http2;
+pub use crate::upstream::exchange::fuzzing::upstream;
 pub use chunks::chunks;
 pub use forms::forms;
 pub use operations::operations;
@@ -36,7 +37,7 @@ pub use xml::xml;
 pub type Target = fn(&[u8]);
 
 /// Every target, with the name of its program and its corpus folder.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("chunks", chunks),
     ("forms", forms),
     ("http1", http1),
@@ -45,5 +46,6 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("operations", operations),
     ("proxy_header", proxy_header),
     ("sigv4", sigv4),
+    ("upstream", upstream),
     ("xml", xml),
 ];

@@ -21,7 +21,7 @@ use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::credentials::CredentialSource;
 use crate::upstream::credentials::RenewalTasks;
 use crate::upstream::credentials::sources::CredentialSourceBuilder;
-use crate::upstream::exchange::connector::ConnectionCounts;
+use crate::upstream::exchange::connection::ConnectionCounts;
 use crate::upstream::headers::filter::RequestHeaderFilter;
 use crate::upstream::rules::late_calls::LateCalls;
 use crate::upstream::rules::store_clock::StoreClock;
@@ -72,6 +72,7 @@ impl BucketBuilder<'_> {
         let credentials =
             sources.build().map_err(|source| StartError::Credentials { bucket: name.clone(), source })?;
         let accepted_auth = AcceptedAuth::from_config(bucket, self.tokens.map(|tokens| &tokens.locations));
+        let metrics = self.process.metrics.bucket(name, (scope, bucket));
         Ok(Arc::new(Bucket {
             id,
             name: name.clone(),
@@ -85,8 +86,8 @@ impl BucketBuilder<'_> {
             _renewals: sources.renewals,
             pool: self.actors.pool(id).clone(),
             breaker: self.actors.breaker(id).clone(),
-            metrics: self.process.metrics.bucket(name, (scope, bucket)),
-            connections: ConnectionCounts::default(),
+            connections: ConnectionCounts::new(metrics.connections.reused_closed.clone()),
+            metrics,
             late_calls: LateCalls::default(),
             unanswered_calls: UnansweredCalls::new(upstream.endpoints.len()),
             signing_region: SigningRegion::new(&upstream.region, name, log),
@@ -132,14 +133,14 @@ fn client_headers(
 }
 
 fn destinations(name: &str, bucket: &BucketConfig) -> Result<Vec<Destination>, StartError> {
-    let parse = |(number, endpoint): (usize, &Endpoint)| {
-        Destination::of(endpoint, number, bucket.upstream.sni).map_err(|source| StartError::Endpoint {
+    let parse = |endpoint: &Endpoint| {
+        Destination::of(endpoint, bucket.upstream.sni).map_err(|source| StartError::Endpoint {
             bucket: name.to_owned(),
             endpoint: endpoint.url(),
             source,
         })
     };
-    bucket.upstream.endpoints.iter().enumerate().map(parse).collect()
+    bucket.upstream.endpoints.iter().map(parse).collect()
 }
 
 fn store_clocks(name: &str, bucket: &BucketConfig, log: &Logger) -> Vec<StoreClock> {

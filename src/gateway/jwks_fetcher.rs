@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
+use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderValue};
 use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate_actors::clock;
@@ -20,7 +20,7 @@ use crate::auth::jwt::{KeySet, SharedKeySet, TokenKeysError, TokenVerifier, pars
 use crate::shortage::{Shortage, record_shortage};
 use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::connect::tls::TlsError;
-use crate::upstream::exchange::internal_request::{FetchError, fetch, internal_client, internal_get};
+use crate::upstream::exchange::internal_request::{FetchError, InternalClient, internal_get};
 use crate::upstream::rules::backoff::Backoff;
 use crate::upstream::rules::refresh_health::RefreshHealth;
 
@@ -146,7 +146,7 @@ impl JwksFetcher {
             }
             KeySource::Url(url) => {
                 let (endpoint, dialer) = *url;
-                let http = internal_client(dialer, RESPONSE_TIME_MAX);
+                let http = InternalClient::new(dialer, RESPONSE_TIME_MAX);
                 refresh.run(&endpoint.url(), async || fetch_url(&http, &endpoint).await).await;
             }
         }
@@ -214,10 +214,10 @@ fn read_file(path: &Path) -> Result<FetchedKeys, KeySetError> {
     Ok((keys, skipped, REFRESH_INTERVAL_MIN))
 }
 
-async fn fetch_url(http: &awc::Client, endpoint: &Endpoint) -> Result<FetchedKeys, KeySetError> {
-    let request =
-        internal_get(http, endpoint).insert_header((ACCEPT, "application/jwk-set+json, application/json"));
-    let (headers, body) = fetch(request, DOCUMENT_BYTES_MAX, RESPONSE_TIME_MAX).await?;
+async fn fetch_url(http: &InternalClient, endpoint: &Endpoint) -> Result<FetchedKeys, KeySetError> {
+    let mut request = internal_get(endpoint)?;
+    request.headers.insert(ACCEPT, HeaderValue::from_static("application/jwk-set+json, application/json"));
+    let (headers, body) = http.fetch(request, DOCUMENT_BYTES_MAX, RESPONSE_TIME_MAX).await?;
     let (keys, skipped) = parse_jwks(&body).map_err(KeySetError::Document)?;
     Ok((keys, skipped, refresh_interval(&headers)))
 }
@@ -237,7 +237,6 @@ fn refresh_interval(headers: &HeaderMap) -> Duration {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use actix_web::http::header::HeaderValue;
     use tidegate_config::JwtAlgorithm;
 
     use super::*;

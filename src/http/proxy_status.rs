@@ -44,7 +44,7 @@ const ERROR_TYPES: [ErrorType; 16] = [
     ),
     ("connection_read_timeout", &["timeout_body_rate", "form_timeout"]),
     ("connection_refused", &["upstream_connect"]),
-    ("connection_terminated", &["upstream_reset"]),
+    ("connection_terminated", &["upstream_connection_reused_closed", "upstream_reset"]),
     ("connection_timeout", &["timeout_connect"]),
     ("connection_write_timeout", &["timeout_upload"]),
     ("dns_error", &["upstream_dns"]),

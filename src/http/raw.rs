@@ -1,4 +1,4 @@
-//! The raw path for benchmarks: actix-web to awc and back, without actor messages, logs and metrics (cargo feature
+//! The raw path for benchmarks: actix-web to the upstream and back, without actor messages, logs and metrics (cargo feature
 //! `bench`).
 //!
 //! It measures the cost of the guards. Routing, the header filters and the HTTP client are the same as on the guarded
@@ -6,11 +6,12 @@
 
 use std::rc::Rc;
 
-use actix_http::body::None as NoBody;
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use tidegate_actors::EndpointId;
 use tidegate_config::Addressing;
 use tidegate_s3::addressing;
@@ -19,10 +20,14 @@ use tidegate_s3::target;
 use crate::http::error::GatewayError;
 use crate::http::error_reply::ReplyContext;
 use crate::upstream::exchange::outbound_head::OutboundHead;
-use crate::upstream::exchange::sent_request::OutboundRequest;
+use crate::upstream::exchange::request_writer::OutboundBody;
+use crate::upstream::exchange::sent_request::{ConnectionChoice, ExchangeObservers, OutboundRequest};
 use crate::upstream::headers::filter::{ConnectionOptions, forwards_to_client};
 use crate::upstream::{ProxyBody, UpstreamRejection};
 use crate::worker::Worker;
+
+/// The largest body; it is read whole.
+const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// Forwards one request and its response.
 pub(crate) async fn forward(
@@ -40,6 +45,18 @@ pub(crate) async fn forward(
     response.map_body(|_, body| ProxyBody::Local(body, None))
 }
 
+async fn read_whole(mut payload: Payload) -> Result<Bytes, UpstreamRejection> {
+    let mut whole = BytesMut::new();
+    while let Some(piece) = payload.next().await {
+        let piece = piece.map_err(|_| UpstreamRejection::ClientGone)?;
+        if whole.len() + piece.len() > BODY_BYTES_MAX {
+            return Err(UpstreamRejection::BodyTooLarge { limit: BODY_BYTES_MAX as u64 });
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
 async fn call(
     worker: &Worker,
     request: &HttpRequest,
@@ -48,11 +65,8 @@ async fn call(
     let name = addressing::decode_bucket_name(target::split_bucket(request.path()).0);
     let bucket = worker.shared.router.route(&name)?;
     let destination = &bucket.destinations[0];
-    let connection = destination.connection_uri(Addressing::Path, "", false);
-    let connection = connection.ok_or(UpstreamRejection::InvalidTarget)?;
-    let mut outbound = OutboundRequest { connection, head: OutboundHead::new() };
-    let head = outbound.head.get_mut();
-    (head.method, head.uri) = (request.method().clone(), request.uri().clone());
+    let target = request.uri().path_and_query().cloned().ok_or(UpstreamRejection::InvalidTarget)?;
+    let mut head = OutboundHead::new(request.method().clone(), target);
     let nominated = ConnectionOptions::of(request.headers());
     for (name, value) in request.headers() {
         if bucket.header_filter.forwards(name, &nominated) {
@@ -63,10 +77,11 @@ async fn call(
     head.headers.insert(HOST, host);
     let length = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.parse().ok());
     let body = match request.headers().get(CONTENT_LENGTH).and_then(length) {
-        Some(bytes) => BoxBody::new(SizedStream::new(bytes, payload)),
-        None => BoxBody::new(NoBody::new()),
+        Some(_) => OutboundBody::Buffered(read_whole(payload).await?),
+        None => OutboundBody::None,
     };
-    let sent = worker.client(bucket).send(EndpointId(0), outbound, body).await;
+    let outbound = OutboundRequest { head, connection: ConnectionChoice::default(), may_resend: false };
+    let sent = worker.client(bucket).send(EndpointId(0), outbound, body, ExchangeObservers::default()).await;
     let response = sent.map_err(|error| UpstreamRejection::Reset(error.to_string()))?;
     let mut forwarded = HttpResponse::new(response.status());
     let nominated = ConnectionOptions::of(response.headers());

@@ -41,6 +41,7 @@ pub(crate) fn start(slot: &Rc<WorkerSlot>) -> JoinHandle<()> {
             close_idle(&worker, &view);
             if has_passed(DRAINS_EVERY, drains_read, now) {
                 worker.close_draining_upstreams(now);
+                worker.sweep_idle_upstreams(now);
                 drains_read = Some(now);
             }
             // Last, so that memory which the other steps have freed is returned.

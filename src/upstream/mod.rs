@@ -23,6 +23,7 @@ pub(crate) use attempt::call::{UpstreamGrant, call};
 pub(crate) use attempt::circuit_wait::{is_replayable, may_wait_for_circuit, would_wait_for_circuit};
 pub(crate) use bucket::call_resources::CallResources;
 pub(crate) use bucket::region::RegionHeader;
+pub(crate) use headers::filter::interim_headers;
 pub(crate) use headers::forwarded::client_scheme;
 pub(crate) use record::request_host::RequestHost;
 pub(crate) use request::body_plan::{BodyPlan, declared_body};

@@ -192,14 +192,22 @@ impl Worker {
     /// The idle connections to upstreams of all threads.
     pub(crate) fn idle_upstreams(&self) -> usize {
         let buckets = self.shared.router.buckets().iter();
-        buckets.map(|bucket| bucket.connections.open().saturating_sub(bucket.pool.in_flight())).sum()
+        buckets.map(|bucket| bucket.connections.idle()).sum()
     }
 
     /// Closes this thread's idle connections to upstreams; returns their number.
     pub(crate) fn close_idle_upstreams(&self) -> usize {
         let buckets = self.shared.router.buckets().iter();
-        let with_idle = buckets.filter(|bucket| bucket.connections.open() > bucket.pool.in_flight());
+        let with_idle = buckets.filter(|bucket| bucket.connections.idle() > 0);
         with_idle.map(|bucket| self.client(bucket).close_idle()).sum()
+    }
+
+    /// Closes this thread's idle connections to upstreams that are too old or closed by the upstream.
+    pub(crate) fn sweep_idle_upstreams(&self, now: Instant) {
+        let buckets = self.shared.router.buckets().iter();
+        for bucket in buckets.filter(|bucket| bucket.connections.idle() > 0) {
+            self.client(bucket).sweep_idle(now);
+        }
     }
 
     /// Closes this thread's idle connections to endpoints that drain. Calls under way keep theirs, which close at their ends.

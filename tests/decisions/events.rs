@@ -41,8 +41,9 @@ async fn a_long_wait_is_recorded() {
 /// O4: each retry is a decision with the reason of the failed attempt
 #[tokio::test]
 async fn every_retry_is_recorded() {
-    let upstream =
-        Upstream::sequence(vec![UpstreamReply::status(503), UpstreamReply::reset(), UpstreamReply::ok("x")]);
+    // A reset on a kept connection would be no failure.
+    let refusal = UpstreamReply::status(503).closing();
+    let upstream = Upstream::sequence(vec![refusal, UpstreamReply::reset(), UpstreamReply::ok("x")]);
     let gateway = Gateway::in_front_of(&upstream).await;
     let answer = gateway.get("/b/k").await;
     assert_eq!(answer.complete_status(), 200);

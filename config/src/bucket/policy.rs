@@ -7,7 +7,9 @@ use crate::priority::PriorityConfig;
 use crate::schema::{Section, key, nested};
 use crate::section::section;
 use crate::shedding::QueueSheddingConfig;
-use crate::value_type::{Choice, Flag, decimal, millis, nonzero, nonzero_size, or_auto, percent, whole};
+use crate::value_type::{
+    Choice, Flag, decimal, millis, nonzero, nonzero_size, or_auto, percent, seconds, whole,
+};
 
 section! {
     /// Retries towards an upstream.
@@ -68,6 +70,11 @@ section! {
         ///
         /// Watch `tidegate_connection_pool_idle`.
         pub max_idle: usize = key("max_idle", whole(0..=100_000), 10).default_text("10, or `size` if that is smaller");
+        /// how long an idle connection is kept
+        ///
+        /// Shorter than the keep-alive of the upstream. If the upstream sends `Keep-Alive: timeout=`, its time applies where it is shorter.
+        pub idle_timeout: Duration =
+            key("idle_timeout", seconds(0.1..=3_600.0), Duration::from_secs(15));
         /// receive buffer of the kernel for one connection
         ///
         /// `auto` follows the speed of the client, within `server.buffer_budget`. A fixed size applies to every connection, even if its

@@ -22,7 +22,7 @@ use super::tls::TlsConfig;
 use crate::s3::DEFAULT_REGION;
 use crate::schema::{Section, key, nested, nested_checked, shared, unset};
 use crate::section::section;
-use crate::value_type::{Choice, Word, list, seconds};
+use crate::value_type::{Choice, Word, bytes, list, seconds, whole};
 
 /// Handling of a client's `x-request-timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,10 @@ pub struct UpstreamConfig {
     pub connect_timeout: Duration,
     /// timeout between two bytes of a response
     pub idle_timeout: Duration,
+    /// size of a response head in bytes
+    pub max_response_header_size: u64,
+    /// headers of a response
+    pub max_response_headers: usize,
     /// total time to the first byte of the response, with all attempts and waits
     pub request_timeout: Duration,
     /// replaces `timeout` and `request_timeout` for copies and CompleteMultipartUpload; `None` for http
@@ -113,6 +117,11 @@ section! {
         connect_timeout: Duration = key("connect_timeout", seconds(0.001..=3_600.0), Duration::from_secs(5));
         /// timeout between two bytes of a response; it applies to long streams too
         idle_timeout: Duration = key("idle_timeout", seconds(0.001..=86_400.0), Duration::from_secs(30));
+        /// maximum size of the head of a response, interim responses included; beyond it 502
+        max_response_header_size: u64 =
+            key("max_response_header_size", bytes(1024..=1 << 20), 128 << 10);
+        /// maximum number of headers of a response; beyond it 502
+        max_response_headers: usize = key("max_response_headers", whole(1..=256), 96);
         /// handling of the client's `x-request-timeout` (`2.5`, `250ms`)
         ///
         /// With `tell` and `keep` it is a deadline for the first byte, within the timeouts of the bucket. `tell` sends the remaining time
@@ -333,6 +342,8 @@ impl CommonKeys {
             timeout,
             connect_timeout,
             idle_timeout,
+            max_response_header_size,
+            max_response_headers,
             client_deadline,
             retry,
             hedging,
@@ -364,6 +375,8 @@ impl CommonKeys {
             timeout,
             connect_timeout,
             idle_timeout,
+            max_response_header_size,
+            max_response_headers,
             request_timeout,
             long_operation_timeout: None,
             client_deadline,

@@ -106,6 +106,8 @@ pub(crate) const GROUPS: [Group; 24] = [
         &[
             "server.limits",
             "buckets.NAME.max_request_size",
+            "buckets.NAME.UPSTREAM.max_response_header_size",
+            "buckets.NAME.UPSTREAM.max_response_headers",
             "buckets.NAME.max_chunk_size",
             "buckets.NAME.injection_patterns",
         ],

@@ -19,6 +19,12 @@ use crate::upstream::{TimeoutKind, UpstreamRejection};
 /// The retry time if the gateway cannot sign with the store's time.
 const CLOCK_RETRY_AFTER: Duration = Duration::from_secs(30);
 
+fn reused_closed(why: &str) -> String {
+    format!(
+        "the upstream closed a kept connection as the request was sent, and the request must not be sent twice: {why}"
+    )
+}
+
 pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
     let bad =
         |reason, message: String| ErrorReply::new(StatusCode::BAD_GATEWAY, "BadGateway", reason, message);
@@ -47,6 +53,7 @@ pub(super) fn error_reply(rejection: &UpstreamRejection) -> ErrorReply {
         UpstreamRejection::Reset(why) => {
             bad("upstream_reset", format!("the upstream closed the connection before its response: {why}"))
         }
+        UpstreamRejection::ReusedClosed(why) => bad("upstream_connection_reused_closed", reused_closed(why)),
         UpstreamRejection::Decode(why) => {
             bad("decode_failed", format!("the upstream's response is not valid HTTP: {why}"))
         }

@@ -17,16 +17,19 @@ use bytes::Bytes;
 use tidegate_actors::clock;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep_until};
 
 use crate::buffers::{BufferRetention, OpenSocket};
 use crate::http::head_rejection::HeadError;
+use crate::interim::{InterimResponse, InterimResponses};
+use crate::listener::http1::connection_timer::ConnectionTimer;
+use crate::listener::http1::encode::write_interim;
 use crate::listener::http1::head::HeadScanner;
 use crate::listener::http1::request_buffer::RequestBuffer;
 use crate::listener::http1::write_buffer::WriteBuffer;
 use crate::listener::keep_alive::KeepAlive;
 use crate::process::DrainPhase;
 use crate::server::idle_connections::IdleSlot;
+use crate::upstream::interim_headers;
 use crate::worker::FIRST_REQUEST_TIME;
 use crate::worker::Worker;
 
@@ -190,11 +193,18 @@ impl<S: ClientTransport> Http1Connection<S> {
         .await
     }
 
-    /// Polls the handler of a request and feeds it the body that it reads. `None` if the client has gone.
-    pub(super) async fn run_request<F: Future>(&mut self, mut handler: Pin<&mut F>) -> Option<F::Output> {
+    /// Polls the handler of a request, feeds it the body that it reads, and sends the interim responses that it gets. `None` if the
+    /// client has gone.
+    pub(super) async fn run_request<F: Future>(
+        &mut self,
+        mut handler: Pin<&mut F>,
+        interim: &InterimResponses,
+    ) -> Option<F::Output> {
         poll_fn(|cx| {
             loop {
-                if let Poll::Ready(output) = handler.as_mut().poll(cx) {
+                let polled = handler.as_mut().poll(cx);
+                self.write_interim(interim);
+                if let Poll::Ready(output) = polled {
                     return Poll::Ready(Some(output));
                 }
                 if self.inbound.borrow_mut().take_continue() {
@@ -213,6 +223,13 @@ impl<S: ClientTransport> Http1Connection<S> {
             }
         })
         .await
+    }
+
+    fn write_interim(&mut self, interim: &InterimResponses) {
+        for InterimResponse { status, headers } in interim.take() {
+            let headers = interim_headers(headers);
+            self.write_buffer.write(|buffer| write_interim(buffer, status, &headers));
+        }
     }
 
     /// Reads the bytes for which the application waits, and otherwise watches for the client's end.
@@ -330,37 +347,6 @@ impl<S: ClientTransport> Http1Connection<S> {
     /// Whether the gateway drains, so that this response is the connection's last.
     pub(super) fn is_draining(&self) -> bool {
         self.drain_watch.has_begun()
-    }
-}
-
-/// The connection's one timer.
-struct ConnectionTimer {
-    sleep: Pin<Box<Sleep>>,
-    armed: Instant,
-}
-
-impl ConnectionTimer {
-    fn new(armed: Instant) -> Self {
-        Self { sleep: Box::pin(sleep_until(armed.into())), armed }
-    }
-
-    /// Ready at `due`.
-    fn poll(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        if due < self.armed {
-            self.arm(due);
-        }
-        while self.sleep.as_mut().poll(cx).is_ready() {
-            if due <= clock::now() {
-                return Poll::Ready(());
-            }
-            self.arm(due);
-        }
-        Poll::Pending
-    }
-
-    fn arm(&mut self, due: Instant) {
-        self.sleep.as_mut().reset(due.into());
-        self.armed = due;
     }
 }
 

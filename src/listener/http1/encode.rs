@@ -5,7 +5,7 @@
 
 use actix_web::body::BodySize;
 use actix_web::dev::ResponseHead;
-use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
+use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use actix_web::http::{StatusCode, Version};
 
 use crate::listener::http1::head::HeadInfo;
@@ -103,6 +103,19 @@ fn write_header(into: &mut Vec<u8>, name: &str, value: &[u8]) {
     into.extend_from_slice(name.as_bytes());
     into.extend_from_slice(b": ");
     into.extend_from_slice(value);
+    into.extend_from_slice(b"\r\n");
+}
+
+/// Writes an interim response (RFC 9110, 15.2).
+pub(super) fn write_interim(into: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+    into.extend_from_slice(b"HTTP/1.1 ");
+    into.extend_from_slice(status.as_str().as_bytes());
+    into.push(b' ');
+    into.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    into.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        write_header(into, name.as_str(), value.as_bytes());
+    }
     into.extend_from_slice(b"\r\n");
 }
 

@@ -4,8 +4,8 @@ use actix_http::Request;
 use bytes::Bytes;
 use tidegate_s3::request::BodyLength;
 
-use super::body_decoder::{BodyDecoder, DecodeStep, FramingError, OVERHEAD_BYTES_MAX};
 use super::head::{self, HEAD_BYTES_MAX, HeadScanner};
+use crate::body_framing::{BodyDecoder, DecodeStep, FramingError, OVERHEAD_BYTES_MAX};
 use crate::fuzz_input::{Input, split};
 use crate::http::head_rejection::HeadError;
 

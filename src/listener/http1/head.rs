@@ -19,6 +19,7 @@ use actix_web::http::{Method, Uri, Version};
 use bytes::Bytes;
 use tidegate_s3::request::BodyLength;
 
+use crate::body_framing::is_token;
 use crate::http::head_rejection::HeadError;
 use crate::http::request_validation;
 
@@ -190,16 +191,6 @@ impl ConnectionHeader {
     fn persists(&self, version: Version) -> bool {
         !self.closes && (self.keeps_alive || version == Version::HTTP_11)
     }
-}
-
-/// A character of a token (RFC 9110, 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// A character of a field's value (RFC 9110, 5.5).
-pub(super) fn is_field_text(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! actix-http's dispatcher is not used; the reasons are in `docs/design/http1-loop.md`. This loop reads a head
 //! (`head.rs`), calls the application with a request that has a lazily read body (`request_buffer.rs`,
-//! `body_decoder.rs`), and writes the response (`encode.rs`, `response_sender.rs`, `write_buffer.rs`).
+//! `src/body_framing.rs`), and writes the response (`encode.rs`, `response_sender.rs`, `write_buffer.rs`).
 //! `connection.rs` owns the socket and its timer. HTTP/2 is in `http2`.
 //!
 //! Rules of this loop:
@@ -12,8 +12,8 @@
 //! - Bytes that are not a request get a response without a body, after the responses to all requests before them.
 //! - An upgrade is never accepted, and a body is delimited by its length even beside `Upgrade`.
 
-mod body_decoder;
 mod connection;
+mod connection_timer;
 mod date_cache;
 mod encode;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -32,6 +32,7 @@ use actix_http::{HttpMessage, Payload, Request};
 use actix_service::Service;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
+use actix_web::http::Version;
 use actix_web::{Error, HttpResponse};
 use tidegate_actors::clock;
 use tidegate_s3::request::BodyLength;
@@ -101,10 +102,13 @@ where
             };
             drop(bytes);
             let progress = self.send_watch.progress(Some(connection.socket.buffers()));
+            if head_info.version == Version::HTTP_11 {
+                progress.interim.accept();
+            }
             attach_context(&mut request, &head_info, &connection.inbound, (client, source, &progress));
             let outcome = {
                 let handler = pin!(self.application.call(request));
-                connection.run_request(handler).await
+                connection.run_request(handler, &progress.interim).await
             };
             // The client has closed: everything that the request holds is dropped (T7).
             let Some(outcome) = outcome else { return };

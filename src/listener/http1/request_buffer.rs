@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
 use tidegate_s3::request::BodyLength;
 
-use crate::listener::http1::body_decoder::{BodyDecoder, DecodeStep, FramingError};
+use crate::body_framing::{BodyDecoder, DecodeStep, FramingError};
 
 /// Bytes per read if no long body is expected.
 const READ_BYTES: usize = 8 << 10;

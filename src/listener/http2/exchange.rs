@@ -25,6 +25,8 @@ use super::inbound_body::InboundBody;
 use super::response;
 use super::response_queue::ResponseQueue;
 use crate::http::request_validation::is_expect_continue;
+use crate::interim::{InterimResponse, InterimResponses};
+use crate::upstream::interim_headers;
 
 /// A stream's request, and the handles to respond to it.
 pub(super) struct Exchange {
@@ -50,6 +52,9 @@ impl Exchange {
             let mut handler = pin!(async { application.call(request).await });
             poll_fn(|cx| {
                 let polled = poll_response(cx, handler.as_mut(), &mut respond, inbound.as_deref());
+                if let Some(progress) = queue.progress() {
+                    send_interim(&mut respond, &progress.interim);
+                }
                 if expects_continue
                     && polled.is_pending()
                     && inbound.as_ref().is_some_and(|it| it.is_awaited())
@@ -90,6 +95,16 @@ impl Exchange {
             connection,
         };
         poll_fn(|cx| sending.poll(cx)).await;
+    }
+}
+
+/// Sends the interim responses of the upstream.
+fn send_interim(respond: &mut SendResponse<Bytes>, interim: &InterimResponses) {
+    for InterimResponse { status, headers } in interim.take() {
+        if let Some(interim) = response::convert_interim(status, &interim_headers(headers)) {
+            // An error means that the stream is closed; the next poll finds that.
+            let _ = respond.send_informational(interim);
+        }
     }
 }
 

@@ -319,6 +319,7 @@ fn new_exchange(
     let mut request = Request::with_payload(payload);
     request.extensions_mut().insert(source);
     if let Some(progress) = queue.progress() {
+        progress.interim.accept();
         request.extensions_mut().insert(Rc::clone(progress));
     }
     let head = request.head_mut();

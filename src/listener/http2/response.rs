@@ -3,7 +3,8 @@
 
 use actix_web::body::BodySize;
 use actix_web::dev::ResponseHead;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::header::{CONTENT_LENGTH, DATE};
 use tidegate_actors::clock;
 
@@ -33,6 +34,19 @@ pub(super) fn convert_head(head: &ResponseHead, size: BodySize) -> Option<http::
     Some(response)
 }
 
+/// Converts an interim response; `None` if it cannot be sent.
+pub(super) fn convert_interim(status: StatusCode, headers: &HeaderMap) -> Option<http::Response<()>> {
+    let mut response = http::Response::new(());
+    *response.status_mut() = http::StatusCode::try_from(status.as_u16()).ok()?;
+    for (name, value) in headers {
+        if !CONNECTION_FIELDS.contains(&name.as_str()) {
+            let (name, value) = convert_field(name, value)?;
+            response.headers_mut().try_append(name, value).ok()?;
+        }
+    }
+    Some(response)
+}
+
 fn convert_field(name: &HeaderName, value: &HeaderValue) -> Option<(http::HeaderName, http::HeaderValue)> {
     let name = http::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
     let value = http::HeaderValue::from_bytes(value.as_bytes()).ok()?;
@@ -41,8 +55,6 @@ fn convert_field(name: &HeaderName, value: &HeaderValue) -> Option<(http::Header
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::StatusCode;
-
     use super::*;
 
     /// A7, V7

@@ -68,13 +68,16 @@ pub(super) struct UpstreamConnectionFamilies {
     pub(super) size: IntGaugeVec,
     pub(super) active: IntGaugeVec,
     pub(super) idle: IntGaugeVec,
+    pub(super) reused_closed: IntCounterVec,
 }
 
 /// The upstream connections of one bucket.
-pub(crate) struct UpstreamConnectionGauges {
+pub(crate) struct UpstreamConnectionMetrics {
     size: IntGauge,
     active: IntGauge,
     idle: IntGauge,
+    /// Reused connections that the upstream had closed when a request was sent.
+    pub(crate) reused_closed: IntCounter,
 }
 
 impl UpstreamConnectionFamilies {
@@ -84,29 +87,39 @@ impl UpstreamConnectionFamilies {
             registry.register(Box::new(family.clone()))?;
             Ok(family)
         };
+        let reused_closed = IntCounterVec::new(
+            Opts::new(
+                "upstream_reused_connection_closed_total",
+                "requests that were sent on a kept upstream connection which the upstream had closed",
+            ),
+            &["bucket"],
+        )?;
+        registry.register(Box::new(reused_closed.clone()))?;
         Ok(Self {
+            reused_closed,
             size: gauge("connection_pool_size", "maximum of upstream connections, all workers together")?,
             active: gauge("connection_pool_active", "upstream connections in use")?,
             idle: gauge("connection_pool_idle", "upstream connections kept for reuse")?,
         })
     }
 
-    pub(super) fn bucket(&self, name: &str) -> UpstreamConnectionGauges {
-        UpstreamConnectionGauges {
+    pub(super) fn bucket(&self, name: &str) -> UpstreamConnectionMetrics {
+        UpstreamConnectionMetrics {
             size: self.size.with_label_values(&[name]),
             active: self.active.with_label_values(&[name]),
             idle: self.idle.with_label_values(&[name]),
+            reused_closed: self.reused_closed.with_label_values(&[name]),
         }
     }
 }
 
-impl UpstreamConnectionGauges {
+impl UpstreamConnectionMetrics {
     /// Sets the gauges. Called for each scrape.
-    pub(crate) fn observe(&self, size: usize, open: usize, active: usize) {
-        let active = active.min(open);
+    pub(crate) fn observe(&self, size: usize, open: usize, idle: usize) {
+        let idle = idle.min(open);
         self.size.set(signed(size));
-        self.active.set(signed(active));
-        self.idle.set(signed(open - active));
+        self.active.set(signed(open - idle));
+        self.idle.set(signed(idle));
     }
 }
 

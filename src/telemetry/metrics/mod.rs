@@ -23,7 +23,7 @@ use slog::Logger;
 use tidegate_actors::LazyCounter;
 use tidegate_config::{BreakerMode, BucketConfig, Config, Kind};
 
-use connections::{ClientConnectionMetrics, UpstreamConnectionFamilies, UpstreamConnectionGauges};
+use connections::{ClientConnectionMetrics, UpstreamConnectionFamilies, UpstreamConnectionMetrics};
 use errors::ErrorCounters;
 pub(crate) use errors::ErrorFamily;
 use exposition::Exposition;
@@ -113,7 +113,7 @@ pub(crate) struct BucketMetrics {
     errors: Arc<ErrorCounters>,
     credential_checks: IntCounterVec,
     name: String,
-    pub(crate) connections: UpstreamConnectionGauges,
+    pub(crate) connections: UpstreamConnectionMetrics,
 }
 
 /// The counters of requests that reach no bucket, by reason.

@@ -56,7 +56,8 @@ impl RequestMetrics {
         let HedgeFamilies { sent, won, suppressed } = hedges;
         let all = retries.into_iter().chain(others).chain([sent, won, suppressed]);
         all.for_each(|family| remove_buckets(family, is_gone));
-        let UpstreamConnectionFamilies { size, active, idle } = connections;
+        let UpstreamConnectionFamilies { size, active, idle, reused_closed } = connections;
+        remove_buckets(reused_closed, is_gone);
         [size, active, idle].into_iter().for_each(|family| remove_buckets(family, is_gone));
         let TimingFamilies { requests, first_byte, phases, upstream } = times;
         let is_of_gone = |values: &[String]| values.first().is_some_and(|bucket| is_gone(bucket));

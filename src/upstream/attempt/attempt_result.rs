@@ -130,6 +130,7 @@ impl AttemptResult {
             UpstreamRejection::TlsRejected(_) => "upstream_tls",
             UpstreamRejection::HostNotInCertificate(_) => "upstream_tls_host",
             UpstreamRejection::Reset(_) => "upstream_reset",
+            UpstreamRejection::ReusedClosed(_) => "upstream_connection_reused_closed",
             UpstreamRejection::Decode(_) => "decode_failed",
             UpstreamRejection::Timeout(expired) => expired.kind.reason(),
             _ => "upstream_failed",

@@ -14,7 +14,7 @@ use crate::upstream::attempt::circuit_wait::{self, AttemptGrant, AttemptRequest}
 use crate::upstream::attempt::credential_feedback;
 use crate::upstream::attempt::hedge::{self, AttemptPermits, HedgeRace};
 use crate::upstream::attempt::misdirected;
-use crate::upstream::attempt::prepared_call::{PendingCall, prepare_call};
+use crate::upstream::attempt::prepared_call::{PendingCall, observers, prepare_call};
 use crate::upstream::attempt::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
 use crate::upstream::attempt::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::body::RequestBody;
@@ -240,7 +240,7 @@ fn finish_call(
     ticket: BreakerTicket,
     permit: Permit,
 ) -> Result<UpstreamResponse, UpstreamRejection> {
-    let InspectedResponse { response, document: error_document, socket, .. } = match result {
+    let InspectedResponse { response, document: error_document, .. } = match result {
         Ok(response) => response,
         Err(rejection) => {
             ticket.report(classification.outcome);
@@ -254,7 +254,7 @@ fn finish_call(
         ticket.report(classification.outcome);
         None
     };
-    Ok(UpstreamResponse { response, error_document, permit, ticket, socket })
+    Ok(UpstreamResponse { response, error_document, permit, ticket })
 }
 
 fn count_retry_result(bucket: &Bucket, record: &Record, classification: &Classification, is_refused: bool) {
@@ -279,16 +279,14 @@ async fn attempt(
     limits: AttemptLimits,
     record: &Record,
 ) -> Result<InspectedResponse, UpstreamRejection> {
-    let PendingCall { call, context, signed_offset } =
-        prepare_call(resources, bucket, outbound, permit, limits, &record.upload_progress)?;
-    let response = match map_send_error(
-        with_timeouts(call, limits, &context, &bucket.late_calls).await,
-        limits.began,
-        &context.upload_progress,
-    ) {
+    let progress = &record.upload_progress;
+    let PendingCall { mut call, signed_offset } =
+        prepare_call(resources, bucket, outbound, permit, limits, observers(record))?;
+    let sent = with_timeouts(&mut call, limits, (progress, None), &bucket.late_calls).await;
+    let response = match map_send_error(sent, limits.began, progress) {
         Ok(response) => response,
         Err(rejection) => {
-            if let Some(upload) = context.reclaim_upload() {
+            if let Some(upload) = call.reclaim_upload() {
                 outbound.body = RequestBody::Stream(Some(upload));
             }
             return Err(rejection);
@@ -297,5 +295,5 @@ async fn attempt(
     let method = outbound.request.head().method;
     let (kind, region) = (bucket.config.kind, &bucket.signing_region);
     let call_info = CallInfo { kind, method, signed_offset, region, deadline: limits.deadline.total };
-    check_head(response, call_info, context.socket()).await
+    check_head(response, call_info).await
 }

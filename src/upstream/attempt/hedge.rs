@@ -26,15 +26,15 @@ use crate::telemetry::metrics::hedges::HedgeSuppression;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt::attempt_result::AttemptResult;
 use crate::upstream::attempt::credential_feedback;
-use crate::upstream::attempt::prepared_call::{PendingCall, prepare_call};
+use crate::upstream::attempt::hedge_timer::HedgeTimer;
+use crate::upstream::attempt::prepared_call::{PendingCall, observers, prepare_call};
 use crate::upstream::attempt::response_head::{CallInfo, InspectedResponse, check_head, map_send_error};
 use crate::upstream::attempt::timeouts::{AttemptLimits, with_timeouts};
 use crate::upstream::body::RequestBody;
 use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::call_resources::CallResources;
-use crate::upstream::exchange::call_context::CallContext;
-use crate::upstream::exchange::sent_request::SentRequest;
+use crate::upstream::exchange::sent_request::{ExchangeObservers, SentRequest};
 use crate::upstream::record::attempt_notes::{AttemptNote, AttemptOutcome};
 use crate::upstream::record::{HedgeOutcome, Record};
 use crate::upstream::request::UpstreamRequest;
@@ -94,27 +94,27 @@ pub(crate) async fn race(
     record: &mut Record,
 ) -> (AttemptResult, AttemptPermits) {
     let HedgeRace { resources, bucket, limits, hedge_at, evidence, .. } = race;
-    let upload_progress = Rc::clone(&record.upload_progress);
+    let progress = Rc::clone(&record.upload_progress);
     let classify = |permits: &mut AttemptPermits, limits, result| {
         // Preflights are never hedged, so each attempt counts.
         let attempt = (&permits.permit, &mut permits.ticket);
-        AttemptResult::classify((bucket, evidence, true), limits, &upload_progress, attempt, result)
+        AttemptResult::classify((bucket, evidence, true), limits, &progress, attempt, result)
     };
-    let PendingCall { call, context, signed_offset } =
-        match prepare_call(resources, bucket, outbound, &permits.permit, limits, &upload_progress) {
+    let PendingCall { call, signed_offset } =
+        match prepare_call(resources, bucket, outbound, &permits.permit, limits, observers(record)) {
             Ok(call) => call,
             Err(rejection) => return (classify(&mut permits, limits, Err(rejection)), permits),
         };
-    context.arm_hedge_timer(hedge_at);
+    let timer = HedgeTimer::new(hedge_at);
     let method = outbound.request.head().method.clone();
     let (kind, region, deadline) = (bucket.config.kind, &bucket.signing_region, limits.deadline.total);
     let call_info = CallInfo { kind, method: &method, signed_offset, region, deadline };
-    let mut first = pin!(run_attempt(call, Rc::clone(&context), limits, (bucket, call_info)).fuse());
+    let mut first = pin!(run_attempt(call, limits, (&progress, Some(&timer)), (bucket, call_info)).fuse());
 
-    if let Either::Left((result, _)) = select(first.as_mut(), pin!(context.hedge_due())).await {
+    if let Either::Left((result, _)) = select(first.as_mut(), pin!(timer.fired())).await {
         return (classify(&mut permits, limits, result), permits);
     }
-    let acquiring = Box::pin(acquire(race, outbound, permits.permit.endpoint(), &upload_progress));
+    let acquiring = Box::pin(acquire(race, outbound, permits.permit.endpoint(), observers(record)));
     let grant = match select(first.as_mut(), acquiring).await {
         Either::Left((result, _)) => return (classify(&mut permits, limits, result), permits),
         Either::Right((grant, _)) => grant,
@@ -128,9 +128,9 @@ pub(crate) async fn race(
         }
     };
     record_sent(race, hedge_limits, record);
-    let PendingCall { call, context, signed_offset: signed } = call;
+    let PendingCall { call, signed_offset: signed } = call;
     let hedge_info = CallInfo { signed_offset: signed, ..call_info };
-    let mut second = Box::pin(run_attempt(call, context, hedge_limits, (bucket, hedge_info)));
+    let mut second = Box::pin(run_attempt(call, hedge_limits, (&progress, None), (bucket, hedge_info)));
     let (last, permits) = match select(first.as_mut(), second.as_mut()).await {
         Either::Left((result, _)) => {
             let last = classify(&mut permits, limits, result);
@@ -197,7 +197,7 @@ async fn acquire(
     race: HedgeRace<'_>,
     outbound: &mut UpstreamRequest,
     slow: EndpointId,
-    upload_progress: &Rc<UploadProgress>,
+    observers: ExchangeObservers,
 ) -> Result<HedgeGrant, HedgeSuppression> {
     let HedgeRace { resources, bucket, circuit, .. } = race;
     if is_client_retry(outbound.request.head().headers) {
@@ -226,7 +226,7 @@ async fn acquire(
     let ticket = bucket.breaker.acquire_if_closed(circuit).ok_or(HedgeSuppression::Breaker)?;
     let permits = AttemptPermits { permit, ticket };
     let limits = AttemptLimits { began: clock::now(), ..race.limits };
-    let call = prepare_call(resources, bucket, outbound, &permits.permit, limits, upload_progress);
+    let call = prepare_call(resources, bucket, outbound, &permits.permit, limits, observers);
     let call = call.map_err(|_| HedgeSuppression::Credentials)?;
     Ok(HedgeGrant { permits, limits, call })
 }
@@ -234,14 +234,10 @@ async fn acquire(
 /// Runs an attempt up to the response head. Dropped before that, it closes its connection.
 async fn run_attempt(
     call: SentRequest,
-    context: Rc<CallContext>,
     limits: AttemptLimits,
+    (progress, timer): (&UploadProgress, Option<&HedgeTimer>),
     (bucket, call_info): (&Bucket, CallInfo<'_>),
 ) -> Result<InspectedResponse, UpstreamRejection> {
-    let response = map_send_error(
-        with_timeouts(call, limits, &context, &bucket.late_calls).await,
-        limits.began,
-        &context.upload_progress,
-    )?;
-    check_head(response, call_info, context.socket()).await
+    let sent = with_timeouts(call, limits, (progress, timer), &bucket.late_calls).await;
+    check_head(map_send_error(sent, limits.began, progress)?, call_info).await
 }

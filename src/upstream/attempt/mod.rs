@@ -6,6 +6,7 @@ pub(crate) mod circuit_wait;
 pub(crate) mod clock_measurement;
 pub(crate) mod credential_feedback;
 pub(crate) mod hedge;
+mod hedge_timer;
 pub(crate) mod misdirected;
 pub(crate) mod prepared_call;
 pub(crate) mod response_head;

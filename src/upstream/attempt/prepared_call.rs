@@ -2,24 +2,22 @@
 
 use std::rc::Rc;
 
-use actix_http::body::{BoxBody, None as NoBody};
 use tidegate_actors::{Permit, clock};
 
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt::timeouts::AttemptLimits;
 use crate::upstream::body::RequestBody;
-use crate::upstream::body::upload_progress::UploadProgress;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::call_resources::CallResources;
-use crate::upstream::exchange::call_context::CallContext;
-use crate::upstream::exchange::sent_request::SentRequest;
+use crate::upstream::exchange::request_writer::OutboundBody;
+use crate::upstream::exchange::sent_request::{ExchangeObservers, SentRequest};
+use crate::upstream::record::Record;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::rules::store_clock::ClockOffset;
 
 /// A call that starts when it is first polled.
 pub(crate) struct PendingCall {
     pub(crate) call: SentRequest,
-    pub(crate) context: Rc<CallContext>,
     /// The clock offset of the signature. None if the request is not signed.
     pub(crate) signed_offset: Option<ClockOffset>,
 }
@@ -31,7 +29,7 @@ pub(crate) fn prepare_call(
     outbound: &mut UpstreamRequest,
     permit: &Permit,
     limits: AttemptLimits,
-    upload_progress: &Rc<UploadProgress>,
+    observers: ExchangeObservers,
 ) -> Result<PendingCall, UpstreamRejection> {
     let client = resources.client(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
@@ -45,20 +43,24 @@ pub(crate) fn prepare_call(
         .map(|_| outbound.signature_retry.take_offset().unwrap_or_else(|| clock.offset(limits.began)));
     let signer = signer.as_deref().zip(signed_offset);
     let request = outbound
-        .build(client, (signer, permit.credential()), destination, (limits.deadline, limits.began))
+        .build((signer, permit.credential()), destination, (limits.deadline, limits.began))
         .ok_or(UpstreamRejection::InvalidTarget)?;
-    let (body, upload) = match &mut outbound.body {
-        RequestBody::None => (BoxBody::new(NoBody::new()), None),
-        RequestBody::Buffered(bytes) => (BoxBody::new(bytes.clone()), None),
+    let body = match &mut outbound.body {
+        RequestBody::None => OutboundBody::None,
+        RequestBody::Buffered(bytes) => OutboundBody::Buffered(bytes.clone()),
         RequestBody::Stream(upload) => {
             let upload = upload.take().ok_or(UpstreamRejection::ClientGone)?;
             let now = clock::now();
-            upload_progress.begin(now);
-            upload_progress.begin_transfer(resources.transfers, now);
-            // The connection sends the body, see `exchange/body_writer.rs`.
-            (BoxBody::new(NoBody::new()), Some(upload))
+            observers.upload.begin(now);
+            observers.upload.begin_transfer(resources.transfers, now);
+            OutboundBody::Streamed(upload)
         }
     };
-    let call = client.send(permit.endpoint(), request, body);
-    Ok(PendingCall { call, context: CallContext::new(Rc::clone(upload_progress), upload), signed_offset })
+    let call = client.send(permit.endpoint(), request, body, observers);
+    Ok(PendingCall { call, signed_offset })
+}
+
+/// Who is concerned with the calls of a request.
+pub(crate) fn observers(record: &Record) -> ExchangeObservers {
+    ExchangeObservers { upload: Rc::clone(&record.upload_progress), client: record.send_progress.clone() }
 }

@@ -3,16 +3,12 @@
 //! The first part of an error document is read here, because its error code decides the classification
 //! (`rules/outcome.rs`).
 
-use std::rc::Rc;
 use std::time::Instant;
 
-use actix_web::error::ParseError;
 use actix_web::http::Method;
-use awc::error::{ConnectError, SendRequestError};
 use tidegate_actors::clock;
 use tidegate_config::Kind;
 
-use crate::buffers::SocketBuffers;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt::clock_measurement::DatedResponse;
 use crate::upstream::attempt::credential_feedback;
@@ -21,7 +17,7 @@ use crate::upstream::bucket::region_mismatch::SigningRegion;
 use crate::upstream::connect::dns_cache::NoAddress;
 use crate::upstream::connect::tls::is_host_mismatch;
 use crate::upstream::connect::tls_failure::TlsFailure;
-use crate::upstream::exchange::internal_request::shortage_of;
+use crate::upstream::exchange::send_error::SendError;
 use crate::upstream::exchange::sent_request::ReceivedResponse;
 use crate::upstream::headers::names::BUCKET_REGION;
 use crate::upstream::response::error_document::ErrorDocumentPrefix;
@@ -69,8 +65,6 @@ pub(crate) struct InspectedResponse {
     signed_offset: Option<ClockOffset>,
     /// The region in the head of a 400 or a redirect, if it is not that of the signature.
     head_region: Option<String>,
-    /// The socket of its connection.
-    pub(crate) socket: Option<Rc<SocketBuffers>>,
 }
 
 impl InspectedResponse {
@@ -124,7 +118,7 @@ impl InspectedResponse {
 
 /// Maps the result of a send to a response or a rejection. A failure of the upload takes precedence.
 pub(crate) fn map_send_error(
-    sent: Result<Result<ReceivedResponse, SendRequestError>, ExpiredTimeout>,
+    sent: Result<Result<ReceivedResponse, SendError>, ExpiredTimeout>,
     began: Instant,
     upload_progress: &UploadProgress,
 ) -> Result<ReceivedResponse, UpstreamRejection> {
@@ -139,7 +133,9 @@ pub(crate) fn map_send_error(
 /// An upstream that closes in mid-upload while the gateway waits for the client has timed out because of the client.
 fn attribute_reset(fault: UpstreamRejection, upload_progress: &UploadProgress) -> UpstreamRejection {
     match fault {
-        UpstreamRejection::Reset(_) if upload_progress.is_stalled_by_client(clock::now()) => {
+        UpstreamRejection::Reset(_) | UpstreamRejection::ReusedClosed(_)
+            if upload_progress.is_stalled_by_client(clock::now()) =>
+        {
             let now = clock::now();
             let moved = upload_progress.uploading_since(now);
             let took = moved.map(|moved| now.saturating_duration_since(moved));
@@ -153,11 +149,10 @@ fn attribute_reset(fault: UpstreamRejection, upload_progress: &UploadProgress) -
 pub(crate) async fn check_head(
     response: ReceivedResponse,
     call_info: CallInfo<'_>,
-    socket: Option<Rc<SocketBuffers>>,
 ) -> Result<InspectedResponse, UpstreamRejection> {
     // S3 redirects to another of its endpoints or regions. A client that followed would bypass the gateway. A gateway
     // that followed would let the upstream choose the target of its requests (H4). Redirects of an API are forwarded.
-    let inspected = inspect_head(response, call_info, socket).await;
+    let inspected = inspect_head(response, call_info).await;
     if call_info.kind == Kind::S3 && is_redirect(&inspected.response) {
         return Err(UpstreamRejection::Redirect(inspected.response.status()));
     }
@@ -171,17 +166,15 @@ pub(crate) async fn check_head(
 pub(crate) async fn inspect_head(
     mut response: ReceivedResponse,
     call_info: CallInfo<'_>,
-    socket: Option<Rc<SocketBuffers>>,
 ) -> InspectedResponse {
     let document = match call_info.needs_error_code(&response) {
-        true => Some(ErrorDocumentPrefix::read(&mut response, call_info.method, call_info.deadline).await),
+        true => Some(ErrorDocumentPrefix::read(&mut response, call_info.deadline).await),
         false => None,
     };
     let code = document.as_ref().and_then(ErrorDocumentPrefix::code);
     let (is_head, signed_offset) = (call_info.method == Method::HEAD, call_info.signed_offset);
     let head_region = region_of_refusal(&response, call_info.region.as_str());
-    let inspected =
-        InspectedResponse { response, document, code, is_head, signed_offset, head_region, socket };
+    let inspected = InspectedResponse { response, document, code, is_head, signed_offset, head_region };
     if call_info.kind == Kind::S3 {
         inspected.log_region(call_info.region);
     }
@@ -206,38 +199,28 @@ fn shortened(region: &str) -> String {
 }
 
 /// `began`: the start of the attempt.
-fn classify_send_error(error: &SendRequestError, began: Instant) -> UpstreamRejection {
-    if let Some(shortage) = shortage_of(error) {
+fn classify_send_error(error: &SendError, began: Instant) -> UpstreamRejection {
+    if let Some(shortage) = error.shortage() {
         return UpstreamRejection::Shortage(shortage);
     }
-    let timeout = |kind| {
-        let took = clock::now().saturating_duration_since(began);
-        UpstreamRejection::Timeout(ExpiredTimeout::of(kind, Some(took)))
-    };
     match error {
-        SendRequestError::Connect(ConnectError::Timeout) => timeout(TimeoutKind::Connect),
-        SendRequestError::Connect(ConnectError::Disconnected) => {
-            UpstreamRejection::Reset("disconnected".to_owned())
+        SendError::ConnectTimeout => {
+            let took = clock::now().saturating_duration_since(began);
+            UpstreamRejection::Timeout(ExpiredTimeout::of(TimeoutKind::Connect, Some(took)))
         }
-        SendRequestError::Connect(ConnectError::Io(error)) if is_host_mismatch(error) => {
+        SendError::Connect(error) if is_host_mismatch(error) => {
             UpstreamRejection::HostNotInCertificate(error.to_string())
         }
-        SendRequestError::Connect(ConnectError::Io(error)) => {
-            match (TlsFailure::of(error), NoAddress::of(error)) {
-                (Some(failure), _) => UpstreamRejection::TlsRejected(failure.clone()),
-                (None, Some(unresolved)) => UpstreamRejection::NoAddress(unresolved.clone()),
-                (None, None) => UpstreamRejection::Connect(error.to_string()),
-            }
-        }
-        SendRequestError::Connect(error) => UpstreamRejection::Connect(error.to_string()),
-        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
-            match TlsFailure::of(error).filter(|failure| failure.is_before_request()) {
-                Some(failure) => UpstreamRejection::TlsRejected(failure.clone()),
-                None => UpstreamRejection::Reset(error.to_string()),
-            }
-        }
-        SendRequestError::Response(error) => UpstreamRejection::Decode(error.to_string()),
-        SendRequestError::Timeout => timeout(TimeoutKind::FirstByte),
-        other => UpstreamRejection::Reset(other.to_string()),
+        SendError::Connect(error) => match (TlsFailure::of(error), NoAddress::of(error)) {
+            (Some(failure), _) => UpstreamRejection::TlsRejected(failure.clone()),
+            (None, Some(unresolved)) => UpstreamRejection::NoAddress(unresolved.clone()),
+            (None, None) => UpstreamRejection::Connect(error.to_string()),
+        },
+        SendError::ReusedClosed(error) => UpstreamRejection::ReusedClosed(error.to_string()),
+        SendError::Io(error) => match TlsFailure::of(error).filter(|failure| failure.is_before_request()) {
+            Some(failure) => UpstreamRejection::TlsRejected(failure.clone()),
+            None => UpstreamRejection::Reset(error.to_string()),
+        },
+        SendError::Head(error) => UpstreamRejection::Decode(error.to_string()),
     }
 }

@@ -6,14 +6,13 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tidegate_actors::clock;
 
+use crate::upstream::attempt::hedge_timer::HedgeTimer;
 use crate::upstream::body::upload_progress::UploadProgress;
-use crate::upstream::exchange::call_context::{CallContext, CurrentCall};
 use crate::upstream::rules::deadline::{Deadline, DeadlineSource};
 use crate::upstream::rules::late_calls::LateCalls;
 use crate::upstream::rules::rejection::{ExpiredTimeout, TimeoutKind};
@@ -103,22 +102,21 @@ impl AttemptLimits {
     }
 }
 
-/// Runs a call until it is done or a limit expires. The call is then dropped and its connection closes.
+/// Runs a call until it is done or a limit expires. The caller then drops the call, which closes its connection.
 pub(crate) async fn with_timeouts<F: Future>(
     call: F,
     limits: AttemptLimits,
-    context: &Rc<CallContext>,
+    (progress, hedge_timer): (&UploadProgress, Option<&HedgeTimer>),
     late_calls: &LateCalls,
 ) -> Result<F::Output, ExpiredTimeout> {
-    let progress = &context.upload_progress;
+    let with_hedge = |due, now| hedge_timer.map_or(due, |timer| timer.check(due, now));
     let mut call = pin!(call);
     let mut late = None;
     let due = limits.due(progress, limits.began).at;
     let first = limits.late_after(progress).map_or(due, |(_, late)| late.min(due));
-    let first = context.check_hedge_timer(first, limits.began);
+    let first = with_hedge(first, limits.began);
     let mut timer = pin!(tokio::time::sleep_until(first.into()));
     poll_fn(|cx| {
-        let _current = CurrentCall::set(context);
         if let Poll::Ready(done) = call.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));
         }
@@ -136,7 +134,7 @@ pub(crate) async fn with_timeouts<F: Future>(
                     next = next.min(late_at);
                 }
             }
-            timer.as_mut().reset(context.check_hedge_timer(next, now).into());
+            timer.as_mut().reset(with_hedge(next, now).into());
         }
         Poll::Pending
     })

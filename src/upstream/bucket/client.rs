@@ -1,12 +1,11 @@
 //! The HTTP client of one bucket on one worker thread: its connections and its signers.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
-use std::mem::replace;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use actix_http::body::BoxBody;
 use tidegate_actors::{CredentialId, EndpointId, KeyId, clock};
 use tidegate_config::{Credentials, Kind, Secret};
 use tidegate_s3::signer::Signer;
@@ -16,8 +15,14 @@ use crate::auth::Keyring;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::bucket::Bucket;
 use crate::upstream::credentials::CredentialSource;
-use crate::upstream::exchange::connector::ConnectorSettings;
-use crate::upstream::exchange::sent_request::{OutboundRequest, PooledConnections, SentRequest};
+use crate::upstream::exchange::internal_request::endpoint_pool;
+use crate::upstream::exchange::pool::{EndpointPool, PoolSettings};
+use crate::upstream::exchange::request_writer::OutboundBody;
+use crate::upstream::exchange::response_head::ResponseHeadLimits;
+use crate::upstream::exchange::sent_request::{ExchangeObservers, OutboundRequest, SentRequest};
+
+/// The maximum age of a connection to a DNS name. A busy connection would never follow a changed address.
+const DNS_NAME_LIFETIME: Duration = Duration::from_secs(300);
 
 /// A signer and the credentials that it was made from.
 type CachedSigner = Option<(Arc<Credentials>, Rc<Signer>)>;
@@ -31,19 +36,12 @@ pub(crate) fn signing_credentials(credentials: &Credentials) -> SigningCredentia
     }
 }
 
-/// The connections of one worker thread to the upstream of one bucket.
-struct ClientConnections {
-    /// Those of each endpoint.
-    open: RefCell<Vec<PooledConnections>>,
-    /// Buckets for which awc may keep connections, if buckets have separate connections.
-    pooled_buckets: RefCell<HashSet<String>>,
-    pooled_buckets_max: usize,
-    connector: ConnectorSettings,
-}
+/// The connections of one worker thread to the endpoints of one bucket, in the order of the configuration.
+type ClientConnections = Rc<[Rc<EndpointPool>]>;
 
 /// The client for the upstream of one bucket on one worker.
 pub(crate) struct UpstreamClient {
-    connections: Rc<ClientConnections>,
+    connections: ClientConnections,
     region: String,
     /// The last signer of each credential of the bucket.
     signers: RefCell<Vec<CachedSigner>>,
@@ -54,20 +52,21 @@ pub(crate) struct UpstreamClient {
 impl UpstreamClient {
     pub(crate) fn new(bucket: &Bucket, keyring: &Keyring) -> Self {
         let upstream = &bucket.config.upstream;
-        let limit = upstream.connection_pool.size.get().max(upstream.concurrency.max_concurrent.get());
-        let connector = ConnectorSettings {
-            dialer: Arc::clone(&bucket.dialer),
-            counts: bucket.connections.clone(),
-            timeout: upstream.connect_timeout,
-            limit,
+        let pool = &upstream.connection_pool;
+        let settings = PoolSettings {
+            idle_max: pool.max_idle,
+            idle_timeout: pool.idle_timeout,
+            lifetime: bucket.dialer.has_dns_names().then_some(DNS_NAME_LIFETIME),
+            connect_timeout: upstream.connect_timeout,
+            head_limits: ResponseHeadLimits {
+                bytes_max: usize::try_from(upstream.max_response_header_size).unwrap_or(usize::MAX),
+                fields_max: upstream.max_response_headers,
+            },
+            retention: bucket.dialer.buffer_retention(),
         };
-        let connections = ClientConnections {
-            open: RefCell::new(upstream.endpoints.iter().map(|_| connector.connections()).collect()),
-            pooled_buckets: RefCell::default(),
-            pooled_buckets_max: upstream.connection_pool.max_idle.max(1),
-            connector,
-        };
-        Self::of_connections(Rc::new(connections), bucket, keyring)
+        let of_endpoint =
+            |endpoint| endpoint_pool(&bucket.dialer, endpoint, settings.clone(), bucket.connections.clone());
+        Self::of_connections((0..upstream.endpoints.len()).map(of_endpoint).collect(), bucket, keyring)
     }
 
     /// A client with the same connections that signs for the keys of another keyring.
@@ -75,7 +74,7 @@ impl UpstreamClient {
         Self::of_connections(Rc::clone(&self.connections), bucket, keyring)
     }
 
-    fn of_connections(connections: Rc<ClientConnections>, bucket: &Bucket, keyring: &Keyring) -> Self {
+    fn of_connections(connections: ClientConnections, bucket: &Bucket, keyring: &Keyring) -> Self {
         let upstream = &bucket.config.upstream;
         let region = upstream.region.clone();
         let with_signer = |(id, pair)| (id, Rc::new(Signer::new(signing_credentials(&pair), region.clone())));
@@ -89,41 +88,34 @@ impl UpstreamClient {
     }
 
     /// Sends a request over one of the connections, once the call is polled.
-    pub(crate) fn send(&self, endpoint: EndpointId, request: OutboundRequest, body: BoxBody) -> SentRequest {
-        self.connections.open.borrow()[endpoint.0].send(request, body)
+    pub(crate) fn send(
+        &self,
+        endpoint: EndpointId,
+        request: OutboundRequest,
+        body: OutboundBody,
+        observers: ExchangeObservers,
+    ) -> SentRequest {
+        SentRequest::new(&self.connections[endpoint.0], request, body, observers)
     }
 
-    /// Records a bucket that has separate connections. awc never forgets a key and never closes idle connections of a
-    /// key that is not used again, and clients can invent names under a glob. So awc's pool is replaced when
-    /// there are more buckets than `max_idle` connections.
-    pub(crate) fn track_bucket(&self, bucket: &str) {
-        let mut buckets = self.connections.pooled_buckets.borrow_mut();
-        if buckets.contains(bucket) {
-            return;
-        }
-        if buckets.len() >= self.connections.pooled_buckets_max {
-            buckets.clear();
-            self.close_idle();
-        }
-        buckets.insert(bucket.to_owned());
-    }
-
-    /// Closes the idle connections on this thread and returns their number. awc has no function for that, but drops
-    /// them with its pool. Connections in use close at the end of their responses.
+    /// Closes the idle connections on this thread and returns their number. Connections in use close at the end of
+    /// their responses.
     pub(crate) fn close_idle(&self) -> usize {
-        let ClientConnections { open, connector, .. } = &*self.connections;
-        let before = connector.counts.open();
-        let closed: Vec<_> =
-            open.borrow_mut().iter_mut().map(|of| replace(of, connector.connections())).collect();
-        drop(closed);
-        before.saturating_sub(connector.counts.open())
+        self.connections.iter().map(|pool| pool.close_idle()).sum()
     }
 
     /// Closes the idle connections to one endpoint on this thread.
     pub(crate) fn close_idle_of(&self, endpoint: EndpointId) {
-        let ClientConnections { open, connector, .. } = &*self.connections;
-        let closed = open.borrow_mut().get_mut(endpoint.0).map(|of| replace(of, connector.connections()));
-        drop(closed);
+        if let Some(pool) = self.connections.get(endpoint.0) {
+            pool.close_idle();
+        }
+    }
+
+    /// Closes the idle connections on this thread that are too old or closed by the upstream.
+    pub(crate) fn sweep_idle(&self, now: Instant) {
+        for pool in self.connections.iter() {
+            pool.sweep(now);
+        }
     }
 
     /// Whether this client key signs upstream requests itself.

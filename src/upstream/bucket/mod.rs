@@ -18,7 +18,7 @@ use crate::upstream::bucket::region_mismatch::SigningRegion;
 use crate::upstream::connect::destination::Destination;
 use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::credentials::{CredentialSource, RenewalTasks};
-use crate::upstream::exchange::connector::ConnectionCounts;
+use crate::upstream::exchange::connection::ConnectionCounts;
 use crate::upstream::headers::filter::RequestHeaderFilter;
 use crate::upstream::rules::late_calls::LateCalls;
 use crate::upstream::rules::store_clock::StoreClock;
@@ -45,7 +45,7 @@ pub(crate) struct Bucket {
     pub(crate) pool: PoolHandle,
     pub(crate) breaker: BreakerHandle,
     pub(crate) metrics: BucketMetrics,
-    /// Its open connections, on all threads.
+    /// Its open and idle connections, on all threads.
     pub(crate) connections: ConnectionCounts,
     pub(crate) late_calls: LateCalls,
     pub(crate) unanswered_calls: UnansweredCalls,

@@ -120,20 +120,21 @@ impl Dialer {
         self.has_dns_names
     }
 
-    /// Host and port of the endpoint with this number.
-    pub(crate) fn endpoint(&self, number: usize) -> Option<(&str, u16)> {
-        self.endpoints.get(number).map(|(host, port)| (host.as_str(), *port))
+    /// Connects to the endpoint with this number, in the order of the configuration.
+    pub(crate) async fn connect_endpoint(
+        &self,
+        number: usize,
+        tls_bucket: &str,
+    ) -> io::Result<UpstreamStream> {
+        let Some((host, port)) = self.endpoints.get(number) else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no endpoint {number}")));
+        };
+        self.connect(host, *port, tls_bucket).await
     }
 
     /// Connects to the endpoint with this host and port. The TLS server name is that of the endpoint, after
     /// `tls_bucket` if that is not empty.
-    pub(crate) async fn connect(
-        &self,
-        host: &str,
-        port: u16,
-        tls_bucket: &str,
-    ) -> io::Result<UpstreamStream> {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+    async fn connect(&self, host: &str, port: u16, tls_bucket: &str) -> io::Result<UpstreamStream> {
         let Some(SocketTarget { host: name, tls }) = self.targets.get(&(host.to_owned(), port)) else {
             return Err(unknown_endpoint(host, port));
         };

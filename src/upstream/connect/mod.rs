@@ -1,6 +1,5 @@
-//! The way to an endpoint: its addresses, the dialer, TLS, and the key that decides which connections a request may use.
+//! The way to an endpoint: its addresses, the dialer and TLS.
 
-pub(crate) mod connection_key;
 pub(crate) mod destination;
 pub(crate) mod dialer;
 pub(crate) mod dns_cache;

@@ -1,16 +1,14 @@
 //! The byte stream to an upstream, with TLS or without.
 //!
-//! One type for both, because awc needs one type; the plain case costs a branch. A peer that closes without
+//! One type for both; the plain case costs a branch. A peer that closes without
 //! `close_notify` may have been cut off by an attacker on the path (RFC 8446, 6.1): that is a broken connection and
 //! not the end of a response.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use actix_rt::net::{ActixStream, Ready};
-use bytes::BytesMut;
 use tidegate_actors::ephemeral_ports::LocalPort;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -50,37 +48,6 @@ impl UpstreamStream {
     /// A connection with TLS.
     pub(crate) fn tls(stream: TlsStream<TcpStream>, port: LocalPort) -> Self {
         Self { transport: Transport::Tls(Box::new(stream)), port }
-    }
-
-    /// Reads the bytes that have arrived, or waits for some. Reads nothing at the end of the stream. Costs a
-    /// readiness check as long as nothing arrives.
-    pub(crate) fn poll_read_available(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut BytesMut,
-        bytes_max: usize,
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.transport {
-            Transport::Plain(stream) => loop {
-                ready!(stream.poll_read_ready(cx))?;
-                into.reserve(bytes_max);
-                match stream.try_read_buf(into) {
-                    // A false readiness: polling again registers the waker.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    read => return Poll::Ready(read),
-                }
-            },
-            // Readiness of the socket is not enough: the bytes may be a TLS control record or a part of a record.
-            Transport::Tls(stream) => {
-                let before = into.len();
-                into.resize(before + bytes_max, 0);
-                let mut buf = ReadBuf::new(&mut into[before..]);
-                let read = Pin::new(stream).poll_read(cx, &mut buf);
-                let count = buf.filled().len();
-                into.truncate(before + count);
-                read.map_ok(|()| count).map_err(map_read_error)
-            }
-        }
     }
 
     /// The descriptor of the socket.
@@ -157,15 +124,5 @@ impl AsyncWrite for UpstreamStream {
             Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
-    }
-}
-
-impl ActixStream for UpstreamStream {
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        ActixStream::poll_read_ready(self.socket(), cx)
-    }
-
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        ActixStream::poll_write_ready(self.socket(), cx)
     }
 }

@@ -18,7 +18,7 @@ use super::RenewedCredentials;
 use super::document::{self, Lease};
 use crate::shortage::{Shortage, record_shortage};
 use crate::upstream::connect::dialer::Dialer;
-use crate::upstream::exchange::internal_request::{FetchError, fetch, internal_client, internal_get};
+use crate::upstream::exchange::internal_request::{FetchError, InternalClient, internal_get};
 use crate::upstream::rules::backoff::Backoff;
 
 /// Timeout of one renewal.
@@ -66,7 +66,7 @@ pub(crate) async fn renewal_loop(
     renewed: RenewedCredentials,
     log: Logger,
 ) {
-    let http = internal_client(dialer, RESPONSE_TIME_MAX);
+    let http = InternalClient::new(dialer, RESPONSE_TIME_MAX);
     let url = endpoint.url.url();
     let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
     loop {
@@ -97,14 +97,18 @@ pub(crate) async fn renewal_loop(
     }
 }
 
-async fn request_lease(http: &awc::Client, endpoint: &ContainerCredentials) -> Result<Lease, RenewalError> {
-    let mut request = internal_get(http, &endpoint.url).insert_header((ACCEPT, "application/json"));
+async fn request_lease(
+    http: &InternalClient,
+    endpoint: &ContainerCredentials,
+) -> Result<Lease, RenewalError> {
+    let mut request = internal_get(&endpoint.url)?;
+    request.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(file) = &endpoint.authorization_token_file {
         let mut token = HeaderValue::from_str(file.read()?.expose())?;
         token.set_sensitive(true);
-        request = request.insert_header((AUTHORIZATION, token));
+        request.headers.insert(AUTHORIZATION, token);
     }
-    let (_, body) = fetch(request, RESPONSE_BYTES_MAX, RESPONSE_TIME_MAX).await?;
+    let (_, body) = http.fetch(request, RESPONSE_BYTES_MAX, RESPONSE_TIME_MAX).await?;
     document::parse(&body).map_err(RenewalError::Document)
 }
 

@@ -1,10 +1,23 @@
-//! The connections of awc: a request head and body are written, and a response head is read.
+//! HTTP/1.1 towards upstreams: connections, and one request and one response at a time on each.
+//!
+//! `sent_request.rs` sends a request over a connection of a pool (`pool.rs`) and reads the head of the response; `response_stream.rs`
+//! reads the body. No task, timer or channel belongs to a call. The pure parts are `response_head.rs`, `response_framing.rs` and
+//! `crate::body_framing`. All of it is generic over the stream, so tests and fuzz targets run it in memory.
+//!
+//! Design: `docs/design/connections.md`.
 
-pub(crate) mod body_writer;
-pub(crate) mod call_context;
+mod common_names;
 pub(crate) mod connection;
-pub(crate) mod connector;
-pub(crate) mod head_scan;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod internal_request;
+pub(crate) mod memory;
 pub(crate) mod outbound_head;
+pub(crate) mod pool;
+pub(crate) mod request_writer;
+pub(crate) mod response_framing;
+pub(crate) mod response_head;
+mod response_head_error;
+mod response_stream;
+pub(crate) mod send_error;
 pub(crate) mod sent_request;

@@ -1,116 +1,110 @@
-//! The head of a request to an upstream, in memory that is used again.
+//! The head of a request to an upstream, and how it is written (RFC 9112, 3 and 5).
 //!
-//! The table of its headers has 7 KiB, which is far above the sizes that the allocator serves quickly. So each thread keeps the heads of
-//! past requests. awc gets a reference: it copies a head that it owns several times.
+//! Only this module writes the headers of the connection and of the framing; those in the table are dropped.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use actix_web::http::Method;
+use actix_web::http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use actix_web::http::uri::PathAndQuery;
 
-use actix_http::{ConnectionType, RequestHead, RequestHeadType};
-use actix_web::http::Uri;
-
-/// Heads that a thread keeps at most, for as many concurrent calls.
-const KEPT_MAX: usize = 32;
-/// A head with space for more headers is not kept. A new one has space for 28.
-const HEADERS_MAX: usize = 64;
-
-thread_local! {
-    static KEPT: RefCell<Vec<Rc<RequestHead>>> = const { RefCell::new(Vec::new()) };
-}
+use crate::upstream::exchange::memory;
 
 /// A request head that can still be changed.
-pub(crate) struct OutboundHead(Rc<RequestHead>);
+pub(crate) struct OutboundHead {
+    pub(crate) method: Method,
+    pub(crate) target: PathAndQuery,
+    pub(crate) headers: HeaderMap,
+}
 
-/// The same head for awc.
-pub(super) struct SharedHead(Rc<RequestHead>);
+/// The framing of a request body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RequestFraming {
+    /// No body and no length.
+    NoBody,
+    Length(u64),
+    Chunked,
+}
 
 impl OutboundHead {
     /// A head without headers.
-    pub(crate) fn new() -> Self {
-        Self(KEPT.with_borrow_mut(Vec::pop).unwrap_or_default())
+    pub(crate) fn new(method: Method, target: PathAndQuery) -> Self {
+        Self { method, target, headers: memory::take_headers() }
     }
 
-    pub(crate) fn get_mut(&mut self) -> &mut RequestHead {
-        // Nothing else has it before it is sent, so nothing is copied.
-        Rc::make_mut(&mut self.0)
-    }
-
-    pub(super) fn share(&self) -> SharedHead {
-        SharedHead(Rc::clone(&self.0))
+    /// Writes the head. `closes`: the connection serves this request only.
+    pub(super) fn write(&self, into: &mut Vec<u8>, framing: RequestFraming, closes: bool) {
+        into.extend_from_slice(self.method.as_str().as_bytes());
+        into.push(b' ');
+        into.extend_from_slice(self.target.as_str().as_bytes());
+        into.extend_from_slice(b" HTTP/1.1\r\n");
+        // First, as RFC 9110, 7.2 recommends.
+        for value in self.headers.get_all(HOST) {
+            write_header(into, "host", value.as_bytes());
+        }
+        match framing {
+            RequestFraming::NoBody => {}
+            RequestFraming::Length(bytes) => {
+                write_header(into, "content-length", itoa::Buffer::new().format(bytes).as_bytes());
+            }
+            RequestFraming::Chunked => into.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        if closes {
+            into.extend_from_slice(b"connection: close\r\n");
+        }
+        for (name, value) in &self.headers {
+            if *name != HOST && *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING && *name != CONNECTION {
+                write_header(into, name.as_str(), value.as_bytes());
+            }
+        }
+        into.extend_from_slice(b"\r\n");
     }
 }
 
-impl From<SharedHead> for RequestHeadType {
-    fn from(head: SharedHead) -> Self {
-        Self::Rc(head.0, None)
-    }
+fn write_header(into: &mut Vec<u8>, name: &str, value: &[u8]) {
+    into.extend_from_slice(name.as_bytes());
+    into.extend_from_slice(b": ");
+    into.extend_from_slice(value);
+    into.extend_from_slice(b"\r\n");
 }
 
 impl Drop for OutboundHead {
     fn drop(&mut self) {
-        // awc has dropped its reference once the head is written.
-        let Some(head) = Rc::get_mut(&mut self.0) else { return };
-        let is_plain = head.connection_type() == ConnectionType::KeepAlive;
-        if !is_plain || head.headers.capacity() > HEADERS_MAX {
-            return;
-        }
-        // Neither targets nor credentials stay in memory.
-        head.headers.clear();
-        head.uri = Uri::default();
-        let _ = KEPT.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.len() < KEPT_MAX {
-                kept.push(Rc::clone(&self.0));
-            }
-        });
+        memory::keep_headers(std::mem::take(&mut self.headers));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::Method;
-    use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+    use actix_web::http::header::{HeaderName, HeaderValue};
 
     use super::*;
 
-    fn kept() -> usize {
-        KEPT.with_borrow(Vec::len)
+    fn head() -> OutboundHead {
+        OutboundHead::new(Method::PUT, PathAndQuery::from_static("/b/k?x=1"))
     }
 
-    /// A kept head has nothing of the request before it
+    /// V5: one `Host`, first, and the framing of the body and nothing else
     #[test]
-    fn a_kept_head_is_empty() {
-        let mut head = OutboundHead::new();
-        let parts = head.get_mut();
-        (parts.method, parts.uri) = (Method::PUT, Uri::from_static("/b/k?x=1"));
-        parts.headers.insert(AUTHORIZATION, HeaderValue::from_static("secret"));
-        drop(head);
-        assert_eq!(kept(), 1);
-        let mut again = OutboundHead::new();
-        let parts = again.get_mut();
-        assert!(parts.headers.is_empty() && parts.uri == Uri::default());
-        assert_eq!(kept(), 0);
-    }
-
-    /// Heads of single-use connections, large heads, heads that awc still has, and too many heads are not kept
-    #[test]
-    fn few_heads_are_kept() {
-        let mut single_use = OutboundHead::new();
-        single_use.get_mut().set_connection_type(ConnectionType::Close);
-        drop(single_use);
-        let mut large = OutboundHead::new();
-        for number in 0..100 {
-            let name = HeaderName::try_from(format!("x-{number}")).unwrap();
-            large.get_mut().headers.insert(name, HeaderValue::from_static("1"));
+    fn a_head_is_written_with_its_framing() {
+        let mut head = head();
+        for (name, value) in [
+            ("x-a", "1"),
+            ("content-length", "9"),
+            ("connection", "x"),
+            ("host", "h"),
+            ("transfer-encoding", "y"),
+        ] {
+            head.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        drop(large);
-        let in_use = OutboundHead::new();
-        let shared = in_use.share();
-        drop(in_use);
-        assert_eq!(kept(), 0);
-        drop(shared);
-        let many: Vec<_> = (0..KEPT_MAX + 5).map(|_| OutboundHead::new()).collect();
-        drop(many);
-        assert_eq!(kept(), KEPT_MAX);
+        let written = |framing, closes| {
+            let mut bytes = Vec::new();
+            head.write(&mut bytes, framing, closes);
+            String::from_utf8(bytes).unwrap()
+        };
+        let line = "PUT /b/k?x=1 HTTP/1.1\r\nhost: h\r\n";
+        assert_eq!(written(RequestFraming::NoBody, false), format!("{line}x-a: 1\r\n\r\n"));
+        let sized = written(RequestFraming::Length(70_000), true);
+        assert_eq!(sized, format!("{line}content-length: 70000\r\nconnection: close\r\nx-a: 1\r\n\r\n"));
+        let chunked = written(RequestFraming::Chunked, false);
+        assert_eq!(chunked, format!("{line}transfer-encoding: chunked\r\nx-a: 1\r\n\r\n"));
     }
 }

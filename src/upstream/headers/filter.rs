@@ -173,6 +173,15 @@ pub(crate) fn forwards_to_client(name: &HeaderName, nominated: &ConnectionOption
         && !nominated.contains(&with_dashes(name.as_str()))
 }
 
+/// The headers of an interim response for the client. A bucket's CORS rules are those of its final response.
+pub(crate) fn interim_headers(mut headers: HeaderMap) -> HeaderMap {
+    let nominated = ConnectionOptions::of(&headers);
+    headers.retain(|name, _| {
+        forwards_to_client(name, &nominated) && !name.as_str().starts_with("access-control-")
+    });
+    headers
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderValue;

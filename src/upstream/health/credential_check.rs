@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use crate::shortage::Shortage;
 use crate::upstream::attempt::credential_feedback::is_credential_error_code;
 use crate::upstream::bucket::Bucket;
-use crate::upstream::exchange::internal_request;
+use crate::upstream::exchange::internal_request::InternalClient;
 use crate::upstream::health::internal_call::{CallIdentity, InternalCall, InternalResponse, send};
 
 /// Minimum interval between two rounds of checks.
@@ -45,7 +45,7 @@ pub(super) fn start(bucket: &Arc<Bucket>, log: &Logger) -> Option<JoinHandle<()>
 }
 
 async fn check_loop(bucket: Arc<Bucket>, log: Logger) {
-    let http = internal_request::internal_client(Arc::clone(&bucket.dialer), CHECK_TIMEOUT);
+    let http = InternalClient::new(Arc::clone(&bucket.dialer), CHECK_TIMEOUT);
     loop {
         bucket.pool.wait_for_suspects().await;
         let checks =
@@ -56,7 +56,7 @@ async fn check_loop(bucket: Arc<Bucket>, log: Logger) {
 }
 
 /// Checks one credential and reports the result to the pool.
-async fn check(http: &awc::Client, bucket: &Bucket, credential: CredentialId, log: &Logger) {
+async fn check(http: &InternalClient, bucket: &Bucket, credential: CredentialId, log: &Logger) {
     let result = loop {
         match check_endpoints(http, bucket, credential).await {
             Ok(result) => break result,
@@ -83,7 +83,7 @@ async fn check(http: &awc::Client, bucket: &Bucket, credential: CredentialId, lo
 /// Checks one endpoint after the other. An error if no endpoint decided and one was not called because of a shortage
 /// in the gateway.
 async fn check_endpoints(
-    http: &awc::Client,
+    http: &InternalClient,
     bucket: &Bucket,
     credential: CredentialId,
 ) -> Result<CredentialCheckResult, Shortage> {
@@ -115,7 +115,7 @@ async fn check_endpoints(
 }
 
 async fn check_store(
-    http: &awc::Client,
+    http: &InternalClient,
     bucket: &Bucket,
     endpoint: EndpointId,
     credential: CredentialId,
@@ -164,7 +164,7 @@ fn classify_store_response(status: u16, code: Option<&str>) -> CredentialCheckRe
 }
 
 async fn check_api(
-    http: &awc::Client,
+    http: &InternalClient,
     bucket: &Bucket,
     endpoint: EndpointId,
     credential: CredentialId,

@@ -4,10 +4,9 @@
 //! the time of the signature, the request is signed once more with the store's time (`rules/store_clock.rs`). The caller
 //! has the timeouts and any other retries. No bytes of a client are sent.
 
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::uri::{self, PathAndQuery, Scheme};
-use actix_web::http::{Method, Uri};
-use awc::error::SendRequestError;
+use actix_web::http::uri::PathAndQuery;
 use thiserror::Error;
 use tidegate_actors::{CredentialId, EndpointId, clock};
 use tidegate_config::{Addressing, Kind};
@@ -20,14 +19,16 @@ use crate::upstream::UpstreamRejection;
 use crate::upstream::attempt::response_head::{CallInfo, inspect_head};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::bucket::client::signing_credentials;
-use crate::upstream::exchange::internal_request::shortage_of;
+use crate::upstream::exchange::internal_request::InternalClient;
+use crate::upstream::exchange::outbound_head::OutboundHead;
+use crate::upstream::exchange::send_error::SendError;
 use crate::upstream::rules::store_clock::{ClockOffset, ClockSkew};
 
 /// Why there is no response.
 #[derive(Debug, Error)]
 pub(crate) enum InternalCallError {
     #[error("{0}")]
-    Call(#[from] SendRequestError),
+    Call(#[from] SendError),
     #[error("the request cannot be signed: {0}")]
     Unsigned(&'static str),
     #[error("the path is not a valid request target")]
@@ -47,7 +48,7 @@ impl InternalCallError {
     /// The shortage in the gateway that kept the call from being sent.
     pub(crate) fn shortage(&self) -> Option<Shortage> {
         match self {
-            Self::Call(error) => shortage_of(error),
+            Self::Call(error) => error.shortage(),
             _ => None,
         }
     }
@@ -64,6 +65,12 @@ pub(crate) struct InternalCall<'a> {
     pub(crate) identity: CallIdentity,
 }
 
+impl InternalCall<'_> {
+    fn addressing(&self) -> Addressing {
+        if self.host_bucket.is_some() { Addressing::Virtual } else { Addressing::Path }
+    }
+}
+
 /// The credential of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallIdentity {
@@ -77,7 +84,7 @@ pub(crate) enum CallIdentity {
 
 /// Sends the call and waits for the response head, and for the error code if it matters.
 pub(crate) async fn send(
-    http: &awc::Client,
+    http: &InternalClient,
     call: InternalCall<'_>,
 ) -> Result<InternalResponse, InternalCallError> {
     let clock = call.bucket.clock(call.endpoint);
@@ -93,12 +100,12 @@ pub(crate) async fn send(
 
 /// Sends the call once. The signature time is shifted by `offset`.
 async fn send_once(
-    http: &awc::Client,
+    http: &InternalClient,
     call: &InternalCall<'_>,
     offset: ClockOffset,
 ) -> Result<(InternalResponse, Option<ClockSkew>), InternalCallError> {
     let bucket = call.bucket;
-    let (request, is_signed) = build_request(http, call, offset)?;
+    let (request, is_signed) = build_request(call, offset)?;
     let call_info = CallInfo {
         kind: bucket.config.kind,
         method: &Method::GET,
@@ -106,9 +113,11 @@ async fn send_once(
         region: &bucket.signing_region,
         deadline: clock::now() + bucket.config.upstream.timeout,
     };
-    let response = request.send().await?;
+    let destination = &bucket.destinations[call.endpoint.0];
+    let tls_bucket = destination.tls_bucket(call.addressing(), call.host_bucket.unwrap_or_default());
+    let response = http.send(call.endpoint.0, tls_bucket.ok_or(InternalCallError::Path)?, request).await?;
     let status = response.status().as_u16();
-    let inspected = inspect_head(response.into(), call_info, None).await;
+    let inspected = inspect_head(response, call_info).await;
     let skew = inspected.report_clock(bucket.clock(call.endpoint));
     if skew.is_some() {
         bucket.metrics.clock_refused.inc();
@@ -118,31 +127,21 @@ async fn send_once(
 
 /// Builds the request. The second value is whether it is signed.
 fn build_request(
-    http: &awc::Client,
     call: &InternalCall<'_>,
     offset: ClockOffset,
-) -> Result<(awc::ClientRequest, bool), InternalCallError> {
+) -> Result<(OutboundHead, bool), InternalCallError> {
     let InternalCall { bucket, endpoint, target, host_bucket, identity } = *call;
     let destination = &bucket.destinations[endpoint.0];
     let target: PathAndQuery = target.parse().map_err(|_| InternalCallError::Path)?;
-    let addressing = if host_bucket.is_some() { Addressing::Virtual } else { Addressing::Path };
-    let host_bucket = host_bucket.unwrap_or_default();
-    let mut parts = uri::Parts::default();
-    // The dialer does TLS where the endpoint has it.
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority =
-        Some(destination.connection_authority(addressing, host_bucket, true).ok_or(InternalCallError::Path)?);
-    parts.path_and_query = Some(target.clone());
-    let uri = Uri::from_parts(parts).map_err(|_| InternalCallError::Path)?;
-    let mut request = http.get(uri).no_decompress().force_close();
-    let host = destination.host(addressing, host_bucket).map_err(|_| InternalCallError::Path)?;
-    request.headers_mut().insert(header::HOST, host);
+    let host = destination.host(call.addressing(), host_bucket.unwrap_or_default());
+    let mut request = OutboundHead::new(Method::GET, target.clone());
+    request.headers.insert(header::HOST, host.map_err(|_| InternalCallError::Path)?);
     let credential = match identity {
         CallIdentity::Credential(credential) => Some(credential),
         CallIdentity::Bucket | CallIdentity::Anonymous => None,
     };
     if let Some((injected, credential)) = bucket.credentials.injected().zip(credential) {
-        injected.insert(credential, request.headers_mut());
+        injected.insert(credential, &mut request.headers);
     }
     if bucket.config.kind != Kind::S3 || identity == CallIdentity::Anonymous {
         return Ok((request, false));
@@ -154,8 +153,8 @@ fn build_request(
         return Ok((request, false));
     };
     let signer = Signer::new(signing_credentials(&credentials), bucket.config.upstream.region.clone());
-    request.headers_mut().insert(CONTENT_SHA256, HeaderValue::from_static(EMPTY_SHA256));
-    signer.sign("GET", target.as_str(), &mut HeaderEditor(request.headers_mut()), offset.applied_to(now));
+    request.headers.insert(CONTENT_SHA256, HeaderValue::from_static(EMPTY_SHA256));
+    signer.sign("GET", target.as_str(), &mut HeaderEditor(&mut request.headers), offset.applied_to(now));
     Ok((request, true))
 }
 

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::upstream::bucket::Bucket;
-use crate::upstream::exchange::internal_request;
+use crate::upstream::exchange::internal_request::InternalClient;
 use crate::upstream::health::internal_call::{CallIdentity, InternalCall, InternalCallError, send};
 
 /// Why a health check failed.
@@ -78,7 +78,7 @@ async fn check_loop(
 ) {
     let HealthCheckConfig { interval, timeout: check_timeout, .. } =
         &bucket.config.upstream.load_balancing.health_check;
-    let http = internal_request::internal_client(Arc::clone(&bucket.dialer), *check_timeout);
+    let http = InternalClient::new(Arc::clone(&bucket.dialer), *check_timeout);
     let authority = bucket.config.upstream.endpoints[endpoint.0].authority.as_str();
     let (mut was_healthy, mut thinning) = (true, CheckThinning::default());
     // The first check runs soon after the start, so that an endpoint that is down is detected early.
@@ -115,7 +115,7 @@ async fn check_loop(
 }
 
 async fn check_once(
-    http: &awc::Client,
+    http: &InternalClient,
     bucket: &Bucket,
     endpoint: EndpointId,
     path: &str,

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::uri::PathAndQuery;
-use actix_web::http::{ConnectionType, Uri};
 use bytes::Bytes;
 use tidegate_actors::{CredentialId, KeyId, clock};
 use tidegate_config::{Addressing, Checksums, ForwardedHeaders, Kind, ServerConfig};
@@ -29,11 +28,10 @@ use crate::request_head::{CONTENT_SHA256, COPY_SOURCE, Head, HeaderEditor, Heade
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::bucket::Bucket;
-use crate::upstream::bucket::client::UpstreamClient;
 use crate::upstream::connect::destination::Destination;
 use crate::upstream::credentials::InjectedHeaders;
 use crate::upstream::exchange::outbound_head::OutboundHead;
-use crate::upstream::exchange::sent_request::OutboundRequest;
+use crate::upstream::exchange::sent_request::{ConnectionChoice, OutboundRequest};
 use crate::upstream::headers::filter::{
     ConnectionOptions, RequestHeaderFilter, forwards_in_preflight, is_checksum_parameter,
 };
@@ -42,6 +40,7 @@ use crate::upstream::headers::names::REQUEST_ID;
 use crate::upstream::record::Record;
 use crate::upstream::request::body_plan::{BodyPlan, PreparedBody, Reframing};
 use crate::upstream::request::proxied_request::{BucketListPage, ProxiedRequest};
+use crate::upstream::rules::conditional_write;
 use crate::upstream::rules::deadline::Deadline;
 use crate::upstream::rules::retry::is_idempotent;
 use crate::upstream::rules::store_clock::{ClockOffset, ClockSkew};
@@ -272,16 +271,15 @@ impl UpstreamRequest {
     /// Builds the request for one attempt at an endpoint, and frames a streamed body.
     pub(crate) fn build(
         &mut self,
-        client: &UpstreamClient,
         (signer, credential): (Option<(&Signer, ClockOffset)>, Option<CredentialId>),
         destination: &Destination,
         (deadline, now): (Deadline, Instant),
     ) -> Option<OutboundRequest> {
         let target = destination.target(&self.target)?;
-        let mut request = self.new_request(client, destination, &target)?;
+        let mut request = self.new_request(destination, &target)?;
         let Head { method, headers: client_headers, .. } = self.request.head();
         let is_preflight = self.request.is_preflight();
-        let headers = &mut request.head.get_mut().headers;
+        let headers = &mut request.head.headers;
         for (name, value) in client_headers {
             if self.header_filter.forwards(name, &self.connection_options)
                 && (!is_preflight || forwards_in_preflight(name))
@@ -337,23 +335,18 @@ impl UpstreamRequest {
     }
 
     /// A request without headers to this endpoint.
-    fn new_request(
-        &self,
-        client: &UpstreamClient,
-        destination: &Destination,
-        target: &PathAndQuery,
-    ) -> Option<OutboundRequest> {
+    fn new_request(&self, destination: &Destination, target: &PathAndQuery) -> Option<OutboundRequest> {
+        let tls_bucket = destination.tls_bucket(self.addressing, &self.bucket)?;
         let connection =
-            destination.connection_uri(self.addressing, &self.bucket, self.needs_own_connection)?;
-        let mut head = OutboundHead::new();
-        let parts = head.get_mut();
-        parts.method.clone_from(self.request.head().method);
-        parts.uri = Uri::from(target.clone());
-        if self.needs_own_connection {
-            parts.set_connection_type(ConnectionType::Close);
-        } else if destination.pools_by_bucket() {
-            client.track_bucket(&self.bucket);
-        }
-        Some(OutboundRequest { connection, head })
+            ConnectionChoice { tls_bucket: tls_bucket.into(), is_single_use: self.needs_own_connection };
+        let head = OutboundHead::new(self.request.head().method.clone(), target.clone());
+        Some(OutboundRequest { connection, head, may_resend: self.may_resend_written() })
+    }
+
+    /// Whether the request may be sent again after it was written to a reused connection that was closed.
+    fn may_resend_written(&self) -> bool {
+        let Head { method, headers, uri, .. } = self.request.head();
+        let is_idempotent = is_idempotent(method) || self.request.is_preflight();
+        is_idempotent && !conditional_write::is_conditional(method, headers, uri.query().unwrap_or_default())
     }
 }

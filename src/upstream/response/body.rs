@@ -7,6 +7,7 @@
 //! forwarded.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -28,6 +29,8 @@ use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
 use crate::request_head::{HeaderEditor, HeaderView};
 use crate::upstream::RequestHost;
 use crate::upstream::bucket::{Bucket, failure_attribution};
+use crate::upstream::exchange::memory;
+use crate::upstream::exchange::response_framing::UpstreamFraming;
 use crate::upstream::headers::filter::{ConnectionOptions, forwards_to_client};
 use crate::upstream::headers::names::REQUEST_ID;
 use crate::upstream::record::Record;
@@ -37,7 +40,7 @@ use crate::upstream::response::error_document::{ErrorDocumentPrefix, RemainingBo
 use crate::upstream::response::event_stream::EventStream;
 use crate::upstream::response::proxy_body::ProxyBody;
 use crate::upstream::response::rename_plan::{RenamePlan, RenamedBody};
-use crate::upstream::response::source::{ResponseSource, UpstreamFraming, is_connection_close};
+use crate::upstream::response::source::{ResponseSource, is_connection_close};
 use crate::upstream::response::transfer::{ReceivedPiece, ResponseTransfer};
 use crate::upstream::response::transfer_error::TransferError;
 use crate::upstream::rules::outcome::failure;
@@ -89,7 +92,7 @@ pub(crate) fn forward_response(
 ) -> HttpResponse<ProxyBody> {
     let ResponseForward { response: call, bucket, slot, may_have_late_error, renaming, denied_errors } =
         forward;
-    let UpstreamResponse { response: mut upstream, error_document, permit, ticket, socket } = call;
+    let UpstreamResponse { response: mut upstream, error_document, permit, ticket } = call;
     let bucket = host.bucket(bucket);
     let destination = &bucket.destinations[permit.endpoint().0];
     let status = upstream.status();
@@ -99,7 +102,7 @@ pub(crate) fn forward_response(
         Some(ErrorDocumentPrefix { bytes, remaining: RemainingBody::Complete }) => {
             UpstreamFraming::Length(bytes.len() as u64)
         }
-        Some(_) | None => UpstreamFraming::of(headers, status, &record.request.method),
+        Some(_) | None => upstream.framing(),
     };
     let is_object = status.as_u16() == 200 && record.request.method == Method::GET;
     let checksum = if is_object && bucket.config.kind == Kind::S3 {
@@ -110,10 +113,11 @@ pub(crate) fn forward_response(
     let size = framing.body_size(headers, &record.request.method);
     let event_stream = EventStream::of(&*host, headers, framing, &record);
     let mut response = HttpResponse::new(status);
-    *response.headers_mut() = forwarded_headers(upstream.take_headers(), bucket, status);
+    let forwarded = forwarded_headers(upstream.take_headers(), bucket, status);
+    memory::keep_headers(mem::replace(response.headers_mut(), forwarded));
     response.headers_mut().insert(REQUEST_ID, record.id.clone());
     let mut body = ResponseBody {
-        transfer: ResponseTransfer::new(socket, record.stream_owner()),
+        transfer: ResponseTransfer::new(Some(Rc::clone(upstream.socket())), record.stream_owner()),
         size,
         body: ResponseSource::of(upstream, error_document),
         framing,
@@ -249,29 +253,6 @@ impl ResponseBody {
         true
     }
 
-    /// Closes a connection that must not go back to the pool. awc returns a connection when it reads the end of a
-    /// body. So a body with its last byte received is not read to its end if its connection would exceed `max_idle`,
-    /// or if its receive window is larger than an idle connection may have. The connection closes when the body is
-    /// dropped.
-    fn close_surplus(&mut self) {
-        let Some(id) = self.guards.as_ref().and_then(|guards| guards.record.bucket) else { return };
-        if self.framing != UpstreamFraming::Length(self.received)
-            || !matches!(self.body, ResponseSource::Stream(_))
-        {
-            return;
-        }
-        let host = &self.host;
-        let bucket = host.bucket(id);
-        let idle_max = bucket.config.upstream.connection_pool.max_idle;
-        let open = bucket.connections.open();
-        // The permit of this request is still held, so its connection is not counted as idle.
-        let is_surplus = open > idle_max && open.saturating_sub(bucket.pool.in_flight()) >= idle_max;
-        if is_surplus || self.transfer.has_open_window() {
-            self.body = ResponseSource::Ended;
-            self.finish();
-        }
-    }
-
     /// Verifies the checksum of a body that has just ended.
     fn verify_checksum(&mut self) -> Result<(), TransferError> {
         match self.checksum.take().map(ResponseChecksum::verify) {
@@ -369,13 +350,10 @@ impl MessageBody for ResponseBody {
                 if let Some(guards) = &mut this.guards {
                     guards.record.sent_bytes = this.received;
                 }
-                this.close_surplus();
                 Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Ready(Some(Err(error))) => {
-                if is_connection_close(&error)
-                    && matches!(this.framing, UpstreamFraming::Close | UpstreamFraming::Length(_))
-                {
+                if is_connection_close(&error) && matches!(this.framing, UpstreamFraming::Length(_)) {
                     return this.poll_end();
                 }
                 let error = TransferError::Broken(error);

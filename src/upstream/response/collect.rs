@@ -6,7 +6,6 @@
 
 use std::time::Instant;
 
-use actix_web::http::Method;
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use thiserror::Error;
@@ -18,7 +17,6 @@ use crate::upstream::bucket::failure_attribution;
 use crate::upstream::exchange::sent_request::ReceivedResponse;
 use crate::upstream::response::UpstreamResponse;
 use crate::upstream::response::error_document::RemainingBody;
-use crate::upstream::response::source::{UpstreamFraming, is_connection_close};
 use crate::upstream::rules::outcome::failure;
 
 /// Why a response could not be read whole.
@@ -55,9 +53,8 @@ pub(crate) async fn collect(
     call: UpstreamResponse,
     limits: CollectLimits,
 ) -> Result<BytesMut, CollectError> {
-    let UpstreamResponse { mut response, error_document, permit, ticket, socket: _ } = call;
+    let UpstreamResponse { mut response, error_document, permit, ticket } = call;
     let began = clock::now();
-    let framing = UpstreamFraming::of(response.headers(), response.status(), &Method::GET);
     let (mut body, remaining) = match error_document {
         Some(document) => (BytesMut::from(&document.bytes[..]), document.remaining),
         None => (BytesMut::new(), RemainingBody::Stream),
@@ -65,7 +62,7 @@ pub(crate) async fn collect(
     let read = match remaining {
         RemainingBody::Complete => Ok(()),
         RemainingBody::Broken(_) => Err(CollectError::Truncated),
-        RemainingBody::Stream => read_body(&mut response, framing, bucket, limits, &mut body).await,
+        RemainingBody::Stream => read_body(&mut response, bucket, limits, &mut body).await,
     };
     // Closes the connection of an unread rest before the permit is released.
     drop(response);
@@ -89,7 +86,6 @@ pub(crate) async fn collect(
 
 async fn read_body(
     response: &mut ReceivedResponse,
-    framing: UpstreamFraming,
     bucket: &Bucket,
     limits: CollectLimits,
     body: &mut BytesMut,
@@ -106,15 +102,8 @@ async fn read_body(
                 return Err(CollectError::TooLarge(limits.bytes_max));
             }
             Some(Ok(piece)) => body.extend_from_slice(&piece),
-            Some(Err(error)) if framing == UpstreamFraming::Close && is_connection_close(&error) => {
-                return Ok(());
-            }
             Some(Err(_)) => return Err(CollectError::Truncated),
-            None => {
-                let is_short =
-                    matches!(framing, UpstreamFraming::Length(bytes) if (body.len() as u64) < bytes);
-                return if is_short { Err(CollectError::Truncated) } else { Ok(()) };
-            }
+            None => return Ok(()),
         }
     }
 }

@@ -14,7 +14,7 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Ends a successful call, releases its permits, and returns its headers.
 pub(crate) async fn discard_body(bucket: &Bucket, call: UpstreamResponse) -> HeaderMap {
-    let UpstreamResponse { mut response, error_document: _, permit, ticket, socket: _ } = call;
+    let UpstreamResponse { mut response, error_document: _, permit, ticket } = call;
     let headers = response.headers().clone();
     let reading = async {
         let mut bytes = 0;

@@ -9,17 +9,15 @@
 //!
 //! Source: S3 API reference, "Error responses".
 
+use std::io;
 use std::time::{Duration, Instant};
 
-use actix_web::error::PayloadError;
-use actix_web::http::Method;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tidegate_actors::clock;
 use tokio::time::timeout_at;
 
 use crate::upstream::exchange::sent_request::ReceivedResponse;
-use crate::upstream::response::source::{UpstreamFraming, is_connection_close};
 
 /// The code must be within this many bytes.
 const BYTES_MAX: usize = 8 << 10;
@@ -39,18 +37,16 @@ pub(crate) enum RemainingBody {
     /// More bytes, or the end, are still to be read.
     Stream,
     /// The connection broke.
-    Broken(PayloadError),
+    Broken(io::Error),
 }
 
 impl ErrorDocumentPrefix {
     /// Reads the first part of the document of this response, at most until `due`.
-    pub(crate) async fn read(response: &mut ReceivedResponse, method: &Method, due: Instant) -> Self {
+    pub(crate) async fn read(response: &mut ReceivedResponse, due: Instant) -> Self {
         let due = due.min(clock::now() + TIME_MAX);
-        let ending = UpstreamFraming::of(response.headers(), response.status(), method);
         let mut bytes = BytesMut::new();
-        let remaining = timeout_at(due.into(), read_prefix(&mut bytes, response, ending))
-            .await
-            .unwrap_or(RemainingBody::Stream);
+        let remaining =
+            timeout_at(due.into(), read_prefix(&mut bytes, response)).await.unwrap_or(RemainingBody::Stream);
         Self { bytes: bytes.freeze(), remaining }
     }
 
@@ -79,18 +75,11 @@ pub(crate) fn error_code(document: &[u8]) -> Option<String> {
     element(document, "Code")
 }
 
-async fn read_prefix(
-    into: &mut BytesMut,
-    body: &mut ReceivedResponse,
-    ending: UpstreamFraming,
-) -> RemainingBody {
+async fn read_prefix(into: &mut BytesMut, body: &mut ReceivedResponse) -> RemainingBody {
     while into.len() < BYTES_MAX {
         match body.next().await {
             None => return RemainingBody::Complete,
             Some(Ok(piece)) => into.extend_from_slice(&piece),
-            Some(Err(error)) if ending == UpstreamFraming::Close && is_connection_close(&error) => {
-                return RemainingBody::Complete;
-            }
             Some(Err(error)) => return RemainingBody::Broken(error),
         }
     }

@@ -17,8 +17,8 @@ use tidegate_actors::clock;
 use tokio::time::Sleep;
 
 use crate::upstream::RequestHost;
+use crate::upstream::exchange::response_framing::UpstreamFraming;
 use crate::upstream::record::Record;
-use crate::upstream::response::source::UpstreamFraming;
 use crate::upstream::rules::event_streams::{EventStreams, OpenStream};
 
 /// The longest wait for the boundary of an event.

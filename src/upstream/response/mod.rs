@@ -12,13 +12,10 @@ pub(crate) mod source;
 pub(crate) mod transfer;
 pub(crate) mod transfer_error;
 
-use std::rc::Rc;
-
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use tidegate_actors::{BreakerTicket, Permit};
 
-use crate::buffers::SocketBuffers;
 use crate::upstream::exchange::sent_request::ReceivedResponse;
 use crate::upstream::response::error_document::ErrorDocumentPrefix;
 
@@ -30,8 +27,6 @@ pub(crate) struct UpstreamResponse {
     pub(crate) permit: Permit,
     /// Set if the outcome is known only at the last byte.
     pub(crate) ticket: Option<BreakerTicket>,
-    /// The socket of the connection that the response comes from.
-    pub(crate) socket: Option<Rc<SocketBuffers>>,
 }
 
 impl UpstreamResponse {

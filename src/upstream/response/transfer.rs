@@ -98,9 +98,4 @@ impl ResponseTransfer {
     pub(crate) fn has_paused(&self) -> bool {
         self.transfer.as_ref().is_some_and(|transfer| transfer.has_paused())
     }
-
-    /// Whether the upstream connection must not be reused because its receive window is large.
-    pub(crate) fn has_open_window(&self) -> bool {
-        self.transfer.as_ref().is_some_and(|transfer| transfer.has_open_window())
-    }
 }

@@ -1,8 +1,8 @@
 //! Why the body of a response ends before its last byte.
 
+use std::io;
 use std::time::Duration;
 
-use actix_web::error::PayloadError;
 use thiserror::Error;
 
 use crate::buffers::cut::TransferCut;
@@ -20,7 +20,7 @@ pub(crate) enum TransferError {
     },
     /// The connection to the upstream broke.
     #[error("the connection to the upstream broke: {0}")]
-    Broken(PayloadError),
+    Broken(io::Error),
     /// The body does not match its checksum.
     #[error("the body of the upstream does not match the checksum in its {0}")]
     Checksum(&'static str),

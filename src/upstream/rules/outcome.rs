@@ -74,6 +74,8 @@ pub(crate) fn classify_rejection(rejection: &UpstreamRejection) -> Classificatio
         // would lack the same resource.
         UpstreamRejection::Redirect(_)
         | UpstreamRejection::WrongRegion(_)
+        // An upstream may close an idle connection at any time (RFC 9112, 9.5).
+        | UpstreamRejection::ReusedClosed(_)
         | UpstreamRejection::NoDeleteResult
         | UpstreamRejection::Shortage(_)
         | UpstreamRejection::Timeout(_)

@@ -106,6 +106,8 @@ pub(crate) enum UpstreamRejection {
     ClockSkew(ClockSkew),
     /// The connection broke before the response head was complete.
     Reset(String),
+    /// A reused connection was closed before a byte of the response, and the request could not be sent again.
+    ReusedClosed(String),
     /// The response head is not valid HTTP.
     Decode(String),
     /// A success to a multi-delete without a plain document.

@@ -121,6 +121,11 @@ impl UpstreamReply {
         self
     }
 
+    /// Resets the connection after its last byte.
+    pub(crate) fn then_reset(self) -> Self {
+        Self { end: ConnectionEnd::Reset, ..self }
+    }
+
     /// The head is sent after this delay.
     pub(crate) fn delayed(mut self, pause: Duration) -> Self {
         self.before.push(ReplyPart::Pause(pause));

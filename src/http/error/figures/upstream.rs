@@ -28,6 +28,7 @@ pub(super) fn of(rejection: &UpstreamRejection, context: FigureContext<'_>) -> F
         | UpstreamRejection::HostNotInCertificate(_)
         | UpstreamRejection::ClockSkew(_)
         | UpstreamRejection::Reset(_)
+        | UpstreamRejection::ReusedClosed(_)
         | UpstreamRejection::Decode(_)
         | UpstreamRejection::NoDeleteResult
         | UpstreamRejection::Redirect(_) => endpoint,

@@ -131,6 +131,7 @@ pub(super) const REASONS: [Group; 46] = [
             "timeout_upload",
             "upstream_connect",
             "upstream_connect_attempt",
+            "upstream_connection_reused_closed",
             "upstream_dns",
             "upstream_reset",
         ],

@@ -1,17 +1,16 @@
-//! The framing of a request's body (RFC 9112, 6 and 7): none, a length, or chunks.
+//! The framing of an HTTP/1.1 body (RFC 9112, 6 and 7): none, a length, or chunks.
 //!
 //! An incremental decoder without I/O: it classifies input as data or framing. Any split of the input gives the same
 //! result. It is strict where two parsers could read a stream differently: sizes are hexadecimal digits and nothing
 //! else, and lines end with CRLF. Extensions and trailers are validated and dropped. [`OVERHEAD_BYTES_MAX`] bounds
-//! them and leading zeros of sizes. `http/request_validation.rs` chooses the framing for both protocols.
+//! them and leading zeros of sizes. Both sides of the gateway use it. `http/request_validation.rs` chooses the framing of a request,
+//! `upstream/exchange/response_framing.rs` that of a response.
 
 use thiserror::Error;
 use tidegate_s3::request::BodyLength;
 
-use crate::listener::http1::head::{is_field_text, is_token};
-
-/// The most bytes of extensions, trailers and leading zeros of one request.
-pub(super) const OVERHEAD_BYTES_MAX: u32 = 16 << 10;
+/// The most bytes of extensions, trailers and leading zeros of one body.
+pub(crate) const OVERHEAD_BYTES_MAX: u32 = 16 << 10;
 
 /// Why the chunks are malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -34,14 +33,14 @@ pub(crate) enum FramingError {
 
 /// The meaning of the next bytes of the input, which are consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DecodeStep {
+pub(crate) enum DecodeStep {
     /// This number of bytes of data.
     Data(usize),
     /// This number of bytes of framing.
     Framing(usize),
     /// The input is empty.
     NeedMore,
-    /// The body has ended; the next bytes belong to the next request.
+    /// The body has ended; the next bytes are not part of it.
     End,
 }
 
@@ -51,6 +50,8 @@ enum DecoderState {
     Length(u64),
     /// In a chunk's size; whether it has a digit.
     Size(u64, bool),
+    /// In white space after a chunk's size.
+    SizeSpace(u64),
     Extension(u64),
     SizeFeed(u64),
     Data(u64),
@@ -65,27 +66,34 @@ enum DecoderState {
 
 /// The decoder of one body.
 #[derive(Debug, Clone)]
-pub(super) struct BodyDecoder {
+pub(crate) struct BodyDecoder {
     state: DecoderState,
     overhead: u32,
+    /// Whether white space may follow a chunk's size.
+    allows_space: bool,
 }
 
 impl BodyDecoder {
-    pub(super) fn new(length: BodyLength) -> Self {
+    pub(crate) fn new(length: BodyLength) -> Self {
         let state = match length {
             BodyLength::Empty => DecoderState::Ended,
             BodyLength::Known(bytes) => DecoderState::Length(bytes),
             BodyLength::Chunked => DecoderState::Size(0, false),
         };
-        Self { state, overhead: 0 }
+        Self { state, overhead: 0, allows_space: false }
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    /// Allows white space after the sizes of chunks (RFC 9112, 7.1.1, `BWS`): some servers pad sizes to a fixed width.
+    pub(crate) fn allowing_space(self) -> Self {
+        Self { allows_space: true, ..self }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
         self.state == DecoderState::Ended
     }
 
     /// Bytes left of the body, if its length is known.
-    pub(super) fn left(&self) -> Option<u64> {
+    pub(crate) fn left(&self) -> Option<u64> {
         match self.state {
             DecoderState::Ended => Some(0),
             DecoderState::Length(left) => Some(left),
@@ -94,7 +102,7 @@ impl BodyDecoder {
     }
 
     /// The number of bytes of data that follow without framing in between, as far as known.
-    pub(super) fn data_ahead(&self) -> u64 {
+    pub(crate) fn data_ahead(&self) -> u64 {
         match self.state {
             DecoderState::Length(left) | DecoderState::Data(left) => left,
             _ => 0,
@@ -102,7 +110,7 @@ impl BodyDecoder {
     }
 
     /// Decodes the beginning of `input`. The decoder must not be used after an error.
-    pub(super) fn step(&mut self, input: &[u8]) -> Result<DecodeStep, FramingError> {
+    pub(crate) fn step(&mut self, input: &[u8]) -> Result<DecodeStep, FramingError> {
         match self.state {
             DecoderState::Ended => return Ok(DecodeStep::End),
             _ if input.is_empty() => return Ok(DecodeStep::NeedMore),
@@ -131,7 +139,15 @@ impl BodyDecoder {
     fn next_state(&mut self, byte: u8) -> Result<DecoderState, FramingError> {
         match (self.state, byte) {
             (DecoderState::Size(size, has_digit), _) => self.size_state(size, has_digit, byte),
-            (DecoderState::Extension(size), b'\r') => Ok(DecoderState::SizeFeed(size)),
+            (DecoderState::SizeSpace(size) | DecoderState::Extension(size), b'\r') => {
+                Ok(DecoderState::SizeFeed(size))
+            }
+            (DecoderState::SizeSpace(size), b';') => {
+                self.count_overhead(true, DecoderState::Extension(size), FramingError::Size)
+            }
+            (DecoderState::SizeSpace(_), _) => {
+                self.count_overhead(matches!(byte, b' ' | b'\t'), self.state, FramingError::Size)
+            }
             (DecoderState::Extension(_), _) => {
                 self.count_overhead(is_field_text(byte), self.state, FramingError::Extension)
             }
@@ -178,6 +194,9 @@ impl BodyDecoder {
         match byte {
             b'\r' if has_digit => Ok(DecoderState::SizeFeed(size)),
             b';' if has_digit => self.count_overhead(true, DecoderState::Extension(size), FramingError::Size),
+            b' ' | b'\t' if has_digit && self.allows_space => {
+                self.count_overhead(true, DecoderState::SizeSpace(size), FramingError::Size)
+            }
             _ => Err(FramingError::Size),
         }
     }
@@ -204,6 +223,16 @@ fn split_data(input: &[u8], left: u64) -> (usize, u64) {
     (taken, left - taken as u64)
 }
 
+/// A character of a token (RFC 9110, 5.6.2).
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// A character of a field's value (RFC 9110, 5.5).
+pub(crate) fn is_field_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
 #[cfg(test)]
-#[path = "body_decoder_tests.rs"]
+#[path = "body_framing_tests.rs"]
 mod tests;

@@ -147,3 +147,26 @@ proptest! {
         prop_assert!(decoded.is_err() || decoded.is_ok_and(|(data, _)| data.len() <= bytes.len()));
     }
 }
+
+/// V1: only the upstream side allows white space after a size, and nothing but white space
+#[test]
+fn white_space_after_a_size_is_allowed_on_request() {
+    let decode = |bytes: &str| {
+        let mut decoder = BodyDecoder::new(BodyLength::Chunked).allowing_space();
+        let mut rest = bytes.as_bytes();
+        loop {
+            match decoder.step(rest)? {
+                DecodeStep::Data(bytes) | DecodeStep::Framing(bytes) => rest = &rest[bytes..],
+                DecodeStep::NeedMore => return Ok(false),
+                DecodeStep::End => return Ok(true),
+            }
+        }
+    };
+    for padded in ["5  \r\nabcde\r\n0 \t\r\n\r\n", "5 ;a=b\r\nabcde\r\n0 ; x\r\n\r\n", "0\r\n\r\n"] {
+        assert_eq!(decode(padded), Ok(true), "{padded:?}");
+    }
+    for bad in ["5 6\r\n", "5 a\r\n", " 5\r\n", "5 \n"] {
+        assert_eq!(decode(bad), Err(FramingError::Size), "{bad:?}");
+    }
+    assert_eq!(decode(&format!("5{}", " ".repeat(20 << 10))), Err(FramingError::Overhead));
+}
