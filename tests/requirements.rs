@@ -24,7 +24,7 @@ use State::{Later, Met};
 
 /// The number of `Later` requirements. It may only fall; it rises if an entry turns out to cover less than its whole
 /// sentence.
-const LATER: usize = 39;
+const LATER: usize = 38;
 
 const LEDGER: [(&str, State); 132] = [
     ("S1", Met),

@@ -10,6 +10,7 @@ use tidegate_config::{Config, ConfigDiff, EffectiveConfig, Loaded, Problem, Prob
 
 use super::startup_check;
 use crate::admin::reload::ReloadReply;
+use crate::pressure::collect::collect;
 use crate::process::Shared;
 
 /// A configuration that may replace the current one, if the reply has no problem.
@@ -23,7 +24,13 @@ impl Checked {
     /// Loads and checks the configuration of these sources.
     pub(super) async fn load(current: Arc<Shared>, sources: Arc<SourceSet>) -> Self {
         let number = current.number().get();
-        let checked = tokio::task::spawn_blocking(move || check(&current, &sources)).await;
+        let checked = tokio::task::spawn_blocking(move || {
+            let checked = check(&current, &sources);
+            // Otherwise a thread that serves requests returns what the load has freed.
+            collect();
+            checked
+        });
+        let checked = checked.await;
         checked.unwrap_or_else(|_| {
             let message = "the check of the configuration ended because of a defect in tidegate";
             Self::refused(number, vec![Problem::of_process("reload", message, None)])

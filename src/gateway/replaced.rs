@@ -8,6 +8,7 @@ use tidegate_actors::{Actors, BucketId, ConfigNumber, Ids, KeyId};
 use tidegate_config::{BucketConfig, Config, EffectiveConfig};
 
 use crate::auth::Keyring;
+use crate::pressure::collect::collect;
 use crate::process::{Process, Shared};
 use crate::router::Router;
 
@@ -99,7 +100,10 @@ impl ConfigurationsInUse {
         info!(self.log, "configuration retired: its last request has ended"; "number" => number.get());
         let large = retired.large;
         // It needs no reply.
-        drop(tokio::task::spawn_blocking(move || drop(large)));
+        drop(tokio::task::spawn_blocking(move || {
+            drop(large);
+            collect();
+        }));
     }
 
     /// The IDs that no configuration in use has, in their order.

@@ -45,8 +45,10 @@ pub(crate) fn collect_if_due(plan: &mut CollectPlan, view: &MonitorView, now: In
     }
 }
 
+/// Collects the heap of this thread and returns all free memory of the process. After large parts have been freed this takes tens of
+/// milliseconds, for which no thread may stop that serves requests.
 #[expect(unsafe_code, reason = "the mimalloc crate has no safe interface for this")]
-fn collect() {
+pub(crate) fn collect() {
     // The declaration of mimalloc.h.
     unsafe extern "C" {
         safe fn mi_collect(force: bool);

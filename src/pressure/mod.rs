@@ -4,7 +4,7 @@
 //! calls the steps in order. Each step is a function of the module that owns the resource. A step must return soon, because it runs between
 //! the requests of its thread.
 
-mod collect;
+pub(crate) mod collect;
 mod schedule;
 
 use std::rc::Rc;
