@@ -28,9 +28,20 @@ use serde_json::Value;
 
 use crate::status::schema;
 use crate::support::gateway::Builder;
-use crate::support::{Gateway, Upstream, get, request, wait_for};
+use crate::support::{Gateway, Latch, Upstream, UpstreamReply, get, request, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tidegate");
+
+/// An upstream with a download that ends when the latch opens.
+fn with_slow_download() -> (Upstream, Latch) {
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |request| match request.target.as_str() {
+        "/b/slow" => UpstreamReply::ok("begin").then_body_when_open(&held, "end"),
+        _ => UpstreamReply::ok("x"),
+    });
+    (upstream, latch)
+}
 
 /// A running gateway with its own program file, and the processes that it has started.
 struct Upgradable {

@@ -1,22 +1,12 @@
 //! Upgrades that are refused before anything starts.
 
-use super::Upgradable;
-use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, put};
-
-fn holding() -> (Upstream, Latch) {
-    let latch = Latch::new();
-    let held = latch.clone();
-    let upstream = Upstream::start(move |request| match request.target.as_str() {
-        "/b/slow" => UpstreamReply::ok("begin").then_body_when_open(&held, "end"),
-        _ => UpstreamReply::ok("x"),
-    });
-    (upstream, latch)
-}
+use super::{Upgradable, with_slow_download};
+use crate::support::{Client, Gateway, Upstream, client, put};
 
 /// G8: while the predecessor of the last upgrade drains, another upgrade is refused: there is no third process
 #[tokio::test]
 async fn a_third_process_is_refused() {
-    let (upstream, latch) = holding();
+    let (upstream, latch) = with_slow_download();
     let mut running = Upgradable::in_front_of(&upstream).await;
     let mut download = Client::connect(running.gateway.address()).await;
     download.send(client::message("GET", "/b/slow", &[], None)).await;
@@ -37,7 +27,7 @@ async fn a_third_process_is_refused() {
 /// G8: an upgrade while another one runs is refused, and so is one of a gateway that drains
 #[tokio::test]
 async fn two_upgrades_at_a_time_are_refused() {
-    let (upstream, latch) = holding();
+    let (upstream, latch) = with_slow_download();
     let running = Upgradable::start(
         Gateway::builder()
             .bucket("b", &upstream)

@@ -2,21 +2,10 @@
 
 use bytes::Bytes;
 
-use super::Upgradable;
+use super::{Upgradable, with_slow_download};
 use crate::https::{self, Identity};
 use crate::support::client::message;
 use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, wait_for, wait_until};
-
-/// An upstream with a download that ends when the latch opens.
-fn holding() -> (Upstream, Latch) {
-    let latch = Latch::new();
-    let held = latch.clone();
-    let upstream = Upstream::start(move |request| match request.target.as_str() {
-        "/b/slow" => UpstreamReply::ok("begin").then_body_when_open(&held, "end"),
-        _ => UpstreamReply::ok("x"),
-    });
-    (upstream, latch)
-}
 
 /// The requests that this process has counted for bucket `b`.
 async fn requests(gateway: &Gateway) -> f64 {
@@ -29,7 +18,7 @@ async fn requests(gateway: &Gateway) -> f64 {
 /// connection are the new process's
 #[tokio::test]
 async fn http2_streams_end_whole() {
-    let (upstream, latch) = holding();
+    let (upstream, latch) = with_slow_download();
     let identity = Identity::new();
     let mut running = Upgradable::start(identity.gateway_before(&upstream)).await;
     let connection = identity.http2(&running.gateway).await;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinHandle;
 
-use super::Upgradable;
-use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, client, wait_for, wait_until};
+use super::{Upgradable, with_slow_download};
+use crate::support::{Client, Gateway, Upstream, client, wait_for, wait_until};
 
 /// Clients of each kind.
 const CLIENTS: usize = 6;
@@ -97,12 +97,7 @@ async fn no_request_fails_during_two_upgrades() {
 /// G8, G3: a download that is under way ends at the old process, which loads no other configuration; meanwhile the new one serves
 #[tokio::test]
 async fn a_download_ends_at_the_old_process() {
-    let latch = Latch::new();
-    let held = latch.clone();
-    let upstream = Upstream::start(move |request| match request.target.as_str() {
-        "/b/slow" => UpstreamReply::ok("begin").then_body_when_open(&held, "end"),
-        _ => UpstreamReply::ok("x"),
-    });
+    let (upstream, latch) = with_slow_download();
     let mut running = Upgradable::in_front_of(&upstream).await;
     let mut download = Client::connect(running.gateway.address()).await;
     download.send(client::message("GET", "/b/slow", &[], None)).await;
