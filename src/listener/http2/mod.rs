@@ -11,7 +11,7 @@
 //!
 //! `:authority` stays in the request's target and replaces Host. A failed transfer resets its own stream only. `100
 //! Continue` is sent when the application waits for the body, so a refusal comes before it. Not supported: cleartext
-//! HTTP/2, pushes, priorities, trailers of responses, and interim responses of upstreams.
+//! HTTP/2, pushes, priorities, and trailers of responses. Interim responses of upstreams are forwarded (`src/interim.rs`).
 
 mod connection_state;
 mod exchange;
