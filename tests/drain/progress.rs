@@ -30,6 +30,9 @@ async fn the_progress_is_told_everywhere() {
     let mut watcher = Client::connect(gateway.admin_address()).await;
     watcher.send(message("GET", "/status/stream?samples=false", &[], None)).await;
     let mut watched = watcher.head().await;
+    let mut second = Client::connect(gateway.admin_address()).await;
+    second.send(message("GET", "/status/stream?samples=false", &[], None)).await;
+    second.head().await;
     gateway.send_sigterm();
 
     let drain = drain_when(&gateway, "three requests are left", |drain| {
@@ -70,6 +73,11 @@ async fn the_progress_is_told_everywhere() {
         (count >= 2).then_some(())
     })
     .await;
+    // All watchers get the same events.
+    let mut seen = String::new();
+    while !seen.contains("data: {\"buckets\":{\"feeds\":1}") {
+        seen += &String::from_utf8(second.read_some().await.unwrap()).unwrap();
+    }
     feeds_latch.open_for_all();
     for (client, answer) in &mut held {
         client.body(answer, "GET").await;
