@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use actix_http::{Message, Payload, RequestHead};
+use actix_http::Payload;
 
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::AddressSource;
+use crate::request_head::ClientHead;
 
 /// A request with what its connection knows about it.
 pub(crate) struct ClientRequest {
-    /// It goes back to actix-http's pool of heads when it is dropped.
-    pub(crate) head: Message<RequestHead>,
+    pub(crate) head: ClientHead,
     pub(crate) payload: Payload,
     /// The address of the peer, or the one in its PROXY header.
     pub(crate) client: Option<SocketAddr>,

@@ -15,7 +15,7 @@
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
-use actix_http::{Message, Payload, RequestHead};
+use actix_http::Payload;
 use actix_web::HttpResponse;
 use futures_util::FutureExt;
 use tidegate_actors::{BucketId, InFlightSlot, OperationClass};
@@ -41,7 +41,7 @@ use crate::http::request_validation::{self, RequestRejection};
 use crate::http::route::{self, RequestKind, Route};
 use crate::http::shedding::{self, Weight};
 use crate::http::{admission, bucket_list, injection, probes, proxy_status, request_id};
-use crate::request_head::Head;
+use crate::request_head::{ClientHead, Head};
 use crate::upstream::body::{BodySource, REPLAY_BYTES_MAX};
 use crate::upstream::record::{Record, RequestInfo};
 use crate::upstream::{
@@ -55,7 +55,7 @@ pub(crate) async fn proxy(worker: Rc<Worker>, request: ClientRequest) -> HttpRes
     if !worker.shared.config.guards {
         return raw::forward(&worker, request).await;
     }
-    if let Some(reply) = probes::probe_reply(&worker, Head::from(&*request.head)) {
+    if let Some(reply) = probes::probe_reply(&worker, request.head.view()) {
         return reply.map_body(|_, body| ProxyBody::Local(body, None));
     }
     let (mut record, head, mut payload) = new_record(&worker, request);
@@ -88,15 +88,15 @@ pub(crate) async fn proxy(worker: Rc<Worker>, request: ClientRequest) -> HttpRes
 }
 
 /// Creates the record of a new request. Returns it with the head and the body.
-fn new_record(worker: &Rc<Worker>, request: ClientRequest) -> (Box<Record>, Message<RequestHead>, Payload) {
+fn new_record(worker: &Rc<Worker>, request: ClientRequest) -> (Box<Record>, ClientHead, Payload) {
     let ClientRequest { head, payload, client, source, progress } = request;
-    let server = &worker.shared.config.server;
+    let (server, view) = (&worker.shared.config.server, head.view());
     let peer = client.map(|client| ClientAddress::new(client, source));
-    let client = peer.map(|peer| {
-        peer.resolve_client(&server.trusted_proxies, server.client_address_header, &head.headers)
-    });
-    let info = RequestInfo { method: head.method.clone(), uri: head.uri.clone(), peer, client };
-    let mut record = Box::new(Record::new(Rc::<Worker>::clone(worker), request_id::of(&head.headers), info));
+    let client = peer
+        .map(|peer| peer.resolve_client(&server.trusted_proxies, server.client_address_header, view.headers));
+    let info = RequestInfo { method: view.method.clone(), uri: view.uri.clone(), peer, client };
+    let mut record =
+        Box::new(Record::new(Rc::<Worker>::clone(worker), request_id::of(view.header_view()), info));
     record.send_progress = progress;
     (record, head, payload)
 }
@@ -148,16 +148,16 @@ enum CallKind {
 /// The path of a request from its head to its response.
 async fn serve(
     worker: &Rc<Worker>,
-    head: Message<RequestHead>,
+    head: ClientHead,
     payload: &mut Payload,
     record: &mut Record,
 ) -> Result<Handled, GatewayError> {
     // 1 to 6
-    let mut call = match admit(worker, Head::from(&*head), payload, record).await {
+    let mut call = match admit(worker, head.view(), payload, record).await {
         Ok(Admitted::Call(call)) => call,
         Ok(Admitted::Local(reply)) => return Ok(Handled::Local(reply)),
         Err(error) => {
-            shedding::charge_refused(worker, Head::from(&*head), &error, record);
+            shedding::charge_refused(worker, head.view(), &error, record);
             return Err(error);
         }
     };

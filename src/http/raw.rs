@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use actix_http::{Payload, RequestHead};
+use actix_http::Payload;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderValue};
@@ -20,6 +20,7 @@ use tidegate_s3::target;
 use crate::http::client_request::ClientRequest;
 use crate::http::error::GatewayError;
 use crate::http::error_reply::ReplyContext;
+use crate::request_head::Head;
 use crate::upstream::exchange::outbound_head::OutboundHead;
 use crate::upstream::exchange::request_writer::OutboundBody;
 use crate::upstream::exchange::sent_request::{ConnectionChoice, ExchangeObservers, OutboundRequest};
@@ -33,11 +34,11 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 /// Forwards one request and its response.
 pub(crate) async fn forward(worker: &Rc<Worker>, request: ClientRequest) -> HttpResponse<ProxyBody> {
     let ClientRequest { head, payload, .. } = request;
-    let response = call(worker, &head, payload).await.unwrap_or_else(|error| {
+    let response = call(worker, head.view(), payload).await.unwrap_or_else(|error| {
         let id = HeaderValue::from_static("raw");
         let kind = tidegate_config::Kind::S3;
         let region = worker.shared.regions.advertised(None);
-        let to = ReplyContext { kind, resource: head.uri.path(), request_id: &id, region };
+        let to = ReplyContext { kind, resource: head.view().uri.path(), request_id: &id, region };
         error.to_reply().to_response(&to)
     });
     response.map_body(|_, body| ProxyBody::Local(body, None))
@@ -55,14 +56,14 @@ async fn read_whole(mut payload: Payload) -> Result<Bytes, UpstreamRejection> {
     Ok(whole.freeze())
 }
 
-async fn call(worker: &Worker, client: &RequestHead, payload: Payload) -> Result<HttpResponse, GatewayError> {
+async fn call(worker: &Worker, client: Head<'_>, payload: Payload) -> Result<HttpResponse, GatewayError> {
     let name = addressing::decode_bucket_name(target::split_bucket(client.uri.path()).0);
     let bucket = worker.shared.router.route(&name)?;
     let destination = &bucket.destinations[0];
     let target = client.uri.path_and_query().cloned().ok_or(UpstreamRejection::InvalidTarget)?;
     let mut head = OutboundHead::new(client.method.clone(), target);
-    let nominated = ConnectionOptions::of(&client.headers);
-    for (name, value) in &client.headers {
+    let nominated = ConnectionOptions::of(client.headers);
+    for (name, value) in client.headers {
         if bucket.header_filter.forwards(name, &nominated) {
             head.headers.append(name.clone(), value.clone());
         }

@@ -57,7 +57,8 @@ where
     type Body = BoxBody;
 
     async fn respond(&self, request: ClientRequest) -> HttpResponse {
-        let ClientRequest { mut head, payload, client, .. } = request;
+        let ClientRequest { head, payload, client, .. } = request;
+        let mut head = head.into_inner();
         head.peer_addr = client;
         let mut request = Request::from(head);
         *request.payload() = payload;

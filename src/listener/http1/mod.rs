@@ -47,6 +47,7 @@ use crate::listener::http1::head::HeadInfo;
 use crate::listener::http1::request_buffer::{RequestBuffer, UnreadBody};
 use crate::listener::http1::response_sender::{ResponseSender, SendResult};
 use crate::listener::send_buffer::ConnectionBuffer;
+use crate::request_head::ClientHead;
 use crate::worker::slot::WorkerSlot;
 
 pub(crate) use connection::ClientTransport;
@@ -101,8 +102,13 @@ impl<A: Application> Http1<A> {
                 progress.interim.accept();
             }
             let payload = begin_body(&head_info, &connection.inbound);
-            let request =
-                ClientRequest { head, payload, client, source, progress: Some(Rc::clone(&progress)) };
+            let request = ClientRequest {
+                head: ClientHead::new(head),
+                payload,
+                client,
+                source,
+                progress: Some(Rc::clone(&progress)),
+            };
             let response = {
                 // Boxed, so that idle connections and responses on their way have no memory of it.
                 let mut handler = Box::pin(self.application.respond(request));

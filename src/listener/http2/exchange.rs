@@ -40,8 +40,9 @@ impl Exchange {
     /// Calls the application and sends its response.
     pub(super) async fn run<A: Application>(self, application: Rc<A>) {
         let Self { request, inbound, mut respond, queue, connection } = self;
-        let is_head = request.head.method == Method::HEAD;
-        let mut expects_continue = request.head.headers.get(EXPECT).is_some_and(is_expect_continue);
+        let head = request.head.view();
+        let is_head = *head.method == Method::HEAD;
+        let mut expects_continue = head.find(&EXPECT).is_some_and(is_expect_continue);
         // A stream that was reset before this task started must not reach the application.
         let response = {
             // Boxed, so that responses on their way have no memory of it.

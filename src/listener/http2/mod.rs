@@ -59,6 +59,7 @@ use crate::listener::http1::ClientTransport;
 use crate::listener::keep_alive::KeepAlive;
 use crate::listener::send_buffer::ConnectionBuffer;
 use crate::process::DrainPhase;
+use crate::request_head::ClientHead;
 use crate::server::idle_connections::IdleSlot;
 use crate::worker::FIRST_REQUEST_TIME;
 use crate::worker::Worker;
@@ -323,7 +324,7 @@ fn new_exchange(
     head.uri = converted.uri;
     head.version = Version::HTTP_2;
     head.headers = converted.headers;
-    let request = ClientRequest { head, payload, client, source, progress };
+    let request = ClientRequest { head: ClientHead::new(head), payload, client, source, progress };
     Ok(Exchange { request, inbound, respond, queue, connection: Rc::clone(state) })
 }
 

@@ -24,7 +24,7 @@ use tidegate_s3::upload::framing_headers::rewrite_framing_headers;
 
 use crate::auth::AcceptedAuth;
 use crate::buffers::body_memory::BodyReservation;
-use crate::request_head::{CONTENT_SHA256, COPY_SOURCE, Head, HeaderEditor, HeaderView};
+use crate::request_head::{CONTENT_SHA256, COPY_SOURCE, Head, HeaderEditor};
 use crate::upstream::UpstreamRejection;
 use crate::upstream::body::RequestBody;
 use crate::upstream::bucket::Bucket;
@@ -224,9 +224,9 @@ fn map_target(
 /// before.
 fn map_copy_source(head: Head<'_>, bucket: &Bucket) -> Result<Option<HeaderValue>, UpstreamRejection> {
     if bucket.config.kind != Kind::S3 {
-        return Ok(head.headers.get(COPY_SOURCE).cloned());
+        return Ok(head.find(&COPY_SOURCE).cloned());
     }
-    let source = CopySource::from_request(HeaderView(head.headers), head.uri.query().unwrap_or_default())
+    let source = CopySource::from_request(head.header_view(), head.uri.query().unwrap_or_default())
         .map_err(|_| UpstreamRejection::CopySourceDenied)?;
     let Some(source) = source else { return Ok(None) };
     let name = bucket.config.upstream.bucket.as_ref().unwrap_or(&source.bucket);
