@@ -42,6 +42,8 @@ fn generate() -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderMap;
+
     use super::*;
 
     /// O1

@@ -147,6 +147,7 @@ mod tests {
     use tidegate_config::UpstreamConfig;
 
     use super::*;
+    use crate::request_head::HeaderView;
 
     fn secs(n: u64) -> Duration {
         Duration::from_secs(n)
