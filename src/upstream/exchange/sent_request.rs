@@ -69,6 +69,13 @@ pub(crate) struct ExchangeObservers {
     pub(crate) client: Option<Rc<SendProgress>>,
 }
 
+/// A response of which the head has arrived. The stream is its body.
+pub(crate) trait ResponseParts: Stream<Item = io::Result<Bytes>> + Unpin {
+    fn status(&self) -> StatusCode;
+
+    fn headers(&self) -> &HeaderMap;
+}
+
 /// A request that starts when it is first polled.
 pub(crate) struct SentRequest<S = UpstreamStream> {
     pool: Rc<EndpointPool<S>>,
@@ -316,6 +323,16 @@ impl<S> ReceivedResponse<S> {
     /// The socket of its connection.
     pub(crate) fn socket(&self) -> &Rc<SocketBuffers> {
         &self.socket
+    }
+}
+
+impl<S: UpstreamTransport> ResponseParts for ReceivedResponse<S> {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 }
 
