@@ -4,6 +4,7 @@ mod addressing;
 mod alpn;
 mod below_path;
 mod credentials;
+mod early_resets;
 mod health_answers;
 mod hostile_answers;
 mod interim;
