@@ -9,6 +9,8 @@ mod health_answers;
 mod hostile_answers;
 mod interim;
 mod kept_connections;
+mod kept_tls_connections;
+mod kept_uploads;
 mod misdirected;
 mod renaming;
 mod secrets;
