@@ -7,6 +7,7 @@ mod credentials;
 mod early_resets;
 mod health_answers;
 mod hostile_answers;
+mod hostile_answers_http2;
 mod interim;
 mod kept_connections;
 mod kept_tls_connections;
