@@ -52,7 +52,7 @@ enum HeadState {
 impl InternalConnection {
     pub(super) fn new(stream: UpstreamStream, retention: BufferRetention) -> Self {
         let socket = OpenSocket::new(Some(stream.descriptor()), retention);
-        Self { _socket: Some(socket), ..InternalConnection::of_stream(stream) }
+        Self { _socket: Some(socket), ..Self::of_stream(stream) }
     }
 }
 
