@@ -73,8 +73,7 @@ impl SignatureWork {
     /// Verifies and signs once. With `cached`, the derived signing key of the client is reused.
     pub fn once(&mut self, cached: bool, now: SystemTime) -> bool {
         let method = Method::GET;
-        let head =
-            Head { method: &method, uri: &self.uri, version: Version::HTTP_11, headers: &self.headers };
+        let head = Head::new(&method, &self.uri, Version::HTTP_11, &self.headers);
         let Ok(Some(signature)) = PresentedSignature::from_request(head) else { return false };
         let fingerprint = CredentialFingerprint(0);
         let id = SigningKeyId::new(KeyId::new(0), fingerprint, signature.date(), signature.region());

@@ -35,6 +35,7 @@ use super::session::{Session, StreamSession};
 use crate::http::probes::{LIVE, READY, is_plain_check};
 use crate::http::request_id;
 use crate::process::Shared;
+use crate::request_head::HeaderView;
 use crate::worker::Worker;
 use crate::worker::slot::CurrentWorker;
 
@@ -250,7 +251,7 @@ pub(crate) async fn guard(
         Err(rejected) => {
             let client = request.peer_addr().map(|address| address.ip());
             let rejection = access.log_rejected(&worker, client, rejected);
-            let reply = rejection.reply(&request_id::of(request.headers()));
+            let reply = rejection.reply(&request_id::of(HeaderView::of(request.headers())));
             request.into_response(reply)
         }
     };

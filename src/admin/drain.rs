@@ -12,6 +12,7 @@ use crate::http::request_id;
 use crate::process::Process;
 use crate::process::drain_progress::DrainProgress;
 use crate::process::drain_report::DrainReport;
+use crate::request_head::HeaderView;
 use crate::telemetry::{millis, rfc3339};
 use crate::worker::Worker;
 
@@ -31,7 +32,7 @@ pub(super) async fn begin(request: &HttpRequest, worker: &Worker) -> HttpRespons
     }
     let Some(report) = process.drain_report.first(BEGIN_MAX).await else {
         let message = "the drain has not begun yet; the status has it when it does";
-        let id = request_id::of(request.headers());
+        let id = request_id::of(HeaderView::of(request.headers()));
         return admin_error_reply(AdminStatus::Unavailable, "drain_pending", message, &id);
     };
     let drain = document(&report, clock::now());

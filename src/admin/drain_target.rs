@@ -23,6 +23,7 @@ use crate::admin::{drain, get_or_head};
 use crate::degradation::cause::Moment;
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
 use crate::http::request_id;
+use crate::request_head::HeaderView;
 use crate::telemetry::escape_controls;
 use crate::upstream::bucket::Bucket;
 use crate::worker::Worker;
@@ -92,7 +93,7 @@ impl DrainRejection {
                 (AdminStatus::BadRequest, "bad_form", message)
             }
         };
-        admin_error_reply(status, code, &message, &request_id::of(request.headers()))
+        admin_error_reply(status, code, &message, &request_id::of(HeaderView::of(request.headers())))
     }
 }
 

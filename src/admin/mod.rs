@@ -32,6 +32,7 @@ use tidegate_actors::{Crash, CrashPoint, Stall, clock};
 
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply, metrics_reply, static_json_reply};
 use crate::http::{probes, request_id};
+use crate::request_head::HeaderView;
 use crate::telemetry::metrics::exposition::Format;
 use crate::worker::slot::CurrentWorker;
 use access::{SESSION, STREAM};
@@ -131,7 +132,7 @@ async fn crash(
     CurrentWorker(worker): CurrentWorker,
     name: Path<String>,
 ) -> HttpResponse {
-    let id = request_id::of(request.headers());
+    let id = request_id::of(HeaderView::of(request.headers()));
     let refused = |status, code: &str, message: &str| admin_error_reply(status, code, message, &id);
     if !worker.shared.config.admin.chaos {
         return chaos_disabled(&request);
@@ -165,7 +166,7 @@ async fn stall(
     CurrentWorker(worker): CurrentWorker,
     name: Path<String>,
 ) -> HttpResponse {
-    let id = request_id::of(request.headers());
+    let id = request_id::of(HeaderView::of(request.headers()));
     if !worker.shared.config.admin.chaos {
         return chaos_disabled(&request);
     }
@@ -197,5 +198,10 @@ async fn crash_request(request: HttpRequest, CurrentWorker(worker): CurrentWorke
 
 fn chaos_disabled(request: &HttpRequest) -> HttpResponse {
     let message = "chaos is off; set admin.chaos = true to allow it";
-    admin_error_reply(AdminStatus::Forbidden, "chaos_off", message, &request_id::of(request.headers()))
+    admin_error_reply(
+        AdminStatus::Forbidden,
+        "chaos_off",
+        message,
+        &request_id::of(HeaderView::of(request.headers())),
+    )
 }

@@ -15,6 +15,7 @@ use crate::admin::config::{change, object, origin};
 use crate::admin::decisions::unexpected_query;
 use crate::http::error::{AdminStatus, json_reply};
 use crate::http::request_id;
+use crate::request_head::HeaderView;
 
 /// The result of a request to reload.
 pub(crate) type ReloadFuture = Pin<Box<dyn Future<Output = ReloadReply>>>;
@@ -81,7 +82,7 @@ pub(super) async fn reload(request: HttpRequest, requests: Data<dyn ReloadReques
         return json_reply(AdminStatus::Ok, &document(&reply));
     }
     let mut document = document(&reply);
-    let id = request_id::of(request.headers());
+    let id = request_id::of(HeaderView::of(request.headers()));
     document["error"] = json!({
         "code": "reload_refused",
         "message": "the configuration is refused, and the one before it stays in use; `problems` has every reason",

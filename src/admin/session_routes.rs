@@ -21,6 +21,7 @@ use super::session;
 use super::status::stream::StatusFeed;
 use crate::http::error::{AdminStatus, session_reply};
 use crate::http::request_id;
+use crate::request_head::HeaderView;
 use crate::worker::Worker;
 use crate::worker::slot::CurrentWorker;
 
@@ -51,7 +52,7 @@ pub(super) async fn login(
         Ok((role, status)) => {
             session_reply(status, access.authenticator.sessions.issue(role, clock::now(), access.is_tls))
         }
-        Err(rejection) => rejection.reply(&request_id::of(request.headers())),
+        Err(rejection) => rejection.reply(&request_id::of(HeaderView::of(request.headers()))),
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::http::error::{AdminStatus, admin_error_reply};
 use crate::http::request_id;
+use crate::request_head::HeaderView;
 
 /// A path of the OpenAPI document, with its methods as the value of `Allow`.
 struct KnownPath {
@@ -45,7 +46,7 @@ fn fits(template: &str, path: &str) -> bool {
 
 /// The answer.
 pub(super) async fn reply(request: HttpRequest) -> HttpResponse {
-    let id = request_id::of(request.headers());
+    let id = request_id::of(HeaderView::of(request.headers()));
     let known = KNOWN_PATHS.iter().find(|known| fits(&known.path, request.path()));
     if let Some(KnownPath { path, methods }) = known {
         let message = format!("{path} accepts {methods}");

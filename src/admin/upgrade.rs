@@ -15,6 +15,7 @@ use crate::admin::decisions::{invalid_parameter, unexpected_query};
 use crate::chaos::UpgradeCrash;
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
 use crate::http::request_id;
+use crate::request_head::HeaderView;
 use crate::worker::slot::CurrentWorker;
 
 /// The result of a request to upgrade.
@@ -44,7 +45,7 @@ pub(super) async fn upgrade(request: HttpRequest, requests: Data<dyn UpgradeRequ
         return refused;
     }
     let reply = requests.upgrade().await;
-    let id = request_id::of(request.headers());
+    let id = request_id::of(HeaderView::of(request.headers()));
     match reply {
         UpgradeReply::Done { pid, version } => json_reply(
             AdminStatus::Ok,
@@ -77,7 +78,7 @@ pub(super) async fn crash_upgrade(
     };
     let Some(place) = UpgradeCrash::parse(query.text("at").unwrap_or("hand_over")) else {
         let message = "the place of a panic in an upgrade is hand_over or accept";
-        let id = request_id::of(request.headers());
+        let id = request_id::of(HeaderView::of(request.headers()));
         return admin_error_reply(AdminStatus::BadRequest, "unknown_place", message, &id);
     };
     worker.process.chaos.arm_upgrade(place);

@@ -27,7 +27,7 @@ mod sigv2_auth;
 mod token_cache;
 mod ttl_cache;
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::HeaderName;
 use jwt::JwtRejection;
 use presented_auth::{PresentedAuth, RepeatedHeader};
 use regions::AcceptedRegions;
@@ -40,7 +40,7 @@ use tidegate_s3::sigv4::{
     VerifiedSignature,
 };
 
-use crate::request_head::{Head, HeaderView};
+use crate::request_head::Head;
 
 pub(crate) use context::{AuthContext, BucketAuth, NamedBucket};
 pub(crate) use form::{authenticate_form, check_form_possible};
@@ -210,7 +210,7 @@ pub(crate) async fn authenticate(
     bucket: BucketAuth<'_>,
     context: AuthContext<'_>,
 ) -> Result<Caller, AuthRejection> {
-    let session = parse_session(head.headers)?;
+    let session = parse_session(head)?;
     if bucket.config.auth.is_empty() {
         return Err(AuthRejection::BucketClosed);
     }
@@ -302,8 +302,8 @@ async fn verify_sigv4(
     Ok(Caller { verified: Some(verified), ..Caller::identified(ClientIdentity::Key(id)) })
 }
 
-fn parse_session(headers: &HeaderMap) -> Result<Option<SessionId>, AuthRejection> {
-    let Some(value) = headers.get(SESSION_HEADER) else { return Ok(None) };
+fn parse_session(head: Head<'_>) -> Result<Option<SessionId>, AuthRejection> {
+    let Some(value) = head.find(&SESSION_HEADER) else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| SessionId::parse(text).ok());
     id.map(Some).ok_or(AuthRejection::MalformedSession)
 }
@@ -348,7 +348,7 @@ pub(crate) fn authorize(
     if config.kind != Kind::S3 {
         return Ok(());
     }
-    match CopySource::from_request(HeaderView(head.headers), query) {
+    match CopySource::from_request(head.header_view(), query) {
         Ok(None) => Ok(()),
         // The source must route to this section: a section with a narrower pattern may have other rules or another store.
         Ok(Some(source)) if routes_here(&source.bucket) => {

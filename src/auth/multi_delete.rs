@@ -13,7 +13,7 @@ use tidegate_s3::xml;
 
 use crate::auth::operation::Resource;
 use crate::auth::{AuthRejection, Caller, Keyring, Operation, policy};
-use crate::request_head::{Head, HeaderView};
+use crate::request_head::Head;
 
 /// S3's limit on the objects of one request. A longer list is not reduced, because the store could accept the reduced list.
 const OBJECTS_MAX: usize = 1000;
@@ -30,7 +30,7 @@ pub(crate) fn needs_delete_key_check(
     if !has_prefixes || operation.resource != Resource::Keys {
         return Ok(false);
     }
-    xml::check_media_type(HeaderView(head.headers)).map_err(DeleteListRejection::Malformed)?;
+    xml::check_media_type(head.header_view()).map_err(DeleteListRejection::Malformed)?;
     if bytes.is_some_and(|bytes| bytes <= BYTES_MAX) {
         Ok(true)
     } else {

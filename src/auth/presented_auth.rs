@@ -79,7 +79,7 @@ impl AcceptedAuth {
         let query = head.uri.query().unwrap_or_default();
         sigv4::is_auth_presented(head)
             || (self.signature && sigv2_query::is_presigned(query))
-            || (self.api_key && head.headers.contains_key(API_KEY_HEADER))
+            || (self.api_key && head.has(&API_KEY_HEADER))
             || !matches!(self.presented_token(head.headers, query), Ok(None))
     }
 
@@ -89,7 +89,7 @@ impl AcceptedAuth {
         let is_bearer = || head.headers.get_all(AUTHORIZATION).all(|value| bearer_token(value).is_some());
         let query = head.uri.query().unwrap_or_default();
         let is_presigned = query::is_presigned(query) || sigv2_query::is_presigned(query);
-        let is_presented = is_presigned || head.headers.contains_key(AUTHORIZATION);
+        let is_presented = is_presigned || head.has(&AUTHORIZATION);
         self.signature && is_presented && (is_presigned || !self.accepts_bearer() || !is_bearer())
     }
 

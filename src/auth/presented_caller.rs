@@ -53,7 +53,7 @@ pub(crate) fn presented_caller(
     bucket: BucketAuth<'_>,
     keyring: &Keyring,
 ) -> Result<PresentedCaller, AuthRejection> {
-    parse_session(head.headers)?;
+    parse_session(head)?;
     if bucket.config.auth.is_empty() {
         return Err(AuthRejection::BucketClosed);
     }

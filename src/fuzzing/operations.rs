@@ -53,7 +53,7 @@ pub fn operations(bytes: &[u8]) {
 
 fn access(method: &Method, query: &str, key: &str) -> Access {
     let (uri, headers) = (Uri::from_static("/b"), HeaderMap::new());
-    let head = Head { method, uri: &uri, version: Version::HTTP_11, headers: &headers };
+    let head = Head::new(method, &uri, Version::HTTP_11, &headers);
     Operation::from_request(head, query, Kind::S3, key).access
 }
 

@@ -47,8 +47,7 @@ impl SentRequest {
     /// Verifies the SigV4 signature with this secret.
     fn verify(&self, secret: &str) -> Result<PayloadHash, SignatureRejection> {
         let uri: Uri = self.target.parse().expect("the targets are valid");
-        let head =
-            Head { method: &self.method, uri: &uri, version: Version::HTTP_11, headers: &self.headers };
+        let head = Head::new(&self.method, &uri, Version::HTTP_11, &self.headers);
         let presented =
             PresentedSignature::from_request(head)?.ok_or(SignatureRejection::UnsupportedScheme)?;
         presented.check_scope(|region| region == REGION, REGION)?;
@@ -63,8 +62,7 @@ impl SentRequest {
     /// Verifies the SigV2 signature with this secret.
     fn verify_sigv2(&self, secret: &str) -> Result<(), SignatureRejection> {
         let uri: Uri = self.target.parse().expect("the targets are valid");
-        let head =
-            Head { method: &self.method, uri: &uri, version: Version::HTTP_11, headers: &self.headers };
+        let head = Head::new(&self.method, &uri, Version::HTTP_11, &self.headers);
         sigv2::check_single_auth(head)?;
         let presented = sigv2::PresentedSigV2::from_request(head)?;
         let bucket = self.target.starts_with("/k").then_some("b");

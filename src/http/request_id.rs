@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 
-use actix_web::http::header::{HeaderMap, HeaderValue};
+use actix_web::http::header::HeaderValue;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crate::request_head::HeaderView;
 use crate::upstream::headers::names::REQUEST_ID;
 
 const LENGTH_MAX: usize = 128;
@@ -15,8 +16,8 @@ thread_local! {
 }
 
 /// Keeps a client's ID of letters, digits, `-`, `_` and `.`, or generates one of 16 hexadecimal digits.
-pub(crate) fn of(headers: &HeaderMap) -> HeaderValue {
-    if let Some(given) = headers.get(REQUEST_ID)
+pub(crate) fn of(headers: HeaderView<'_>) -> HeaderValue {
+    if let Some(given) = headers.values(&REQUEST_ID).next()
         && is_valid(given.as_bytes())
     {
         return given.clone();
@@ -49,7 +50,7 @@ mod tests {
         let of_given = |given: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID, HeaderValue::from_static(given));
-            of(&headers).to_str().unwrap().to_owned()
+            of(HeaderView::of(&headers)).to_str().unwrap().to_owned()
         };
         assert_eq!(of_given("abc-1_2.X"), "abc-1_2.X");
         for bad in ["", "a b", "a\"b", "a,b"] {

@@ -16,7 +16,7 @@ use tidegate_s3::sigv4::EMPTY_SHA256;
 
 use crate::http::authority::is_authority;
 use crate::http::injection::{self, InjectionFinding};
-use crate::request_head::{CONTENT_SHA256, COPY_SOURCE, Head};
+use crate::request_head::{CONTENT_SHA256, COPY_SOURCE, Head, HeaderView};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::rules::deadline::Deadline;
 
@@ -74,7 +74,7 @@ pub(crate) fn validate(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLeng
     if !names_one_host(head) {
         return Err(RequestRejection::Host);
     }
-    let length = parse_body_length(head.version, head.headers)?;
+    let length = parse_body_length(head.version, head.header_view())?;
     let (count, bytes) = header_size(head.headers);
     if count > limits.max_headers {
         return Err(RequestRejection::TooManyHeaders { count, limit: limits.max_headers });
@@ -94,7 +94,7 @@ pub(crate) fn validate(head: Head<'_>, limits: &LimitsConfig) -> Result<BodyLeng
     }
     injection::check(head.uri)?;
     let may_upload = length == BodyLength::Empty && matches!(*method, Method::PUT | Method::POST);
-    if may_upload && !head.headers.contains_key(CONTENT_LENGTH) && !declares_empty_body(head) {
+    if may_upload && !head.has(&CONTENT_LENGTH) && !declares_empty_body(head) {
         return Err(RequestRejection::LengthRequired);
     }
     Ok(length)
@@ -152,7 +152,7 @@ pub(crate) fn request_deadline(
     started: Instant,
 ) -> Result<Deadline, RequestRejection> {
     let is_long = bucket.config.kind == Kind::S3 && late_error::is_possible(head);
-    let deadline = Deadline::of(head.headers, is_long, &bucket.config.upstream, started);
+    let deadline = Deadline::of(head.header_view(), is_long, &bucket.config.upstream, started);
     deadline.map_err(|_| RequestRejection::Deadline)
 }
 
@@ -174,10 +174,10 @@ fn check_target_length(uri: &Uri, uri_max: u64) -> Result<(), RequestRejection> 
 /// Determines the framing of the body (RFC 9112, 6.3).
 pub(crate) fn parse_body_length(
     version: Version,
-    headers: &HeaderMap,
+    headers: HeaderView<'_>,
 ) -> Result<BodyLength, RequestRejection> {
-    let mut encodings = headers.get_all(TRANSFER_ENCODING);
-    let mut lengths = headers.get_all(CONTENT_LENGTH);
+    let mut encodings = headers.values(&TRANSFER_ENCODING);
+    let mut lengths = headers.values(&CONTENT_LENGTH);
     match (encodings.next(), lengths.next()) {
         (Some(_), _) if version < Version::HTTP_11 => {
             Err(RequestRejection::Framing("a transfer-encoding on HTTP/1.0"))
@@ -210,8 +210,8 @@ pub(crate) fn parse_body_length(
 /// copy or the start of a multipart upload never has a body.
 fn declares_empty_body(head: Head<'_>) -> bool {
     let starts_upload = |pair: &str| matches!(pair, "uploads" | "uploads=");
-    head.headers.get(CONTENT_SHA256).is_some_and(|hash| hash == EMPTY_SHA256)
-        || head.headers.contains_key(COPY_SOURCE)
+    head.find(&CONTENT_SHA256).is_some_and(|hash| hash == EMPTY_SHA256)
+        || head.has(&COPY_SOURCE)
         || (*head.method == Method::POST
             && head.uri.query().is_some_and(|query| query.split('&').any(starts_upload)))
 }
@@ -228,10 +228,7 @@ mod tests {
     ) -> Result<BodyLength, RequestRejection> {
         let uri: Uri = uri.parse().unwrap();
         let headers = headers(pairs);
-        validate(
-            Head { method: &method, uri: &uri, version: Version::HTTP_11, headers: &headers },
-            &LimitsConfig::default(),
-        )
+        validate(Head::new(&method, &uri, Version::HTTP_11, &headers), &LimitsConfig::default())
     }
 
     /// V1
@@ -300,7 +297,7 @@ mod tests {
         let get = |target: &str, pairs: &[(&'static str, &'static str)]| {
             let uri: Uri = target.parse().unwrap();
             let headers = headers(pairs);
-            let head = Head { method: &Method::GET, uri: &uri, version: Version::HTTP_2, headers: &headers };
+            let head = Head::new(&Method::GET, &uri, Version::HTTP_2, &headers);
             validate(head, &LimitsConfig::default())
         };
         assert_eq!(get("https://a:1/b/k", &[]), Ok(BodyLength::Empty));

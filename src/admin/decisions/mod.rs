@@ -20,6 +20,7 @@ use crate::decisions::query::{DecisionQuery, FoundDecisions};
 use crate::http::error::{AdminStatus, admin_error_reply, json_reply};
 use crate::http::explain::explain;
 use crate::http::request_id;
+use crate::request_head::HeaderView;
 use crate::worker::Worker;
 use crate::worker::slot::CurrentWorker;
 use made_up::InvalidBody;
@@ -83,7 +84,7 @@ async fn explain_request(request: HttpRequest, CurrentWorker(worker): CurrentWor
             AdminStatus::NotFound,
             "request_not_found",
             &message,
-            &request_id::of(request.headers()),
+            &request_id::of(HeaderView::of(request.headers())),
         );
     }
     json_reply(AdminStatus::Ok, &story::document(&decisions.names(), &id, &found))
@@ -103,10 +104,10 @@ async fn explain_made_up(
         Ok(made_up) => made_up,
         Err(InvalidBody::TooLarge) => {
             return AdminRejection::BodyTooLarge(made_up::BODY_BYTES_MAX)
-                .reply(&request_id::of(request.headers()));
+                .reply(&request_id::of(HeaderView::of(request.headers())));
         }
         Err(error) => {
-            let id = request_id::of(request.headers());
+            let id = request_id::of(HeaderView::of(request.headers()));
             return admin_error_reply(AdminStatus::BadRequest, "invalid_request", &error.to_string(), &id);
         }
     };
@@ -130,6 +131,6 @@ pub(super) fn unexpected_query(request: &HttpRequest) -> Option<HttpResponse> {
 
 /// The reply to a query with a parameter that is not accepted.
 pub(super) fn invalid_parameter(request: &HttpRequest, error: &InvalidParameter) -> HttpResponse {
-    let id = request_id::of(request.headers());
+    let id = request_id::of(HeaderView::of(request.headers()));
     admin_error_reply(AdminStatus::BadRequest, "invalid_parameter", &error.to_string(), &id)
 }

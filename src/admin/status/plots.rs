@@ -18,6 +18,7 @@ use crate::admin::page;
 use crate::http::error::{AdminStatus, admin_error_reply, text_reply};
 use crate::http::request_id;
 use crate::plots::{self, Plot, PlotError};
+use crate::request_head::HeaderView;
 use crate::worker::Worker;
 use crate::worker::slot::CurrentWorker;
 
@@ -113,7 +114,7 @@ fn reply(
         Ok(Err(error)) => {
             error!(worker.process.log, "a plot of the status could not be drawn"; "error" => %error,
                 "hint" => "this is a defect: report it; /status/history has the same values");
-            let id = request_id::of(request.headers());
+            let id = request_id::of(HeaderView::of(request.headers()));
             admin_error_reply(AdminStatus::Unavailable, "plot_failed", &error.to_string(), &id)
         }
         Err(error) => invalid_parameter(request, &error),

@@ -20,7 +20,7 @@ fn of_request(
         headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
     }
     let rest = uri.path().strip_prefix("/b").unwrap();
-    let head = Head { method: &method, uri: &uri, version: Version::HTTP_11, headers: &headers };
+    let head = Head::new(&method, &uri, Version::HTTP_11, &headers);
     let operation = Operation::from_request(head, uri.query().unwrap_or_default(), Kind::S3, rest);
     let resource = match operation.resource {
         Resource::Key(key) => format!("key {}", String::from_utf8_lossy(&key)),

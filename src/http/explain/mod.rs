@@ -53,7 +53,7 @@ pub(crate) async fn explain(worker: &Rc<Worker>, request: &MadeUpRequest) -> Exp
     let info = RequestInfo { method: method.clone(), uri: uri.clone(), peer: client, client };
     let id = HeaderValue::from_static("explain");
     let mut record = Record::unwritten(Rc::<Worker>::clone(worker), id, info);
-    let head = Head { method, uri, version: Version::HTTP_11, headers };
+    let head = Head::new(method, uri, Version::HTTP_11, headers);
     let mut explanation = Explanation::default();
     // The result is in the steps.
     let _stopped = steps(worker, head, &mut record, &mut explanation).await;

@@ -22,6 +22,7 @@ use tidegate_s3::request::BodyLength;
 use crate::body_framing::is_token;
 use crate::http::head_rejection::HeadError;
 use crate::http::request_validation;
+use crate::request_head::HeaderView;
 
 /// The longest head in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 128 << 10;
@@ -135,7 +136,7 @@ pub(super) fn parse(bytes: &Bytes, into: &mut RequestHead) -> Result<HeadInfo, H
         into.headers.append(name, value);
     }
     let length = if is_framed {
-        request_validation::parse_body_length(into.version, &into.headers).ok()
+        request_validation::parse_body_length(into.version, HeaderView::of(&into.headers)).ok()
     } else {
         Some(BodyLength::Empty)
     };

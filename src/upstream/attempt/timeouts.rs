@@ -157,7 +157,7 @@ mod tests {
     fn the_total_pauses_while_the_body_flows() {
         let t0 = clock::now();
         let config = UpstreamConfig { idle_timeout: secs(10), ..UpstreamConfig::default() };
-        let deadline = Deadline::of(&HeaderMap::new(), false, &config, t0).unwrap();
+        let deadline = Deadline::of(HeaderView::of(&HeaderMap::new()), false, &config, t0).unwrap();
         let limits = AttemptLimits { began: t0, deadline, idle: config.idle_timeout };
         let progress = UploadProgress::default();
         let due = |limits: &AttemptLimits, progress: &UploadProgress| {
@@ -178,7 +178,7 @@ mod tests {
         let client_limited =
             AttemptLimits { deadline: Deadline { is_client_deadline: true, ..late.deadline }, ..limits };
         assert_eq!(due(&client_limited, &progress), (t0 + secs(120), TimeoutKind::Deadline));
-        let long = Deadline::of(&HeaderMap::new(), true, &config, t0).unwrap();
+        let long = Deadline::of(HeaderView::of(&HeaderMap::new()), true, &config, t0).unwrap();
         let of_long = |total, deadline| {
             let deadline = Deadline { total: t0 + secs(total), ..deadline };
             due(&AttemptLimits { deadline, ..limits }, &UploadProgress::default())
@@ -195,7 +195,7 @@ mod tests {
     fn an_expired_limit_has_its_length_and_the_time_of_its_phase() {
         let t0 = clock::now();
         let expired = |is_long, config: &UpstreamConfig, taken: Duration| {
-            let deadline = Deadline::of(&HeaderMap::new(), is_long, config, t0).unwrap();
+            let deadline = Deadline::of(HeaderView::of(&HeaderMap::new()), is_long, config, t0).unwrap();
             let limits = AttemptLimits { began: t0 + secs(2), deadline, idle: config.idle_timeout };
             let progress = UploadProgress::default();
             progress.begin(t0 + secs(2));

@@ -153,7 +153,7 @@ mod tests {
             ..ServerConfig::default()
         };
         let uri = Uri::from_static("/api/x");
-        let head = Head { method: &Method::GET, uri: &uri, version: Version::HTTP_11, headers: &headers };
+        let head = Head::new(&Method::GET, &uri, Version::HTTP_11, &headers);
         let peer = ClientAddress::new(peer.parse().unwrap(), AddressSource::Peer);
         let ForwardingHeaders(pairs) = ForwardingHeaders::of(head, Some(peer), &server);
         pairs.iter().flat_map(|(_, value)| value).map(|value| value.to_str().unwrap().to_owned()).collect()

@@ -14,7 +14,7 @@
 //! Design: `docs/design/uploads.md`.
 
 use actix_web::http::Method;
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderValue};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidegate_config::{Checksums, ContentMd5, IntegrityConfig, Kind, UploadFraming};
@@ -173,7 +173,7 @@ async fn unverified_body(
         BodyLength::Known(bytes) => streamed_body(source, None, Some(bytes)),
         BodyLength::Chunked => streamed_body(source, None, None),
     };
-    let content_sha256 = (kind == Kind::S3).then(|| payload_hash(head.headers, &body));
+    let content_sha256 = (kind == Kind::S3).then(|| payload_hash(head, &body));
     Ok(PreparedBody { body, content_sha256, reframing: None, md5_header: Md5Header::default(), memory: None })
 }
 
@@ -192,7 +192,7 @@ async fn unframed_body(
         }
         _ => streamed_body(source, Some(pipeline), length),
     };
-    let content_sha256 = Some(payload_hash(head.headers, &body));
+    let content_sha256 = Some(payload_hash(head, &body));
     Ok(PreparedBody { body, content_sha256, reframing: None, md5_header: Md5Header::default(), memory: None })
 }
 
@@ -307,8 +307,8 @@ fn streamed_body(source: BodySource, pipeline: Option<Pipeline>, size: Option<u6
 }
 
 /// The client's own hash, if it sent one: the store then verifies the body that the client meant.
-fn payload_hash(headers: &HeaderMap, body: &RequestBody) -> HeaderValue {
-    let given = headers.get(CONTENT_SHA256).filter(|value| {
+fn payload_hash(head: Head<'_>, body: &RequestBody) -> HeaderValue {
+    let given = head.find(&CONTENT_SHA256).filter(|value| {
         let bytes = value.as_bytes();
         bytes.len() == 64 && bytes.iter().all(u8::is_ascii_hexdigit)
     });

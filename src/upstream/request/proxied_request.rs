@@ -1,7 +1,6 @@
 //! A request to an upstream: the client's own, or one that the gateway makes for the client from a form or to list
 //! buckets.
 
-use actix_web::HttpRequest;
 use actix_web::http::header::{HOST, HeaderMap, HeaderName, USER_AGENT};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_config::Addressing;
@@ -10,7 +9,7 @@ use tidegate_s3::form::fields::FieldHeader;
 use tidegate_s3::percent::percent_encode;
 use tidegate_s3::target;
 
-use crate::request_head::Head;
+use crate::request_head::{ClientHead, Head};
 use crate::upstream::headers::forwarded;
 
 /// The maximum number of buckets on a page; S3's own limit.
@@ -36,9 +35,9 @@ pub(crate) enum PresignedQuery {
 /// A request to an upstream.
 pub(crate) enum ProxiedRequest {
     /// As the client sent it.
-    Client(HttpRequest),
+    Client(ClientHead),
     /// A CORS preflight for the store. It is sent without authentication.
-    Preflight(HttpRequest, PresignedQuery),
+    Preflight(ClientHead, PresignedQuery),
     /// The upload of a form.
     Form(Box<FormUpload>),
     /// One page of the store's list of buckets.
@@ -49,7 +48,7 @@ impl ProxiedRequest {
     /// The request head, as if a client had sent it.
     pub(crate) fn head(&self) -> Head<'_> {
         match self {
-            Self::Client(request) | Self::Preflight(request, _) => Head::from(request.head()),
+            Self::Client(head) | Self::Preflight(head, _) => head.view(),
             Self::Form(put) => put.head(),
             Self::BucketList(page) => page.head(),
         }
@@ -101,7 +100,7 @@ impl FormUpload {
     }
 
     pub(crate) fn head(&self) -> Head<'_> {
-        Head { method: &self.method, uri: &self.uri, version: Version::HTTP_11, headers: &self.headers }
+        Head::new(&self.method, &self.uri, Version::HTTP_11, &self.headers)
     }
 }
 
@@ -138,6 +137,6 @@ impl BucketListPage {
     }
 
     fn head(&self) -> Head<'_> {
-        Head { method: &Method::GET, uri: &self.uri, version: Version::HTTP_11, headers: &self.headers }
+        Head::new(&Method::GET, &self.uri, Version::HTTP_11, &self.headers)
     }
 }

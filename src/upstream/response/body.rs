@@ -106,7 +106,7 @@ pub(crate) fn forward_response(
     };
     let is_object = status.as_u16() == 200 && record.request.method == Method::GET;
     let checksum = if is_object && bucket.config.kind == Kind::S3 {
-        ResponseChecksum::from_headers(HeaderView(headers))
+        ResponseChecksum::from_headers(HeaderView::of(headers))
     } else {
         None
     };

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_config::{ClientDeadline, UpstreamConfig};
 
+use crate::request_head::HeaderView;
+
 /// The name of the header with the client's timeout.
 pub(crate) const REQUEST_TIMEOUT_NAME: &str = "x-request-timeout";
 /// The client's timeout, and towards the upstream the remaining time.
@@ -82,7 +84,7 @@ pub(crate) struct Deadline {
 impl Deadline {
     /// The deadline of a request that began at `started`.
     pub(crate) fn of(
-        headers: &HeaderMap,
+        headers: HeaderView<'_>,
         is_long: bool,
         upstream: &UpstreamConfig,
         started: Instant,
@@ -98,13 +100,13 @@ impl Deadline {
             has_long_total: long.is_some_and(|long| long > upstream.request_timeout),
             header: DeadlineHeader::Unchanged,
         };
-        let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(bucket) };
+        let Some(value) = headers.values(&REQUEST_TIMEOUT).next() else { return Ok(bucket) };
         let sends_remaining = match upstream.client_deadline {
             ClientDeadline::Ignore => return Ok(bucket),
             ClientDeadline::Enforce => None,
             ClientDeadline::Propagate => Some(DeadlineHeader::Remaining),
         };
-        if headers.get_all(REQUEST_TIMEOUT).nth(1).is_some() {
+        if headers.values(&REQUEST_TIMEOUT).nth(1).is_some() {
             return Err(MalformedDeadline);
         }
         let (given, duration_format) =
@@ -188,7 +190,7 @@ mod tests {
         upstream: &UpstreamConfig,
     ) -> Result<(u128, bool), MalformedDeadline> {
         let now = clock::now();
-        let deadline = Deadline::of(&headers_with(values), false, upstream, now)?;
+        let deadline = Deadline::of(HeaderView::of(&headers_with(values)), false, upstream, now)?;
         Ok(((deadline.total - now).as_millis(), deadline.is_client_deadline))
     }
 
@@ -242,7 +244,7 @@ mod tests {
         let (upstream, now) = (UpstreamConfig::default(), clock::now());
         let sent = |value, upstream: &UpstreamConfig| {
             let mut headers = headers_with(&[value]);
-            let deadline = Deadline::of(&headers, false, upstream, now).unwrap();
+            let deadline = Deadline::of(HeaderView::of(&headers), false, upstream, now).unwrap();
             deadline.write(&mut headers, now + Duration::from_millis(750));
             headers.get(REQUEST_TIMEOUT).map(|value| value.to_str().unwrap().to_owned())
         };
@@ -260,7 +262,9 @@ mod tests {
     #[test]
     fn a_long_operation_has_its_own_timeout_unless_the_clients_is_shorter() {
         let (upstream, now) = (UpstreamConfig::default(), clock::now());
-        let of = |values: &[&'static str]| Deadline::of(&headers_with(values), true, &upstream, now).unwrap();
+        let of = |values: &[&'static str]| {
+            Deadline::of(HeaderView::of(&headers_with(values)), true, &upstream, now).unwrap()
+        };
         let long = of(&[]);
         assert_eq!((long.total - now, long.first_byte), (Duration::from_secs(300), Duration::from_secs(300)));
         assert_eq!(of(&["100"]).total - now, Duration::from_secs(100));

@@ -38,6 +38,7 @@ use crate::degradation::published::CauseList;
 use crate::http::error::{encoded_json_reply, event_stream_reply};
 use crate::http::request_id;
 use crate::process::{DrainPhase, Shared};
+use crate::request_head::HeaderView;
 use crate::server::connection_reserve::{ConnectionReserve, ConnectionTicket};
 use crate::worker::slot::{CurrentWorker, WorkerSlot};
 use hub::EventHub;
@@ -303,7 +304,8 @@ pub(crate) async fn events(
         (extensions.get::<Rc<ConnectionTicket>>().cloned(), extensions.get::<Rc<SendProgress>>().cloned())
     };
     if let Some(max) = ticket.and_then(|ticket| ticket.become_stream().err()) {
-        return AdminRejection::TooManyWatchers(max).reply(&request_id::of(request.headers()));
+        return AdminRejection::TooManyWatchers(max)
+            .reply(&request_id::of(HeaderView::of(request.headers())));
     }
     let session = request.extensions().get::<StreamSession>().copied();
     let last_id = request.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.trim().parse().ok());
