@@ -7,6 +7,7 @@ pub(crate) mod issuer;
 mod rejected;
 mod rotation;
 mod schemes;
+mod sources;
 
 use serde_json::{Value, json};
 

@@ -101,7 +101,7 @@ async fn gateway_before(upstream: &ClosingUpstream) -> Gateway {
 }
 
 /// Sends this many requests with bodies that can be sent again over 16 connections, each after a pause. All of them must succeed.
-async fn all_succeed(
+pub(super) async fn all_succeed(
     gateway: &Gateway,
     requests: usize,
     pause: impl Fn(usize) -> Duration + Copy + Send + 'static,
@@ -131,9 +131,9 @@ async fn all_succeed(
     }
 }
 
-const COUNTER: &str = "upstream_reused_connection_closed_total{bucket=\"b\"}";
+pub(super) const COUNTER: &str = "upstream_reused_connection_closed_total{bucket=\"b\"}";
 
-async fn circuit_has_no_failures(gateway: &Gateway) {
+pub(super) async fn circuit_has_no_failures(gateway: &Gateway) {
     let status = gateway.status().await;
     for class in ["read", "write"] {
         assert_eq!(status["buckets"]["b"]["breaker"][class]["consecutive_failures"], 0, "{status}");

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
@@ -26,10 +27,11 @@ pub(super) struct Front {
     handshakes: Arc<Mutex<Vec<(String, String)>>>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum TlsClose {
     CloseNotify,
     Abrupt,
+    Reset,
 }
 
 impl Front {
@@ -142,7 +144,10 @@ async fn pass(
 ) {
     stream.set_nodelay(true).unwrap();
     let Ok(stream) = acceptor.accept(stream).await else { return };
-    let (_, session) = stream.get_ref();
+    let (socket, session) = stream.get_ref();
+    if close == TlsClose::Reset {
+        socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
+    }
     let protocol = String::from_utf8_lossy(session.alpn_protocol().unwrap_or_default()).into_owned();
     let name = session.server_name().unwrap_or_default().to_owned();
     handshakes.lock().unwrap().push((name, protocol));
@@ -169,7 +174,7 @@ async fn pass(
     // connection closes at once.
     match close {
         TlsClose::CloseNotify => drop(tokio::join!(up, down)),
-        TlsClose::Abrupt => tokio::select! {
+        TlsClose::Abrupt | TlsClose::Reset => tokio::select! {
             () = up => {}
             () = down => {}
         },

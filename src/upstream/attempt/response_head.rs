@@ -18,7 +18,7 @@ use crate::upstream::connect::dns_cache::NoAddress;
 use crate::upstream::connect::tls::is_host_mismatch;
 use crate::upstream::connect::tls_failure::TlsFailure;
 use crate::upstream::exchange::send_error::SendError;
-use crate::upstream::exchange::sent_request::ReceivedResponse;
+use crate::upstream::exchange::sent_request::{ReceivedResponse, ResponseParts};
 use crate::upstream::headers::names::BUCKET_REGION;
 use crate::upstream::response::error_document::ErrorDocumentPrefix;
 use crate::upstream::rules::rejection::{ExpiredTimeout, TimeoutKind};
@@ -46,7 +46,7 @@ pub(crate) struct CallInfo<'a> {
 
 impl CallInfo<'_> {
     /// Whether the error code in the document decides the classification.
-    fn needs_error_code(&self, response: &ReceivedResponse) -> bool {
+    fn needs_error_code(&self, response: &impl ResponseParts) -> bool {
         let status = response.status().as_u16();
         let depends_on_code = matches!(status, 400 | 503)
             || (self.signed_offset.is_some() && credential_feedback::depends_on_code(status));
@@ -56,8 +56,8 @@ impl CallInfo<'_> {
 }
 
 /// A response up to its head.
-pub(crate) struct InspectedResponse {
-    pub(crate) response: ReceivedResponse,
+pub(crate) struct InspectedResponse<R = ReceivedResponse> {
+    pub(crate) response: R,
     /// The part of its error document that was read for the code.
     pub(crate) document: Option<ErrorDocumentPrefix>,
     pub(crate) code: Option<String>,
@@ -67,7 +67,7 @@ pub(crate) struct InspectedResponse {
     head_region: Option<String>,
 }
 
-impl InspectedResponse {
+impl<R: ResponseParts> InspectedResponse<R> {
     /// The status, and the error code if it was read.
     pub(crate) fn status_and_code(&self) -> (u16, Option<&str>) {
         (self.response.status().as_u16(), self.code.as_deref())
@@ -163,10 +163,10 @@ pub(crate) async fn check_head(
 }
 
 /// The same for a response that is not forwarded to a client.
-pub(crate) async fn inspect_head(
-    mut response: ReceivedResponse,
+pub(crate) async fn inspect_head<R: ResponseParts>(
+    mut response: R,
     call_info: CallInfo<'_>,
-) -> InspectedResponse {
+) -> InspectedResponse<R> {
     let document = match call_info.needs_error_code(&response) {
         true => Some(ErrorDocumentPrefix::read(&mut response, call_info.deadline).await),
         false => None,
@@ -181,12 +181,12 @@ pub(crate) async fn inspect_head(
     inspected
 }
 
-fn is_redirect(response: &ReceivedResponse) -> bool {
+fn is_redirect(response: &impl ResponseParts) -> bool {
     matches!(response.status().as_u16(), 300..=303 | 305..=399)
 }
 
 /// The region in the head of a 400 or a redirect, if it is not `signed`.
-fn region_of_refusal(response: &ReceivedResponse, signed: &str) -> Option<String> {
+fn region_of_refusal(response: &impl ResponseParts, signed: &str) -> Option<String> {
     if response.status().as_u16() != 400 && !is_redirect(response) {
         return None;
     }

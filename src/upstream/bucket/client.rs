@@ -14,8 +14,9 @@ use tidegate_s3::signer::SigningCredentials;
 use crate::auth::Keyring;
 use crate::upstream::UpstreamRejection;
 use crate::upstream::bucket::Bucket;
+use crate::upstream::connect::dialer::Dialer;
 use crate::upstream::credentials::CredentialSource;
-use crate::upstream::exchange::internal_request::endpoint_pool;
+use crate::upstream::exchange::connection::ConnectionCounts;
 use crate::upstream::exchange::pool::{EndpointPool, PoolSettings};
 use crate::upstream::exchange::request_writer::OutboundBody;
 use crate::upstream::exchange::response_head::ResponseHeadLimits;
@@ -38,6 +39,20 @@ pub(crate) fn signing_credentials(credentials: &Credentials) -> SigningCredentia
 
 /// The connections of one worker thread to the endpoints of one bucket, in the order of the configuration.
 type ClientConnections = Rc<[Rc<EndpointPool>]>;
+
+/// The connections of a worker thread to the endpoint with this number.
+fn endpoint_pool(
+    dialer: &Arc<Dialer>,
+    endpoint: usize,
+    settings: PoolSettings,
+    counts: ConnectionCounts,
+) -> Rc<EndpointPool> {
+    let dialer = Arc::clone(dialer);
+    EndpointPool::new(settings, counts, move |tls_bucket| {
+        let dialer = Arc::clone(&dialer);
+        Box::pin(async move { dialer.connect_endpoint(endpoint, &tls_bucket).await })
+    })
+}
 
 /// The client for the upstream of one bucket on one worker.
 pub(crate) struct UpstreamClient {

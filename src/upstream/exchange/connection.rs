@@ -135,6 +135,6 @@ impl<S: UpstreamTransport> UpstreamConnection<S> {
     }
 }
 
-fn closed_error() -> io::Error {
+pub(super) fn closed_error() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream closed the connection")
 }

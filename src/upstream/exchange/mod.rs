@@ -2,7 +2,8 @@
 //!
 //! `sent_request.rs` sends a request over a connection of a pool (`pool.rs`) and reads the head of the response; `response_stream.rs`
 //! reads the body. No task, timer or channel belongs to a call. The pure parts are `response_head.rs`, `response_framing.rs` and
-//! `crate::body_framing`. All of it is generic over the stream, so tests and fuzz targets run it in memory.
+//! `crate::body_framing`. All of it is generic over the stream, so tests and fuzz targets run it in memory. awc sends the requests of the
+//! gateway itself (`internal_request.rs`).
 //!
 //! Design: `docs/design/connections.md`.
 
@@ -10,6 +11,7 @@ mod common_names;
 pub(crate) mod connection;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod internal_connection;
 pub(crate) mod internal_request;
 pub(crate) mod memory;
 pub(crate) mod outbound_head;

@@ -59,7 +59,7 @@ impl OutboundHead {
     }
 }
 
-fn write_header(into: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(super) fn write_header(into: &mut Vec<u8>, name: &str, value: &[u8]) {
     into.extend_from_slice(name.as_bytes());
     into.extend_from_slice(b": ");
     into.extend_from_slice(value);

@@ -65,7 +65,7 @@ pub(super) struct PooledConnection<S> {
 }
 
 impl<S: UpstreamTransport> EndpointPool<S> {
-    pub(super) fn new(
+    pub(crate) fn new(
         settings: PoolSettings,
         counts: ConnectionCounts,
         connect: impl Fn(Box<str>) -> LocalBoxFuture<'static, io::Result<S>> + 'static,

@@ -69,6 +69,13 @@ pub(crate) struct ExchangeObservers {
     pub(crate) client: Option<Rc<SendProgress>>,
 }
 
+/// A response of which the head has arrived. The stream is its body.
+pub(crate) trait ResponseParts: Stream<Item = io::Result<Bytes>> + Unpin {
+    fn status(&self) -> StatusCode;
+
+    fn headers(&self) -> &HeaderMap;
+}
+
 /// A request that starts when it is first polled.
 pub(crate) struct SentRequest<S = UpstreamStream> {
     pool: Rc<EndpointPool<S>>,
@@ -78,6 +85,8 @@ pub(crate) struct SentRequest<S = UpstreamStream> {
     may_resend: bool,
     observers: ExchangeObservers,
     state: SendState<S>,
+    /// Why no more of the request can be written to a connection that may still have a response.
+    write_failure: Option<io::Error>,
 }
 
 enum SendState<S> {
@@ -122,6 +131,7 @@ impl<S: UpstreamTransport> SentRequest<S> {
             may_resend,
             observers,
             state: SendState::Begin,
+            write_failure: None,
         }
     }
 
@@ -160,22 +170,26 @@ impl<S: UpstreamTransport> SentRequest<S> {
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<ParsedHead, SendError>> {
         let SendState::Exchanging(pooled, reader) = &mut self.state else { return Poll::Pending };
         let how = (self.is_head, self.pool.settings.head_limits, self.observers.client.as_deref());
-        if !self.writer.is_complete() {
+        if self.write_failure.is_none() && !self.writer.is_complete() {
             if self.writer.is_streamed() && self.writer.has_written() {
                 let early = reader.poll_head(pooled, how, cx);
                 if early.is_ready() {
                     return early;
                 }
             }
-            if let Poll::Ready(Err(error)) = self.writer.poll(&mut pooled.connection.stream, cx) {
-                // An upstream that responds and closes resets the rest of the request. Its response may have arrived.
-                return match reader.poll_head(pooled, how, cx) {
-                    Poll::Ready(Ok(head)) => Poll::Ready(Ok(head)),
-                    _ => Poll::Ready(Err(SendError::Io(error))),
-                };
+            match self.writer.poll(&mut pooled.connection.stream, cx) {
+                // An upstream that responds and closes resets the rest of the request. Its response may have arrived, although the
+                // runtime has not seen that the socket is readable. A closed socket becomes readable.
+                Poll::Ready(Err(error)) if is_close(&error) => self.write_failure = Some(error),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(SendError::Io(error))),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
-        reader.poll_head(pooled, how, cx)
+        let head = ready!(reader.poll_head(pooled, how, cx));
+        Poll::Ready(match self.write_failure.take() {
+            Some(failure) if head.is_err() => Err(SendError::Io(failure)),
+            _ => head,
+        })
     }
 
     /// After a failure: the next state if the request is sent again, else the error.
@@ -316,6 +330,16 @@ impl<S> ReceivedResponse<S> {
     /// The socket of its connection.
     pub(crate) fn socket(&self) -> &Rc<SocketBuffers> {
         &self.socket
+    }
+}
+
+impl<S: UpstreamTransport> ResponseParts for ReceivedResponse<S> {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 }
 

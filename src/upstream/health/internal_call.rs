@@ -22,6 +22,7 @@ use crate::upstream::bucket::client::signing_credentials;
 use crate::upstream::exchange::internal_request::InternalClient;
 use crate::upstream::exchange::outbound_head::OutboundHead;
 use crate::upstream::exchange::send_error::SendError;
+use crate::upstream::exchange::sent_request::ResponseParts;
 use crate::upstream::rules::store_clock::{ClockOffset, ClockSkew};
 
 /// Why there is no response.

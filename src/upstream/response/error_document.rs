@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use tidegate_actors::clock;
 use tokio::time::timeout_at;
 
-use crate::upstream::exchange::sent_request::ReceivedResponse;
+use crate::upstream::exchange::sent_request::ResponseParts;
 
 /// The code must be within this many bytes.
 const BYTES_MAX: usize = 8 << 10;
@@ -42,7 +42,7 @@ pub(crate) enum RemainingBody {
 
 impl ErrorDocumentPrefix {
     /// Reads the first part of the document of this response, at most until `due`.
-    pub(crate) async fn read(response: &mut ReceivedResponse, due: Instant) -> Self {
+    pub(crate) async fn read(response: &mut impl ResponseParts, due: Instant) -> Self {
         let due = due.min(clock::now() + TIME_MAX);
         let mut bytes = BytesMut::new();
         let remaining =
@@ -75,7 +75,7 @@ pub(crate) fn error_code(document: &[u8]) -> Option<String> {
     element(document, "Code")
 }
 
-async fn read_prefix(into: &mut BytesMut, body: &mut ReceivedResponse) -> RemainingBody {
+async fn read_prefix(into: &mut BytesMut, body: &mut impl ResponseParts) -> RemainingBody {
     while into.len() < BYTES_MAX {
         match body.next().await {
             None => return RemainingBody::Complete,
