@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::MessageBody;
 use bytes::Bytes;
 use tokio::io::Interest;
 
@@ -56,8 +56,8 @@ enum FillResult {
 }
 
 /// A body that is being sent.
-pub(super) struct ResponseSender<'a> {
-    body: Option<BoxBody>,
+pub(super) struct ResponseSender<'a, B> {
+    body: Option<B>,
     framing: ResponseFraming,
     progress: &'a Rc<SendProgress>,
     buffer: &'a Rc<ConnectionBuffer>,
@@ -69,9 +69,9 @@ pub(super) struct ResponseSender<'a> {
     reserved_bytes: usize,
 }
 
-impl<'a> ResponseSender<'a> {
+impl<'a, B: MessageBody + Unpin> ResponseSender<'a, B> {
     pub(super) fn new(
-        body: BoxBody,
+        body: B,
         framing: ResponseFraming,
         progress: &'a Rc<SendProgress>,
         buffer: &'a Rc<ConnectionBuffer>,

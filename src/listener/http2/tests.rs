@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncWriteExt, duplex};
 
 use super::*;
+use crate::listener::application::WebApplication;
 use crate::server::idle_connections::IdleConnections;
 
 async fn echo(request: HttpRequest, body: Body) -> HttpResponse {
@@ -38,8 +39,8 @@ const PEER: Peer = Peer { client: None, source: AddressSource::Peer };
 /// Runs the loop with a client at the other end of the pipe.
 fn run<T>(client: impl AsyncFnOnce(tokio::io::DuplexStream) -> T) -> (Result<(), ConnectionError>, T) {
     actix_rt::System::new().block_on(async {
-        let application =
-            Rc::new(actix_web::test::init_service(App::new().default_service(web::to(echo))).await);
+        let application = actix_web::test::init_service(App::new().default_service(web::to(echo))).await;
+        let application = Rc::new(WebApplication(application));
         let (server_socket, client_socket) = duplex(16 << 10);
         let (settings, _drain) = settings();
         let both = async {
