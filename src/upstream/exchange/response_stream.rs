@@ -70,8 +70,8 @@ impl<S: UpstreamTransport> ResponseStream<S> {
         }
     }
 
-    /// Moves the next bytes into the pipe of the thread, at most `max`. None if they must be read: some are in the read buffer, the length is unknown, or
-    /// the connection has no pipe for them. Ends the body with its last byte.
+    /// Moves the next bytes into the pipe of the thread, at most `max`. None if they must be read: some are in the read buffer, the length
+    /// is unknown, or the connection has no pipe for them. Ends the body with its last byte.
     pub(super) fn poll_piped(
         &mut self,
         cx: &mut Context<'_>,
