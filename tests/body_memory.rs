@@ -4,7 +4,7 @@ use crate::auth::signer::Signer;
 use crate::support::client::message;
 use crate::support::gateway::Builder;
 use crate::support::idle_memory::{idle_memory, settled_memory};
-use crate::support::{Client, Gateway, Upstream, request, wait_for};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, request, wait_for};
 
 /// A list of objects to delete, padded to this size. Each reserves twice as much.
 const LIST_BYTES: usize = 15 << 17;
@@ -145,4 +145,36 @@ async fn a_signed_chunk_that_does_not_fit_the_memory_is_refused() {
     let _ = third.try_send(vec![b'x'; LIST_BYTES]).await;
     let answer = third.response("PUT").await;
     assert_eq!((answer.complete_status(), answer.reason()), (403, "chunk_signature"), "{answer:?}");
+}
+
+/// X6, M3: a list is held once while it is checked and sent, beyond what an idle gateway uses
+#[tokio::test]
+async fn a_list_is_held_once() {
+    /// Pieces that are read, and the tables of the request.
+    const REST_BYTES: u64 = 256 << 10;
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |request| {
+        let reply = UpstreamReply::ok("<DeleteResult/>");
+        if request.method == "POST" { reply.when_open(&held) } else { reply }
+    });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("buckets.b.s3.content_md5", "add")
+        .set("server.workers", "1")
+        .set("monitor.interval_ms", "20")
+        .start()
+        .await;
+    for _ in 0..8 {
+        let small = request(gateway.address(), "GET", "/b/k", &[], None).await;
+        assert_eq!(small.complete_status(), 200);
+    }
+    let idle = settled_memory(&gateway).await;
+    let mut client = Client::connect(gateway.address()).await;
+    client.send(message("POST", "/b?delete", &[], Some(&list(LIST_BYTES)))).await;
+    upstream.wait_until_in_flight(1).await;
+    let used = settled_memory(&gateway).await.saturating_sub(idle);
+    assert!(used < LIST_BYTES as u64 + REST_BYTES, "{used} bytes for a list of {LIST_BYTES}");
+    latch.open_for_all();
+    assert_eq!(client.response("POST").await.complete_status(), 200);
 }

@@ -116,10 +116,12 @@ impl<'a> Parser<'a> {
     ) -> Result<(), E> {
         let path: Vec<&[u8]> = self.open.iter().skip(1).map(|name| local_name(name.as_bytes())).collect();
         match path[..] {
-            [b"Buckets", b"Bucket", b"Name"] => self.bucket.name = xml::unescape(&self.text)?,
+            [b"Buckets", b"Bucket", b"Name"] => self.bucket.name = xml::unescape(&self.text)?.into_owned(),
             [b"Buckets", b"Bucket", b"CreationDate"] => self.bucket.created = date(&self.text),
             [b"Buckets", b"Bucket"] => visit(std::mem::take(&mut self.bucket))?,
-            [b"ContinuationToken"] if !self.text.is_empty() => self.next = Some(xml::unescape(&self.text)?),
+            [b"ContinuationToken"] if !self.text.is_empty() => {
+                self.next = Some(xml::unescape(&self.text)?.into_owned())
+            }
             _ => {}
         }
         self.text.clear();

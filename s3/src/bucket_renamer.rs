@@ -5,6 +5,8 @@
 //! is any document that the operation does not respond with. The new length is not known in advance, so such a response is sent chunked.
 //! Documents with a content coding are not rewritten.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
@@ -84,7 +86,8 @@ impl BucketNames {
 
 /// Whether a path in a document is this decoded path. Stores repeat paths as they were sent or decoded.
 fn is_path_of(text: &str, decoded: &[u8]) -> bool {
-    let matches = |text: String| text.as_bytes() == decoded || percent_decode(text.as_bytes()) == decoded;
+    let matches =
+        |text: Cow<'_, str>| text.as_bytes() == decoded || percent_decode(text.as_bytes()) == decoded;
     unescape(text).is_ok_and(matches)
 }
 

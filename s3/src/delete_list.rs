@@ -5,6 +5,7 @@
 //!
 //! Source: Amazon S3 API Reference, "DeleteObjects".
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::xml;
@@ -17,7 +18,7 @@ pub const BYTES_MAX: u64 = 2 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub struct DeleteEntry<'a> {
     /// The decoded key.
-    pub key: String,
+    pub key: Cow<'a, str>,
     /// The key as it is in the document, with its entities.
     pub(crate) spelled_key: &'a str,
     /// The version as it is in the document.
@@ -38,7 +39,7 @@ pub struct DeleteList<'a> {
 #[derive(Default)]
 struct PartialEntry<'a> {
     start: usize,
-    key: Option<(String, &'a str)>,
+    key: Option<(Cow<'a, str>, &'a str)>,
     version: Option<&'a str>,
 }
 
@@ -132,7 +133,7 @@ mod tests {
 
     fn keys(text: &str) -> Result<Vec<String>, &'static str> {
         DeleteList::parse(text.as_bytes())
-            .map(|list| list.objects.into_iter().map(|object| object.key).collect())
+            .map(|list| list.objects.into_iter().map(|object| object.key.into_owned()).collect())
     }
 
     /// A5: the keys are those that the store reads

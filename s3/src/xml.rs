@@ -4,6 +4,8 @@
 //! byte order mark of another encoding, or with another `charset` in its media type, which takes precedence over the declaration (RFC 7303,
 //! section 3). Without a declaration a document is UTF-8 (XML 1.0, section 4.3.3). XML 1.1 has other rules for line ends and is rejected.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 use memchr::memmem::find;
 
@@ -75,7 +77,10 @@ fn is_xml_char(c: char) -> bool {
 }
 
 /// Replaces the five named entities and numeric character references of a text.
-pub(crate) fn unescape(text: &str) -> Result<String, &'static str> {
+pub(crate) fn unescape(text: &str) -> Result<Cow<'_, str>, &'static str> {
+    if !text.contains('&') {
+        return check_characters(text).map(|()| text.into());
+    }
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('&') {
@@ -92,11 +97,12 @@ pub(crate) fn unescape(text: &str) -> Result<String, &'static str> {
         rest = after;
     }
     plain.push_str(rest);
-    if plain.chars().all(is_xml_char) {
-        Ok(plain)
-    } else {
-        Err("a text has a character that XML does not allow")
-    }
+    check_characters(&plain)?;
+    Ok(plain.into())
+}
+
+fn check_characters(text: &str) -> Result<(), &'static str> {
+    if text.chars().all(is_xml_char) { Ok(()) } else { Err("a text has a character that XML does not allow") }
 }
 
 /// The character of a numeric reference.

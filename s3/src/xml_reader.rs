@@ -6,6 +6,8 @@
 //!
 //! Source: XML 1.0 (Fifth Edition).
 
+use std::borrow::Cow;
+
 use crate::xml;
 
 /// An event of the parser.
@@ -122,7 +124,7 @@ fn is_namespace(attributes: &str) -> bool {
 }
 
 /// Replaces the entities of a text. Texts that parsers read differently are errors.
-pub(crate) fn unescape(text: &str) -> Result<String, &'static str> {
+pub(crate) fn unescape(text: &str) -> Result<Cow<'_, str>, &'static str> {
     if text.contains('\r') {
         // XML parsers replace a carriage return by a line feed (section 2.11), so a store would read another text.
         return Err("a text has a carriage return");
@@ -205,5 +207,6 @@ mod tests {
             assert!(unescape(text).is_err(), "{text:?}");
         }
         assert_eq!(unescape("a&amp;b&#x20;c&#33;&#13;").unwrap(), "a&b c!\r");
+        assert!(matches!(unescape("é without entities"), Ok(Cow::Borrowed("é without entities"))));
     }
 }

@@ -126,7 +126,8 @@ fn has_checksum_in_query(head: Head<'_>) -> bool {
 /// The keys of the body of a multi-delete.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn parse_keys(body: &[u8]) -> Result<Vec<String>, &'static str> {
-    DeleteList::parse(body).map(|list| list.objects.into_iter().map(|object| object.key).collect())
+    DeleteList::parse(body)
+        .map(|list| list.objects.into_iter().map(|object| object.key.into_owned()).collect())
 }
 
 #[cfg(test)]

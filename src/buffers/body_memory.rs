@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use tidegate_actors::MonitorView;
 
-/// A body is copied while its buffer grows, and when a document is changed. A chunk is held beside the one before it.
+/// A changed document is held beside that of the client, and a chunk beside the one before it.
 const COPIES: u64 = 2;
 
 /// The reserved bytes of the process.

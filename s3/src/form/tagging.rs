@@ -23,7 +23,7 @@ pub(super) fn header_value(document: &str) -> Result<String, &'static str> {
             XmlEvent::Close { name, text, .. } => match name {
                 "Key" | "Value" => {
                     let slot = if name == "Key" { &mut tag.0 } else { &mut tag.1 };
-                    if slot.replace(unescape(text)?).is_some() {
+                    if slot.replace(unescape(text)?.into_owned()).is_some() {
                         return Err("a tag has two keys or two values");
                     }
                 }

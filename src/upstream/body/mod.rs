@@ -208,15 +208,18 @@ impl BodySource {
     /// Reads a small body whole. Nothing is verified.
     pub(crate) async fn read_unverified(self) -> Result<Bytes, UpstreamRejection> {
         let pipeline = Pipeline::for_data(None, ExpectedDigests::empty(), None);
-        self.read_buffered(pipeline).await.map(|(bytes, _)| bytes)
+        let expected_bytes = self.declared_length.unwrap_or(0).min(REPLAY_BYTES_MAX);
+        self.read_buffered(pipeline, expected_bytes).await.map(|(bytes, _)| bytes)
     }
 
-    /// Reads a small body whole and verifies it. Returns it with the trailing checksum, if there is one.
+    /// Reads a small body whole and verifies it. Returns it with the trailing checksum, if there is one. `expected_bytes` is the length of
+    /// its data: a buffer that grows would be copied, and the copies would stay in the allocator.
     pub(crate) async fn read_buffered(
         mut self,
         mut pipeline: Pipeline,
+        expected_bytes: u64,
     ) -> Result<(Bytes, Option<String>), UpstreamRejection> {
-        let mut whole = BytesMut::new();
+        let mut whole = BytesMut::with_capacity(usize::try_from(expected_bytes).unwrap_or(0));
         // The time in which the body arrives does not count for the total timeout (T1).
         self.progress.begin(clock::now());
         let trailer = loop {

@@ -188,7 +188,7 @@ async fn unframed_body(
     let pipeline = Pipeline::for_data(None, expected_digests, length);
     let body = match length {
         Some(bytes) if bytes <= buffered_max => {
-            RequestBody::Buffered(source.read_buffered(pipeline).await?.0)
+            RequestBody::Buffered(source.read_buffered(pipeline, bytes).await?.0)
         }
         _ => streamed_body(source, Some(pipeline), length),
     };
@@ -213,7 +213,7 @@ async fn chunked_body(
     let decoder = Decoder::new(chunks.layout, chunks.length, trailer, seed, config.max_chunk_size);
     let pipeline = Pipeline::for_data(Some(decoder), expected_digests, Some(chunks.length));
     if chunks.length <= buffered_max {
-        let (bytes, value) = source.read_buffered(pipeline).await?;
+        let (bytes, value) = source.read_buffered(pipeline, chunks.length).await?;
         let content_sha256 = Some(payload_digest(&bytes));
         // As a header of CompleteMultipartUpload the checksum would be that of the object.
         let is_dropped = config.upstream.integrity.checksums == Checksums::Strip
