@@ -8,7 +8,7 @@ use actix_http::{Message, Payload, RequestHead};
 use crate::buffers::send_progress::SendProgress;
 use crate::client_address::AddressSource;
 
-/// A request with what its connection knows about it.
+/// A request and the address of its client.
 pub(crate) struct ClientRequest {
     /// It goes back to actix-http's pool of heads when it is dropped.
     pub(crate) head: Message<RequestHead>,
