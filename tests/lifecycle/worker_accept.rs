@@ -77,6 +77,14 @@ async fn a_thread_that_hangs_holds_back_no_other_connection() {
     let gateway = gateway_with(2, &upstream).await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);
     assert_eq!(gateway.post("/actors/pool:b/stall?ms=20000").await.complete_status(), 202);
+    let mut pending = Vec::new();
+    for _ in 0..8 {
+        let mut client = Client::connect(gateway.address()).await;
+        client.send(message("GET", "/b/k", &[], None)).await;
+        pending.push(client);
+    }
+    let is_stalled = async || gateway.actor("pool:b").await["state"] == "stalled";
+    wait_for("the pool stalls", || async { is_stalled().await.then_some(()) }).await;
     let mut waiting = JoinSet::new();
     for _ in 0..40 {
         let address = gateway.address();
@@ -91,8 +99,7 @@ async fn a_thread_that_hangs_holds_back_no_other_connection() {
     while served.len() < 39 {
         served.push(waiting.join_next().await.unwrap().unwrap());
     }
-    // The thread hangs still.
-    assert_eq!(gateway.actor("pool:b").await["state"], "stalled");
+    assert!(is_stalled().await, "the thread hangs still");
 }
 
 /// X5: the acceptor takes over in a shortage, and lends the listener to the workers again after it
