@@ -9,7 +9,7 @@ use crate::buffers::send_progress::SendProgress;
 use crate::client_address::AddressSource;
 use crate::request_head::ClientHead;
 
-/// A request with what its connection knows about it.
+/// A request and the address of its client.
 pub(crate) struct ClientRequest {
     pub(crate) head: ClientHead,
     pub(crate) payload: Payload,

@@ -5,6 +5,7 @@
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use tokio::sync::oneshot;
@@ -42,7 +43,7 @@ pub(super) enum AcceptorCommand {
 /// Sends commands to the acceptor.
 pub(crate) struct AcceptorHandle {
     pub(super) commands: Sender<AcceptorCommand>,
-    pub(super) wake: UnixStream,
+    pub(super) wake: Arc<UnixStream>,
 }
 
 impl AcceptorHandle {
@@ -95,6 +96,6 @@ impl AcceptorHandle {
     fn send(&self, command: AcceptorCommand) {
         let _ = self.commands.send(command);
         // A full pipe wakes the acceptor as well.
-        let _ = (&self.wake).write(&[0]);
+        let _ = (&*self.wake).write(&[0]);
     }
 }

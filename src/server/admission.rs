@@ -15,9 +15,16 @@ pub(crate) enum AdmissionDecision {
     Pause(PauseCause),
 }
 
-/// Decides before each accept, on the acceptor's thread.
-pub(crate) trait Admission: Send {
+/// Decides before each accept.
+pub(crate) trait Admission: Send + Sync {
+    /// Decides on the acceptor thread. It may take a few milliseconds to make room.
     fn admit(&self) -> AdmissionDecision;
+
+    /// Whether at least this many connections more would be admitted at once, so that worker threads may accept them. Called on any thread.
+    fn has_room(&self, connections: usize) -> bool {
+        let _ = connections;
+        false
+    }
 
     /// Whether a connection may use a descriptor of the reserve if no other is left.
     fn uses_reserve(&self) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! `listen.rs` binds the listening sockets, `inherited.rs` has those that another process has opened. `acceptor.rs`, one thread, waits for
 //! connections, calls `admission.rs` before each accept, and sends the socket to the worker thread with the fewest open connections.
+//! `listener.rs` is one listener there. While nothing is short it is lent to the worker threads, which accept in `worker_accept.rs`.
 //! `acceptor_handle.rs` has its commands, `pause.rs` decides how long accepting pauses after a shortage. `worker.rs` spawns one task per
 //! connection, which calls [`ConnectionHandler::serve`] (`listener/mod.rs`). `tls.rs` has the certificates, `tls_tickets.rs` the session
 //! tickets, `idle_connections.rs` the registry of connections, `idle_closer.rs` closes idle ones under pressure, and
@@ -23,6 +24,7 @@ pub(crate) mod idle_closer;
 pub(crate) mod idle_connections;
 pub(crate) mod inherited;
 mod listen;
+mod listener;
 mod metrics;
 mod pause;
 pub(crate) mod rejected_addresses;
@@ -31,6 +33,9 @@ mod tests;
 pub(crate) mod tls;
 pub(crate) mod tls_tickets;
 mod worker;
+mod worker_accept;
+#[cfg(test)]
+mod worker_accept_tests;
 
 use std::io;
 use std::sync::Arc;
@@ -40,10 +45,11 @@ use slog::Logger;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-pub(crate) use acceptor::{Acceptor, Listener};
+pub(crate) use acceptor::Acceptor;
 pub(crate) use acceptor_handle::AcceptorHandle;
 pub(crate) use admission::{Admission, AdmissionDecision, ConnectionLimit};
 pub(crate) use listen::{SocketSettings, listen};
+pub(crate) use listener::Listener;
 pub(crate) use metrics::AcceptMetrics;
 pub(crate) use pause::PauseCause;
 pub(crate) use worker::{ConnectionHandler, WorkerThread, WorkerThreads, open_connections};

@@ -131,6 +131,11 @@ impl AcceptPauses {
         self.until.is_some_and(|until| now < until)
     }
 
+    /// Whether no episode is open.
+    pub(super) fn is_clear(&self) -> bool {
+        self.episode.is_none()
+    }
+
     /// The episode that has ended at `now`; each is returned once.
     pub(super) fn take_ended(&mut self, now: Instant) -> Option<PauseEpisode> {
         self.episode.take_if(|episode| now >= episode.last + EPISODE_END)

@@ -17,7 +17,7 @@ use super::admission::{Admission, AdmissionDecision};
 use super::pause::PauseCause;
 use super::*;
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Replies to each byte with its successor. The byte 0 stops the worker thread.
 struct Successor;
@@ -38,6 +38,19 @@ struct Always;
 impl Admission for Always {
     fn admit(&self) -> AdmissionDecision {
         AdmissionDecision::Accept
+    }
+}
+
+/// Always, also on the worker threads.
+pub(super) struct Lends;
+
+impl Admission for Lends {
+    fn admit(&self) -> AdmissionDecision {
+        AdmissionDecision::Accept
+    }
+
+    fn has_room(&self, _: usize) -> bool {
+        true
     }
 }
 
@@ -71,7 +84,7 @@ impl Admission for Panics {
     }
 }
 
-fn server(workers: usize, admission: impl Admission + 'static) -> (Server, SocketAddr) {
+pub(super) fn server(workers: usize, admission: impl Admission + 'static) -> (Server, SocketAddr) {
     server_of(workers, admission, || Successor)
 }
 
@@ -144,20 +157,20 @@ async fn an_episode_ends_with_its_listener() {
     }
 }
 
-fn connect(address: SocketAddr) -> Client {
+pub(super) fn connect(address: SocketAddr) -> Client {
     let client = Client::connect(address).unwrap();
     client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client
 }
 
-fn exchange(mut client: &Client, byte: u8) -> u8 {
+pub(super) fn exchange(mut client: &Client, byte: u8) -> u8 {
     client.write_all(&[byte]).unwrap();
     let mut reply = [0];
     client.read_exact(&mut reply).unwrap();
     reply[0]
 }
 
-fn counts(server: &Server) -> Vec<usize> {
+pub(super) fn counts(server: &Server) -> Vec<usize> {
     server.threads.iter().map(|thread| thread.open().load(Ordering::Relaxed)).collect()
 }
 
@@ -257,7 +270,11 @@ async fn an_ended_worker_thread_is_reported() {
 /// G8: a suspended listener accepts nothing; the connections that wait are served when it resumes
 #[actix_rt::test]
 async fn a_suspended_listener_leaves_connections_in_the_backlog() {
-    let (server, address) = server(2, Always);
+    suspends(server(2, Always)).await;
+    suspends(server(2, Lends)).await;
+}
+
+async fn suspends((server, address): (Server, SocketAddr)) {
     assert_eq!(exchange(&connect(address), 1), 2);
     let acceptor = server.acceptor();
     acceptor.suspend().await;
@@ -280,7 +297,11 @@ async fn a_suspended_listener_leaves_connections_in_the_backlog() {
 /// G8: a released listener leaves its backlog to the process that shares the socket, and refuses nothing
 #[actix_rt::test]
 async fn a_released_listener_stays_open_at_its_other_owner() {
-    let (server, address) = server(1, Always);
+    is_released(server(1, Always)).await;
+    is_released(server(2, Lends)).await;
+}
+
+async fn is_released((server, address): (Server, SocketAddr)) {
     let acceptor = server.acceptor();
     let mut sockets = acceptor.duplicate_sockets().await.unwrap();
     let DuplicatedSocket { name, socket: shared, .. } = sockets.pop().unwrap();

@@ -10,13 +10,16 @@ use std::io;
 use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc as std_mpsc;
 
 use actix_rt::{Arbiter, ArbiterHandle};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
+
+use super::worker_accept::{SharedListener, accept_on_worker};
 
 /// Serves the connections of one worker thread.
 pub(crate) trait ConnectionHandler: 'static {
@@ -39,11 +42,28 @@ pub(super) struct AcceptedSocket {
     open: OpenConnection,
 }
 
-/// Sends sockets from the acceptor to a worker thread.
+/// A message for a worker thread.
+enum WorkerMessage {
+    /// Serve the connection of this socket.
+    Serve(AcceptedSocket),
+    /// Accept the connections of this listener while the acceptor lends it. The number is the worker's among those of the listener.
+    Accept(Arc<SharedListener>, usize),
+}
+
+/// Sends sockets to a worker thread.
 #[derive(Clone)]
 pub(crate) struct WorkerSender {
-    sockets: UnboundedSender<AcceptedSocket>,
+    messages: UnboundedSender<WorkerMessage>,
     open: Arc<AtomicUsize>,
+    channel: Arc<ChannelState>,
+}
+
+/// The state of a worker's channel.
+#[derive(Default)]
+struct ChannelState {
+    /// Sockets that the worker has not received yet.
+    waiting: AtomicUsize,
+    has_ended: AtomicBool,
 }
 
 impl WorkerSender {
@@ -54,9 +74,33 @@ impl WorkerSender {
 
     /// Sends a socket. Returns it as an error if the worker has ended.
     pub(super) fn send(&self, stream: StdTcpStream) -> Result<(), StdTcpStream> {
+        self.channel.waiting.fetch_add(1, Ordering::Relaxed);
+        match self.messages.send(WorkerMessage::Serve(self.count(stream))) {
+            Err(SendError(WorkerMessage::Serve(refused))) => Err(refused.stream),
+            Err(SendError(WorkerMessage::Accept(..))) | Ok(()) => Ok(()),
+        }
+    }
+
+    /// Counts a socket as an open connection of this worker.
+    pub(super) fn count(&self, stream: StdTcpStream) -> AcceptedSocket {
         self.open.fetch_add(1, Ordering::Relaxed);
-        let accepted = AcceptedSocket { stream, open: OpenConnection(Arc::clone(&self.open)) };
-        self.sockets.send(accepted).map_err(|refused| refused.0.stream)
+        AcceptedSocket { stream, open: OpenConnection(Arc::clone(&self.open)) }
+    }
+
+    /// Has the worker accept the connections of a listener.
+    pub(super) fn accept(&self, shared: Arc<SharedListener>, index: usize) {
+        // An ended worker accepts nothing.
+        let _ = self.messages.send(WorkerMessage::Accept(shared, index));
+    }
+
+    /// Whether the worker has received all sockets that were sent to it. One that hangs or has ended does not.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.channel.waiting.load(Ordering::Relaxed) == 0
+    }
+
+    /// Marks the worker as ended. True for the first call.
+    pub(super) fn set_ended(&self) -> bool {
+        !self.channel.has_ended.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -139,7 +183,9 @@ impl WorkerThreads {
             builder.enable_all().max_blocking_threads(blocking_threads).build()
         };
         let arbiter = Arbiter::try_with_tokio_rt(runtime)?.handle();
-        let (sockets, inbox) = unbounded_channel();
+        let (messages, inbox) = unbounded_channel();
+        let channel = Arc::<ChannelState>::default();
+        let state = Arc::clone(&channel);
         let (built, is_built) = std_mpsc::channel();
         let report = EndReport { name, ended: self.ended.clone() };
         arbiter.spawn_fn(move || {
@@ -149,7 +195,7 @@ impl WorkerThreads {
                 match building.await {
                     Ok(service) => {
                         let _ = built.send(Ok(()));
-                        receive(inbox, Rc::new(service)).await;
+                        receive(inbox, &state, Rc::new(service)).await;
                     }
                     Err(error) => {
                         let _ = built.send(Err(error));
@@ -158,7 +204,7 @@ impl WorkerThreads {
             });
         });
         is_built.recv().map_err(|_| io::Error::other("a worker thread ended while it started"))??;
-        let sender = WorkerSender { sockets, open: Arc::default() };
+        let sender = WorkerSender { messages, open: Arc::default(), channel };
         self.threads.push(WorkerThread { arbiter, sender });
         self.threads.last().ok_or_else(|| io::Error::other("no worker thread"))
     }
@@ -168,15 +214,32 @@ impl WorkerThreads {
     }
 }
 
-/// Spawns one task per socket. Runs until its thread ends.
-async fn receive<S: ConnectionHandler>(mut inbox: UnboundedReceiver<AcceptedSocket>, service: Rc<S>) {
-    while let Some(AcceptedSocket { stream, open }) = inbox.recv().await {
-        let service = Rc::clone(&service);
-        actix_rt::spawn(async move {
-            let _open = open;
-            // An error means that the kernel has no memory to watch the socket: the connection closes.
-            let Ok(stream) = TcpStream::from_std(stream) else { return };
-            service.serve(stream).await;
-        });
+/// Spawns one task per socket and per listener. Runs until its thread ends.
+async fn receive<S: ConnectionHandler>(
+    mut inbox: UnboundedReceiver<WorkerMessage>,
+    state: &ChannelState,
+    service: Rc<S>,
+) {
+    while let Some(message) = inbox.recv().await {
+        match message {
+            WorkerMessage::Serve(accepted) => {
+                state.waiting.fetch_sub(1, Ordering::Relaxed);
+                serve_socket(&service, accepted);
+            }
+            WorkerMessage::Accept(shared, index) => {
+                actix_rt::spawn(accept_on_worker(shared, index, Rc::clone(&service)));
+            }
+        }
     }
+}
+
+/// Spawns the task of a connection on this thread.
+pub(super) fn serve_socket<S: ConnectionHandler>(service: &Rc<S>, accepted: AcceptedSocket) {
+    let (service, AcceptedSocket { stream, open }) = (Rc::clone(service), accepted);
+    actix_rt::spawn(async move {
+        let _open = open;
+        // An error means that the kernel has no memory to watch the socket: the connection closes.
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        service.serve(stream).await;
+    });
 }

@@ -4,6 +4,7 @@ mod accepting;
 mod drain;
 mod reload;
 mod signals;
+mod worker_accept;
 
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;

@@ -8,7 +8,7 @@ use crate::tidy::imports::Imports;
 use crate::tidy::sources;
 
 /// Files that import each other in a circle, with the reason.
-const CYCLES: [(&[&str], &str); 10] = [
+const CYCLES: [(&[&str], &str); 11] = [
     (
         &[
             "src/auth/context.rs",
@@ -60,6 +60,10 @@ const CYCLES: [(&[&str], &str); 10] = [
             "src/upstream/response/rename_plan.rs",
         ],
         "the body of a response is one of several kinds, each of which wraps the plain kind",
+    ),
+    (
+        &["src/server/admission.rs", "src/server/worker.rs", "src/server/worker_accept.rs"],
+        "a worker accepts for a listener, which counts the connections of its workers",
     ),
 ];
 
