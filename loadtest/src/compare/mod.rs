@@ -1,8 +1,9 @@
 //! Compares tidegate with other proxies: same upstreams, same guards, same load, one after another in random order.
 //!
-//! All proxies of one transport run during all workloads of that transport, but only one is under load. Rounds are interleaved, so that other activity of the machine
-//! affects all proxies alike. A round with too much other activity is discarded and repeated. CPU time per request depends least on other
-//! activity. Latency and throughput share the machine with the load generator and the upstreams, and are comparable within one run only.
+//! All proxies of one transport run during all workloads of that transport, but only one is under load. Rounds are interleaved, so that
+//! other activity of the machine affects all proxies alike. A round with too much other activity is discarded and repeated. CPU time per
+//! request depends least on other activity. Latency and throughput share the machine with the load generator and the upstreams, and are
+//! comparable within one run only.
 
 mod haproxy;
 mod nginx;
