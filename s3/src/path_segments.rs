@@ -8,7 +8,7 @@
 //!
 //! It only classifies: no caller sends a reading upstream (V5).
 
-use memchr::{memchr, memchr3, memmem};
+use memchr::{memchr, memchr_iter, memchr3, memmem};
 
 use crate::percent::percent_decode;
 
@@ -63,6 +63,13 @@ pub fn find_decoding<T>(text: &[u8], decodings: u8, find: &impl Fn(&[u8]) -> Opt
 /// one of vectors.
 fn has_one_reading(text: &[u8]) -> bool {
     text.iter().fold(true, |is_plain, byte| is_plain & byte.is_ascii() & (*byte != b'%'))
+}
+
+/// Whether a reading of a path can have a `.` or `..` segment. Nearly all paths have one reading, and no segment that begins with a dot.
+#[must_use]
+pub fn may_have_dot_segment(path: &[u8]) -> bool {
+    let begins_segment = |at: usize| at == 0 || matches!(path[at - 1], b'/' | b'\\');
+    !has_one_reading(path) || memchr_iter(b'.', path).any(begins_segment)
 }
 
 /// Whether a reading of a decoded key has a `..` segment.
@@ -230,6 +237,24 @@ mod tests {
         ) {
             let path = format!("v1{before}{first}{second}{parameters}{after}admin");
             prop_assert!(has_parent_segment(&percent_decode(path.as_bytes())), "{path}");
+        }
+
+        /// V12: a path with a dot segment in a reading is never taken for one without
+        #[test]
+        fn no_dot_segment_is_missed(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "/", "\\", ".", "..", ";", "a", "%", "%2e", "%252e", "%2f", "%5c", "%u002e", "%c0%ae", "\u{ff0e}",
+                ]),
+                0..8,
+            ),
+        ) {
+            let path = pieces.concat();
+            let is_dot = |segment| matches!(segment, Segment::Current | Segment::Parent);
+            let has = |reading: &[u8]| segments(reading).any(is_dot).then_some(());
+            if find_decoding(path.as_bytes(), 2, &has).is_some() {
+                prop_assert!(may_have_dot_segment(path.as_bytes()), "{path}");
+            }
         }
 
         /// V12, V5: text without a dot segment in any encoding has none

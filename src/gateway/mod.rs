@@ -260,6 +260,7 @@ fn process_state(
         degradation: Degradation::new(registry, metrics.refusals(), possible(config))?,
         metrics,
         log: log.clone(),
+        access_log: log_control.access_log(),
         log_stats,
         decisions,
         live_requests: LiveRequests::new(clock::now()),

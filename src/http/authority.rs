@@ -23,6 +23,19 @@ pub(crate) fn is_authority(text: &[u8]) -> bool {
     is_name(host) && (port.is_empty() || port.split_first().is_some_and(is_port))
 }
 
+/// The characters of a name: `unreserved` and `sub-delims` without the comma (RFC 3986, 2.2 and 2.3).
+const NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')')
+            || matches!(byte, b'*' | b'+' | b';' | b'=');
+        byte += 1;
+    }
+    table
+};
+
 /// A registered name or an IPv4 address.
 fn is_name(host: &[u8]) -> bool {
     let mut rest = host;
@@ -32,7 +45,7 @@ fn is_name(host: &[u8]) -> bool {
                 [high, low, behind @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => behind,
                 _ => return false,
             },
-            byte if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte) => behind,
+            byte if NAME_BYTES[usize::from(*byte)] => behind,
             _ => return false,
         };
     }

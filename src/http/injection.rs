@@ -14,7 +14,7 @@ use actix_web::http::Uri;
 use memchr::{memchr, memchr3, memmem};
 use slog::{Logger, warn};
 use tidegate_config::InjectionPatterns;
-use tidegate_s3::path_segments::{Segment, find_decoding, segments};
+use tidegate_s3::path_segments::{Segment, find_decoding, may_have_dot_segment, segments};
 use tidegate_s3::percent::percent_decode;
 
 use crate::http::request_validation::RequestRejection;
@@ -46,7 +46,9 @@ const DECODINGS: u8 = 2;
 /// Refuses the patterns that no mode allows.
 pub(crate) fn check(uri: &Uri) -> Result<(), RequestRejection> {
     let path = uri.path().as_bytes();
-    if find_decoding(path, DECODINGS, &|reading| escapes_bucket(reading).then_some(())).is_some() {
+    let leaves =
+        || find_decoding(path, DECODINGS, &|reading| escapes_bucket(reading).then_some(())).is_some();
+    if may_have_dot_segment(path) && leaves() {
         return Err(RequestRejection::Suspicious(ESCAPES_BUCKET));
     }
     if uri.query().is_some_and(has_header_injection) {
@@ -117,6 +119,9 @@ fn find_in_path(path: &[u8]) -> Option<InjectionFinding> {
     let has_control = || percent_decode(path).iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'));
     if has_escapes(path) && has_control() {
         return Some(CONTROL);
+    }
+    if !may_have_dot_segment(path) {
+        return None;
     }
     let is_parent = |segment| segment == Segment::Parent;
     find_decoding(path, DECODINGS, &|reading| {

@@ -6,6 +6,7 @@ mod authentication;
 mod authority;
 mod authorization;
 mod bucket_list;
+pub(crate) mod client_request;
 pub(crate) mod cors;
 pub(crate) mod cors_preflight;
 pub(crate) mod error;

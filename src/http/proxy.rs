@@ -15,8 +15,8 @@
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
-use actix_web::dev::Payload;
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use actix_http::{Message, Payload, RequestHead};
+use actix_web::HttpResponse;
 use futures_util::FutureExt;
 use tidegate_actors::{BucketId, InFlightSlot, OperationClass};
 use tidegate_config::Kind;
@@ -25,10 +25,10 @@ use tidegate_s3::request::BodyLength;
 use tidegate_s3::upload::declared_body::DeclaredBody;
 
 use crate::auth::{self, Caller};
-use crate::buffers::send_progress::SendProgress;
 use crate::client_address::{AddressSource, ClientAddress};
 use crate::http::authentication::{self, AuthLocation};
 use crate::http::authorization::authorize;
+use crate::http::client_request::ClientRequest;
 use crate::http::cors_preflight::{self, Preflight};
 use crate::http::error::{GatewayError, location_reply};
 use crate::http::form::{self, AcceptedForm};
@@ -48,27 +48,21 @@ use crate::upstream::{
     self, BodyPlan, PresignedQuery, ProxiedRequest, ProxyBody, ResponseForward, UpstreamGrant,
 };
 use crate::worker::Worker;
-use crate::worker::slot::CurrentWorker;
 
 /// Serves one request on the data listener.
-pub(crate) async fn proxy(
-    request: HttpRequest,
-    payload: web::Payload,
-    CurrentWorker(worker): CurrentWorker,
-) -> HttpResponse<ProxyBody> {
+pub(crate) async fn proxy(worker: Rc<Worker>, request: ClientRequest) -> HttpResponse<ProxyBody> {
     #[cfg(feature = "bench")]
     if !worker.shared.config.guards {
-        return raw::forward(&worker, request, payload.into_inner()).await;
+        return raw::forward(&worker, request).await;
     }
-    if let Some(reply) = probes::probe_reply(&worker, Head::from(request.head())) {
+    if let Some(reply) = probes::probe_reply(&worker, Head::from(&*request.head)) {
         return reply.map_body(|_, body| ProxyBody::Local(body, None));
     }
-    let mut record = new_record(&worker, &request);
+    let (mut record, head, mut payload) = new_record(&worker, request);
     if record.request.peer.is_some_and(|peer| peer.source == AddressSource::MissingProxyHeader) {
         return reject(&worker, &RequestRejection::ProxyHeader.into(), record);
     }
-    let mut payload = payload.into_inner();
-    let serving = serve(&worker, request, &mut payload, &mut record);
+    let serving = serve(&worker, head, &mut payload, &mut record);
     let handled = AssertUnwindSafe(serving).catch_unwind().await;
     match handled {
         Ok(Ok(Handled::Upstream(forward))) => {
@@ -93,18 +87,18 @@ pub(crate) async fn proxy(
     }
 }
 
-/// Creates the record of a new request.
-fn new_record(worker: &Rc<Worker>, request: &HttpRequest) -> Box<Record> {
-    let (server, head) = (&worker.shared.config.server, request.head());
-    let source = request.extensions().get().copied().unwrap_or(AddressSource::Peer);
-    let peer = head.peer_addr.map(|peer| ClientAddress::new(peer, source));
+/// Creates the record of a new request. Returns it with the head and the body.
+fn new_record(worker: &Rc<Worker>, request: ClientRequest) -> (Box<Record>, Message<RequestHead>, Payload) {
+    let ClientRequest { head, payload, client, source, progress } = request;
+    let server = &worker.shared.config.server;
+    let peer = client.map(|client| ClientAddress::new(client, source));
     let client = peer.map(|peer| {
         peer.resolve_client(&server.trusted_proxies, server.client_address_header, &head.headers)
     });
     let info = RequestInfo { method: head.method.clone(), uri: head.uri.clone(), peer, client };
     let mut record = Box::new(Record::new(Rc::<Worker>::clone(worker), request_id::of(&head.headers), info));
-    record.send_progress = request.extensions_mut().remove::<Rc<SendProgress>>();
-    record
+    record.send_progress = progress;
+    (record, head, payload)
 }
 
 /// The outcome of a request.
@@ -154,16 +148,16 @@ enum CallKind {
 /// The path of a request from its head to its response.
 async fn serve(
     worker: &Rc<Worker>,
-    request: HttpRequest,
+    head: Message<RequestHead>,
     payload: &mut Payload,
     record: &mut Record,
 ) -> Result<Handled, GatewayError> {
     // 1 to 6
-    let mut call = match admit(worker, Head::from(request.head()), payload, record).await {
+    let mut call = match admit(worker, Head::from(&*head), payload, record).await {
         Ok(Admitted::Call(call)) => call,
         Ok(Admitted::Local(reply)) => return Ok(Handled::Local(reply)),
         Err(error) => {
-            shedding::charge_refused(worker, Head::from(request.head()), &error, record);
+            shedding::charge_refused(worker, Head::from(&*head), &error, record);
             return Err(error);
         }
     };
@@ -172,8 +166,8 @@ async fn serve(
     // the body
     let mut form_reply = None;
     let (request, form_body) = match call.kind {
-        CallKind::Ordinary => (ProxiedRequest::Client(request), None),
-        CallKind::Preflight(query) => (ProxiedRequest::Preflight(request, query), None),
+        CallKind::Ordinary => (ProxiedRequest::Client(head), None),
+        CallKind::Preflight(query) => (ProxiedRequest::Preflight(head, query), None),
         CallKind::Form(form) => {
             let AcceptedForm { upload, body, reply } = *form;
             form_reply = Some(reply);

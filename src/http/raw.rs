@@ -1,4 +1,4 @@
-//! The raw path for benchmarks: actix-web to the upstream and back, without actor messages, logs and metrics (cargo feature
+//! The raw path for benchmarks: from the client to the upstream and back, without actor messages, logs and metrics (cargo feature
 //! `bench`).
 //!
 //! It measures the cost of the guards. Routing, the header filters and the HTTP client are the same as on the guarded
@@ -6,10 +6,10 @@
 
 use std::rc::Rc;
 
+use actix_http::{Payload, RequestHead};
+use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
-use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_LENGTH, HOST, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tidegate_actors::EndpointId;
@@ -17,6 +17,7 @@ use tidegate_config::Addressing;
 use tidegate_s3::addressing;
 use tidegate_s3::target;
 
+use crate::http::client_request::ClientRequest;
 use crate::http::error::GatewayError;
 use crate::http::error_reply::ReplyContext;
 use crate::upstream::exchange::outbound_head::OutboundHead;
@@ -30,16 +31,13 @@ use crate::worker::Worker;
 const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// Forwards one request and its response.
-pub(crate) async fn forward(
-    worker: &Rc<Worker>,
-    request: HttpRequest,
-    payload: Payload,
-) -> HttpResponse<ProxyBody> {
-    let response = call(worker, &request, payload).await.unwrap_or_else(|error| {
+pub(crate) async fn forward(worker: &Rc<Worker>, request: ClientRequest) -> HttpResponse<ProxyBody> {
+    let ClientRequest { head, payload, .. } = request;
+    let response = call(worker, &head, payload).await.unwrap_or_else(|error| {
         let id = HeaderValue::from_static("raw");
         let kind = tidegate_config::Kind::S3;
         let region = worker.shared.regions.advertised(None);
-        let to = ReplyContext { kind, resource: request.path(), request_id: &id, region };
+        let to = ReplyContext { kind, resource: head.uri.path(), request_id: &id, region };
         error.to_reply().to_response(&to)
     });
     response.map_body(|_, body| ProxyBody::Local(body, None))
@@ -57,18 +55,14 @@ async fn read_whole(mut payload: Payload) -> Result<Bytes, UpstreamRejection> {
     Ok(whole.freeze())
 }
 
-async fn call(
-    worker: &Worker,
-    request: &HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, GatewayError> {
-    let name = addressing::decode_bucket_name(target::split_bucket(request.path()).0);
+async fn call(worker: &Worker, client: &RequestHead, payload: Payload) -> Result<HttpResponse, GatewayError> {
+    let name = addressing::decode_bucket_name(target::split_bucket(client.uri.path()).0);
     let bucket = worker.shared.router.route(&name)?;
     let destination = &bucket.destinations[0];
-    let target = request.uri().path_and_query().cloned().ok_or(UpstreamRejection::InvalidTarget)?;
-    let mut head = OutboundHead::new(request.method().clone(), target);
-    let nominated = ConnectionOptions::of(request.headers());
-    for (name, value) in request.headers() {
+    let target = client.uri.path_and_query().cloned().ok_or(UpstreamRejection::InvalidTarget)?;
+    let mut head = OutboundHead::new(client.method.clone(), target);
+    let nominated = ConnectionOptions::of(&client.headers);
+    for (name, value) in &client.headers {
         if bucket.header_filter.forwards(name, &nominated) {
             head.headers.append(name.clone(), value.clone());
         }
@@ -76,7 +70,7 @@ async fn call(
     let host = destination.host(Addressing::Path, "").map_err(|_| UpstreamRejection::InvalidTarget)?;
     head.headers.insert(HOST, host);
     let length = |value: &HeaderValue| value.to_str().ok().and_then(|text| text.parse().ok());
-    let body = match request.headers().get(CONTENT_LENGTH).and_then(length) {
+    let body = match client.headers.get(CONTENT_LENGTH).and_then(length) {
         Some(_) => OutboundBody::Buffered(read_whole(payload).await?),
         None => OutboundBody::None,
     };

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::{HttpMessage, Request};
-use actix_service::{IntoServiceFactory, Service, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::middleware::from_fn;
@@ -28,7 +28,7 @@ use crate::admin::reload::ReloadRequests;
 use crate::admin::status::stream::StatusFeed;
 use crate::admin::upgrade::UpgradeRequests;
 use crate::admin::{self, UPGRADE, rejection};
-use crate::listener::build_service;
+use crate::listener::application::WebApplication;
 use crate::listener::connection::ClientConnection;
 use crate::listener::http1::Http1;
 use crate::server::ConnectionHandler;
@@ -71,8 +71,9 @@ pub(crate) async fn admin_handler(
         .app_data(Data::from(upgrades))
         .app_data(Data::new(StatusFeed::start(&slot, &reserve, &access)))
         .configure(admin::routes);
-    let application =
-        build_service(map_config(application.into_factory(), |()| AppConfig::default())).await?;
+    let application = map_config(application.into_factory(), |()| AppConfig::default());
+    let application = application.new_service(()).await;
+    let application = application.map_err(|()| io::Error::other("the HTTP application cannot be built"))?;
     Ok(AdminHandler { application: Rc::new(application), slot, reserve })
 }
 
@@ -109,7 +110,7 @@ where
             let connection = AdminConnection { is_reserve: ticket.is_reserve(), has_certificate };
             let application = Rc::clone(&self.application);
             let service = AdminService { application, connection, ticket: Rc::clone(ticket), upgrade_time };
-            Http1::new(Rc::new(service), Rc::clone(&self.slot))
+            Http1::new(Rc::new(WebApplication(service)), Rc::clone(&self.slot))
         };
         let Some(tls) = worker.process.admin_tls.clone() else {
             drop(worker);

@@ -2,9 +2,10 @@
 //!
 //! The acceptor and the worker threads are in `server/`. A data listener uses cleartext or TLS. Each has its own
 //! type, so cleartext connections have no TLS overhead. `http1` serves HTTP/1.1 and `http2` HTTP/2; both call the
-//! same application. The admin listener (`admin.rs`) uses HTTP/1.1 and has its own application.
+//! same application (`application.rs`). The admin listener (`admin.rs`) uses HTTP/1.1 and has its own application.
 
 mod admin;
+mod application;
 pub(crate) mod connection;
 pub(crate) mod http1;
 pub(crate) mod http2;
@@ -17,18 +18,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_http::{Protocol, Request};
-use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
-use actix_web::body::BoxBody;
-use actix_web::dev::{AppConfig, ServiceResponse};
-use actix_web::web;
-use actix_web::{App, Error};
+use actix_http::Protocol;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 pub(crate) use admin::admin_handler;
 
-use crate::http::proxy;
+use crate::listener::application::DataApplication;
 use crate::listener::connection::ClientConnection;
 use crate::listener::http1::Http1;
 use crate::server::ConnectionHandler;
@@ -37,22 +33,22 @@ use crate::telemetry::metrics::connections::{HttpProtocol, TlsVersion};
 use crate::worker::slot::WorkerSlot;
 
 /// Serves the cleartext connections of one worker thread.
-pub(crate) struct CleartextHandler<A> {
-    http1: Http1<A>,
+pub(crate) struct CleartextHandler {
+    http1: Http1<DataApplication>,
     slot: Rc<WorkerSlot>,
 }
 
 /// Serves the TLS connections of one worker thread.
-pub(crate) struct TlsHandler<A> {
-    application: Rc<A>,
-    http1: Http1<A>,
+pub(crate) struct TlsHandler {
+    application: Rc<DataApplication>,
+    http1: Http1<DataApplication>,
     slot: Rc<WorkerSlot>,
     tls: Arc<ServerTls>,
 }
 
 /// The data listener without TLS.
 pub(crate) async fn cleartext_handler(slot: Rc<WorkerSlot>) -> io::Result<impl ConnectionHandler> {
-    let application = Rc::new(data_application(&slot).await?);
+    let application = Rc::new(DataApplication::new(Rc::clone(&slot)));
     Ok(CleartextHandler { http1: Http1::new(application, Rc::clone(&slot)), slot })
 }
 
@@ -61,15 +57,12 @@ pub(crate) async fn tls_handler(
     slot: Rc<WorkerSlot>,
     tls: Arc<ServerTls>,
 ) -> io::Result<impl ConnectionHandler> {
-    let application = Rc::new(data_application(&slot).await?);
+    let application = Rc::new(DataApplication::new(Rc::clone(&slot)));
     let http1 = Http1::new(Rc::clone(&application), Rc::clone(&slot));
     Ok(TlsHandler { application, http1, slot, tls })
 }
 
-impl<A> ConnectionHandler for CleartextHandler<A>
-where
-    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
-{
+impl ConnectionHandler for CleartextHandler {
     async fn serve(self: Rc<Self>, stream: TcpStream) {
         let accepted = {
             let worker = self.slot.current();
@@ -85,10 +78,7 @@ where
     }
 }
 
-impl<A> ConnectionHandler for TlsHandler<A>
-where
-    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
-{
+impl ConnectionHandler for TlsHandler {
     /// Serves HTTP/1.1 or HTTP/2, as the TLS handshake negotiates.
     async fn serve(self: Rc<Self>, stream: TcpStream) {
         match self.handshake(stream).await {
@@ -101,7 +91,7 @@ where
     }
 }
 
-impl<A> TlsHandler<A> {
+impl TlsHandler {
     /// The connection after its PROXY header and its handshake, its client's address, and the negotiated protocol.
     async fn handshake(
         &self,
@@ -112,19 +102,4 @@ impl<A> TlsHandler<A> {
         let (connection, protocol) = connection.tls_handshake(client, &self.tls, &worker).await?;
         Some((connection, client, protocol))
     }
-}
-
-/// The application of the data listener, for both protocols.
-async fn data_application(
-    slot: &Rc<WorkerSlot>,
-) -> io::Result<impl Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static + use<>> {
-    let application = App::new().app_data(Rc::clone(slot)).default_service(web::to(proxy::proxy));
-    build_service(map_config(application.into_factory(), |()| AppConfig::default())).await
-}
-
-async fn build_service<F>(factory: F) -> io::Result<F::Service>
-where
-    F: ServiceFactory<Request, Config = (), InitError = ()>,
-{
-    factory.new_service(()).await.map_err(|()| io::Error::other("the HTTP application cannot be built"))
 }

@@ -30,7 +30,7 @@ use crate::server::idle_connections::IdleConnections;
 use crate::server::tls::ServerTls;
 use crate::server::tls_tickets::TicketKeys;
 use crate::shortage::ShortageMetrics;
-use crate::telemetry::log::LogStats;
+use crate::telemetry::log::{AccessLog, LogStats};
 use crate::telemetry::metrics::RequestMetrics;
 use crate::upstream::rules::event_streams::EventStreams;
 use drain_report::{DrainReports, DrainRequests};
@@ -85,6 +85,7 @@ pub(crate) struct Process {
     /// The causes of degradation.
     pub(crate) degradation: Degradation,
     pub(crate) log: Logger,
+    pub(crate) access_log: AccessLog,
     pub(crate) log_stats: Arc<LogStats>,
     /// The decisions of all threads.
     pub(crate) decisions: Arc<Decisions>,

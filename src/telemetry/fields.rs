@@ -3,9 +3,22 @@
 use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
 
-use slog::{Key, Serializer};
+use slog::{Key, Level, Serializer};
 
 use crate::telemetry::timestamp::TimestampFormatter;
+
+/// The fields of a line that is written without slog's serializer, because it is written often.
+pub(crate) trait LineFields {
+    /// Writes the fields in their order.
+    fn write<F: FieldFormat>(&self, fields: &mut Fields<'_, F>);
+}
+
+/// A line that is written without slog's macros.
+pub(crate) struct Line<'a, L> {
+    pub(crate) level: Level,
+    pub(crate) message: &'static str,
+    pub(crate) fields: &'a L,
+}
 
 /// How a format writes a key and a text.
 pub(crate) trait FieldFormat {
@@ -13,6 +26,9 @@ pub(crate) trait FieldFormat {
     const SKIPS_EMPTY: bool;
 
     fn write_key(line: &mut Vec<u8>, key: Key);
+
+    /// Writes a text without characters that the format escapes.
+    fn write_word(line: &mut Vec<u8>, word: &str);
 
     /// # Errors
     /// The text cannot be written.
@@ -39,10 +55,64 @@ impl<'a, F: FieldFormat> Fields<'a, F> {
         Self { line, text, format: PhantomData }
     }
 
-    fn write_number(&mut self, key: Key, number: impl itoa::Integer) -> slog::Result {
+    /// A field with a text.
+    #[inline]
+    pub(crate) fn text(&mut self, key: &'static str, value: &str) {
+        if !F::SKIPS_EMPTY || !value.is_empty() {
+            F::write_key(self.line, key);
+            // An error means that this value cannot be written; the rest of the line is kept.
+            let _ = F::write_text(self.line, value);
+        }
+    }
+
+    /// A field with a word of the program, or another text that no format escapes: it has letters, digits, `_`, `.` and `:` only.
+    #[inline]
+    pub(crate) fn word(&mut self, key: &'static str, value: &str) {
+        debug_assert!(
+            value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:".contains(&byte)),
+            "{value}"
+        );
+        if !F::SKIPS_EMPTY || !value.is_empty() {
+            F::write_key(self.line, key);
+            F::write_word(self.line, value);
+        }
+    }
+
+    /// A field with such a word; none is left out.
+    #[inline]
+    pub(crate) fn optional_word(&mut self, key: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.word(key, value);
+        }
+    }
+
+    /// A field with a text; none is left out.
+    #[inline]
+    pub(crate) fn optional_text(&mut self, key: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(key, value);
+        }
+    }
+
+    /// A field with a value that is formatted.
+    pub(crate) fn display(&mut self, key: &'static str, value: &impl fmt::Display) {
+        // An error means that this value cannot be formatted; the rest of the line is kept.
+        let _ = self.emit_arguments(key, &format_args!("{value}"));
+    }
+
+    /// A field with a number.
+    #[inline]
+    pub(crate) fn number(&mut self, key: &'static str, value: impl itoa::Integer) {
         F::write_key(self.line, key);
-        self.line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-        Ok(())
+        self.line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// A field with a number; none is left out.
+    #[inline]
+    pub(crate) fn optional_number(&mut self, key: &'static str, value: Option<impl itoa::Integer>) {
+        if let Some(value) = value {
+            self.number(key, value);
+        }
     }
 }
 
@@ -69,23 +139,28 @@ impl<F: FieldFormat> Serializer for Fields<'_, F> {
     }
 
     fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
-        self.write_number(key, value)
+        self.number(key, value);
+        Ok(())
     }
 
     fn emit_u32(&mut self, key: Key, value: u32) -> slog::Result {
-        self.write_number(key, value)
+        self.number(key, value);
+        Ok(())
     }
 
     fn emit_u16(&mut self, key: Key, value: u16) -> slog::Result {
-        self.write_number(key, value)
+        self.number(key, value);
+        Ok(())
     }
 
     fn emit_usize(&mut self, key: Key, value: usize) -> slog::Result {
-        self.write_number(key, value)
+        self.number(key, value);
+        Ok(())
     }
 
     fn emit_i64(&mut self, key: Key, value: i64) -> slog::Result {
-        self.write_number(key, value)
+        self.number(key, value);
+        Ok(())
     }
 
     fn emit_f64(&mut self, key: Key, value: f64) -> slog::Result {

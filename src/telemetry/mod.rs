@@ -4,7 +4,7 @@
 //! are resolved at the start. There are no tracing spans and no exporters.
 
 pub(crate) mod escape;
-mod fields;
+pub(crate) mod fields;
 pub(crate) mod json;
 pub mod log;
 pub(crate) mod metrics;

@@ -4,13 +4,13 @@
 //! value (none, or an empty text) is left out, because most fields of an access line do not apply to most requests.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use slog::{Drain, KV, Key, Level, Never, OwnedKVList, Record};
 use tidegate_actors::clock;
 
 use crate::telemetry::escape;
-use crate::telemetry::fields::{FieldFormat, Fields, LineBuffers};
+use crate::telemetry::fields::{FieldFormat, Fields, Line, LineBuffers, LineFields};
 use crate::telemetry::log::Sink;
 
 /// Whether a line has colours (ECMA-48, 8.3.117).
@@ -31,6 +31,45 @@ pub(crate) struct TerminalDrain {
 impl TerminalDrain {
     pub(crate) fn new(sink: Sink, style: Style) -> Self {
         Self { sink, style }
+    }
+
+    /// Writes a line without slog's serializer.
+    pub(crate) fn write(&self, line: &Line<'_, impl LineFields>) {
+        let message = format_args!("{}", line.message);
+        self.with_line(line.level, &message, |fields| line.fields.write(fields));
+    }
+
+    /// Writes a line with its time, level and message, and the fields that `write` adds.
+    fn with_line(
+        &self,
+        level: Level,
+        message: &fmt::Arguments<'_>,
+        write: impl FnOnce(&mut Fields<'_, TerminalFormat>),
+    ) {
+        BUFFERS.with_borrow_mut(|LineBuffers { line, timestamp, text }| {
+            line.clear();
+            timestamp.write(clock::wall(), line);
+            line.push(b' ');
+            let colored = self.style == Style::Colored;
+            let styled = |line: &mut Vec<u8>, style: &[u8], text: &str| {
+                if colored {
+                    line.extend_from_slice(style);
+                }
+                line.extend_from_slice(text.as_bytes());
+                if colored {
+                    line.extend_from_slice(RESET);
+                }
+            };
+            styled(line, color(level), level.as_short_str());
+            line.push(b' ');
+            text.clear();
+            // An error means that one value cannot be formatted; the rest of the line is kept.
+            let _ = text.write_fmt(*message);
+            styled(line, b"\x1b[1m", &escape::quote_if_needed(text));
+            write(&mut Fields::new(line, text));
+            line.push(b'\n');
+            self.sink.push(line);
+        });
     }
 }
 
@@ -55,31 +94,10 @@ impl Drain for TerminalDrain {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        BUFFERS.with_borrow_mut(|LineBuffers { line, timestamp, text }| {
-            line.clear();
-            timestamp.write(clock::wall(), line);
-            line.push(b' ');
-            let colored = self.style == Style::Colored;
-            let styled = |line: &mut Vec<u8>, style: &[u8], text: &str| {
-                if colored {
-                    line.extend_from_slice(style);
-                }
-                line.extend_from_slice(text.as_bytes());
-                if colored {
-                    line.extend_from_slice(RESET);
-                }
-            };
-            styled(line, color(record.level()), record.level().as_short_str());
-            line.push(b' ');
-            text.clear();
+        self.with_line(record.level(), record.msg(), |fields| {
             // An error means that one value cannot be formatted; the rest of the line is kept.
-            let _ = text.write_fmt(*record.msg());
-            styled(line, b"\x1b[1m", &escape::quote_if_needed(text));
-            let mut fields = Fields::<TerminalFormat>::new(line, text);
-            let _ = record.kv().serialize(record, &mut fields);
-            let _ = values.serialize(record, &mut fields);
-            line.push(b'\n');
-            self.sink.push(line);
+            let _ = record.kv().serialize(record, fields);
+            let _ = values.serialize(record, fields);
         });
         Ok(())
     }
@@ -95,6 +113,10 @@ impl FieldFormat for TerminalFormat {
         line.extend_from_slice(b", ");
         line.extend_from_slice(escape::quote_if_needed(key).as_bytes());
         line.extend_from_slice(b": ");
+    }
+
+    fn write_word(line: &mut Vec<u8>, word: &str) {
+        line.extend_from_slice(word.as_bytes());
     }
 
     fn write_text(line: &mut Vec<u8>, text: &str) -> slog::Result {

@@ -24,6 +24,7 @@ use crate::process::configurations::WithdrawnKeys;
 use crate::process::{Process, Shared};
 use crate::server::idle_connections::IdleConnections;
 use crate::server::rejected_addresses::RejectedAddresses;
+use crate::telemetry::log::AccessLog;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::millis;
 use crate::telemetry::redact::Redaction;
@@ -262,6 +263,10 @@ impl RequestHost for Worker {
 
     fn log(&self) -> &Logger {
         &self.process.log
+    }
+
+    fn access_log(&self) -> &AccessLog {
+        &self.process.access_log
     }
 
     fn monitor(&self) -> &MonitorHandle {

@@ -142,6 +142,10 @@ fn fields(code: &Code) -> [BTreeSet<String>; 2] {
         let is_access = code.first_literal(range.clone()) == Some("request");
         if is_access { &mut access } else { &mut others }.extend(code.keys(range));
     }
+    // The access line does not use the macros.
+    for method in ["text", "optional_text", "word", "optional_word", "number", "optional_number", "display"] {
+        access.extend(code.literal_after(&format!("fields.{method}(")));
+    }
     [access, others]
 }
 
@@ -272,9 +276,12 @@ fn reasons_and_fields_are_found_in_their_positions() {
         ["five", "six"]
     );
     assert_eq!(of("src/x.rs", "json!({ \"ready\": false, \"reason\": \"seven\" })"), ["seven"]);
-    let text = "info!(log, \"m\"; \"a\" => f(\"no\"), \"b_c\" => %x); match y { \"no\" => 1 } info!(log, \"request\"; \"d\" => 1);";
+    let text = "info!(log, \"m\"; \"a\" => f(\"no\"), \"b_c\" => %x); match y { \"no\" => 1 } info!(log, \"request\"; \"d\" => 1); fields.text(\"e\", \"no\");";
     let [access, others] = fields(&Code::of(&Source::sample("src/x.rs", text))).map(Vec::from_iter);
-    assert_eq!((access, others), (vec!["d".to_owned()], vec!["a".to_owned(), "b_c".to_owned()]));
+    assert_eq!(
+        (access, others),
+        (vec!["d".to_owned(), "e".to_owned()], vec!["a".to_owned(), "b_c".to_owned()])
+    );
     assert!(is_word("a_b1") && !is_word("A") && !is_word("a b") && !is_word("1a") && !is_word(""));
 }
 

@@ -25,22 +25,20 @@ mod write_buffer;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 
-use actix_http::{HttpMessage, Payload, Request};
-use actix_service::Service;
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::ServiceResponse;
+use actix_http::{Message, Payload};
+use actix_web::HttpResponse;
+use actix_web::body::MessageBody;
 use actix_web::http::Version;
-use actix_web::{Error, HttpResponse};
 use tidegate_actors::clock;
 use tidegate_s3::request::BodyLength;
 
 use crate::buffers::send_progress::{SendProgress, SendWatch};
-use crate::client_address::AddressSource;
+use crate::http::client_request::ClientRequest;
 use crate::http::error::head_rejection_status;
 use crate::http::head_rejection::HeadRejection;
+use crate::listener::application::Application;
 use crate::listener::connection::{ClientConnection, log_rejected};
 use crate::listener::http1::connection::{Http1Connection, NextRequest};
 use crate::listener::http1::date_cache::DateCache;
@@ -67,10 +65,7 @@ pub(crate) struct Http1<A> {
     date: DateCache,
 }
 
-impl<A> Http1<A>
-where
-    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
-{
+impl<A: Application> Http1<A> {
     pub(crate) fn new(application: Rc<A>, slot: Rc<WorkerSlot>) -> Self {
         let send_watch = Rc::clone(&slot.current().send_watch);
         Self { application, slot, send_watch, date: DateCache::default() }
@@ -95,8 +90,8 @@ where
                 NextRequest::Timeout => return self.refuse(connection, client, HeadRejection::Timeout).await,
                 NextRequest::Closed => return connection.close(false).await,
             };
-            let mut request = Request::new();
-            let head_info = match head::parse(&bytes, request.head_mut()) {
+            let mut head = Message::new();
+            let head_info = match head::parse(&bytes, &mut head) {
                 Ok(head_info) => head_info,
                 Err(error) => return self.refuse(connection, client, error.into()).await,
             };
@@ -105,15 +100,16 @@ where
             if head_info.version == Version::HTTP_11 {
                 progress.interim.accept();
             }
-            attach_context(&mut request, &head_info, &connection.inbound, (client, source, &progress));
-            let outcome = {
-                let handler = pin!(self.application.call(request));
-                connection.run_request(handler, &progress.interim).await
+            let payload = begin_body(&head_info, &connection.inbound);
+            let request =
+                ClientRequest { head, payload, client, source, progress: Some(Rc::clone(&progress)) };
+            let response = {
+                // Boxed, so that idle connections and responses on their way have no memory of it.
+                let mut handler = Box::pin(self.application.respond(request));
+                connection.run_request(handler.as_mut(), &progress.interim).await
             };
             // The client has closed: everything that the request holds is dropped (T7).
-            let Some(outcome) = outcome else { return };
-            let response =
-                outcome.map_or_else(|error| error.error_response(), |service| service.into_parts().1);
+            let Some(response) = response else { return };
             match self.respond(&mut connection, &head_info, response, (&progress, &buffer)).await {
                 AfterResponse::Next => {}
                 AfterResponse::Close { may_send } => return connection.close(may_send).await,
@@ -131,7 +127,7 @@ where
         &self,
         connection: &mut Http1Connection<S>,
         head_info: &HeadInfo,
-        response: HttpResponse<BoxBody>,
+        response: HttpResponse<A::Body>,
         (progress, buffer): (&Rc<SendProgress>, &Rc<ConnectionBuffer>),
     ) -> AfterResponse {
         let (response, body) = response.into_parts();
@@ -199,22 +195,12 @@ enum AfterResponse {
     Gone,
 }
 
-/// Adds to a request its body, the client's address and the send progress.
-fn attach_context(
-    request: &mut Request,
-    head_info: &HeadInfo,
-    inbound: &Rc<RefCell<RequestBuffer>>,
-    (client, source, progress): (Option<SocketAddr>, AddressSource, &Rc<SendProgress>),
-) {
+/// The body of a request, which is read when the application polls it.
+fn begin_body(head_info: &HeadInfo, inbound: &Rc<RefCell<RequestBuffer>>) -> Payload {
     // A body of ambiguous length is not read.
     let length = head_info.length.unwrap_or(BodyLength::Empty);
-    if let Some(body) = RequestBuffer::begin_body(inbound, length, head_info.expects_continue) {
-        *request.payload() = Payload::Stream { payload: Box::pin(body) };
+    match RequestBuffer::begin_body(inbound, length, head_info.expects_continue) {
+        Some(body) => Payload::Stream { payload: Box::pin(body) },
+        None => Payload::None,
     }
-    request.head_mut().peer_addr = client;
-    let mut extensions = request.extensions_mut();
-    if source != AddressSource::Peer {
-        extensions.insert(source);
-    }
-    extensions.insert(Rc::clone(progress));
 }

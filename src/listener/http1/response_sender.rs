@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::MessageBody;
 use bytes::Bytes;
 
 use crate::buffers::send_progress::SendProgress;
@@ -49,8 +49,8 @@ enum FillResult {
 }
 
 /// A body that is being sent.
-pub(super) struct ResponseSender<'a> {
-    body: Option<BoxBody>,
+pub(super) struct ResponseSender<'a, B> {
+    body: Option<B>,
     framing: ResponseFraming,
     progress: &'a Rc<SendProgress>,
     buffer: &'a Rc<ConnectionBuffer>,
@@ -60,9 +60,9 @@ pub(super) struct ResponseSender<'a> {
     reserved_bytes: usize,
 }
 
-impl<'a> ResponseSender<'a> {
+impl<'a, B: MessageBody + Unpin> ResponseSender<'a, B> {
     pub(super) fn new(
-        body: BoxBody,
+        body: B,
         framing: ResponseFraming,
         progress: &'a Rc<SendProgress>,
         buffer: &'a Rc<ConnectionBuffer>,

@@ -5,15 +5,11 @@
 //! still sending, `h2` resets the stream with NO_ERROR (RFC 9113, 8.1).
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use actix_http::{HttpMessage, Request};
-use actix_service::Service;
-use actix_web::Error;
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::ServiceResponse;
+use actix_web::body::MessageBody;
 use actix_web::http::Method;
 use actix_web::http::header::EXPECT;
 use bytes::Bytes;
@@ -24,13 +20,15 @@ use super::connection_state::ConnectionState;
 use super::inbound_body::InboundBody;
 use super::response;
 use super::response_queue::ResponseQueue;
+use crate::http::client_request::ClientRequest;
 use crate::http::request_validation::is_expect_continue;
 use crate::interim::{InterimResponse, InterimResponses};
+use crate::listener::application::Application;
 use crate::upstream::interim_headers;
 
 /// A stream's request, and the handles to respond to it.
 pub(super) struct Exchange {
-    pub(super) request: Request,
+    pub(super) request: ClientRequest,
     /// The request's body, if it has one.
     pub(super) inbound: Option<Rc<InboundBody>>,
     pub(super) respond: SendResponse<Bytes>,
@@ -40,16 +38,14 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Calls the application and sends its response.
-    pub(super) async fn run<A>(self, application: Rc<A>)
-    where
-        A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
-    {
+    pub(super) async fn run<A: Application>(self, application: Rc<A>) {
         let Self { request, inbound, mut respond, queue, connection } = self;
-        let is_head = request.method() == Method::HEAD;
-        let mut expects_continue = request.headers().get(EXPECT).is_some_and(is_expect_continue);
+        let is_head = request.head.method == Method::HEAD;
+        let mut expects_continue = request.head.headers.get(EXPECT).is_some_and(is_expect_continue);
         // A stream that was reset before this task started must not reach the application.
-        let outcome = {
-            let mut handler = pin!(async { application.call(request).await });
+        let response = {
+            // Boxed, so that responses on their way have no memory of it.
+            let mut handler = Box::pin(application.respond(request));
             poll_fn(|cx| {
                 let polled = poll_response(cx, handler.as_mut(), &mut respond, inbound.as_deref());
                 if let Some(progress) = queue.progress() {
@@ -67,11 +63,10 @@ impl Exchange {
             .await
         };
         // The dropped future has released the request's slot and permit and cancelled its upstream call (T7).
-        let Some(outcome) = outcome else { return };
+        let Some(response) = response else { return };
         if inbound.as_ref().is_some_and(|inbound| inbound.is_malformed()) {
             return respond.send_reset(Reason::PROTOCOL_ERROR);
         }
-        let response = outcome.map_or_else(|error| error.error_response(), |service| service.into_parts().1);
         let (response, body) = response.into_parts();
         let size = body.size();
         let is_complete = is_head || size.is_eof();
@@ -140,9 +135,9 @@ fn poll_response<F: Future>(
 }
 
 /// A response after its head was sent.
-struct ResponseSender {
+struct ResponseSender<B> {
     /// Dropped at its end, which releases the request's slot and permit.
-    body: Option<BoxBody>,
+    body: Option<B>,
     /// The body failed: the stream is reset, because the response must not look complete (T6).
     has_failed: bool,
     /// END_STREAM was passed to `h2`.
@@ -153,7 +148,7 @@ struct ResponseSender {
     connection: Rc<ConnectionState>,
 }
 
-impl Drop for ResponseSender {
+impl<B> Drop for ResponseSender<B> {
     fn drop(&mut self) {
         self.connection.end_sending(self.stream.stream_id().as_u32());
         if let Some(inbound) = &self.inbound {
@@ -162,7 +157,7 @@ impl Drop for ResponseSender {
     }
 }
 
-impl ResponseSender {
+impl<B: MessageBody + Unpin> ResponseSender<B> {
     /// Sends the body as fast as the client accepts it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.stream.poll_reset(cx).is_ready() {

@@ -10,6 +10,7 @@ use super::frames::{Frame, FrameScanner, FrameSink};
 use super::header_block::{BlockFindings, BlockScanner};
 use super::*;
 use crate::fuzz_input::{Input, split};
+use crate::listener::application::WebApplication;
 use crate::server::idle_connections::IdleConnections;
 
 /// The most bytes that the loop sends beyond a multiple of its input: each frame may get a response, and bodies are
@@ -67,7 +68,7 @@ fn connection(cuts: u8, bytes: &[u8]) {
             HttpResponse::with_body(Default::default(), body).map_into_boxed_body()
         };
         let application = App::new().default_service(web::to(echo));
-        let application = Rc::new(actix_web::test::init_service(application).await);
+        let application = Rc::new(WebApplication(actix_web::test::init_service(application).await));
         let (server_socket, mut client_socket) = duplex(16 << 10);
         let (_drain, subscribed) = watch::channel(DrainPhase::Serving);
         let settings = ConnectionSettings {

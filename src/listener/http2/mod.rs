@@ -42,11 +42,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actix_http::{BoxedPayloadStream, HttpMessage, Payload, Request};
-use actix_service::Service;
-use actix_web::Error;
-use actix_web::body::BoxBody;
-use actix_web::dev::ServiceResponse;
+use actix_http::{BoxedPayloadStream, Message, Payload, RequestHead};
 use actix_web::http::Version;
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
@@ -59,6 +55,8 @@ use tokio::time::{sleep, sleep_until, timeout};
 use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferRetention, OpenSocket};
 use crate::client_address::AddressSource;
+use crate::http::client_request::ClientRequest;
+use crate::listener::application::Application;
 use crate::listener::connection::{ClientConnection, log_rejected};
 use crate::listener::http1::ClientTransport;
 use crate::listener::keep_alive::KeepAlive;
@@ -136,7 +134,7 @@ pub(crate) async fn serve<S, A>(
     slot: &WorkerSlot,
 ) where
     S: ClientTransport,
-    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+    A: Application,
 {
     let socket = OpenSocket::new(connection.stream().descriptor(), BufferRetention::UntilIdle);
     let peer = Peer { client, source: connection.source };
@@ -203,7 +201,7 @@ pub(crate) async fn drive<S, A>(
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+    A: Application,
 {
     let ConnectionSettings { header_timeout, keep_alive, header_bytes, mut drain, watch, buffer, .. } =
         settings;
@@ -340,19 +338,15 @@ fn new_exchange(
         None => Payload::None,
         Some(inbound) => Payload::Stream { payload: Box::pin(inbound.payload()) as BoxedPayloadStream },
     };
-    let mut request = Request::with_payload(payload);
-    if source != AddressSource::Peer {
-        request.extensions_mut().insert(source);
-    }
-    if let Some(progress) = queue.progress() {
+    let progress = queue.progress().cloned();
+    if let Some(progress) = &progress {
         progress.interim.accept();
-        request.extensions_mut().insert(Rc::clone(progress));
     }
-    let head = request.head_mut();
+    let mut head = Message::<RequestHead>::new();
     head.method = converted.method;
     head.uri = converted.uri;
     head.version = Version::HTTP_2;
     head.headers = converted.headers;
-    head.peer_addr = client;
+    let request = ClientRequest { head, payload, client, source, progress };
     Ok(Exchange { request, inbound, respond, queue, connection: Rc::clone(state) })
 }

@@ -3,15 +3,11 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use actix_http::Request;
-use actix_service::Service;
-use actix_web::Error;
-use actix_web::body::BoxBody;
-use actix_web::dev::ServiceResponse;
 use tidegate_actors::clock;
 use tokio::sync::Notify;
 
 use super::exchange::Exchange;
+use crate::listener::application::Application;
 use crate::server::idle_connections::IdleSlot;
 
 /// Counts the open requests of a connection.
@@ -42,7 +38,7 @@ impl OpenStreams {
     /// Runs a request in its own task.
     pub(super) fn spawn<A>(self: &Rc<Self>, exchange: Exchange, application: &Rc<A>)
     where
-        A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
+        A: Application,
     {
         let (stream, application) = (self.open(), Rc::clone(application));
         actix_rt::spawn(async move {

@@ -11,6 +11,7 @@ use std::io;
 use std::pin::Pin;
 
 use super::*;
+use crate::listener::application::WebApplication;
 use crate::server::idle_connections::IdleConnections;
 
 async fn echo(request: HttpRequest, body: Body) -> HttpResponse {
@@ -82,8 +83,8 @@ fn run_counted<T>(
     client: impl AsyncFnOnce(DuplexStream) -> T,
 ) -> (Result<(), ConnectionError>, T) {
     actix_rt::System::new().block_on(async {
-        let application =
-            Rc::new(actix_web::test::init_service(App::new().default_service(web::to(echo))).await);
+        let application = actix_web::test::init_service(App::new().default_service(web::to(echo))).await;
+        let application = Rc::new(WebApplication(application));
         let (server_socket, client_socket) = duplex(16 << 10);
         let server_socket = CountedPipe { pipe: server_socket, writes: Rc::clone(writes) };
         let (settings, _drain) = settings();

@@ -5,6 +5,7 @@
 //! blocks neither a worker nor the exit. `stats.rs` holds the counters and the current failure. During an upgrade the predecessor sends its
 //! lines to the successor (`forward.rs`), which receives them (`receive.rs`), so one process writes the output.
 
+mod access;
 mod fault;
 mod forward;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use crate::telemetry::log::receive::Receivers;
 use crate::telemetry::log::sink::{BUFFER_BYTES_MAX, LogBuffer};
 use crate::telemetry::terminal::{Style, TerminalDrain};
 
+pub(crate) use access::AccessLog;
 pub use fault::LogFault;
 pub(crate) use sink::Sink;
 pub use stats::{CurrentFault, LogStats};
@@ -68,7 +70,37 @@ pub struct LogControl {
     buffer: Arc<LogBuffer>,
     stats: Arc<LogStats>,
     level: LevelFilter,
+    format: LineFormat,
     receivers: Arc<Receivers>,
+}
+
+/// The format of all lines.
+#[derive(Clone, Copy)]
+enum LineFormat {
+    Json,
+    Terminal(Style),
+}
+
+impl LineFormat {
+    fn of(config: &LogConfig) -> Self {
+        let is_terminal = match config.output {
+            LogOutput::Stdout => io::stdout().is_terminal(),
+            LogOutput::Stderr => io::stderr().is_terminal(),
+            LogOutput::File(_) => false,
+        };
+        let style = if is_terminal { Style::Colored } else { Style::Plain };
+        match config.format {
+            LogFormat::Terminal => Self::Terminal(style),
+            LogFormat::Json => Self::Json,
+            LogFormat::Auto => {
+                if is_terminal {
+                    Self::Terminal(style)
+                } else {
+                    Self::Json
+                }
+            }
+        }
+    }
 }
 
 /// The lowest level that is logged. A reload changes it.
@@ -80,8 +112,8 @@ impl LevelFilter {
         Self(Arc::new(AtomicUsize::new(slog_level(level).as_usize())))
     }
 
-    fn keeps(&self, record: &slog::Record<'_>) -> bool {
-        record.level().as_usize() <= self.0.load(Ordering::Relaxed)
+    fn keeps(&self, level: Level) -> bool {
+        level.as_usize() <= self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -138,6 +170,12 @@ impl LogControl {
         }
     }
 
+    /// The access log, which writes to the same output.
+    pub(crate) fn access_log(&self) -> AccessLog {
+        let sink = Sink::new(Arc::clone(&self.buffer), Arc::clone(&self.stats));
+        AccessLog::new(self.format, sink, self.level.clone())
+    }
+
     /// Lines lost, write failures by cause, and the current failure.
     #[must_use]
     pub fn stats(&self) -> Arc<LogStats> {
@@ -172,30 +210,19 @@ pub fn build(config: &LogConfig) -> Result<(Logger, LogControl), LogError> {
     let stats = Arc::new(LogStats::new()?);
     let sink = Sink::new(Arc::clone(&buffer), Arc::clone(&stats));
     let level = LevelFilter::new(config.level);
-    let (log, unfiltered) = loggers(config, &sink, &level);
+    let format = LineFormat::of(config);
+    let (log, unfiltered) = loggers(format, &sink, &level);
     watchdog::start(Arc::clone(&stats), !output.is_stderr()).map_err(LogError::Thread)?;
     writer::start(Arc::clone(&buffer), Arc::clone(&stats), Box::new(output), unfiltered)
         .map_err(LogError::Thread)?;
-    Ok((log, LogControl { buffer, stats, level, receivers: Arc::default() }))
+    Ok((log, LogControl { buffer, stats, level, format, receivers: Arc::default() }))
 }
 
 /// The logger at the configured level, and one without a level filter for notices about the log itself.
-fn loggers(config: &LogConfig, sink: &Sink, level: &LevelFilter) -> (Logger, Logger) {
-    let is_terminal = match config.output {
-        LogOutput::Stdout => io::stdout().is_terminal(),
-        LogOutput::Stderr => io::stderr().is_terminal(),
-        LogOutput::File(_) => false,
-    };
-    let is_terminal_format = match config.format {
-        LogFormat::Terminal => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => is_terminal,
-    };
-    if is_terminal_format {
-        let style = if is_terminal { Style::Colored } else { Style::Plain };
-        filtered(level, || TerminalDrain::new(sink.clone(), style))
-    } else {
-        filtered(level, || JsonDrain::new(sink.clone()))
+fn loggers(format: LineFormat, sink: &Sink, level: &LevelFilter) -> (Logger, Logger) {
+    match format {
+        LineFormat::Json => filtered(level, || JsonDrain::new(sink.clone())),
+        LineFormat::Terminal(style) => filtered(level, || TerminalDrain::new(sink.clone(), style)),
     }
 }
 
@@ -209,7 +236,7 @@ where
         + 'static,
 {
     let level = level.clone();
-    let keep = move |record: &slog::Record<'_>| level.keeps(record);
+    let keep = move |record: &slog::Record<'_>| level.keeps(record.level());
     (Logger::root(drain().filter(keep).fuse(), o!()), Logger::root(drain().fuse(), o!()))
 }
 
@@ -226,6 +253,7 @@ mod tests {
             buffer: Arc::default(),
             stats: Arc::clone(&stats),
             level: LevelFilter::new(LogLevel::Info),
+            format: LineFormat::Json,
             receivers: Arc::default(),
         };
         stats.begin_write();

@@ -42,7 +42,7 @@ pub(crate) struct UpstreamGrant {
 pub(crate) async fn call(
     resources: CallResources<'_>,
     bucket: &Bucket,
-    mut outbound: UpstreamRequest,
+    mut outbound: Box<UpstreamRequest>,
     grant: UpstreamGrant,
     record: &mut Record,
 ) -> Result<UpstreamResponse, UpstreamRejection> {

@@ -57,7 +57,7 @@ impl AttemptNotes {
     }
 
     /// Whether the line has the attempts: there are several, or the only one failed.
-    fn is_logged(&self) -> bool {
+    pub(super) fn is_logged(&self) -> bool {
         !self.others.is_empty() || self.first.is_some_and(|note| note.is_failure)
     }
 }
@@ -71,20 +71,6 @@ impl fmt::Display for AttemptNotes {
             note.fmt(f)?;
         }
         Ok(())
-    }
-}
-
-impl slog::Value for AttemptNotes {
-    fn serialize(
-        &self,
-        _: &slog::Record<'_>,
-        key: slog::Key,
-        serializer: &mut dyn slog::Serializer,
-    ) -> slog::Result {
-        match self.is_logged() {
-            true => serializer.emit_arguments(key, &format_args!("{self}")),
-            false => serializer.emit_none(key),
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! recorded: success, refusal, panic and a disconnected client. Values of parameters that may be secrets are redacted
 //! (`telemetry/redact.rs`).
 
+mod access_fields;
 pub(crate) mod attempt_notes;
 mod decision;
 mod ip_field;
@@ -16,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
-use slog::info;
 use tidegate_actors::{
     Action, Allowed, BucketId, ClientId, ClientIdentity, ClientTicket, CredentialId, InFlightSlot, IpKey,
     OperationClass, clock,
@@ -32,13 +32,13 @@ use crate::buffers::send_progress::SendProgress;
 use crate::client_address::ClientAddress;
 use crate::decisions::decision::Figures;
 use crate::live_requests::LiveRequest;
-use crate::telemetry::metrics::timings::{RequestDurations, RequestTimings};
+use crate::telemetry::metrics::timings::RequestTimings;
 use crate::upstream::body::upload_progress::{MinBodyRate, UploadProgress};
 use crate::upstream::bucket::Bucket;
 use crate::upstream::rules::deadline::DeadlineSource;
 use crate::upstream::{RegionHeader, RequestHost};
+use access_fields::AccessFields;
 use attempt_notes::{AttemptNote, AttemptNotes};
-use ip_field::IpField;
 
 /// The record of one request.
 pub(crate) struct Record {
@@ -277,51 +277,6 @@ impl Record {
             progress.clear_occupancy();
         }
     }
-
-    fn log_access(&self, durations: &RequestDurations, now: Instant) {
-        let host = &self.host;
-        let bucket = self.bucket.map(|id| host.bucket(id));
-        let credential = bucket.zip(self.credential).and_then(|(bucket, id)| bucket.credential(id));
-        let uri = &self.request.uri;
-        let (key, subject) = match &self.caller {
-            Some(ClientIdentity::Key(id)) => (Some(host.keyring().name(*id)), None),
-            Some(ClientIdentity::Token(bearer)) => (None, bearer.subject.as_deref()),
-            Some(ClientIdentity::Anonymous) | None => (None, None),
-        };
-        let costs = bucket.map_or(host.config().rate_limit.cost, |bucket| bucket.config.costs);
-        let actions = host.monitor().actions();
-        let has_detail = |_: &&str| !actions.applies(Action::AccessLogDetail);
-        // slog writes the last field first.
-        info!(host.log(), "request";
-            "total_us" => micros(durations.total),
-            "start_us" => start_time::start_us(durations.total, now),
-            "first_byte_us" => durations.first_byte.map(micros),
-            "queue_us" => durations.queue.map(micros),
-            "admission_us" => durations.admission.map(micros),
-            "credential" => credential,
-            "endpoint" => self.endpoint,
-            "hedge" => self.hedged.map(HedgeOutcome::as_str),
-            "attempts_detail" => &self.attempt_notes,
-            "attempts" => self.attempts,
-            "priority" => self.priority.map(Priority::as_str),
-            "cost" => self.class.map(|class| class.cost(&costs)),
-            "class" => self.class.map(OperationClass::as_str),
-            "sent_bytes" => self.sent_bytes,
-            "received_bytes" => self.upload_progress.bytes(),
-            "subject" => subject,
-            "key" => key,
-            "client_source" => self.request.client.map(|client| client.source.as_str()),
-            "client" => self.request.client.map(|client| IpField(client.address)),
-            "detail" => self.detail.as_deref(),
-            "reason" => self.reason,
-            "status" => self.status,
-            "bucket_name" => self.bucket_name.as_deref(),
-            "bucket" => bucket.map(|bucket| bucket.name.as_str()),
-            "query" => uri.query().filter(has_detail).map(|query| host.redaction().redact_query(query).into_owned()),
-            "path" => host.redaction().redact_path(uri.path()).as_ref(),
-            "method" => self.request.method.as_str(),
-            "id" => self.id.to_str().unwrap_or_default());
-    }
 }
 
 fn reserve_body(host: &dyn RequestHost, bytes: u64) -> Result<BodyReservation, BodyMemoryFull> {
@@ -362,11 +317,11 @@ impl Drop for Record {
             host.metrics().unrouted.count(reason);
         }
         if host.config().log.access {
-            self.log_access(&durations, now);
+            host.access_log().write(&AccessFields { record: self, durations: &durations, now });
         }
     }
 }
 
 fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()))
 }

@@ -13,6 +13,7 @@ use crate::buffers::send_progress::SendWatch;
 use crate::buffers::{BufferBudget, Transfers};
 use crate::decisions::Recorder;
 use crate::live_requests::ThreadRequests;
+use crate::telemetry::log::AccessLog;
 use crate::telemetry::metrics::RequestMetrics;
 use crate::telemetry::redact::Redaction;
 use crate::upstream::bucket::Bucket;
@@ -24,6 +25,8 @@ pub(crate) trait RequestHost: 'static {
     fn bucket(&self, id: BucketId) -> &Bucket;
 
     fn log(&self) -> &Logger;
+
+    fn access_log(&self) -> &AccessLog;
 
     fn monitor(&self) -> &MonitorHandle;
 

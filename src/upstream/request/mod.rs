@@ -99,14 +99,14 @@ impl SignatureRetry {
     }
 }
 
-/// Maps the target and prepares the body. `key` is the client's key.
+/// Maps the target and prepares the body. `key` is the client's key. The result is boxed, because it is large and moved often.
 pub(crate) async fn prepare(
     request: ProxiedRequest,
     plan: BodyPlan,
     (bucket, key): (&Bucket, Option<KeyId>),
     server: &ServerConfig,
     record: &Record,
-) -> Result<UpstreamRequest, UpstreamRejection> {
+) -> Result<Box<UpstreamRequest>, UpstreamRejection> {
     let head = request.head();
     let named = addressing::resolve(head, &server.base_domains);
     let keeps_presigned_key = request.names_presigned_key();
@@ -117,7 +117,7 @@ pub(crate) async fn prepare(
     let forwarded = sets_forwarded.then(|| ForwardingHeaders::of(head, record.request.peer, server));
     let PreparedBody { body, content_sha256, reframing, md5_header, memory } =
         body_plan::prepare_body(head, plan, bucket, record).await?;
-    Ok(UpstreamRequest {
+    Ok(Box::new(UpstreamRequest {
         needs_plain_response: false,
         connection_options: ConnectionOptions::of(request.head().headers),
         header_filter: Arc::clone(&bucket.header_filter),
@@ -139,7 +139,7 @@ pub(crate) async fn prepare(
         needs_own_connection: false,
         signature_retry: SignatureRetry::Unused,
         _memory: memory,
-    })
+    }))
 }
 
 /// A request for a page of the store's list of buckets. It names no bucket. `key` is the client's key.
@@ -148,12 +148,12 @@ pub(crate) fn prepare_bucket_list(
     (bucket, key): (&Bucket, Option<KeyId>),
     server: &ServerConfig,
     record: &Record,
-) -> Result<UpstreamRequest, UpstreamRejection> {
+) -> Result<Box<UpstreamRequest>, UpstreamRejection> {
     let request = ProxiedRequest::BucketList(Box::new(page));
     let head = request.head();
     let target = head.uri.path_and_query().cloned().ok_or(UpstreamRejection::InvalidTarget)?;
     let sets_forwarded = bucket.config.forwarded == ForwardedHeaders::Set;
-    Ok(UpstreamRequest {
+    Ok(Box::new(UpstreamRequest {
         forwarded: sets_forwarded.then(|| ForwardingHeaders::of(head, record.request.peer, server)),
         connection_options: ConnectionOptions::of(head.headers),
         header_filter: Arc::clone(&bucket.header_filter),
@@ -175,7 +175,7 @@ pub(crate) fn prepare_bucket_list(
         signature_retry: SignatureRetry::Unused,
         _memory: None,
         request,
-    })
+    }))
 }
 
 /// Maps the target. Only the bucket's name changes: to the upstream's name, in the place where the upstream expects

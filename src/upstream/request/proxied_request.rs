@@ -1,7 +1,7 @@
 //! A request to an upstream: the client's own, or one that the gateway makes for the client from a form or to list
 //! buckets.
 
-use actix_web::HttpRequest;
+use actix_http::{Message, RequestHead};
 use actix_web::http::header::{HOST, HeaderMap, HeaderName, USER_AGENT};
 use actix_web::http::{Method, Uri, Version};
 use tidegate_config::Addressing;
@@ -36,9 +36,9 @@ pub(crate) enum PresignedQuery {
 /// A request to an upstream.
 pub(crate) enum ProxiedRequest {
     /// As the client sent it.
-    Client(HttpRequest),
+    Client(Message<RequestHead>),
     /// A CORS preflight for the store. It is sent without authentication.
-    Preflight(HttpRequest, PresignedQuery),
+    Preflight(Message<RequestHead>, PresignedQuery),
     /// The upload of a form.
     Form(Box<FormUpload>),
     /// One page of the store's list of buckets.
@@ -49,7 +49,7 @@ impl ProxiedRequest {
     /// The request head, as if a client had sent it.
     pub(crate) fn head(&self) -> Head<'_> {
         match self {
-            Self::Client(request) | Self::Preflight(request, _) => Head::from(request.head()),
+            Self::Client(head) | Self::Preflight(head, _) => Head::from(&**head),
             Self::Form(put) => put.head(),
             Self::BucketList(page) => page.head(),
         }
