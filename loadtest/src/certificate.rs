@@ -1,4 +1,4 @@
-//! A self-signed certificate for the gateway under test, created for one run. Only the clients of the run trust it.
+//! A self-signed certificate for the servers under test, created for one run. Only the clients of the run trust it.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use toml::Table;
@@ -39,6 +40,24 @@ impl Certificate {
         let text = |path: &Path| path.to_string_lossy().into_owned().into();
         let files = [("certificate_file", text(&self.certificate)), ("private_key_file", text(&self.key))];
         table([("server", table([("tls", table(files).into())]).into())])
+    }
+
+    /// The files of the certificate and of the key.
+    pub(crate) fn files(&self) -> [&Path; 2] {
+        [&self.certificate, &self.key]
+    }
+
+    /// Writes certificate and key into one file, as some servers need them.
+    pub(crate) fn write_joined(&self, path: &Path) -> io::Result<()> {
+        let [certificate, key] = [&self.certificate, &self.key].map(std::fs::read_to_string);
+        write(path, &(certificate? + &key?))
+    }
+
+    /// The TLS configuration of a client with this ALPN protocol. It resumes no session, so each of its handshakes is a full one.
+    pub(crate) fn client_without_resumption(&self, protocol: &str) -> io::Result<Arc<ClientConfig>> {
+        let mut config = Arc::unwrap_or_clone(self.client(protocol)?);
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
     }
 
     /// The TLS configuration of a client with this ALPN protocol.

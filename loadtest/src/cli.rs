@@ -105,6 +105,9 @@ struct InstructionsArguments {
     /// Also count the path without guards; takes a binary with the feature `bench`.
     #[arg(long)]
     raw: bool,
+    /// Also count requests over HTTP/2 in TLS.
+    #[arg(long)]
+    http2: bool,
     /// The file of recorded counts.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.toml"))]
     baseline: PathBuf,
@@ -173,8 +176,8 @@ fn compare_proxies(arguments: CompareArguments) -> Result<ExitCode, RunError> {
 }
 
 fn count_instructions(arguments: InstructionsArguments) -> Result<ExitCode, RunError> {
-    let InstructionsArguments { binary, raw, baseline } = arguments;
-    let held = Count { binary: absolute(binary)?, raw, baseline }.run()?;
+    let InstructionsArguments { binary, raw, http2, baseline } = arguments;
+    let held = Count { binary: absolute(binary)?, raw, http2, baseline }.run()?;
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -6,7 +6,7 @@
 //!
 //! There are six threads: load, upstreams, readings, hostile clients, watchers of the status, and the log reader of a gateway in a
 //! container. Only the first affects a measured latency. Connections, requests in flight, readings and the run itself are bounded. There is
-//! no load from several machines, no HTTP/2 except floods, and no tuning of the host.
+//! no load from several machines, no HTTP/2 in scenarios except floods, and no tuning of the host.
 
 mod admin_call;
 mod bench_config;
@@ -27,6 +27,7 @@ mod gateway;
 mod guards;
 mod head;
 mod hostile;
+mod http2_load;
 mod instructions;
 mod load;
 mod load_checks;

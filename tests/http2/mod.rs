@@ -6,6 +6,7 @@ mod draining;
 mod floods;
 mod malformed;
 mod raw;
+mod shared_records;
 mod slow_reads;
 mod stalled_uploads;
 mod window_waits;

@@ -5,20 +5,30 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::peer::ProxyRoute;
+use super::peer::{ProxyRoute, ProxyTransport};
 use crate::guards;
 
 pub(super) fn configure(
     directory: &Path,
     address: SocketAddr,
     routes: &[ProxyRoute],
+    transport: ProxyTransport<'_>,
 ) -> io::Result<Vec<String>> {
     let file = directory.join("haproxy.cfg");
-    fs::write(&file, text(address, routes))?;
+    let joined = match transport {
+        ProxyTransport::Cleartext => None,
+        ProxyTransport::Tls(certificate) => {
+            let joined = directory.join("joined.pem");
+            certificate.write_joined(&joined)?;
+            Some(joined)
+        }
+    };
+    fs::write(&file, text(address, routes, joined.as_deref()))?;
     Ok(["-db", "-f", &file.to_string_lossy()].map(str::to_owned).to_vec())
 }
 
-fn text(address: SocketAddr, routes: &[ProxyRoute]) -> String {
+/// `joined` is the file of certificate and key; none for cleartext.
+fn text(address: SocketAddr, routes: &[ProxyRoute], joined: Option<&Path>) -> String {
     let choices: String = routes
         .iter()
         .map(|route| format!("  use_backend {0} if {{ path_beg /{0}/ }}\n", route.name))
@@ -27,6 +37,9 @@ fn text(address: SocketAddr, routes: &[ProxyRoute]) -> String {
     let (rate, connect, answer) =
         (guards::REQUESTS_PER_SECOND, guards::CONNECT_SECONDS, guards::FIRST_BYTE_SECONDS);
     let (body, uri, buffer) = (guards::BODY_MIB << 20, guards::URI_BYTES, guards::HEADER_KIB << 10);
+    let tls = joined
+        .map(|file| format!(" ssl crt {} ssl-min-ver TLSv1.3 alpn h2,http/1.1", file.display()))
+        .unwrap_or_default();
     // The access log goes to standard output, which the runner redirects to a file.
     format!(
         "global
@@ -34,6 +47,7 @@ fn text(address: SocketAddr, routes: &[ProxyRoute]) -> String {
   maxconn 8000
   log stdout format raw local0
   tune.bufsize {buffer}
+  tune.ssl.cachesize 100000
 defaults
   mode http
   log global
@@ -45,7 +59,7 @@ defaults
   timeout http-keep-alive 75s
   http-reuse always
 frontend front
-  bind {address} backlog 4096
+  bind {address} backlog 4096{tls}
   stick-table type ip size 100k expire 60s store http_req_rate(1s)
   http-request track-sc0 src
   http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {rate} }}
@@ -78,4 +92,21 @@ fn backend(route: &ProxyRoute) -> String {
   server only {endpoint} maxconn {concurrent} maxqueue {queued}
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_has_tls_only_with_a_certificate() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let routes = [ProxyRoute { name: "small", endpoint: address }];
+        let cleartext = text(address, &routes, None);
+        assert!(cleartext.contains("bind 127.0.0.1:9 backlog 4096\n"), "{cleartext}");
+        let tls = text(address, &routes, Some(Path::new("/x/joined.pem")));
+        let bind =
+            "bind 127.0.0.1:9 backlog 4096 ssl crt /x/joined.pem ssl-min-ver TLSv1.3 alpn h2,http/1.1\n";
+        assert!(tls.contains(bind), "{tls}");
+    }
 }

@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::peer::ProxyRoute;
+use super::peer::{ProxyRoute, ProxyTransport};
+use crate::certificate::Certificate;
 use crate::guards;
 
 /// The processes of nginx.
@@ -21,18 +22,20 @@ pub(super) fn with_workers(
     directory: &Path,
     address: SocketAddr,
     routes: &[ProxyRoute],
+    transport: ProxyTransport<'_>,
 ) -> io::Result<Vec<String>> {
-    configure(directory, address, routes, NginxProcesses::Workers)
+    configure(directory, address, routes, transport, NginxProcesses::Workers)
 }
 
 pub(super) fn configure(
     directory: &Path,
     address: SocketAddr,
     routes: &[ProxyRoute],
+    transport: ProxyTransport<'_>,
     processes: NginxProcesses,
 ) -> io::Result<Vec<String>> {
     let file = directory.join("nginx.conf");
-    fs::write(&file, text(directory, address, routes))?;
+    fs::write(&file, text(directory, address, routes, transport))?;
     let [prefix, file] = [directory, &file].map(|path| path.to_string_lossy().into_owned());
     let global = match processes {
         NginxProcesses::Workers => "daemon off; worker_processes 2;",
@@ -41,7 +44,16 @@ pub(super) fn configure(
     Ok(["-e", "stderr", "-g", global, "-p", &prefix, "-c", &file].map(str::to_owned).to_vec())
 }
 
-fn text(directory: &Path, address: SocketAddr, routes: &[ProxyRoute]) -> String {
+fn text(
+    directory: &Path,
+    address: SocketAddr,
+    routes: &[ProxyRoute],
+    transport: ProxyTransport<'_>,
+) -> String {
+    let (listen, tls) = match transport {
+        ProxyTransport::Cleartext => ("", String::new()),
+        ProxyTransport::Tls(certificate) => (" ssl http2", tls(certificate)),
+    };
     let upstreams: String = routes.iter().map(upstream).collect();
     let locations: String = routes.iter().map(location).collect();
     let (rate, body_mib) = (guards::REQUESTS_PER_SECOND, guards::BODY_MIB);
@@ -69,12 +81,20 @@ http {{
   proxy_request_buffering off; proxy_max_temp_file_size 0; client_body_buffer_size 256k;
   proxy_buffer_size 16k; proxy_buffers 8 32k; proxy_busy_buffers_size 64k;
 {upstreams}  server {{
-    listen {address} backlog=4096;
-    error_page 502 = @refused;
+    listen {address}{listen} backlog=4096;
+{tls}    error_page 502 = @refused;
     location @refused {{ return 503; }}
 {locations}  }}
 }}
 "
+    )
+}
+
+fn tls(certificate: &Certificate) -> String {
+    let [certificate, key] = certificate.files().map(Path::display);
+    format!(
+        "    ssl_certificate {certificate}; ssl_certificate_key {key};
+    ssl_protocols TLSv1.3; ssl_session_cache shared:tls:10m;\n"
     )
 }
 
@@ -96,4 +116,28 @@ fn location(route: &ProxyRoute) -> String {
     let limit = |zone: &str| format!("limit_req zone={zone} burst={burst} nodelay;");
     let limits = [limit("everyone"), limit("client"), limit(name)].join(" ");
     format!("    location /{name}/ {{ {limits} proxy_pass http://{name}; }}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::RunDirectory;
+
+    #[test]
+    fn a_listener_has_tls_only_with_a_certificate() {
+        let directory = RunDirectory::create("test-nginx").unwrap();
+        let certificate = Certificate::create(directory.path()).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let routes = [ProxyRoute { name: "small", endpoint: address }];
+        let text = |transport| text(Path::new("/x"), address, &routes, transport);
+        let cleartext = text(ProxyTransport::Cleartext);
+        assert!(cleartext.contains("listen 127.0.0.1:9 backlog=4096;\n"), "{cleartext}");
+        assert!(!cleartext.contains("ssl"), "{cleartext}");
+        let tls = text(ProxyTransport::Tls(&certificate));
+        assert!(tls.contains("listen 127.0.0.1:9 ssl http2 backlog=4096;\n"), "{tls}");
+        for file in certificate.files() {
+            assert!(tls.contains(&format!(" {};", file.display())), "{tls}");
+        }
+        directory.discard();
+    }
 }

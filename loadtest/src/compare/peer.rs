@@ -7,7 +7,8 @@ use std::process::Command;
 
 use super::haproxy;
 use super::nginx::{self, NginxProcesses};
-use crate::gateway::{BucketSpec, Gateway, GatewayConfiguration};
+use crate::certificate::Certificate;
+use crate::gateway::{BucketSpec, Gateway, GatewayConfiguration, merge};
 use crate::guards;
 use crate::port::ReservedPort;
 use crate::process::Process;
@@ -27,6 +28,25 @@ pub(crate) struct ProxyRoute {
 impl ProxyRoute {
     pub(super) fn is_capped(&self) -> bool {
         self.name == CAPPED
+    }
+}
+
+/// How clients connect to the proxies.
+#[derive(Clone, Copy)]
+pub(crate) enum ProxyTransport<'a> {
+    Cleartext,
+    /// TLS with this certificate, HTTP/2 and HTTP/1.1.
+    Tls(&'a Certificate),
+}
+
+impl ProxyTransport<'_> {
+    pub(crate) fn is_tls(self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// The folder of the proxies' files.
+    pub(super) fn folder(self) -> &'static str {
+        if self.is_tls() { "tls" } else { "cleartext" }
     }
 }
 
@@ -80,14 +100,18 @@ impl ComparedProxy {
         binary: &Path,
         directory: &Path,
         upstreams: &SharedUpstreams,
+        transport: ProxyTransport<'_>,
     ) -> Result<Vec<Self>, RunError> {
         let routes = upstreams.routes()?;
-        let mut peers = vec![Self::tidegate(binary, directory, &routes)?];
+        let mut peers = vec![Self::tidegate(binary, directory, &routes, transport)?];
         for (name, configure) in
             [("nginx", nginx::with_workers as Configure), ("haproxy", haproxy::configure)]
         {
             match on_path(name) {
-                Some(program) => peers.push(Self::other(name, program, configure, directory, &routes)?),
+                Some(program) => {
+                    let arguments = |home: &Path, address| configure(home, address, &routes, transport);
+                    peers.push(Self::other(name, program, directory, arguments)?);
+                }
                 None => eprintln!("{name} is not on the PATH and is not compared"),
             }
         }
@@ -102,7 +126,12 @@ impl ComparedProxy {
         }
     }
 
-    fn tidegate(binary: &Path, directory: &Path, routes: &[ProxyRoute]) -> Result<Self, RunError> {
+    fn tidegate(
+        binary: &Path,
+        directory: &Path,
+        routes: &[ProxyRoute],
+        transport: ProxyTransport<'_>,
+    ) -> Result<Self, RunError> {
         let settings: Vec<_> = routes.iter().map(|route| guards::bucket(route.is_capped())).collect();
         let buckets: Vec<_> = routes
             .iter()
@@ -113,7 +142,10 @@ impl ComparedProxy {
                 settings,
             })
             .collect();
-        let settings = guards::gateway();
+        let mut settings = guards::gateway();
+        if let ProxyTransport::Tls(certificate) = transport {
+            merge(&mut settings, &certificate.settings());
+        }
         let configuration = GatewayConfiguration { buckets, settings, ..GatewayConfiguration::default() };
         let gateway = Gateway::start(binary, directory, configuration, None)?;
         Ok(Self { name: "tidegate", address: gateway.address, running: ProxyProcess::Tidegate(gateway) })
@@ -122,16 +154,15 @@ impl ComparedProxy {
     fn other(
         name: &'static str,
         program: PathBuf,
-        configure: Configure,
         directory: &Path,
-        routes: &[ProxyRoute],
+        arguments: impl Fn(&Path, SocketAddr) -> io::Result<Vec<String>>,
     ) -> Result<Self, RunError> {
         let port = ReservedPort::reserve()?;
         let address = port.address();
         let directory = directory.join(name);
         std::fs::create_dir_all(&directory)?;
         let mut command = Command::new(program);
-        command.args(configure(&directory, address, routes)?);
+        command.args(arguments(&directory, address)?);
         let mut process = Process::start(command, &directory).map_err(crate::gateway::GatewayError::from)?;
         process.wait_for(address).map_err(crate::gateway::GatewayError::from)?;
         Ok(Self { name, address, running: ProxyProcess::Other { process, _port: port } })
@@ -139,16 +170,19 @@ impl ComparedProxy {
 }
 
 /// Writes a configuration into a directory and returns the arguments that use it.
-type Configure = fn(&Path, SocketAddr, &[ProxyRoute]) -> io::Result<Vec<String>>;
+type Configure = fn(&Path, SocketAddr, &[ProxyRoute], ProxyTransport<'_>) -> io::Result<Vec<String>>;
 
 /// nginx with one route and one process. Returns the program and its arguments.
 pub(crate) fn single_nginx(
     directory: &Path,
     address: SocketAddr,
     route: &ProxyRoute,
+    transport: ProxyTransport<'_>,
 ) -> io::Result<(PathBuf, Vec<String>)> {
     let program = on_path("nginx").ok_or_else(|| io::Error::other("nginx is not on the PATH"))?;
-    Ok((program, nginx::configure(directory, address, std::slice::from_ref(route), NginxProcesses::Single)?))
+    let routes = std::slice::from_ref(route);
+    let arguments = nginx::configure(directory, address, routes, transport, NginxProcesses::Single)?;
+    Ok((program, arguments))
 }
 
 /// Folders with servers that are often not on a user's PATH.

@@ -8,18 +8,22 @@
 mod baseline;
 mod callgrind;
 mod closed_loop;
+mod http2_rounds;
 mod upstream;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use toml::Table;
 
+use crate::certificate::Certificate;
 use crate::clock;
-use crate::compare::{self, ProxyRoute};
+use crate::compare::{self, ProxyRoute, ProxyTransport};
 use crate::gateway::{BucketSpec, GatewayLocation, configuration, merge, table};
 use crate::guards;
 use crate::port::ReservedPort;
@@ -28,6 +32,7 @@ use crate::run::RunError;
 use baseline::{Baseline, Judgement};
 use callgrind::{CountedProcess, Instructions};
 use closed_loop::ClosedLoop;
+use http2_rounds::Http2Rounds;
 
 /// Requests of the first count, and before the counted requests of the second.
 const WARM_REQUESTS: usize = 1_600;
@@ -42,6 +47,8 @@ pub(crate) struct Count {
     pub(crate) binary: PathBuf,
     /// Also count the path without guards. The binary has the feature `bench`.
     pub(crate) raw: bool,
+    /// Also count requests over HTTP/2 in TLS.
+    pub(crate) http2: bool,
     /// The file of recorded counts.
     pub(crate) baseline: PathBuf,
 }
@@ -50,7 +57,32 @@ pub(crate) struct Count {
 struct Target {
     command: Command,
     address: SocketAddr,
+    /// The TLS configuration of an HTTP/2 client; none for HTTP/1.1 in cleartext.
+    tls: Option<Arc<ClientConfig>>,
     _ports: [ReservedPort; 2],
+}
+
+/// The load of a count.
+enum Rounds {
+    Http1(ClosedLoop),
+    Http2(Http2Rounds),
+}
+
+impl Rounds {
+    fn connect(target: &Target) -> io::Result<Self> {
+        let path = format!("/{BUCKET}/object");
+        Ok(match &target.tls {
+            None => Self::Http1(ClosedLoop::connect(target.address, &path)?),
+            Some(tls) => Self::Http2(Http2Rounds::connect(target.address, Arc::clone(tls), &path)?),
+        })
+    }
+
+    fn exchange(&mut self, requests: usize) -> io::Result<()> {
+        match self {
+            Self::Http1(rounds) => rounds.exchange(requests),
+            Self::Http2(rounds) => rounds.exchange(requests),
+        }
+    }
 }
 
 impl Count {
@@ -59,12 +91,23 @@ impl Count {
         let baseline = Baseline::read(&self.baseline)?;
         let directory = RunDirectory::create("instructions")?;
         let upstream = upstream::start()?;
-        let nginx = per_request(directory.path(), |home| nginx(home, upstream))?;
-        println!("nginx: {}", text(nginx));
+        let certificate = Certificate::create(directory.path())?;
+        let (cleartext, tls) = (ProxyTransport::Cleartext, ProxyTransport::Tls(&certificate));
+        for (name, transport) in [("nginx", cleartext), ("nginx over HTTP/2", tls)] {
+            if self.http2 || !transport.is_tls() {
+                let counted = per_request(directory.path(), |home| nginx(home, upstream, transport))?;
+                println!("{name}: {}", text(counted));
+            }
+        }
         let mut counts = Vec::new();
-        for (name, guards) in [("guarded", true), ("raw", false)] {
-            if guards || self.raw {
-                let counted = per_request(directory.path(), |home| self.gateway(home, upstream, guards))?;
+        for (name, is_due, guards, transport) in [
+            ("guarded", true, true, cleartext),
+            ("raw", self.raw, false, cleartext),
+            ("http2", self.http2, true, tls),
+        ] {
+            if is_due {
+                let gateway = |home: &Path| self.gateway(home, upstream, guards, transport);
+                let counted = per_request(directory.path(), gateway)?;
                 println!("{name}: {}", text(counted));
                 counts.push((name, counted.without_memset()));
             }
@@ -75,7 +118,13 @@ impl Count {
         Ok(held)
     }
 
-    fn gateway(&self, home: &Path, upstream: SocketAddr, has_guards: bool) -> io::Result<Target> {
+    fn gateway(
+        &self,
+        home: &Path,
+        upstream: SocketAddr,
+        has_guards: bool,
+        transport: ProxyTransport<'_>,
+    ) -> io::Result<Target> {
         let ports = [ReservedPort::reserve()?, ReservedPort::reserve()?];
         let address = ports[0].address();
         let log = home.join("access.log");
@@ -85,6 +134,9 @@ impl Count {
         let bucket = BucketSpec { name: BUCKET, endpoints: vec![upstream], settings: &of_bucket };
         let mut settings = guards::gateway();
         merge(&mut settings, &one_worker());
+        if let ProxyTransport::Tls(certificate) = transport {
+            merge(&mut settings, &certificate.settings());
+        }
         if !has_guards {
             settings.insert("guards".to_owned(), false.into());
         }
@@ -92,7 +144,7 @@ impl Count {
         std::fs::write(&file, configuration(&location, &[bucket], &settings).to_string())?;
         let mut command = Command::new(&self.binary);
         command.arg("--config").arg(file);
-        Ok(Target { command, address, _ports: ports })
+        Ok(Target { command, address, tls: http2_client(transport)?, _ports: ports })
     }
 }
 
@@ -101,14 +153,22 @@ fn one_worker() -> Table {
     table([("server", table([("workers", 1.into())]).into())])
 }
 
-fn nginx(home: &Path, endpoint: SocketAddr) -> io::Result<Target> {
+/// The client's side of the transport.
+fn http2_client(transport: ProxyTransport<'_>) -> io::Result<Option<Arc<ClientConfig>>> {
+    match transport {
+        ProxyTransport::Cleartext => Ok(None),
+        ProxyTransport::Tls(certificate) => certificate.client("h2").map(Some),
+    }
+}
+
+fn nginx(home: &Path, endpoint: SocketAddr, transport: ProxyTransport<'_>) -> io::Result<Target> {
     let ports = [ReservedPort::reserve()?, ReservedPort::reserve()?];
     let address = ports[0].address();
     let route = ProxyRoute { name: BUCKET, endpoint };
-    let (program, arguments) = compare::single_nginx(home, address, &route)?;
+    let (program, arguments) = compare::single_nginx(home, address, &route, transport)?;
     let mut command = Command::new(program);
     command.args(arguments);
-    Ok(Target { command, address, _ports: ports })
+    Ok(Target { command, address, tls: http2_client(transport)?, _ports: ports })
 }
 
 impl Instructions {
@@ -144,7 +204,7 @@ fn count_once(
     pause: Option<Duration>,
 ) -> Result<(Instructions, Duration), RunError> {
     let process = CountedProcess::start(&target.command, target.address, home)?;
-    let mut load = ClosedLoop::connect(target.address, &format!("/{BUCKET}/object"))?;
+    let mut load = Rounds::connect(target)?;
     load.exchange(WARM_REQUESTS)?;
     let began = clock::now();
     match pause {

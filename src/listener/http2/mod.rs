@@ -4,7 +4,8 @@
 //! the limits of V9, ignores resets before the response (T7), and sends no GOAWAY. `h2` uses http 1 and actix http
 //! 0.2; `request.rs` and `response.rs` convert, and no code outside this folder uses the newer types.
 //!
-//! - `limits.rs`: the limits that `h2` enforces; `scanned_socket.rs` and `frame_budget.rs`: the limits that it lacks.
+//! - `limits.rs`: the limits that `h2` enforces; `scanned_socket.rs` and `frame_budget.rs`: the limits that it lacks. The
+//!   socket also joins the writes of several streams.
 //! - `windows.rs`: the windows of uploads, which follow the budget of socket buffers.
 //! - `exchange.rs`: one stream, in one task; `inbound_body.rs` its request's body, `response_queue.rs` its
 //!   response's.
@@ -23,6 +24,7 @@ mod header_block;
 mod huffman;
 mod inbound_body;
 mod limits;
+mod open_streams;
 mod request;
 mod response;
 mod response_queue;
@@ -31,22 +33,23 @@ mod scanned_socket;
 mod tests;
 mod windows;
 
-use std::cell::Cell;
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix_http::{BoxedPayloadStream, Message, Payload, RequestHead};
 use actix_web::http::Version;
 use bytes::Bytes;
-use h2::server::SendResponse;
+use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use tidegate_actors::clock;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::buffers::send_progress::SendWatch;
@@ -67,10 +70,14 @@ use crate::worker::slot::WorkerSlot;
 use connection_state::ConnectionState;
 use exchange::Exchange;
 use inbound_body::InboundBody;
+use open_streams::OpenStreams;
 use request::MalformedRequest;
 use response_queue::ResponseQueue;
 use scanned_socket::ScannedSocket;
 use windows::{ClientSocket, Windows};
+
+/// A request of `h2`, and the handle to respond to it.
+type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
 
 /// How long a connection stays open after GOAWAY without requests.
 const GOAWAY_LINGER: Duration = Duration::from_secs(1);
@@ -202,13 +209,15 @@ where
     let (mut windows, mut idle_slot) = (Windows::new(settings.client_socket), settings.idle);
     let state = Rc::<ConnectionState>::default();
     let socket = ScannedSocket::new(socket, Rc::clone(&state));
+    let sender = socket.handle();
     let mut connection = match timeout(header_timeout, limits::builder(header_bytes).handshake(socket)).await
     {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return ConnectionError::of(error),
         Err(_) => return Err(ConnectionError::Timeout),
     };
-    let streams = Rc::<Streams>::default();
+    sender.defer_writes();
+    let streams = Rc::<OpenStreams>::default();
     let (mut is_closing, mut has_begun, first_request_due) =
         (false, false, clock::now() + FIRST_REQUEST_TIME);
     // Runs until the first request, and again when no request is open.
@@ -217,7 +226,7 @@ where
         tokio::select! {
             // The connection is polled first, so that the last response is written before an idle connection ends.
             biased;
-            accepted = connection.accept() => match accepted {
+            accepted = poll_fn(|cx| poll_accept(cx, &mut connection, &sender)) => match accepted {
                 Some(Ok((request, respond))) => {
                     has_begun = true;
                     let progress = watch.as_ref().map(|watch| watch.progress(windows.buffers()));
@@ -245,13 +254,14 @@ where
                 connection.graceful_shutdown();
                 idle.as_mut().reset((clock::now() + GOAWAY_LINGER).into());
             }
-            () = streams.idle.notified() => {
+            () = streams.idle() => {
                 streams.report_idle(&idle_slot);
+                sender.shrink();
                 windows.shrink(&mut connection);
                 let idle_timeout = if is_closing { GOAWAY_LINGER } else { keep_alive.idle_time() };
                 idle.as_mut().reset((clock::now() + idle_timeout).into());
             }
-            () = &mut idle, if streams.open.get() == 0 || state.is_flooded() => {
+            () = &mut idle, if streams.is_empty() || state.is_flooded() => {
                 if state.is_flooded() {
                     return Err(ConnectionError::Flooded);
                 }
@@ -264,6 +274,20 @@ where
             }
         }
     }
+}
+
+/// Drives the connection to the next request, and sends what `h2` has written. `None` at the end, also by an error of the
+/// socket.
+fn poll_accept<S: AsyncRead + AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    connection: &mut Connection<ScannedSocket<S>, Bytes>,
+    sender: &ScannedSocket<S>,
+) -> Poll<Option<Result<Accepted, h2::Error>>> {
+    let accepted = connection.poll_accept(cx);
+    if accepted.is_pending() && matches!(sender.poll_send(cx), Poll::Ready(Err(_))) {
+        return Poll::Ready(None);
+    }
+    accepted
 }
 
 /// Returns when the gateway ends the connection: because it drains, or because it needs the descriptor of an idle
@@ -326,50 +350,4 @@ fn new_exchange(
     head.headers = converted.headers;
     let request = ClientRequest { head: ClientHead::new(head), payload, client, source, progress };
     Ok(Exchange { request, inbound, respond, queue, connection: Rc::clone(state) })
-}
-
-/// Counts the open requests of a connection.
-#[derive(Default)]
-struct Streams {
-    open: Cell<usize>,
-    idle: Notify,
-}
-
-impl Streams {
-    /// Marks the connection as idle if no request is open.
-    fn report_idle(&self, slot: &IdleSlot) {
-        if self.open.get() == 0 {
-            slot.set_idle(clock::now());
-        }
-    }
-
-    /// Runs a request in its own task.
-    fn spawn<A>(self: &Rc<Self>, exchange: Exchange, application: &Rc<A>)
-    where
-        A: Application,
-    {
-        let (stream, application) = (self.open(), Rc::clone(application));
-        actix_rt::spawn(async move {
-            exchange.run(application).await;
-            drop(stream);
-        });
-    }
-
-    fn open(self: &Rc<Self>) -> OpenStream {
-        self.open.set(self.open.get() + 1);
-        OpenStream(Rc::clone(self))
-    }
-}
-
-/// An open request.
-struct OpenStream(Rc<Streams>);
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        let left = self.0.open.get() - 1;
-        self.0.open.set(left);
-        if left == 0 {
-            self.0.idle.notify_one();
-        }
-    }
 }

@@ -12,14 +12,29 @@ use tidegate_actors::clock;
 const CONNECTION_FIELDS: [&str; 5] =
     ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"];
 
+/// Fields with a different value in most responses.
+const UNIQUE_FIELDS: [&str; 8] = [
+    "x-request-id",
+    "date",
+    "last-modified",
+    "content-range",
+    "x-amz-request-id",
+    "x-amz-id-2",
+    "x-amz-version-id",
+    "x-amz-checksum-crc64nvme",
+];
+
 /// Converts a head; `None` if a field of it cannot be sent.
 pub(super) fn convert_head(head: &ResponseHead, size: BodySize) -> Option<http::Response<()>> {
     let mut response = http::Response::new(());
     *response.status_mut() = http::StatusCode::try_from(head.status.as_u16()).ok()?;
     let headers = response.headers_mut();
+    // The length and the date are two more.
+    headers.try_reserve(head.headers().len() + 2).ok()?;
     for (name, value) in head.headers() {
         if !CONNECTION_FIELDS.contains(&name.as_str()) {
-            let (name, value) = convert_field(name, value)?;
+            let (name, mut value) = convert_field(name, value)?;
+            value.set_sensitive(is_unique(&name));
             headers.try_append(name, value).ok()?;
         }
     }
@@ -27,8 +42,9 @@ pub(super) fn convert_head(head: &ResponseHead, size: BodySize) -> Option<http::
         headers.insert(CONTENT_LENGTH, bytes.into());
     }
     if !headers.contains_key(DATE)
-        && let Ok(date) = http::HeaderValue::try_from(httpdate::fmt_http_date(clock::wall()))
+        && let Ok(mut date) = http::HeaderValue::try_from(httpdate::fmt_http_date(clock::wall()))
     {
+        date.set_sensitive(true);
         headers.insert(DATE, date);
     }
     Some(response)
@@ -45,6 +61,12 @@ pub(super) fn convert_interim(status: StatusCode, headers: &HeaderMap) -> Option
         }
     }
     Some(response)
+}
+
+/// Whether the field stays out of the compression table (RFC 7541, 6.2.3). `h2` compares a value with each entry of the same
+/// name, and 60 request IDs fill the table: looking them all up took ten times as long as encoding one.
+fn is_unique(name: &http::HeaderName) -> bool {
+    UNIQUE_FIELDS.contains(&name.as_str())
 }
 
 fn convert_field(name: &HeaderName, value: &HeaderValue) -> Option<(http::HeaderName, http::HeaderValue)> {
@@ -73,6 +95,8 @@ mod tests {
         assert_eq!(sent.headers()[CONTENT_LENGTH], "7");
         assert_eq!(sent.headers().get_all("vary").iter().count(), 2);
         assert_eq!(sent.status().as_u16(), 200);
+        let is_unindexed = |name: &str| sent.headers()[name].is_sensitive();
+        assert!(is_unindexed("date") && !is_unindexed("vary") && !is_unindexed("content-length"));
         assert!(!convert_head(&head, BodySize::Stream).unwrap().headers().contains_key(CONTENT_LENGTH));
     }
 }

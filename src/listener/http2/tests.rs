@@ -2,8 +2,13 @@
 
 use actix_web::web::{self, Bytes as Body};
 use actix_web::{App, HttpRequest, HttpResponse};
+use futures_util::future::join_all;
 use proptest::prelude::*;
-use tokio::io::{AsyncWriteExt, duplex};
+use tokio::io::{AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
 
 use super::*;
 use crate::listener::application::WebApplication;
@@ -36,12 +41,52 @@ fn settings() -> (ConnectionSettings, watch::Sender<DrainPhase>) {
 
 const PEER: Peer = Peer { client: None, source: AddressSource::Peer };
 
+/// A pipe that counts the writes to it.
+struct CountedPipe {
+    pipe: DuplexStream,
+    writes: Rc<Cell<usize>>,
+}
+
+impl AsyncRead for CountedPipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for CountedPipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes.set(self.writes.get() + 1);
+        Pin::new(&mut self.pipe).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+}
+
 /// Runs the loop with a client at the other end of the pipe.
-fn run<T>(client: impl AsyncFnOnce(tokio::io::DuplexStream) -> T) -> (Result<(), ConnectionError>, T) {
+fn run<T>(client: impl AsyncFnOnce(DuplexStream) -> T) -> (Result<(), ConnectionError>, T) {
+    run_counted(&Rc::default(), client)
+}
+
+/// As `run`, and counts the writes of the loop.
+fn run_counted<T>(
+    writes: &Rc<Cell<usize>>,
+    client: impl AsyncFnOnce(DuplexStream) -> T,
+) -> (Result<(), ConnectionError>, T) {
     actix_rt::System::new().block_on(async {
         let application = actix_web::test::init_service(App::new().default_service(web::to(echo))).await;
         let application = Rc::new(WebApplication(application));
         let (server_socket, client_socket) = duplex(16 << 10);
+        let server_socket = CountedPipe { pipe: server_socket, writes: Rc::clone(writes) };
         let (settings, _drain) = settings();
         let both = async {
             tokio::join!(drive(server_socket, PEER, &application, settings, |_| ()), client(client_socket))
@@ -66,6 +111,33 @@ async fn exchange(requests: &mut h2::client::SendRequest<Bytes>, body: &[u8], cu
         whole.extend_from_slice(&piece);
     }
     whole
+}
+
+/// A7: responses that are ready together share a write, and each is complete
+#[test]
+fn responses_of_one_turn_share_a_write() {
+    const ROUNDS: usize = 20;
+    let bodies: Vec<Vec<u8>> =
+        [0, 1, 255, 256, 1_000, 1_024, 1_500, 4_000].iter().map(|&bytes| vec![bytes as u8; bytes]).collect();
+    let (writes, sent) = (Rc::default(), bodies.clone());
+    let (ended, ()) = run_counted(&writes, async move |pipe| {
+        let (requests, connection) = h2::client::handshake(pipe).await.unwrap();
+        let exchanging = async {
+            for _ in 0..ROUNDS {
+                let echoed = join_all(sent.iter().map(|body| {
+                    let mut requests = requests.clone();
+                    async move { exchange(&mut requests, body, 2_000).await }
+                }));
+                assert_eq!(echoed.await, sent);
+            }
+            drop(requests);
+        };
+        let (ended, ()) = tokio::join!(connection, exchanging);
+        ended.unwrap();
+    });
+    assert!(ended.is_ok(), "{ended:?}");
+    let responses = ROUNDS * bodies.len();
+    assert!(writes.get() <= responses / 2, "{} writes for {responses} responses", writes.get());
 }
 
 const NAMES: [&str; 6] = ["x-a", "x-b", "user-agent", "accept", "x-a-name-that-fills-the-table", "referer"];
