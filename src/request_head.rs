@@ -1,7 +1,7 @@
 //! The head of a request, and header maps of actix as `tidegate-s3` reads and writes them.
 //!
-//! The views hold references, so nothing is copied. The names of `KnownHeader` are converted at compile time. The steps of a request look for
-//! a dozen headers that most requests do not have. So the lengths of all names are collected once, and a look-up by a name of another
+//! The views hold references, so nothing is copied. The names of `KnownHeader` are converted at compile time. The steps of a request look
+//! for a dozen headers that most requests do not have. So the lengths of all names are collected once, and a look-up by a name of another
 //! length ends without a hash.
 
 use actix_http::Message;
