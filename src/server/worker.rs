@@ -58,6 +58,10 @@ pub(crate) struct WorkerSender {
     channel: Arc<ChannelState>,
 }
 
+/// The sockets that may wait in a worker's channel. A thread that hangs holds back no more than these. A thread that wakes up needs some, else
+/// the other one would keep a burst of connections for itself.
+const WAITING_MAX: usize = 8;
+
 /// The state of a worker's channel.
 #[derive(Default)]
 struct ChannelState {
@@ -93,9 +97,9 @@ impl WorkerSender {
         let _ = self.messages.send(WorkerMessage::Accept(shared, index));
     }
 
-    /// Whether the worker has received all sockets that were sent to it. One that hangs or has ended does not.
+    /// Whether the worker receives the sockets that are sent to it. One that hangs or has ended does not.
     pub(super) fn is_receiving(&self) -> bool {
-        self.channel.waiting.load(Ordering::Relaxed) == 0
+        self.channel.waiting.load(Ordering::Relaxed) < WAITING_MAX
     }
 
     /// Marks the worker as ended. True for the first call.
