@@ -13,6 +13,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use crate::bucket_name::is_bucket_name;
 use crate::headers::{Headers, KnownHeader};
 use crate::percent::percent_decode;
@@ -79,7 +81,7 @@ fn resolve_host<'a>(host: &'a str, path: &'a str, base_domains: &[String]) -> Na
 
 /// Decodes the bucket name in a path segment. A segment that does not decode to a valid name is returned unchanged.
 pub fn decode_bucket_name(segment: &str) -> Cow<'_, str> {
-    if !segment.contains('%') {
+    if memchr(b'%', segment.as_bytes()).is_none() {
         return Cow::Borrowed(segment);
     }
     let name = String::from_utf8(percent_decode(segment.as_bytes())).ok().filter(|name| is_bucket_name(name));

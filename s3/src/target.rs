@@ -2,18 +2,23 @@
 //!
 //! A target is a path, and a query after a `?`.
 
+use memchr::{memchr, memchr2};
+
 use crate::percent::percent_encode;
 
 /// Splits a target into its path and its query. An empty path means `/`.
 pub(crate) fn split_query(target: &str) -> (&str, Option<&str>) {
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let (path, query) = match memchr(b'?', target.as_bytes()) {
+        Some(at) => (&target[..at], Some(&target[at + 1..])),
+        None => (target, None),
+    };
     (if path.is_empty() { "/" } else { path }, query)
 }
 
 /// Splits a path into its first segment, the bucket, and the rest with its slash.
 pub fn split_bucket(path: &str) -> (&str, &str) {
     let path = path.strip_prefix('/').unwrap_or(path);
-    match path.find('/') {
+    match memchr(b'/', path.as_bytes()) {
         Some(slash) => path.split_at(slash),
         None => (path, ""),
     }
@@ -22,7 +27,7 @@ pub fn split_bucket(path: &str) -> (&str, &str) {
 /// The part of a target after the path's first segment.
 fn after_bucket(target: &str) -> &str {
     let target = target.strip_prefix('/').unwrap_or(target);
-    target.find(['/', '?']).map_or("", |end| &target[end..])
+    memchr2(b'/', b'?', target.as_bytes()).map_or("", |end| &target[end..])
 }
 
 /// Replaces the path's first segment by a bucket's encoded name.

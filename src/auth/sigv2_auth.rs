@@ -48,7 +48,7 @@ pub(super) fn authenticate(
             }
         })?;
     keyring.check_expiry(id, now)?;
-    Ok(Caller { identity: ClientIdentity::Key(id), verified: Some(verified), is_sigv2: true })
+    Ok(Caller { identity: ClientIdentity::Key(id), verified: Some(Box::new(verified)), is_sigv2: true })
 }
 
 /// Authenticates a form that is signed with SigV2.

@@ -87,6 +87,15 @@ pub(crate) async fn proxy(worker: Rc<Worker>, request: ClientRequest) -> HttpRes
     }
 }
 
+/// The largest state of a request, in bytes. It is written and freed for each request, so a rare path has its state in a box.
+const STATE_BYTES_MAX: usize = 4 << 10;
+
+const fn state_bytes<A, B, F>(_: &impl Fn(A, B) -> F) -> usize {
+    size_of::<F>()
+}
+
+const _: () = assert!(state_bytes(&proxy) <= STATE_BYTES_MAX, "box the state of the rare path");
+
 /// Creates the record of a new request. Returns it with the head and the body.
 fn new_record(worker: &Rc<Worker>, request: ClientRequest) -> (Box<Record>, ClientHead, Payload) {
     let ClientRequest { head, payload, client, source, progress } = request;
@@ -128,7 +137,7 @@ struct UpstreamCall {
     length: BodyLength,
     caller: Caller,
     /// The body that the head declares.
-    declared: Option<DeclaredBody>,
+    declared: Option<Box<DeclaredBody>>,
     /// Whether the body lists keys that must be checked against the caller's policy.
     needs_delete_key_check: bool,
     slot: InFlightSlot,
@@ -291,7 +300,7 @@ async fn admit(
         Some(upload) => {
             let (form, length, declared) = Box::pin(upload.read_file(bucket, record)).await?;
             kind = CallKind::Form(form);
-            (length, Some(declared))
+            (length, Some(Box::new(declared)))
         }
     };
 

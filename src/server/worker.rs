@@ -58,8 +58,8 @@ pub(crate) struct WorkerSender {
     channel: Arc<ChannelState>,
 }
 
-/// The sockets that may wait in a worker's channel. A thread that hangs holds back no more than these. A thread that wakes up needs some, else
-/// the other one would keep a burst of connections for itself.
+/// The sockets that may wait in a worker's channel. A thread that hangs holds back no more than these. A thread that wakes up needs some,
+/// else the other one would keep a burst of connections for itself.
 const WAITING_MAX: usize = 8;
 
 /// The state of a worker's channel.

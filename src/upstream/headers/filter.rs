@@ -35,17 +35,13 @@ pub(crate) struct ConnectionOptions(Vec<String>);
 impl ConnectionOptions {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut names = Vec::new();
+        // Nearly all messages name the connection itself and no header.
+        let is_option =
+            |name: &str| name.eq_ignore_ascii_case("keep-alive") || name.eq_ignore_ascii_case("close");
         for value in headers.get_all(header::CONNECTION) {
-            let Ok(text) = value.to_str() else { continue };
-            let listed = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-            // `keep-alive` and `close` are no header names.
-            names.extend(
-                listed
-                    .filter(|name| {
-                        !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close")
-                    })
-                    .map(|name| with_dashes(&name.to_ascii_lowercase()).into_owned()),
-            );
+            let Some(text) = value.to_str().ok().filter(|text| !is_option(text)) else { continue };
+            let listed = text.split(',').map(str::trim).filter(|name| !name.is_empty() && !is_option(name));
+            names.extend(listed.map(|name| with_dashes(&name.to_ascii_lowercase()).into_owned()));
         }
         Self(names)
     }

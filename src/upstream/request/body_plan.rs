@@ -66,10 +66,10 @@ pub(crate) struct BodyPlan {
     pub(crate) source: BodySource,
     pub(crate) length: BodyLength,
     /// None if the head declares nothing about it.
-    pub(crate) declared: Option<DeclaredBody>,
+    pub(crate) declared: Option<Box<DeclaredBody>>,
     /// The start of the chunk signature chain. Without it, as for clients without a key, chunk signatures are not
     /// verified.
-    pub(crate) seed: Option<SignatureChain>,
+    pub(crate) seed: Option<Box<SignatureChain>>,
     /// Bodies up to this size are read whole.
     pub(crate) buffered_max: u64,
     /// Whether the upstream request will be signed.
@@ -82,14 +82,14 @@ pub(crate) fn declared_body(
     length: BodyLength,
     kind: Kind,
     caller: &Caller,
-) -> Result<Option<DeclaredBody>, UpstreamRejection> {
+) -> Result<Option<Box<DeclaredBody>>, UpstreamRejection> {
     let has_body = allows_body(head.method) || length != BodyLength::Empty;
     if kind == Kind::Http || !has_body {
         return Ok(None);
     }
     let declared = DeclaredBody::from_head(head, caller.payload_hash())
         .and_then(|declared| declared.check_length(length));
-    declared.map(Some).map_err(UpstreamRejection::InvalidUpload)
+    declared.map(|declared| Some(Box::new(declared))).map_err(UpstreamRejection::InvalidUpload)
 }
 
 /// Reads the body or prepares to stream it.
@@ -99,7 +99,7 @@ pub(crate) async fn prepare_body(
     bucket: &Bucket,
     record: &Record,
 ) -> Result<PreparedBody, UpstreamRejection> {
-    let Some(declared) = plan.declared.take() else {
+    let Some(declared) = plan.declared.take().map(|declared| *declared) else {
         return unverified_body(head, plan.source, plan.length, bucket.config.kind).await;
     };
     let rewrite = BodyRewrite::for_request(head, store_needs(&bucket.config.upstream.integrity));
@@ -210,7 +210,8 @@ async fn chunked_body(
     let mut source = source.without_limit();
     let keeps_chunk_size = chunks.layout.is_signed() && seed.is_some();
     let trailer = chunks.trailer.map(|algorithm| algorithm.header());
-    let decoder = Decoder::new(chunks.layout, chunks.length, trailer, seed, config.max_chunk_size);
+    let decoder =
+        Decoder::new(chunks.layout, chunks.length, trailer, seed.map(|seed| *seed), config.max_chunk_size);
     let pipeline = Pipeline::for_data(Some(decoder), expected_digests, Some(chunks.length));
     if chunks.length <= buffered_max {
         let (bytes, value) = source.read_buffered(pipeline, chunks.length).await?;
