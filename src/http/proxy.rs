@@ -119,10 +119,6 @@ enum Handled {
 }
 
 /// The result of steps 1 to 6.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is moved once, and a box would be an allocation per request"
-)]
 enum Admitted {
     /// A call of a bucket's upstream.
     Call(UpstreamCall),
