@@ -81,7 +81,6 @@ mod slow_forms;
 mod slow_links;
 mod slow_reads;
 mod small_pieces;
-mod splice;
 mod status;
 mod status_causes;
 mod supervision;

@@ -140,8 +140,7 @@ async fn small_unread_answers_hold_no_permit() {
 /// V10: unread completed answers share a bounded memory; beyond it an answer holds its permit until it is read
 #[tokio::test]
 async fn unread_answers_share_a_bounded_memory() {
-    // Chunks: a large body with a length is not read ahead (`tests/splice.rs`).
-    let upstream = Upstream::start(|_| UpstreamReply::ok(crate::support::random_bytes(6 << 20)).chunked());
+    let upstream = Upstream::start(|_| UpstreamReply::ok(crate::support::random_bytes(6 << 20)));
     let gateway = Gateway::builder()
         .bucket("b", &upstream)
         .set("server.send_buffer", "100KiB")
