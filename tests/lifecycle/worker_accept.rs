@@ -1,4 +1,4 @@
-//! Accepting on the worker threads: how connections are spread, and that none is lost or waits for a thread that hangs.
+//! Accepting on the worker threads: how connections are spread, that none is lost, and that few wait for a thread that hangs.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -72,7 +72,7 @@ async fn few_connections_are_spread_evenly() {
 
 /// X5: connections that arrive at once are served while one worker thread hangs, which holds back at most eight of them
 #[tokio::test]
-async fn a_thread_that_hangs_holds_back_no_other_connection() {
+async fn a_thread_that_hangs_holds_back_few_connections() {
     let upstream = Upstream::ok("x");
     let gateway = gateway_with(2, &upstream).await;
     assert_eq!(gateway.get("/b/k").await.complete_status(), 200);

@@ -38,6 +38,8 @@ pub(super) enum LoadRate {
 pub(super) enum ClientProtocol {
     /// HTTP/1.1 in cleartext, on kept connections.
     Http1,
+    /// HTTP/1.1 in cleartext, with a connection for each request.
+    Http1Connections,
     /// HTTP/1.1 over TLS, on kept connections.
     Https,
     /// HTTP/1.1 over TLS, with a connection and a full handshake for each request.
@@ -48,7 +50,7 @@ pub(super) enum ClientProtocol {
 
 impl ClientProtocol {
     pub(super) fn is_tls(self) -> bool {
-        self != Self::Http1
+        !matches!(self, Self::Http1 | Self::Http1Connections)
     }
 }
 
@@ -66,7 +68,7 @@ impl TlsClients {
 
     fn config(&self, protocol: ClientProtocol) -> Option<Arc<ClientConfig>> {
         match protocol {
-            ClientProtocol::Http1 => None,
+            ClientProtocol::Http1 | ClientProtocol::Http1Connections => None,
             ClientProtocol::Https | ClientProtocol::HttpsHandshakes => Some(Arc::clone(&self.https)),
             ClientProtocol::Http2 { .. } => Some(Arc::clone(&self.http2)),
         }
@@ -96,7 +98,7 @@ const SMALL: Workload = Workload {
 };
 
 /// All workloads, in the order of the report.
-pub(super) const ALL: [Workload; 8] = [
+pub(super) const ALL: [Workload; 9] = [
     Workload {
         name: "steady",
         about: "1 KiB objects, open loop at 2,000/s",
@@ -119,6 +121,13 @@ pub(super) const ALL: [Workload; 8] = [
         route: CAPPED,
         pace: LoadRate::PerSecond(1_500.0),
         connections: 4_000,
+        ..SMALL
+    },
+    Workload {
+        name: "connections",
+        about: "1 KiB objects, a connection for each, 32 at a time, closed loop",
+        protocol: ClientProtocol::Http1Connections,
+        connections: 32,
         ..SMALL
     },
     Workload {
@@ -208,7 +217,8 @@ impl Workload {
         let path = format!("/{}/object", self.route);
         let mut request =
             Request::new(method, peer.address, &path, self.upload_bytes, BodyCapture::CountBytes);
-        let new_connections = self.protocol == ClientProtocol::HttpsHandshakes;
+        let new_connections =
+            matches!(self.protocol, ClientProtocol::Http1Connections | ClientProtocol::HttpsHandshakes);
         if new_connections {
             request = request.with_header("connection", "close");
         }

@@ -7,13 +7,14 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::header::{CONTENT_LENGTH, DATE};
 use tidegate_actors::clock;
+use tidegate_s3::checksum::CHECKSUM_PREFIX;
 
 /// Fields of an HTTP/1.1 connection, which RFC 9113, 8.2.2 forbids.
 const CONNECTION_FIELDS: [&str; 5] =
     ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"];
 
 /// Fields with a different value in most responses.
-const UNIQUE_FIELDS: [&str; 8] = [
+const UNIQUE_FIELDS: [&str; 7] = [
     "x-request-id",
     "date",
     "last-modified",
@@ -21,8 +22,10 @@ const UNIQUE_FIELDS: [&str; 8] = [
     "x-amz-request-id",
     "x-amz-id-2",
     "x-amz-version-id",
-    "x-amz-checksum-crc64nvme",
 ];
+
+/// The kind of a checksum; the other fields with the prefix have its value.
+const CHECKSUM_TYPE: &str = "x-amz-checksum-type";
 
 /// Converts a head; `None` if a field of it cannot be sent.
 pub(super) fn convert_head(head: &ResponseHead, size: BodySize) -> Option<http::Response<()>> {
@@ -66,7 +69,8 @@ pub(super) fn convert_interim(status: StatusCode, headers: &HeaderMap) -> Option
 /// Whether the field stays out of the compression table (RFC 7541, 6.2.3). `h2` compares a value with each entry of the same
 /// name, and 60 request IDs fill the table: looking them all up took ten times as long as encoding one.
 fn is_unique(name: &http::HeaderName) -> bool {
-    UNIQUE_FIELDS.contains(&name.as_str())
+    let name = name.as_str();
+    UNIQUE_FIELDS.contains(&name) || (name.starts_with(CHECKSUM_PREFIX) && name != CHECKSUM_TYPE)
 }
 
 fn convert_field(name: &HeaderName, value: &HeaderValue) -> Option<(http::HeaderName, http::HeaderValue)> {
@@ -95,6 +99,9 @@ mod tests {
         assert_eq!(sent.headers()[CONTENT_LENGTH], "7");
         assert_eq!(sent.headers().get_all("vary").iter().count(), 2);
         assert_eq!(sent.status().as_u16(), 200);
+        let unique = |name| is_unique(&http::HeaderName::from_static(name));
+        assert!(unique("x-amz-checksum-sha256") && unique("x-amz-checksum-crc32") && unique("x-amz-id-2"));
+        assert!(!unique("x-amz-checksum-type") && !unique("etag") && !unique("content-type"));
         let is_unindexed = |name: &str| sent.headers()[name].is_sensitive();
         assert!(is_unindexed("date") && !is_unindexed("vary") && !is_unindexed("content-length"));
         assert!(!convert_head(&head, BodySize::Stream).unwrap().headers().contains_key(CONTENT_LENGTH));
