@@ -109,6 +109,14 @@ impl BodyDecoder {
         }
     }
 
+    /// Skips data of a body with a known length that did not pass through the decoder.
+    pub(crate) fn skip(&mut self, bytes: u64) {
+        if let DecoderState::Length(left) = self.state {
+            let left = left.saturating_sub(bytes);
+            self.state = if left == 0 { DecoderState::Ended } else { DecoderState::Length(left) };
+        }
+    }
+
     /// Decodes the beginning of `input`. The decoder must not be used after an error.
     pub(crate) fn step(&mut self, input: &[u8]) -> Result<DecodeStep, FramingError> {
         match self.state {

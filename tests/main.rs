@@ -81,6 +81,7 @@ mod slow_forms;
 mod slow_links;
 mod slow_reads;
 mod small_pieces;
+mod splice;
 mod status;
 mod status_causes;
 mod supervision;

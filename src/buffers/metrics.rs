@@ -8,6 +8,7 @@ pub(crate) struct BufferMetrics {
     reserved: IntGauge,
     pub(super) paused: IntCounter,
     pub(super) cut: IntCounter,
+    pub(super) spliced: IntCounter,
 }
 
 impl BufferMetrics {
@@ -19,10 +20,15 @@ impl BufferMetrics {
         let paused =
             IntCounter::new("transfers_paused_total", "pauses of transfers because memory was exhausted")?;
         let cut = IntCounter::new("transfers_cut_total", "transfers cut off because memory was exhausted")?;
+        let spliced = IntCounter::new(
+            "spliced_bytes_total",
+            "bytes of answers that were moved from the upstream's socket by splice(2), without a copy into the process",
+        )?;
+        registry.register(Box::new(spliced.clone()))?;
         registry.register(Box::new(reserved.clone()))?;
         registry.register(Box::new(paused.clone()))?;
         registry.register(Box::new(cut.clone()))?;
-        Ok(Self { reserved, paused, cut })
+        Ok(Self { reserved, paused, cut, spliced })
     }
 
     /// Sets the gauge. Called for each scrape.

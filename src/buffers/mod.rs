@@ -4,7 +4,8 @@
 //! together with the throughput (`tuning.rs`) within the budget of the process (`budget.rs`), and are small again at the end of the body.
 //! With each sample of the monitor each worker shrinks the transfers that have slowed down, and all of them at `warning` of memory or above
 //! (`transfers.rs`). At `exhausted` it pauses the largest transfers and finally cuts them (`pause_policy.rs`). These are the actions
-//! `receive_buffers`, `pause_transfers` and `cut_transfers`. A smaller body costs one comparison for each piece.
+//! `receive_buffers`, `pause_transfers` and `cut_transfers`. A smaller body costs one comparison for each piece. Answers that nothing
+//! inspects pass through the pipe of the thread (`pipe.rs`).
 //!
 //! This module does not size the buffers of other sockets (admin listener, key sets, credentials), which carry small documents. Rules,
 //! measurements and the effect of each socket option: `docs/design/buffers.md`.
@@ -16,6 +17,7 @@ pub(crate) mod cut;
 mod flow_state;
 mod metrics;
 mod pause_policy;
+pub(crate) mod pipe;
 mod reserved_bytes;
 pub(crate) mod revocation;
 mod sample;

@@ -18,6 +18,7 @@ use crate::buffers::SocketBuffers;
 use crate::buffers::client_wait::{ClientWait, Occupancy, WaitReceivers};
 use crate::buffers::cut::Cut;
 pub(crate) use crate::buffers::cut::CutReason;
+use crate::buffers::pipe::PipeHandover;
 pub(crate) use crate::buffers::send_pace::SendLimits;
 use crate::buffers::send_pace::SendPace;
 use crate::buffers::transfer_decisions::TransferDecisions;
@@ -76,6 +77,8 @@ pub(crate) struct SendProgress {
     connection: RefCell<Option<Waker>>,
     /// Interim responses that are sent before the response.
     pub(crate) interim: InterimResponses,
+    /// Bytes of the response that the connection gets in a pipe.
+    pub(crate) pipe: PipeHandover,
 }
 
 impl SendWatch {
@@ -112,6 +115,7 @@ impl SendWatch {
             decisions: RefCell::default(),
             connection: RefCell::default(),
             interim: InterimResponses::default(),
+            pipe: PipeHandover::default(),
         })
     }
 

@@ -11,6 +11,7 @@ use crate::buffers::budget::Reservation;
 use crate::buffers::cut::MemoryCut;
 use crate::buffers::flow_state::{FlowState, TransferGate};
 use crate::buffers::pause_policy::PauseCandidate;
+use crate::buffers::pipe::PIPE_BYTES;
 use crate::buffers::send_progress::SendProgress;
 use crate::buffers::socket::{Direction, SocketBuffers};
 use crate::buffers::transfer_decisions::TransferDecisions;
@@ -21,7 +22,8 @@ use crate::buffers::tuning::{BufferSize, BufferTuner};
 pub(crate) const LARGE_BODY_BYTES: u64 = 64 << 10;
 /// A body up to this size fits every window, so it does not count for the buffer size of a connection.
 pub(crate) const SMALL_BODY_BYTES: u64 = 16 << 10;
-/// Memory of a transfer in the process itself, besides its socket buffers: a piece that was read, and the bytes gathered for one write.
+/// Memory of a transfer in the process itself, besides its socket buffers: a piece that was read and the bytes gathered for one write, or
+/// what the client did not accept from the pipe. A fast client may leave twice as much.
 const PROCESS_BYTES: u64 = 128 << 10;
 /// Initial reservation for a buffer that the kernel sizes; the next review reserves its real size.
 const UNLIMITED_BYTES: u64 = 4 << 20;
@@ -112,6 +114,22 @@ impl Transfer {
         if self.tuner.get().size() > BufferSize::Small {
             self.grow_with(BufferSize::Medium, |bytes| self.transfers.budget().try_reserve(bytes));
         }
+    }
+
+    /// The most bytes that pass through the pipe of the thread at once. None for a slow client: its bytes are copied, because a piece in a
+    /// send buffer keeps whole pages of the upstream's packets.
+    pub(crate) fn splice_max(&self) -> Option<u64> {
+        match self.tuner.get().size() {
+            _ if self.is_shrinking.get() => None,
+            BufferSize::Small => None,
+            BufferSize::Medium => Some(PROCESS_BYTES),
+            BufferSize::Large | BufferSize::Unlimited => Some(PIPE_BYTES as u64),
+        }
+    }
+
+    /// Counts bytes that were moved through the pipe of the thread.
+    pub(crate) fn count_spliced(&self, bytes: usize) {
+        self.transfers.count_spliced(bytes);
     }
 
     /// Counts moved bytes. `left`: bytes that are still to come, if known.

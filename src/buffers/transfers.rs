@@ -60,6 +60,11 @@ impl Transfers {
         }
     }
 
+    /// Counts bytes of a body that were moved through the pipe of the thread.
+    pub(super) fn count_spliced(&self, bytes: usize) {
+        self.metrics.spliced.inc_by(bytes as u64);
+    }
+
     fn sweep_retained(&self) {
         let is_short = self.budget.is_short();
         let mut retained = self.retained.borrow_mut();

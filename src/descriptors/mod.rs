@@ -30,6 +30,8 @@ const OPEN_AT_START: u64 = 58;
 const OPEN_PER_WORKER: u64 = 5;
 /// Files that the monitor keeps open. It may not have opened them yet when the start counts.
 const MONITOR_FILES: u64 = 10;
+/// The pipe of each worker thread for large bodies (`buffers/pipe.rs`). It is opened when the thread has such a body.
+const PIPE_PER_WORKER: u64 = 2;
 /// Open before listeners and threads start, besides the reserve: the standard streams, the event loop and the signal pipe.
 const OPEN_IN_MAIN: u64 = 13;
 /// Descriptors of a thread's event loop: two event queues, a wake-up, and the signal pipe.
@@ -106,6 +108,8 @@ pub(crate) struct DescriptorShares {
     /// Estimate of the descriptors that are open from the start. It needs the configuration alone, so `tidegate check` and a start
     /// compute the same need.
     estimated: u64,
+    /// Those of the pipes that the worker threads may open later.
+    pipes: u64,
     /// Upstream connections that all buckets together may have open.
     upstream: u64,
     /// Client connections that `server.max_concurrent_requests` can need.
@@ -165,6 +169,7 @@ impl DescriptorShares {
             configured: config.monitor.descriptor_limit,
             exhausted_percent: config.monitor.exhausted,
             estimated: OPEN_AT_START + OPEN_PER_WORKER * to_u64(worker_threads(config)),
+            pipes: PIPE_PER_WORKER * to_u64(worker_threads(config)),
             upstream: upstreams.fold(0, u64::saturating_add),
             clients: to_u64(config.server.max_concurrent_requests.get()),
         }
@@ -215,15 +220,16 @@ impl DescriptorShares {
 
     fn clients_within(&self, limit: u64, fixed: u64) -> usize {
         let usable = limit.saturating_mul(u64::from(self.exhausted_percent)) / 100;
-        let free = usable.saturating_sub(fixed + OWN_CALLS);
+        let free = usable.saturating_sub(fixed + self.pipes + OWN_CALLS);
         let upstream = self.upstream.min(free.div_ceil(2));
         usize::try_from(free - upstream).unwrap_or(usize::MAX).max(1)
     }
 
     /// Descriptors that the configured connections can need, and the share that `monitor.exhausted` keeps free.
     fn needed(&self) -> u64 {
-        let all =
-            [self.estimated, OWN_CALLS, self.upstream, self.clients].into_iter().fold(0, u64::saturating_add);
+        let all = [self.estimated, self.pipes, OWN_CALLS, self.upstream, self.clients]
+            .into_iter()
+            .fold(0, u64::saturating_add);
         all.saturating_mul(100).div_ceil(u64::from(self.exhausted_percent).max(1))
     }
 
@@ -234,9 +240,9 @@ impl DescriptorShares {
         let message = || {
             format!(
                 "{limit} descriptors are fewer than the {needed} that the configuration can need (clients {}, upstream \
-                 connections {}, open from the start {}, and the share that monitor.exhausted keeps free): clients wait \
+                 connections {}, open from the start {}, pipes {}, and the share that monitor.exhausted keeps free): clients wait \
                  when descriptors are short",
-                self.clients, self.upstream, self.estimated
+                self.clients, self.upstream, self.estimated, self.pipes
             )
         };
         let hint = || {
@@ -268,6 +274,7 @@ mod tests {
         configured: None,
         exhausted_percent: 95,
         estimated: FIXED,
+        pipes: 4,
         upstream: 60,
         clients: 1000,
     };
@@ -283,8 +290,8 @@ mod tests {
                 "limit {limit}: {clients} clients, {left} left"
             );
         }
-        assert_eq!(SHARES.clients_within(1024, FIXED), 972 - 50 - 8 - 60);
-        assert_eq!(SHARES.clients_within(128, FIXED), 31);
+        assert_eq!(SHARES.clients_within(1024, FIXED), 972 - 50 - 4 - 8 - 60);
+        assert_eq!(SHARES.clients_within(128, FIXED), 29);
         assert_eq!(SHARES.clients_within(10, FIXED), 1, "one is served whatever the limit is");
     }
 
@@ -299,10 +306,10 @@ mod tests {
     /// X5: a limit equal to the need has room for every client; one descriptor fewer is a shortfall with the need in its remedy
     #[test]
     fn the_need_counts_clients_and_upstreams() {
-        assert_eq!(SHARES.needed(), 1177, "1118 are 95 %");
+        assert_eq!(SHARES.needed(), 1182, "1122 are 95 %");
         assert!(SHARES.clients_within(SHARES.needed(), FIXED) >= 1000);
-        assert_eq!(SHARES.shortfall(1177), None);
-        let (message, hint) = SHARES.shortfall(1176).unwrap();
-        assert!(message.starts_with("1176 descriptors") && hint.contains("1177"), "{message}; {hint}");
+        assert_eq!(SHARES.shortfall(1182), None);
+        let (message, hint) = SHARES.shortfall(1181).unwrap();
+        assert!(message.starts_with("1181 descriptors") && hint.contains("1182"), "{message}; {hint}");
     }
 }

@@ -271,6 +271,10 @@ impl ClientTransport for TcpStream {
     fn descriptor(&self) -> Option<RawFd> {
         Some(self.as_raw_fd())
     }
+
+    fn cleartext(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
 }
 
 impl ClientTransport for TlsStream<TcpStream> {

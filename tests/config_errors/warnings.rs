@@ -154,7 +154,7 @@ fn the_default_of_the_gate_follows_the_pool() {
 #[test]
 fn fewer_descriptors_than_connections_warn() {
     let few = || bucket().set("server.workers", "2").set("monitor.descriptor_limit", "900");
-    warns(few, &["monitor.descriptor_limit: 900 descriptors are fewer than the 1196", "LimitNOFILE"]);
+    warns(few, &["monitor.descriptor_limit: 900 descriptors are fewer than the 1200", "LimitNOFILE"]);
     let start = few().argument("--strict").run();
     assert_eq!((start.code, start.stdout.as_str()), (Some(78), ""), "{}", start.stderr);
 }

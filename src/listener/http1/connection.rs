@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tidegate_actors::clock;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::buffers::{BufferRetention, OpenSocket};
@@ -55,6 +56,11 @@ pub(crate) trait ClientTransport: AsyncRead + AsyncWrite + Unpin {
 
     /// The descriptor of the socket; `None` if the stream is not a socket.
     fn descriptor(&self) -> Option<RawFd>;
+
+    /// The socket, if its bytes are those of the stream.
+    fn cleartext(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
 /// The outcome of waiting for the next request.
@@ -91,7 +97,7 @@ enum WaitPhase {
 pub(super) struct Http1Connection<S> {
     /// Dropped before the stream.
     pub(super) socket: OpenSocket,
-    stream: S,
+    pub(super) stream: S,
     pub(super) inbound: Rc<RefCell<RequestBuffer>>,
     pub(super) write_buffer: WriteBuffer,
     timer: ConnectionTimer,

@@ -55,6 +55,14 @@ impl UpstreamStream {
         self.socket().as_raw_fd()
     }
 
+    /// The socket of a connection without TLS.
+    pub(crate) fn cleartext(&self) -> Option<&TcpStream> {
+        match &self.transport {
+            Transport::Plain(stream) => Some(stream),
+            Transport::Tls(_) => None,
+        }
+    }
+
     pub(crate) fn socket(&self) -> &TcpStream {
         match &self.transport {
             Transport::Plain(stream) => stream,

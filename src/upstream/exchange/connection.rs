@@ -1,19 +1,21 @@
 //! One connection to an upstream: its stream, its socket's buffers, and its place in the count of open connections.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::BytesMut;
 use prometheus::IntCounter;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
 
+use crate::buffers::pipe::{PipedBytes, is_unsupported};
 use crate::buffers::{BufferRetention, OpenSocket, SocketBuffers};
 use crate::upstream::connect::stream::UpstreamStream;
 
@@ -21,11 +23,20 @@ use crate::upstream::connect::stream::UpstreamStream;
 pub(crate) trait UpstreamTransport: AsyncRead + AsyncWrite + Unpin + 'static {
     /// The descriptor of the socket; none if the stream is not a socket.
     fn descriptor(&self) -> Option<RawFd>;
+
+    /// The socket, if its bytes are those of the stream.
+    fn cleartext(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
 impl UpstreamTransport for UpstreamStream {
     fn descriptor(&self) -> Option<RawFd> {
         Some(Self::descriptor(self))
+    }
+
+    fn cleartext(&self) -> Option<&TcpStream> {
+        Self::cleartext(self)
     }
 }
 
@@ -126,6 +137,23 @@ impl<S: UpstreamTransport> UpstreamConnection<S> {
         })
     }
 
+    /// Moves the bytes that have arrived into the pipe of the thread, at most `max`. None if they must be read: the stream has TLS, or
+    /// there is no pipe.
+    pub(super) fn poll_piped(&self, cx: &mut Context<'_>, max: u64) -> Poll<io::Result<Option<PipedBytes>>> {
+        let Some(socket) = self.stream.cleartext() else { return Poll::Ready(Ok(None)) };
+        loop {
+            ready!(socket.poll_read_ready(cx))?;
+            let Some(mut piped) = PipedBytes::empty() else { return Poll::Ready(Ok(None)) };
+            match socket.try_io(Interest::READABLE, || piped.receive(socket, max)) {
+                Ok(0) => return Poll::Ready(Err(closed_error())),
+                Ok(_) => return Poll::Ready(Ok(Some(piped))),
+                Err(error) if is_unsupported(&error) => return Poll::Ready(Ok(None)),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
     /// Whether an idle connection can be used: it is neither closed, nor has it received a byte without a request.
     pub(super) fn is_live(&mut self) -> bool {
         let mut byte = [0];
@@ -136,5 +164,5 @@ impl<S: UpstreamTransport> UpstreamConnection<S> {
 }
 
 pub(super) fn closed_error() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the upstream closed the connection")
+    io::Error::new(ErrorKind::UnexpectedEof, "the upstream closed the connection")
 }

@@ -14,6 +14,7 @@ use futures_util::Stream;
 use tidegate_actors::clock;
 
 use crate::body_framing::{BodyDecoder, DecodeStep, FramingError};
+use crate::buffers::pipe::PipedBytes;
 use crate::upstream::exchange::connection::UpstreamTransport;
 use crate::upstream::exchange::memory::ReadBuffer;
 use crate::upstream::exchange::pool::{EndpointPool, PooledConnection};
@@ -67,6 +68,35 @@ impl<S: UpstreamTransport> ResponseStream<S> {
         {
             self.pool.release(connection, idle_max, clock::now());
         }
+    }
+
+    /// Moves the next bytes into the pipe of the thread, at most `max`. None if they must be read: some are in the read buffer, the length
+    /// is unknown, or the connection has no pipe for them. Ends the body with its last byte.
+    pub(super) fn poll_piped(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: u64,
+    ) -> Poll<io::Result<Option<PipedBytes>>> {
+        let (Some(pooled), Some(decoder)) = (&self.connection, &mut self.decoder) else {
+            return Poll::Ready(Ok(None));
+        };
+        let Some(left) = decoder.left().filter(|_| self.buffer.bytes.is_empty()) else {
+            return Poll::Ready(Ok(None));
+        };
+        let piped = match ready!(pooled.connection.poll_piped(cx, left.min(max))) {
+            Ok(piped) => piped,
+            Err(error) => {
+                self.connection = None;
+                return Poll::Ready(Err(error));
+            }
+        };
+        if let Some(piped) = &piped {
+            decoder.skip(piped.bytes() as u64);
+            if decoder.has_ended() {
+                self.finish();
+            }
+        }
+        Poll::Ready(Ok(piped))
     }
 
     fn fail(&mut self, error: io::Error) -> Poll<Option<io::Result<Bytes>>> {

@@ -26,6 +26,7 @@ use tidegate_actors::clock;
 use tokio::time::timeout;
 
 use crate::buffers::SocketBuffers;
+use crate::buffers::pipe::PipedBytes;
 use crate::buffers::send_progress::SendProgress;
 use crate::upstream::body::Upload;
 use crate::upstream::body::upload_progress::UploadProgress;
@@ -340,6 +341,17 @@ impl<S: UpstreamTransport> ResponseParts for ReceivedResponse<S> {
 
     fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+}
+
+impl<S: UpstreamTransport> ReceivedResponse<S> {
+    /// The next bytes of the body in the pipe of the thread, at most `max`. None if they must be read.
+    pub(crate) fn poll_piped(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: u64,
+    ) -> Poll<io::Result<Option<PipedBytes>>> {
+        self.body.poll_piped(cx, max)
     }
 }
 

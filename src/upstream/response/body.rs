@@ -7,11 +7,11 @@
 //! forwarded.
 
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
@@ -64,6 +64,8 @@ pub(crate) struct ResponseBody {
     timer: Option<Pin<Box<Sleep>>>,
     late_error: Option<LateErrorScan>,
     checksum: Option<ResponseChecksum>,
+    /// Whether nothing inspects or changes its bytes, so that they may pass through a pipe.
+    is_opaque: bool,
     transfer: ResponseTransfer,
     /// Set if the gateway may end the body.
     event_stream: Option<Box<EventStream>>,
@@ -126,6 +128,7 @@ pub(crate) fn forward_response(
         last_bytes: record.phases.first_byte.unwrap_or(record.started),
         timer: None,
         late_error: may_have_late_error.then(LateErrorScan::default),
+        is_opaque: !may_have_late_error && checksum.is_none() && event_stream.is_none(),
         checksum,
         event_stream,
         guards: Some(RequestGuards { record, ticket, permit, _slot: slot }),
@@ -139,11 +142,12 @@ pub(crate) fn forward_response(
         UpstreamFraming::Chunked | UpstreamFraming::Close => body.transfer.begin_revocable(&*host, progress),
         UpstreamFraming::Length(_) | UpstreamFraming::NoBody => {}
     }
-    let body = Box::new(body);
+    let mut body = Box::new(body);
     let renamer = renaming.and_then(|renaming| renaming.apply(destination, status, response.headers_mut()));
     let errors = denied_errors.filter(|_| status.is_success());
     if renamer.is_some() || errors.is_some() {
         body_digests::remove(&mut HeaderEditor(response.headers_mut()));
+        body.is_opaque = false;
     }
     let body = match renamer {
         Some(renamer) => ProxyBody::Renamed(Box::new(RenamedBody::new(body, renamer))),
@@ -165,8 +169,10 @@ fn forwarded_headers(mut headers: HeaderMap, bucket: &Bucket, status: StatusCode
 }
 
 impl ResponseBody {
-    /// Records a received piece of the body.
+    /// Records received bytes of the body.
     fn record_bytes(&mut self, bytes: usize) {
+        self.last_bytes = clock::now();
+        self.received += bytes as u64;
         let left = match self.framing {
             UpstreamFraming::Length(length) => Some(length.saturating_sub(self.received)),
             UpstreamFraming::Chunked | UpstreamFraming::Close | UpstreamFraming::NoBody => None,
@@ -174,6 +180,27 @@ impl ResponseBody {
         let progress = self.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
         let piece = ReceivedPiece { bytes, received: self.received, left, now: self.last_bytes };
         self.transfer.record_bytes(&*self.host, progress, &piece);
+    }
+
+    /// Passes the next bytes to the client's connection in a pipe, with an empty piece in their place. None if they must be read.
+    fn poll_piped(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let progress = self.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
+        let accepts = self.is_opaque && progress.is_some_and(|progress| progress.pipe.is_accepted());
+        let Some(max) = self.transfer.splice_max().filter(|_| accepts) else { return Poll::Ready(None) };
+        let piped = match ready!(self.body.poll_piped(cx, max)) {
+            Ok(Some(piped)) => piped,
+            Ok(None) => return Poll::Ready(None),
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
+        self.record_bytes(piped.bytes());
+        self.transfer.count_spliced(piped.bytes());
+        if let Some(RequestGuards { record, .. }) = &mut self.guards
+            && let Some(progress) = &record.send_progress
+        {
+            record.sent_bytes = self.received;
+            progress.pipe.put(piped);
+        }
+        Poll::Ready(Some(Ok(Bytes::new())))
     }
 
     fn finish(&mut self) {
@@ -328,13 +355,16 @@ impl MessageBody for ResponseBody {
         if this.event_stream.as_ref().is_some_and(|stream| stream.is_complete()) {
             return Poll::Pending;
         }
-        match this.body.poll(cx) {
+        let polled = match this.poll_piped(cx) {
+            Poll::Ready(None) => this.body.poll(cx),
+            piped => piped,
+        };
+        match polled {
+            Poll::Ready(Some(Ok(chunk))) if chunk.is_empty() => Poll::Ready(Some(Ok(chunk))),
             Poll::Ready(Some(Ok(mut chunk))) => {
                 if let Some(stream) = &mut this.event_stream {
                     chunk = stream.record(chunk);
                 }
-                this.last_bytes = clock::now();
-                this.received += chunk.len() as u64;
                 this.record_bytes(chunk.len());
                 if let Some(checksum) = &mut this.checksum {
                     checksum.update(&chunk);

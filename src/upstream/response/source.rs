@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 
+use crate::buffers::pipe::PipedBytes;
 use crate::upstream::exchange::sent_request::ReceivedResponse;
 use crate::upstream::response::error_document::{ErrorDocumentPrefix, RemainingBody};
 
@@ -37,6 +38,18 @@ impl ResponseSource {
             RemainingBody::Complete => Self::Document(bytes),
             RemainingBody::Stream => Self::Prefixed(bytes, response),
             RemainingBody::Broken(error) => Self::Broken(bytes, error),
+        }
+    }
+
+    /// The next bytes of the body in the pipe of the thread, at most `max`. None if they must be polled as a piece.
+    pub(crate) fn poll_piped(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: u64,
+    ) -> Poll<io::Result<Option<PipedBytes>>> {
+        match self {
+            Self::Stream(response) => response.poll_piped(cx, max),
+            Self::Document(_) | Self::Prefixed(..) | Self::Broken(..) | Self::Ended => Poll::Ready(Ok(None)),
         }
     }
 

@@ -79,6 +79,18 @@ impl ResponseTransfer {
         }
     }
 
+    /// The most bytes that pass through the pipe of the thread at once. None if the body is small, or must be copied.
+    pub(crate) fn splice_max(&self) -> Option<u64> {
+        self.transfer.as_ref().and_then(|transfer| transfer.splice_max())
+    }
+
+    /// Counts bytes that were moved through the pipe of the thread.
+    pub(crate) fn count_spliced(&self, bytes: usize) {
+        if let Some(transfer) = &self.transfer {
+            transfer.count_spliced(bytes);
+        }
+    }
+
     /// Ready while bytes may flow, or once the transfer is cut.
     pub(crate) fn poll_gate(&self, cx: &Context<'_>) -> Poll<TransferGate> {
         if let Some(revocable) = &self.revocable
