@@ -6,11 +6,9 @@
 //! The same holds for a body that does not match its checksum (I1). The checksum is verified before the last piece is
 //! forwarded.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use actix_web::HttpResponse;
@@ -23,7 +21,6 @@ use tidegate_config::Kind;
 use tidegate_s3::checksum::body_digests;
 use tidegate_s3::checksum::response_checksum::ResponseChecksum;
 use tidegate_s3::late_error::LateErrorScan;
-use tokio::time::Sleep;
 
 use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
 use crate::request_head::{HeaderEditor, HeaderView};
@@ -38,6 +35,7 @@ use crate::upstream::response::UpstreamResponse;
 use crate::upstream::response::appended_errors::DeniedErrors;
 use crate::upstream::response::error_document::{ErrorDocumentPrefix, RemainingBody};
 use crate::upstream::response::event_stream::EventStream;
+use crate::upstream::response::idle_time::{IdleEvent, IdleTime};
 use crate::upstream::response::proxy_body::ProxyBody;
 use crate::upstream::response::rename_plan::{RenamePlan, RenamedBody};
 use crate::upstream::response::source::{ResponseSource, is_connection_close};
@@ -59,9 +57,7 @@ pub(crate) struct ResponseBody {
     size: BodySize,
     framing: UpstreamFraming,
     received: u64,
-    idle: Duration,
-    last_bytes: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    idle: IdleTime,
     late_error: Option<LateErrorScan>,
     checksum: Option<ResponseChecksum>,
     /// Whether nothing inspects or changes its bytes, so that they may pass through a pipe.
@@ -124,9 +120,10 @@ pub(crate) fn forward_response(
         body: ResponseSource::of(upstream, error_document),
         framing,
         received: 0,
-        idle: bucket.config.upstream.idle_timeout,
-        last_bytes: record.phases.first_byte.unwrap_or(record.started),
-        timer: None,
+        idle: IdleTime::new(
+            bucket.config.upstream.idle_timeout,
+            record.phases.first_byte.unwrap_or(record.started),
+        ),
         late_error: may_have_late_error.then(LateErrorScan::default),
         is_opaque: !may_have_late_error && checksum.is_none() && event_stream.is_none(),
         checksum,
@@ -171,14 +168,15 @@ fn forwarded_headers(mut headers: HeaderMap, bucket: &Bucket, status: StatusCode
 impl ResponseBody {
     /// Records received bytes of the body.
     fn record_bytes(&mut self, bytes: usize) {
-        self.last_bytes = clock::now();
+        let now = clock::now();
+        self.idle.record_bytes(now);
         self.received += bytes as u64;
         let left = match self.framing {
             UpstreamFraming::Length(length) => Some(length.saturating_sub(self.received)),
             UpstreamFraming::Chunked | UpstreamFraming::Close | UpstreamFraming::NoBody => None,
         };
         let progress = self.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
-        let piece = ReceivedPiece { bytes, received: self.received, left, now: self.last_bytes };
+        let piece = ReceivedPiece { bytes, received: self.received, left, now };
         self.transfer.record_bytes(&*self.host, progress, &piece);
     }
 
@@ -218,7 +216,7 @@ impl ResponseBody {
                     bucket,
                     permit.endpoint(),
                     outcome,
-                    self.last_bytes,
+                    self.idle.last_bytes(),
                 ));
             } else {
                 ticket.report(Outcome::Success);
@@ -228,7 +226,7 @@ impl ResponseBody {
         if !is_late_error && record.status < 500 && record.preflight.is_none() {
             bucket.pool.report_success(permit.endpoint());
         }
-        bucket.pool.release(permit, self.last_bytes);
+        bucket.pool.release(permit, self.idle.last_bytes());
     }
 
     fn fail(&mut self, error: TransferError) -> TransferError {
@@ -243,8 +241,7 @@ impl ResponseBody {
             };
             guards.record.reason = Some(reason);
             if let TransferError::Idle(limit) = error {
-                let waited =
-                    clock::now().saturating_duration_since(self.transfer.after_pause(self.last_bytes));
+                let waited = self.idle.silence(&self.transfer);
                 guards.record.set_idle_timeout(waited, limit);
             }
             slog::warn!(self.host.log(), "transfer broken"; "id" => guards.record.id.to_str().unwrap_or_default(),
@@ -305,14 +302,11 @@ impl ResponseBody {
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
-        let due = self.transfer.after_pause(self.last_bytes) + self.idle;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
-        while timer.as_mut().poll(cx).is_ready() {
-            if due <= clock::now() {
-                let error = TransferError::Idle(self.idle);
+        while let Poll::Ready(event) = self.idle.poll(cx, &self.transfer) {
+            if event == IdleEvent::Expired {
+                let error = TransferError::Idle(self.idle.limit());
                 return Poll::Ready(Some(Err(self.fail(error))));
             }
-            timer.as_mut().reset(due.into());
             // A small body that lasts.
             let progress = self.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
             self.transfer.begin_revocable(&*self.host, progress);
@@ -344,7 +338,11 @@ impl MessageBody for ResponseBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
         let this = self.get_mut();
-        if let TransferGate::Cut(cut) = ready!(this.transfer.poll_gate(cx)) {
+        let Poll::Ready(gate) = this.transfer.poll_gate(cx) else {
+            this.idle.stop();
+            return Poll::Pending;
+        };
+        if let TransferGate::Cut(cut) = gate {
             // The client connection ends the response. The record has the reason.
             return Poll::Ready(Some(Err(TransferError::Cut(cut))));
         }

@@ -6,6 +6,7 @@ pub(crate) mod collect;
 pub(crate) mod discard_body;
 pub(crate) mod error_document;
 pub(crate) mod event_stream;
+pub(crate) mod idle_time;
 pub(crate) mod proxy_body;
 pub(crate) mod rename_plan;
 pub(crate) mod source;
