@@ -75,6 +75,7 @@ mod sensors;
 mod service_manager;
 mod sessions;
 mod shedding;
+mod silent_upstreams;
 mod sizes;
 mod slow_clients;
 mod slow_forms;

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::{Client, Gateway, Upstream, UpstreamReply, wait_for};
+use crate::support::{Client, Gateway, Upstream, UpstreamReply, WAIT_MAX, wait_for};
 
 const HOSTILE: [u8; 4] = [127, 0, 0, 2];
 /// The kernel's minimum receive buffer.
@@ -162,4 +162,40 @@ async fn unread_answers_share_a_bounded_memory() {
     }
     drop(unread);
     wait_for("all of it is released", || async { (reserved().await == 0.0).then_some(()) }).await;
+}
+
+/// T6: an answer that fails while its client does not read ends the connection. It never looks complete by the bytes of the next answer
+#[tokio::test]
+async fn an_answer_that_fails_unread_does_not_look_complete() {
+    const MISSING: usize = 10;
+    /// More than the sockets hold of a large answer, and less than the gateway reads ahead in addition.
+    const SENT: usize = 80 << 10;
+    let upstream = Upstream::start(|seen| {
+        let sent = UpstreamReply::ok(vec![b'x'; SENT]);
+        match seen.target.as_str() {
+            "/b/small" => UpstreamReply::ok("small"),
+            "/b/chunked" => sent.then_body_after(WAIT_MAX, "rest").chunked(),
+            "/b/silent" => sent.then_body_after(WAIT_MAX, vec![b'x'; MISSING]),
+            "/b/closed" => UpstreamReply::ok(vec![b'x'; SENT + MISSING]).cut_at(SENT),
+            _ => UpstreamReply::ok(vec![b'x'; SENT + MISSING]).cut_at(SENT).then_reset(),
+        }
+    });
+    let gateway = Gateway::builder()
+        .bucket("b", &upstream)
+        .set("server.min_send_rate", "0")
+        .set("server.buffer_budget", "0")
+        .set("buckets.b.s3.idle_timeout", "0.5")
+        .start()
+        .await;
+    for id in ["silent", "chunked", "closed", "reset"] {
+        let mut client = Client::connect_from(HOSTILE, gateway.address(), TINY_BYTES).await;
+        let next = "GET /b/small HTTP/1.1\r\nhost: a\r\n\r\n";
+        client.send(format!("GET /b/{id} HTTP/1.1\r\nhost: a\r\nx-request-id: {id}\r\n\r\n{next}")).await;
+        let line = gateway.wait_for_access_line(id).await;
+        assert!(line["reason"].is_string(), "{line}");
+        let answer = client.response("GET").await;
+        assert!(answer.broken.is_some(), "{id}: it looks complete");
+        assert!(answer.body.iter().all(|byte| *byte == b'x'), "{id}: it has bytes of the next answer");
+    }
+    assert!(upstream.seen().iter().all(|seen| seen.target != "/b/small"), "no request follows");
 }

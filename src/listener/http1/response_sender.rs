@@ -65,6 +65,7 @@ pub(super) struct ResponseSender<'a, B> {
     is_blocked: bool,
     /// Whether the last bytes of the body came in a pipe.
     is_piped: bool,
+    has_failed: bool,
     reserved: Vec<Reservation>,
     reserved_bytes: usize,
 }
@@ -84,6 +85,7 @@ impl<'a, B: MessageBody + Unpin> ResponseSender<'a, B> {
             buffer,
             is_blocked: false,
             is_piped: false,
+            has_failed: false,
             reserved: Vec::new(),
             reserved_bytes: 0,
         }
@@ -122,11 +124,11 @@ impl<'a, B: MessageBody + Unpin> ResponseSender<'a, B> {
                 }
             }
             match filled {
-                // The waiting bytes were written first, as far as the client accepts them.
                 FillResult::BodyFailed if self.progress.cut_reason().is_some() => {
                     return Poll::Ready(SendResult::Cut);
                 }
-                FillResult::BodyFailed => return Poll::Ready(SendResult::BodyFailed),
+                // The client gets the waiting bytes first.
+                FillResult::BodyFailed if !self.is_blocked => return Poll::Ready(SendResult::BodyFailed),
                 FillResult::Ended if !self.is_blocked => return Poll::Ready(SendResult::Complete),
                 _ => {}
             }
@@ -155,11 +157,11 @@ impl<'a, B: MessageBody + Unpin> ResponseSender<'a, B> {
         loop {
             let waiting = connection.write_buffer.bytes();
             if waiting >= GATHER_BYTES || (self.is_blocked && !self.may_read_ahead(waiting)) {
-                return if self.body.is_some() { FillResult::Full } else { FillResult::Ended };
+                return if self.body.is_some() { FillResult::Full } else { self.end() };
             }
             let accepts_pipe = waiting == 0 && self.is_plain() && connection.stream.cleartext().is_some();
             self.progress.pipe.accept(accepts_pipe);
-            let Some(body) = &mut self.body else { return FillResult::Ended };
+            let Some(body) = &mut self.body else { return self.end() };
             match Pin::new(body).poll_next(cx) {
                 Poll::Ready(Some(Ok(piece))) => {
                     let piped = self.progress.pipe.take();
@@ -178,7 +180,7 @@ impl<'a, B: MessageBody + Unpin> ResponseSender<'a, B> {
                 Poll::Ready(None) => {
                     self.body = None;
                     match self.framing {
-                        ResponseFraming::Length(1..) => return FillResult::BodyFailed,
+                        ResponseFraming::Length(1..) => return self.fail(),
                         ResponseFraming::Chunked => {
                             connection.write_buffer.write(|buffer| buffer.extend_from_slice(b"0\r\n\r\n"));
                         }
@@ -193,7 +195,13 @@ impl<'a, B: MessageBody + Unpin> ResponseSender<'a, B> {
 
     fn fail(&mut self) -> FillResult {
         self.body = None;
+        self.has_failed = true;
         FillResult::BodyFailed
+    }
+
+    /// How the body ended. A failure stays one while bytes wait for the client.
+    fn end(&self) -> FillResult {
+        if self.has_failed { FillResult::BodyFailed } else { FillResult::Ended }
     }
 
     /// Whether the bytes of the body are those on the connection.
