@@ -232,3 +232,65 @@ async fn a_download_outlives_a_reload_and_a_drain() {
     assert_eq!((answer.complete_status(), answer.sha256()), (200, sha256(&body)));
     assert!(gateway.wait_exit().await.success());
 }
+
+/// T6, O2: requests that a client sends ahead are answered in their order: HEAD without a body, large objects and a small one
+#[tokio::test]
+async fn requests_sent_ahead_are_answered_in_order() {
+    let body = random_bytes(3 << 20);
+    let stored = body.clone();
+    let upstream = Upstream::start(move |request| {
+        UpstreamReply::ok(if request.target == "/b/small" { &stored[..10] } else { &stored[..] })
+    });
+    let gateway = one_worker(&upstream).start().await;
+    let requests = [("GET", "/b/large"), ("HEAD", "/b/large"), ("GET", "/b/small"), ("GET", "/b/large")];
+    let mut client = Client::connect(gateway.address()).await;
+    for _ in 0..3 {
+        let sent: Vec<Vec<u8>> =
+            requests.iter().map(|(method, target)| message(method, target, &[], None)).collect();
+        client.send(sent.concat()).await;
+        for (method, target) in requests {
+            let answer = client.response(method).await;
+            let expected = match (method, target) {
+                ("HEAD", _) => &[][..],
+                (_, "/b/small") => &body[..10],
+                _ => &body[..],
+            };
+            assert_eq!(
+                (answer.complete_status(), answer.sha256()),
+                (200, sha256(expected)),
+                "{method} {target}"
+            );
+        }
+    }
+    assert!(gateway.metric(SPLICED).await > 0.0);
+}
+
+/// T7, X9: clients that reset while bytes of theirs are in the pipe leave nothing in it for the next answer, and no descriptor open
+#[tokio::test]
+async fn clients_that_reset_leave_nothing_in_the_pipe() {
+    let body = random_bytes(8 << 20);
+    let stored = body.clone();
+    let upstream = Upstream::start(move |request| match request.target.as_str() {
+        "/b/left" => UpstreamReply::ok(vec![b'x'; 32 << 20]),
+        _ => UpstreamReply::ok(&stored),
+    });
+    let gateway = one_worker(&upstream).start().await;
+    assert_eq!(gateway.get("/b/k").await.sha256(), sha256(&body));
+    gateway.wait_until_idle().await;
+    let descriptors = gateway.open_descriptors();
+    for round in 0..30 {
+        let mut leaving = begin(&gateway, "/b/left").await;
+        read(&mut leaving, round * (100 << 10)).await;
+        let mut staying = begin(&gateway, "/b/k").await;
+        leaving.reset();
+        let mut received = Vec::new();
+        while received.len() < body.len() {
+            received.extend(staying.read_some().await.unwrap());
+        }
+        assert_eq!(sha256(&received), sha256(&body), "round {round}");
+    }
+    assert!(gateway.metric(SPLICED).await > 0.0);
+    gateway.wait_until_idle().await;
+    wait_until("the descriptors are released", || gateway.open_descriptors() <= descriptors + ONE_REQUEST)
+        .await;
+}

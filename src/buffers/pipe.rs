@@ -172,3 +172,57 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
 fn broken() -> io::Error {
     io::Error::other("the pipe of a body is not in the expected state")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// Bytes in the kept pipe as the kernel counts them; none without a kept pipe.
+    fn bytes_in_kept() -> Option<u64> {
+        KEPT.with_borrow(|kept| {
+            kept.pipe.as_ref().map(|pipe| rustix::io::ioctl_fionread(&pipe.reader).unwrap())
+        })
+    }
+
+    /// X9: a pipe is empty whenever it is kept, so that `WouldBlock` means an empty socket; one with bytes is closed
+    #[test]
+    fn a_kept_pipe_is_empty() {
+        let (mut upstream, source) = UnixStream::pair().unwrap();
+        let (sink, mut client) = UnixStream::pair().unwrap();
+        for socket in [&source, &sink] {
+            socket.set_nonblocking(true).unwrap();
+        }
+        let body: Vec<u8> = (0..100_000_u32).map(|at| at.to_le_bytes()[1]).collect();
+        for sent in [0, 1, 50_000] {
+            upstream.write_all(&body).unwrap();
+            let mut received = Vec::new();
+            while received.len() < body.len() {
+                let mut piped = PipedBytes::empty().unwrap();
+                let bytes = piped.receive(&source, 70_000).unwrap();
+                let from = received.len();
+                if sent > 0 {
+                    let accepted = piped.send(&sink).unwrap();
+                    received.resize(from + accepted, 0);
+                    client.read_exact(&mut received[from..]).unwrap();
+                }
+                received.extend(piped.into_memory().unwrap());
+                assert_eq!(received.len(), from + bytes);
+                assert_eq!(bytes_in_kept(), Some(0));
+            }
+            assert_eq!(received, body);
+            let mut piped = PipedBytes::empty().unwrap();
+            assert_eq!(piped.receive(&source, 1).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            drop(piped);
+            assert_eq!(bytes_in_kept(), Some(0));
+        }
+        upstream.write_all(b"left").unwrap();
+        let mut piped = PipedBytes::empty().unwrap();
+        assert_eq!(piped.receive(&source, 100).unwrap(), 4);
+        assert!(piped.receive(&source, 100).is_err(), "only an empty pipe receives");
+        drop(piped);
+        assert_eq!(bytes_in_kept(), None, "its bytes belong to no other answer");
+    }
+}

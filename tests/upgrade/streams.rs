@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{Upgradable, with_slow_download};
 use crate::https::{self, Identity};
-use crate::support::client::message;
-use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, wait_for, wait_until};
+use crate::support::client::{message, sha256};
+use crate::support::{Client, Gateway, Latch, Upstream, UpstreamReply, random_bytes, wait_for, wait_until};
 
 /// The requests that this process has counted for bucket `b`.
 async fn requests(gateway: &Gateway) -> f64 {
@@ -99,4 +99,31 @@ async fn a_blocked_event_stream_ends_with_the_old_process() {
     })
     .await;
     assert_eq!(running.gateway.get("/b/k").await.complete_status(), 200);
+}
+
+/// G8: a large download that passes through a pipe ends whole at the old process
+#[tokio::test]
+async fn a_large_download_ends_whole() {
+    let body = random_bytes(12 << 20);
+    let (first, rest) = body.split_at(4 << 20);
+    let (first, rest) = (first.to_vec(), rest.to_vec());
+    let latch = Latch::new();
+    let held = latch.clone();
+    let upstream = Upstream::start(move |request| match request.target.as_str() {
+        "/b/large" => UpstreamReply::ok(&first).then_body_when_open(&held, &rest),
+        _ => UpstreamReply::ok("x"),
+    });
+    let mut running = Upgradable::in_front_of(&upstream).await;
+    let mut client = Client::connect(running.gateway.address()).await;
+    client.send(message("GET", "/b/large", &[], None)).await;
+    let mut answer = client.head().await;
+    wait_for("bytes have passed through the pipe", || async {
+        (running.gateway.metric("spliced_bytes_total").await > 0.0).then_some(())
+    })
+    .await;
+    running.upgraded().await;
+    latch.open_for_all();
+    client.body(&mut answer, "GET").await;
+    assert_eq!((answer.complete_status(), answer.sha256()), (200, sha256(&body)));
+    running.wait_for_end_of_predecessor().await;
 }
