@@ -64,8 +64,8 @@ async fn begin_all(gateway: &Gateway, latches: &[Latch]) -> Vec<Download> {
     downloads
 }
 
-/// T2, T4: a client that stops for longer than the idle timeout and reads on loses nothing, with bodies that are copied and bodies that pass
-/// through a pipe; an upstream that is silent while the gateway reads is cut, also after its client has read on
+/// T2, T4: a client that stops for longer than the idle timeout and reads on loses nothing, with bodies that are copied and bodies that
+/// pass through a pipe; an upstream that is silent while the gateway reads is cut, also after its client has read on
 #[tokio::test]
 async fn only_the_silence_of_the_upstream_counts() {
     for buffer_budget in ["0", "256MiB"] {

@@ -125,5 +125,6 @@ async fn a_large_download_ends_whole() {
     latch.open_for_all();
     client.body(&mut answer, "GET").await;
     assert_eq!((answer.complete_status(), answer.sha256()), (200, sha256(&body)));
+    drop(client);
     running.wait_for_end_of_predecessor().await;
 }

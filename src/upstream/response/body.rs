@@ -241,7 +241,7 @@ impl ResponseBody {
             };
             guards.record.reason = Some(reason);
             if let TransferError::Idle(limit) = error {
-                let waited = self.idle.silence(&self.transfer);
+                let waited = self.idle.idle_for(&self.transfer);
                 guards.record.set_idle_timeout(waited, limit);
             }
             slog::warn!(self.host.log(), "transfer broken"; "id" => guards.record.id.to_str().unwrap_or_default(),

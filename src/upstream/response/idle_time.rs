@@ -109,7 +109,7 @@ impl IdleTime {
     }
 
     /// How long the upstream has been silent.
-    pub(crate) fn silence(&mut self, transfer: &ResponseTransfer) -> Duration {
+    pub(crate) fn idle_for(&mut self, transfer: &ResponseTransfer) -> Duration {
         let now = clock::now();
         let since = self.times.idle_since(now, |since| transfer.after_pause(since));
         now.saturating_duration_since(since)
