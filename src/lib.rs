@@ -7,6 +7,7 @@
 mod admin;
 mod auth;
 mod body_framing;
+mod boxed;
 mod buffers;
 mod chaos;
 mod client_address;

@@ -127,7 +127,7 @@ impl Admission for DescriptorAdmission {
     /// Connections of the admin listener have kinds that only the acceptor counts.
     fn has_room(&self, connections: usize) -> bool {
         let ListenerKind::Data(_) = self.kind else { return false };
-        self.open() + connections <= self.budget.clients_max().min(self.limit.max)
+        self.open() + connections <= self.budget.recent_clients_max(clock::now()).min(self.limit.max)
     }
 
     fn uses_reserve(&self) -> bool {

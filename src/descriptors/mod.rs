@@ -12,7 +12,8 @@
 
 pub(crate) mod admission;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use slog::{Logger, info, warn};
@@ -46,6 +47,8 @@ const ONE_REQUEST: u64 = 2;
 const ADMIN_SHARE: u64 = 16;
 /// Event streams of the admin listener may use 1/16 of the descriptors.
 const STREAM_SHARE: u64 = 16;
+/// How old the maximum may be that worker threads compare with.
+const RECENT: Duration = Duration::from_millis(10);
 
 /// Raises the soft limit of descriptors to the hard limit, and opens the reserve while low descriptor numbers are free. Called once, at the
 /// start of the process.
@@ -96,6 +99,8 @@ pub(crate) struct DescriptorBudget {
     shares: ArcSwap<DescriptorShares>,
     /// Open from the start. Counted when the first client connects, because the monitor's thread opens its files after the start.
     fixed: OnceLock<u64>,
+    /// The last [`clients_max`](Self::clients_max), and when it was computed.
+    recent_clients_max: Mutex<Option<(Instant, usize)>>,
 }
 
 /// The shares of one configuration.
@@ -118,7 +123,8 @@ pub(crate) struct DescriptorShares {
 
 impl DescriptorBudget {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { shares: ArcSwap::from_pointee(DescriptorShares::new(config)), fixed: OnceLock::new() }
+        let shares = ArcSwap::from_pointee(DescriptorShares::new(config));
+        Self { shares, fixed: OnceLock::new(), recent_clients_max: Mutex::default() }
     }
 
     /// The shares of another configuration hold from the next connection on. Open connections stay.
@@ -136,6 +142,19 @@ impl DescriptorBudget {
         // Uses the estimate where /proc is not available.
         let fixed = *self.fixed.get_or_init(|| descriptors::open_count().unwrap_or(shares.estimated));
         shares.clients_within(shares.limit(), fixed)
+    }
+
+    /// The same, at most [`RECENT`] ago, without a system call for each connection. A listener that is short of places uses the exact one.
+    pub(crate) fn recent_clients_max(&self, now: Instant) -> usize {
+        let mut recent = self.recent_clients_max.lock().unwrap_or_else(PoisonError::into_inner);
+        match *recent {
+            Some((computed, max)) if now.saturating_duration_since(computed) < RECENT => max,
+            _ => {
+                let max = self.clients_max();
+                *recent = Some((now, max));
+                max
+            }
+        }
     }
 
     /// Admin connections that may be open under the current limit.

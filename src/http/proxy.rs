@@ -25,6 +25,7 @@ use tidegate_s3::request::BodyLength;
 use tidegate_s3::upload::declared_body::DeclaredBody;
 
 use crate::auth::{self, Caller};
+use crate::boxed::boxed;
 use crate::client_address::{AddressSource, ClientAddress};
 use crate::http::authentication::{self, AuthLocation};
 use crate::http::authorization::authorize;
@@ -104,8 +105,8 @@ fn new_record(worker: &Rc<Worker>, request: ClientRequest) -> (Box<Record>, Clie
     let client = peer
         .map(|peer| peer.resolve_client(&server.trusted_proxies, server.client_address_header, view.headers));
     let info = RequestInfo { method: view.method.clone(), uri: view.uri.clone(), peer, client };
-    let mut record =
-        Box::new(Record::new(Rc::<Worker>::clone(worker), request_id::of(view.header_view()), info));
+    let id = request_id::of(view.header_view());
+    let mut record = boxed!(Record::new(Rc::<Worker>::clone(worker), id, info));
     record.send_progress = progress;
     (record, head, payload)
 }

@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,11 +82,11 @@ impl<A> ConnectionHandler for AdminHandler<A>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    async fn serve(self: Rc<Self>, stream: TcpStream) {
+    async fn serve(self: Rc<Self>, stream: TcpStream, peer: Option<SocketAddr>) {
         let ticket = ConnectionTicket::acquire(&self.reserve);
         let is_reserve = ticket.is_reserve();
         {
-            let mut served = pin!(self.serve_until_end(stream, &ticket));
+            let mut served = pin!(self.serve_until_end(stream, peer, &ticket));
             let has_ended = is_reserve && tokio::time::timeout(RESERVE_TIME, served.as_mut()).await.is_ok();
             if !has_ended && !ticket.is_reserve() {
                 served.await;
@@ -101,10 +102,14 @@ impl<A> AdminHandler<A>
 where
     A: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error> + 'static,
 {
-    async fn serve_until_end(&self, stream: TcpStream, ticket: &Rc<ConnectionTicket>) {
+    async fn serve_until_end(
+        &self,
+        stream: TcpStream,
+        client: Option<SocketAddr>,
+        ticket: &Rc<ConnectionTicket>,
+    ) {
         let worker = self.slot.current();
-        let accepted = ClientConnection::without_proxy(stream, &worker);
-        let Some((connection, client)) = accepted else { return };
+        let connection = ClientConnection::without_proxy(stream, &worker);
         let upgrade_time = worker.shared.config.server.upgrade_timeout + REQUEST_TIME;
         let http1 = |has_certificate| {
             let connection = AdminConnection { is_reserve: ticket.is_reserve(), has_certificate };

@@ -57,11 +57,13 @@ enum ProxyHeaderError {
 }
 
 impl ClientConnection<TcpStream> {
-    /// Accepts a connection: the connection and the address of its client. `None` if the connection is refused.
-    pub(crate) async fn accept(mut stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
-        stream.set_nodelay(true).ok()?;
+    /// Begins a connection of this peer: the connection and the address of its client. `None` if the connection is refused.
+    pub(crate) async fn accept(
+        mut stream: TcpStream,
+        peer: Option<SocketAddr>,
+        worker: &Worker,
+    ) -> Option<(Self, Option<SocketAddr>)> {
         let mut slot = worker.client_connections.register(clock::now());
-        let peer = stream.peer_addr().ok();
         let server = &worker.shared.config.server;
         if !server.proxy_protocol || !peer.is_some_and(|peer| is_trusted(peer.ip(), &server.trusted_proxies))
         {
@@ -96,13 +98,10 @@ impl ClientConnection<TcpStream> {
         }
     }
 
-    /// A connection of a listener without PROXY headers, and the address of its peer. `None` if the socket is broken
-    /// already.
-    pub(crate) fn without_proxy(stream: TcpStream, worker: &Worker) -> Option<(Self, Option<SocketAddr>)> {
-        stream.set_nodelay(true).ok()?;
+    /// A connection of a listener without PROXY headers.
+    pub(crate) fn without_proxy(stream: TcpStream, worker: &Worker) -> Self {
         let slot = worker.client_connections.register(clock::now());
-        let peer = stream.peer_addr().ok();
-        Some((Self { stream, slot, source: AddressSource::Peer }, peer))
+        Self { stream, slot, source: AddressSource::Peer }
     }
 
     /// Runs the TLS handshake; returns the connection and the negotiated protocol.
@@ -258,6 +257,8 @@ impl<S> ClientConnection<S> {
 }
 
 impl ClientTransport for TcpStream {
+    const HAS_CLOSING_MESSAGE: bool = false;
+
     fn reset_on_drop(&self) {
         // A broken connection needs no reset.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
@@ -278,6 +279,8 @@ impl ClientTransport for TcpStream {
 }
 
 impl ClientTransport for TlsStream<TcpStream> {
+    const HAS_CLOSING_MESSAGE: bool = true;
+
     fn reset_on_drop(&self) {
         self.get_ref().0.reset_on_drop();
     }

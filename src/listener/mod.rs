@@ -63,10 +63,10 @@ pub(crate) async fn tls_handler(
 }
 
 impl ConnectionHandler for CleartextHandler {
-    async fn serve(self: Rc<Self>, stream: TcpStream) {
+    async fn serve(self: Rc<Self>, stream: TcpStream, peer: Option<SocketAddr>) {
         let accepted = {
             let worker = self.slot.current();
-            let accepted = ClientConnection::accept(stream, &worker).await;
+            let accepted = ClientConnection::accept(stream, peer, &worker).await;
             if accepted.is_some() {
                 worker.process.metrics.client_connections.count(HttpProtocol::Http1, TlsVersion::None);
             }
@@ -80,8 +80,8 @@ impl ConnectionHandler for CleartextHandler {
 
 impl ConnectionHandler for TlsHandler {
     /// Serves HTTP/1.1 or HTTP/2, as the TLS handshake negotiates.
-    async fn serve(self: Rc<Self>, stream: TcpStream) {
-        match self.handshake(stream).await {
+    async fn serve(self: Rc<Self>, stream: TcpStream, peer: Option<SocketAddr>) {
+        match self.handshake(stream, peer).await {
             Some((connection, client, Protocol::Http2)) => {
                 http2::serve(connection, client, &self.application, &self.slot).await;
             }
@@ -96,9 +96,10 @@ impl TlsHandler {
     async fn handshake(
         &self,
         stream: TcpStream,
+        peer: Option<SocketAddr>,
     ) -> Option<(ClientConnection<TlsStream<TcpStream>>, Option<SocketAddr>, Protocol)> {
         let worker = self.slot.current();
-        let (connection, client) = ClientConnection::accept(stream, &worker).await?;
+        let (connection, client) = ClientConnection::accept(stream, peer, &worker).await?;
         let (connection, protocol) = connection.tls_handshake(client, &self.tls, &worker).await?;
         Some((connection, client, protocol))
     }

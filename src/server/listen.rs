@@ -28,10 +28,11 @@ pub(crate) struct SocketSettings {
 }
 
 impl SocketSettings {
-    /// Applies the settings, and a small receive buffer.
+    /// Applies the settings, a small receive buffer, and `TCP_NODELAY`: head and body of a response may be two writes.
     pub(crate) fn apply(self, socket: &impl AsFd) -> io::Result<()> {
         let Self { stall, send_bytes } = self;
         let option = SockRef::from(socket);
+        option.set_tcp_nodelay(true)?;
         #[cfg(target_os = "linux")]
         option.set_tcp_user_timeout(Some(stall))?;
         buffers::start_small(socket.as_fd().as_raw_fd());
@@ -75,4 +76,26 @@ pub(super) fn refuse_new(listener: &TcpListener) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn refuse_new(listener: &TcpListener) -> io::Result<()> {
     SockRef::from(listener).listen(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    /// P1, T4: connections inherit the settings of their listener, so that none costs a system call for each connection
+    #[test]
+    fn connections_inherit_the_settings() {
+        let settings = SocketSettings { stall: Duration::from_secs(7), send_bytes: Some(64 << 10) };
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), settings).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let option = SockRef::from(&accepted);
+        assert!(option.tcp_nodelay().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(option.tcp_user_timeout().unwrap(), Some(settings.stall));
+        assert_eq!(option.send_buffer_size().unwrap(), SockRef::from(&listener).send_buffer_size().unwrap());
+    }
 }

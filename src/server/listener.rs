@@ -1,14 +1,12 @@
 //! A listener on the acceptor thread: accepting in batches, pauses, and the close of its socket.
 
 use std::io;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
 use slog::{Logger, error, info, warn};
 use socket2::SockRef;
 use tidegate_actors::{clock, descriptors};
@@ -19,7 +17,7 @@ use super::admission::{Admission, AdmissionDecision};
 use super::listen;
 use super::metrics::AcceptMetrics;
 use super::pause::{AcceptFailure, AcceptPauses, FULL_PAUSE, PAUSE, PauseCause};
-use super::worker::WorkerSender;
+use super::worker::{AcceptedSocket, WorkerSender};
 use super::worker_accept::{AcceptMode, SharedListener, places};
 use crate::telemetry::millis;
 
@@ -188,7 +186,7 @@ impl Listener {
                 return Backlog::Unknown;
             }
             match self.accept_one() {
-                Ok(descriptor) => self.dispatch(TcpStream::from(descriptor), log),
+                Ok(accepted) => self.dispatch(accepted, log),
                 Err(error) => match AcceptFailure::classify(error) {
                     AcceptFailure::Empty => return Backlog::Empty,
                     AcceptFailure::Connection => {}
@@ -202,8 +200,8 @@ impl Listener {
         Backlog::Unknown
     }
 
-    fn accept_one(&self) -> Result<OwnedFd, Errno> {
-        let accept = || accept_with(&*self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+    fn accept_one(&self) -> Result<AcceptedSocket, Errno> {
+        let accept = || AcceptedSocket::accept(&self.socket);
         if !self.admission.uses_reserve() {
             return accept();
         }
@@ -212,16 +210,16 @@ impl Listener {
     }
 
     /// Sends the socket to the worker with the fewest open connections.
-    fn dispatch(&mut self, mut stream: TcpStream, log: &Logger) {
+    fn dispatch(&mut self, mut accepted: AcceptedSocket, log: &Logger) {
         while !self.workers.is_empty() {
             let count = self.workers.len();
             self.next_worker = (self.next_worker + 1) % count;
             let indexes = (0..count).map(|offset| (self.next_worker + offset) % count);
             let Some(chosen) = indexes.min_by_key(|index| self.workers[*index].open()) else { return };
-            match self.workers[chosen].send(stream) {
+            match self.workers[chosen].send(accepted) {
                 Ok(()) => return,
                 Err(refused) => {
-                    stream = refused;
+                    accepted = refused;
                     self.workers.swap_remove(chosen);
                     error!(log, "a worker thread has ended, the others serve new connections";
                         "listener" => self.name, "workers_left" => self.workers.len());

@@ -23,7 +23,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 struct Successor;
 
 impl ConnectionHandler for Successor {
-    async fn serve(self: std::rc::Rc<Self>, mut stream: TcpStream) {
+    async fn serve(self: std::rc::Rc<Self>, mut stream: TcpStream, _peer: Option<SocketAddr>) {
         while let Ok(byte) = stream.read_u8().await {
             if byte == 0 {
                 actix_rt::Arbiter::current().stop();
@@ -233,7 +233,7 @@ impl Drop for SlowDrop {
 }
 
 impl ConnectionHandler for SlowToDrop {
-    async fn serve(self: std::rc::Rc<Self>, mut stream: TcpStream) {
+    async fn serve(self: std::rc::Rc<Self>, mut stream: TcpStream, _peer: Option<SocketAddr>) {
         let _slow = SlowDrop(Arc::clone(&self.0));
         let _ = stream.write_u8(1).await;
         std::future::pending().await

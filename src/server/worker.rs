@@ -7,13 +7,15 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::TcpStream as StdTcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream as StdTcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc as std_mpsc;
 
 use actix_rt::{Arbiter, ArbiterHandle};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -23,8 +25,12 @@ use super::worker_accept::{SharedListener, accept_on_worker};
 
 /// Serves the connections of one worker thread.
 pub(crate) trait ConnectionHandler: 'static {
-    /// Serves one connection to its end.
-    fn serve(self: Rc<Self>, stream: TcpStream) -> impl Future<Output = ()> + 'static;
+    /// Serves one connection to its end. The address is that of its peer; none if the kernel returned none.
+    fn serve(
+        self: Rc<Self>,
+        stream: TcpStream,
+        peer: Option<SocketAddr>,
+    ) -> impl Future<Output = ()> + 'static;
 }
 
 /// A connection's ticket in its worker's count.
@@ -36,16 +42,31 @@ impl Drop for OpenConnection {
     }
 }
 
-/// An accepted socket on its way to a worker thread.
+/// An accepted socket, and the address of its peer.
 pub(super) struct AcceptedSocket {
     stream: StdTcpStream,
+    peer: Option<SocketAddr>,
+}
+
+/// An accepted socket that counts as an open connection of a worker.
+pub(super) struct CountedSocket {
+    socket: AcceptedSocket,
     open: OpenConnection,
+}
+
+impl AcceptedSocket {
+    /// Accepts a waiting connection.
+    pub(super) fn accept(listener: &TcpListener) -> Result<Self, Errno> {
+        let (descriptor, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        let peer = peer.and_then(|address| SocketAddr::try_from(address).ok());
+        Ok(Self { stream: StdTcpStream::from(descriptor), peer })
+    }
 }
 
 /// A message for a worker thread.
 enum WorkerMessage {
     /// Serve the connection of this socket.
-    Serve(AcceptedSocket),
+    Serve(CountedSocket),
     /// Accept the connections of this listener while the acceptor lends it. The number is the worker's among those of the listener.
     Accept(Arc<SharedListener>, usize),
 }
@@ -77,18 +98,18 @@ impl WorkerSender {
     }
 
     /// Sends a socket. Returns it as an error if the worker has ended.
-    pub(super) fn send(&self, stream: StdTcpStream) -> Result<(), StdTcpStream> {
+    pub(super) fn send(&self, socket: AcceptedSocket) -> Result<(), AcceptedSocket> {
         self.channel.waiting.fetch_add(1, Ordering::Relaxed);
-        match self.messages.send(WorkerMessage::Serve(self.count(stream))) {
-            Err(SendError(WorkerMessage::Serve(refused))) => Err(refused.stream),
+        match self.messages.send(WorkerMessage::Serve(self.count(socket))) {
+            Err(SendError(WorkerMessage::Serve(refused))) => Err(refused.socket),
             Err(SendError(WorkerMessage::Accept(..))) | Ok(()) => Ok(()),
         }
     }
 
     /// Counts a socket as an open connection of this worker.
-    pub(super) fn count(&self, stream: StdTcpStream) -> AcceptedSocket {
+    pub(super) fn count(&self, socket: AcceptedSocket) -> CountedSocket {
         self.open.fetch_add(1, Ordering::Relaxed);
-        AcceptedSocket { stream, open: OpenConnection(Arc::clone(&self.open)) }
+        CountedSocket { socket, open: OpenConnection(Arc::clone(&self.open)) }
     }
 
     /// Has the worker accept the connections of a listener.
@@ -226,9 +247,9 @@ async fn receive<S: ConnectionHandler>(
 ) {
     while let Some(message) = inbox.recv().await {
         match message {
-            WorkerMessage::Serve(accepted) => {
+            WorkerMessage::Serve(counted) => {
                 state.waiting.fetch_sub(1, Ordering::Relaxed);
-                serve_socket(&service, accepted);
+                serve_socket(&service, counted);
             }
             WorkerMessage::Accept(shared, index) => {
                 actix_rt::spawn(accept_on_worker(shared, index, Rc::clone(&service)));
@@ -238,12 +259,13 @@ async fn receive<S: ConnectionHandler>(
 }
 
 /// Spawns the task of a connection on this thread.
-pub(super) fn serve_socket<S: ConnectionHandler>(service: &Rc<S>, accepted: AcceptedSocket) {
-    let (service, AcceptedSocket { stream, open }) = (Rc::clone(service), accepted);
+pub(super) fn serve_socket<S: ConnectionHandler>(service: &Rc<S>, counted: CountedSocket) {
+    let (service, CountedSocket { socket: AcceptedSocket { stream, peer }, open }) =
+        (Rc::clone(service), counted);
     actix_rt::spawn(async move {
         let _open = open;
         // An error means that the kernel has no memory to watch the socket: the connection closes.
         let Ok(stream) = TcpStream::from_std(stream) else { return };
-        service.serve(stream).await;
+        service.serve(stream, peer).await;
     });
 }

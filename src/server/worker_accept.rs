@@ -11,13 +11,12 @@
 //! another mode. A worker in another mode does not watch the socket, so waiting connections wake no thread.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rustix::net::{SocketFlags, accept_with};
 use slog::{Logger, error};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdRegisterError};
@@ -25,7 +24,7 @@ use tokio::sync::watch;
 
 use super::admission::Admission;
 use super::pause::AcceptFailure;
-use super::worker::{ConnectionHandler, WorkerSender, serve_socket};
+use super::worker::{AcceptedSocket, ConnectionHandler, WorkerSender, serve_socket};
 
 /// Connections that a worker accepts before its other tasks run.
 const BATCH: usize = 8;
@@ -122,8 +121,8 @@ impl SharedListener {
             return BatchEnd::Short;
         }
         for _ in 0..BATCH {
-            match accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(descriptor) => self.dispatch(TcpStream::from(descriptor), index, service),
+            match AcceptedSocket::accept(socket) {
+                Ok(accepted) => self.dispatch(accepted, index, service),
                 Err(error) => match AcceptFailure::classify(error) {
                     AcceptFailure::Empty => return BatchEnd::Empty,
                     AcceptFailure::Connection => {}
@@ -135,23 +134,23 @@ impl SharedListener {
     }
 
     /// Serves a connection on this thread, or sends it to the worker with the fewest.
-    fn dispatch<S: ConnectionHandler>(&self, mut stream: TcpStream, index: usize, service: &Rc<S>) {
+    fn dispatch<S: ConnectionHandler>(&self, mut accepted: AcceptedSocket, index: usize, service: &Rc<S>) {
         let Some(own) = self.workers.get(index) else { return };
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(other) = self.less_loaded(own) {
-            match other.send(stream) {
+            match other.send(accepted) {
                 Ok(()) => return,
                 Err(refused) => {
-                    stream = refused;
+                    accepted = refused;
                     if other.set_ended() {
                         error!(self.log, "a worker thread has ended, the others serve new connections"; "listener" => self.name);
                     }
                 }
             }
         }
-        let accepted = own.count(stream);
+        let counted = own.count(accepted);
         drop(counts);
-        serve_socket(service, accepted);
+        serve_socket(service, counted);
     }
 
     /// The worker with the fewest connections, if this one has too many more.

@@ -101,19 +101,25 @@ impl<'a, F: FieldFormat> Fields<'a, F> {
     }
 
     /// A field with a number.
-    #[inline]
+    // With the key as a constant, as in `write_key`.
+    #[inline(always)]
     pub(crate) fn number(&mut self, key: &'static str, value: impl itoa::Integer) {
         F::write_key(self.line, key);
-        self.line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        write_number(self.line, value);
     }
 
     /// A field with a number; none is left out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn optional_number(&mut self, key: &'static str, value: Option<impl itoa::Integer>) {
         if let Some(value) = value {
             self.number(key, value);
         }
     }
+}
+
+#[inline(never)]
+fn write_number(line: &mut Vec<u8>, value: impl itoa::Integer) {
+    line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 impl<F: FieldFormat> Serializer for Fields<'_, F> {

@@ -12,7 +12,7 @@ use crate::limiter::LimiterMetrics;
 use crate::limiter::actor::{
     Admit, AdmitKey, AdmitReply, AdmitSubject, ChargeAuthFailure, Inspect, Limiter, LimiterReport,
 };
-use crate::limiter::lease::{self, LEASE_MAX, LeaseDraw, LeaseKey};
+use crate::limiter::lease::{self, LeaseDraw, LeaseKey};
 use crate::limiter::limit_status::{Allowed, LimitScope, LimitStatus};
 use crate::limiter::limits::Limits;
 use crate::limiter::peek::{Peek, PeekedLimit};
@@ -154,8 +154,8 @@ impl LimiterHandle {
             if self.limits.sends_headers { LeaseDraw::Ask { more: 0 } } else { lease::spend(key, cost, now) };
         let more = match draw {
             LeaseDraw::Paid { refill } => {
-                if refill {
-                    self.refill(key, now);
+                if refill > 0 {
+                    self.refill(key, refill, now);
                 }
                 return Ok(Allowed::default());
             }
@@ -329,11 +329,11 @@ impl LimiterHandle {
     }
 
     /// Asks for a refill of a lease, while the tokens left are used.
-    fn refill(&self, key: LeaseKey, now: Instant) {
+    fn refill(&self, key: LeaseKey, more: u32, now: Instant) {
         let mailbox = self.mailbox.clone();
         actix_rt::spawn(async move {
             let (_, bucket, client) = key;
-            if let Ok(Ok(reply)) = mailbox.ask(Admit { bucket, client, cost: 0, more: LEASE_MAX }).await {
+            if let Ok(Ok(reply)) = mailbox.ask(Admit { bucket, client, cost: 0, more }).await {
                 lease::store(key, reply.leased, now);
             }
         });

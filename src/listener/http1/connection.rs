@@ -48,6 +48,9 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A client's socket, with or without TLS.
 pub(crate) trait ClientTransport: AsyncRead + AsyncWrite + Unpin {
+    /// Whether the stream ends with a message of its own (`close_notify` of TLS).
+    const HAS_CLOSING_MESSAGE: bool;
+
     /// Makes the connection end with a reset when it is dropped.
     fn reset_on_drop(&self);
 
@@ -322,6 +325,8 @@ impl<S: ClientTransport> Http1Connection<S> {
             if !is_shut_down {
                 let written = self.write_buffer.poll_write(cx, &mut self.stream, |_| ());
                 let closed = match written {
+                    // The drop of the socket ends the stream.
+                    Poll::Ready(Ok(())) if !may_send && !S::HAS_CLOSING_MESSAGE => return Poll::Ready(()),
                     Poll::Ready(Ok(())) => Pin::new(&mut self.stream).poll_shutdown(cx),
                     other => other,
                 };

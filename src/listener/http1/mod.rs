@@ -34,6 +34,7 @@ use actix_web::http::Version;
 use tidegate_actors::clock;
 use tidegate_s3::request::BodyLength;
 
+use crate::boxed::boxed;
 use crate::buffers::send_progress::{SendProgress, SendWatch};
 use crate::http::client_request::ClientRequest;
 use crate::http::error::head_rejection_status;
@@ -111,7 +112,7 @@ impl<A: Application> Http1<A> {
             };
             let response = {
                 // Boxed, so that idle connections and responses on their way have no memory of it.
-                let mut handler = Box::pin(self.application.respond(request));
+                let mut handler = Box::into_pin(boxed!(self.application.respond(request)));
                 connection.run_request(handler.as_mut(), &progress.interim).await
             };
             // The client has closed: everything that the request holds is dropped (T7).

@@ -25,6 +25,7 @@ use futures_util::future::LocalBoxFuture;
 use tidegate_actors::clock;
 use tokio::time::timeout;
 
+use crate::boxed::boxed;
 use crate::buffers::SocketBuffers;
 use crate::buffers::pipe::PipedBytes;
 use crate::buffers::send_progress::SendProgress;
@@ -223,8 +224,9 @@ impl<S: UpstreamTransport> SentRequest<S> {
             persistence = Persistence::Closes;
         }
         let socket = Rc::clone(pooled.connection.socket());
-        let body = ResponseStream::new(&self.pool, pooled, reader.buffer, (framing, persistence));
-        Some(ReceivedResponse { status, headers, framing, socket, body: Box::new(body) })
+        let rules = (framing, persistence);
+        let body = boxed!(ResponseStream::new(&self.pool, pooled, reader.buffer, rules));
+        Some(ReceivedResponse { status, headers, framing, socket, body })
     }
 }
 

@@ -23,6 +23,7 @@ use tidegate_s3::upload::content_md5::Md5Header;
 use tidegate_s3::upload::framing_headers::rewrite_framing_headers;
 
 use crate::auth::AcceptedAuth;
+use crate::boxed::boxed;
 use crate::buffers::body_memory::BodyReservation;
 use crate::request_head::{CONTENT_SHA256, COPY_SOURCE, Head, HeaderEditor};
 use crate::upstream::UpstreamRejection;
@@ -117,7 +118,7 @@ pub(crate) async fn prepare(
     let forwarded = sets_forwarded.then(|| ForwardingHeaders::of(head, record.request.peer, server));
     let PreparedBody { body, content_sha256, reframing, md5_header, memory } =
         body_plan::prepare_body(head, plan, bucket, record).await?;
-    Ok(Box::new(UpstreamRequest {
+    Ok(boxed!(UpstreamRequest {
         needs_plain_response: false,
         connection_options: ConnectionOptions::of(request.head().headers),
         header_filter: Arc::clone(&bucket.header_filter),

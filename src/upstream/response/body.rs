@@ -22,6 +22,7 @@ use tidegate_s3::checksum::body_digests;
 use tidegate_s3::checksum::response_checksum::ResponseChecksum;
 use tidegate_s3::late_error::LateErrorScan;
 
+use crate::boxed::boxed;
 use crate::buffers::{LARGE_BODY_BYTES, TransferGate};
 use crate::request_head::{HeaderEditor, HeaderView};
 use crate::upstream::RequestHost;
@@ -114,7 +115,7 @@ pub(crate) fn forward_response(
     let forwarded = forwarded_headers(upstream.take_headers(), bucket, status);
     memory::keep_headers(mem::replace(response.headers_mut(), forwarded));
     response.headers_mut().insert(REQUEST_ID, record.id.clone());
-    let mut body = ResponseBody {
+    let mut body = boxed!(ResponseBody {
         transfer: ResponseTransfer::new(Some(Rc::clone(upstream.socket())), record.stream_owner()),
         size,
         body: ResponseSource::of(upstream, error_document),
@@ -130,7 +131,7 @@ pub(crate) fn forward_response(
         event_stream,
         guards: Some(RequestGuards { record, ticket, permit, _slot: slot }),
         host: Rc::clone(&host),
-    };
+    });
     let progress = body.guards.as_ref().and_then(|guards| guards.record.send_progress.as_ref());
     match framing {
         UpstreamFraming::Length(bytes) if bytes > LARGE_BODY_BYTES => {
@@ -139,7 +140,6 @@ pub(crate) fn forward_response(
         UpstreamFraming::Chunked | UpstreamFraming::Close => body.transfer.begin_revocable(&*host, progress),
         UpstreamFraming::Length(_) | UpstreamFraming::NoBody => {}
     }
-    let mut body = Box::new(body);
     let renamer = renaming.and_then(|renaming| renaming.apply(destination, status, response.headers_mut()));
     let errors = denied_errors.filter(|_| status.is_success());
     if renamer.is_some() || errors.is_some() {
