@@ -70,8 +70,9 @@ const CYCLES: [(&[&str], &str); 11] = [
 /// The position of each layer, from the list under the heading `Layers`. The names before an item's colon are one layer.
 fn layers(document: &str) -> BTreeMap<String, usize> {
     let section = document.split("\n## Layers\n").nth(1).and_then(|rest| rest.split("\n## ").next());
-    let items =
-        section.unwrap_or_default().lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    // The names of an item may be on two lines.
+    let section = section.unwrap_or_default().replace("\n   ", " ");
+    let items = section.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
     let names = |(at, item): (usize, &str)| {
         let names = item.split(':').next().unwrap_or_default();
         names.split('`').skip(1).step_by(2).map(|name| (name.to_owned(), at)).collect::<Vec<_>>()
