@@ -113,6 +113,9 @@ impl Count {
             }
         }
         directory.discard();
+        if let [("guarded", guarded), ("raw", raw), ..] = counts[..] {
+            println!("guards over raw: {:+.1} %", 100.0 * (guarded as f64 / raw as f64 - 1.0));
+        }
         let Judgement { held, text } = baseline.judge(&counts);
         print!("{text}");
         Ok(held)
@@ -133,7 +136,7 @@ impl Count {
         let of_bucket = guards::bucket(false);
         let bucket = BucketSpec { name: BUCKET, endpoints: vec![upstream], settings: &of_bucket };
         let mut settings = guards::gateway();
-        merge(&mut settings, &one_worker());
+        merge(&mut settings, &steady());
         if let ProxyTransport::Tls(certificate) = transport {
             merge(&mut settings, &certificate.settings());
         }
@@ -148,9 +151,13 @@ impl Count {
     }
 }
 
-/// One worker, so that the rounds of the load are those of the thread.
-fn one_worker() -> Table {
-    table([("server", table([("workers", 1.into())]).into())])
+/// One worker, so that the rounds of the load are those of the thread; and one sample of the resources, because the number of samples
+/// depends on the speed of the machine.
+fn steady() -> Table {
+    table([
+        ("server", table([("workers", 1.into())]).into()),
+        ("monitor", table([("interval_ms", 60_000.into())]).into()),
+    ])
 }
 
 /// The client's side of the transport.
