@@ -14,7 +14,7 @@ use crate::monitor::sensors::host::HostMemory;
 use crate::monitor::sensors::portable::PortableMemory;
 use crate::monitor::sensors::process::ProcessMemory;
 use crate::monitor::sensors::socket_memory::{SocketMemory, visit};
-use crate::persistent_file::PersistentFile;
+use crate::persistent_file::{PersistentFile, read_list};
 
 /// Kernel memory that a descriptor may take, in bytes: a connection's socket, its inode, file and event entry are about 4 KiB.
 const DESCRIPTOR_KERNEL_BYTES: u64 = 8 << 10;
@@ -126,7 +126,7 @@ impl LinuxMemory {
         if text == self.cgroup_text {
             return Ok(());
         }
-        let mountinfo = PersistentFile::new("/proc/self/mountinfo").read()?;
+        let mountinfo = read_list("/proc/self/mountinfo")?;
         let membership =
             text.as_deref().and_then(|text| CgroupMembership::find(Controller::Memory, text, &mountinfo));
         let Some(CgroupMembership { version, directories }) = membership else {
