@@ -19,9 +19,10 @@ use rustix::io::Errno;
 use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate_actors::{clock, descriptors};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// The time between two comparisons of the counts.
+/// The time between two comparisons of the counts during an episode.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 /// An episode ends after this time without a failure.
 const EPISODE_END: Duration = Duration::from_secs(10);
@@ -115,6 +116,9 @@ fn has_local_address(address: SocketAddr) -> bool {
     UdpSocket::bind(any).and_then(|socket| socket.connect(address)).is_ok()
 }
 
+/// Wakes the task that logs the episodes if it waits for a failure.
+static FAILED: Notify = Notify::const_new();
+
 static COUNTS: [ShortageCounts; 3] =
     [const { ShortageCounts { failed: AtomicU64::new(0), episode: Mutex::new(None) } }; 3];
 
@@ -158,6 +162,8 @@ pub(crate) fn record_shortage(shortage: Shortage) {
     let counts = shortage.counts();
     let before = counts.failed.fetch_add(1, Ordering::Relaxed);
     counts.begin(before);
+    // In an episode too: it may end at this moment, and then the failure begins the next one.
+    FAILED.notify_one();
 }
 
 /// Counts a failed operation if its error is a shortage.
@@ -241,7 +247,11 @@ pub(crate) async fn log_episodes(log: Logger) {
                 }
             }
         }
-        sleep(SAMPLE_EVERY).await;
+        if trackers.iter().any(|(_, tracker)| tracker.episode.is_some()) {
+            sleep(SAMPLE_EVERY).await;
+        } else {
+            FAILED.notified().await;
+        }
     }
 }
 

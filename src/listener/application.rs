@@ -43,7 +43,7 @@ impl Application for DataApplication {
     type Body = ProxyBody;
 
     fn respond(&self, request: ClientRequest) -> impl Future<Output = HttpResponse<ProxyBody>> {
-        proxy::proxy(self.slot.current(), request)
+        proxy::proxy(self.slot.begin(), request)
     }
 }
 

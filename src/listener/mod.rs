@@ -65,7 +65,7 @@ pub(crate) async fn tls_handler(
 impl ConnectionHandler for CleartextHandler {
     async fn serve(self: Rc<Self>, stream: TcpStream, peer: Option<SocketAddr>) {
         let accepted = {
-            let worker = self.slot.current();
+            let worker = self.slot.begin();
             let accepted = ClientConnection::accept(stream, peer, &worker).await;
             if accepted.is_some() {
                 worker.process.metrics.client_connections.count(HttpProtocol::Http1, TlsVersion::None);
@@ -98,7 +98,7 @@ impl TlsHandler {
         stream: TcpStream,
         peer: Option<SocketAddr>,
     ) -> Option<(ClientConnection<TlsStream<TcpStream>>, Option<SocketAddr>, Protocol)> {
-        let worker = self.slot.current();
+        let worker = self.slot.begin();
         let (connection, client) = ClientConnection::accept(stream, peer, &worker).await?;
         let (connection, protocol) = connection.tls_handshake(client, &self.tls, &worker).await?;
         Some((connection, client, protocol))

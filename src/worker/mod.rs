@@ -1,5 +1,6 @@
 //! The state of one worker thread for one configuration: everything shared, and its own upstream clients and caches.
 
+pub(crate) mod idle_thread;
 pub(crate) mod slot;
 mod upstream_clients;
 

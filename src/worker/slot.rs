@@ -13,6 +13,7 @@ use actix_web::{Error, FromRequest, HttpRequest};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Worker;
+use super::idle_thread::IdleThread;
 use crate::process::configurations::ThreadCommand;
 
 /// Actors that are started, or clients of upstreams that are built or dropped, between two requests: a quarter of a millisecond of work.
@@ -21,17 +22,25 @@ const PER_TURN: usize = 4;
 /// The current worker of one thread.
 pub(crate) struct WorkerSlot {
     current: RefCell<Rc<Worker>>,
+    pub(crate) idle: IdleThread,
 }
 
 impl WorkerSlot {
     /// Starts the task that runs the commands of the thread. Must be called on that thread.
     pub(crate) fn start(worker: Rc<Worker>, commands: UnboundedReceiver<ThreadCommand>) -> Rc<Self> {
-        let this = Rc::new(Self { current: RefCell::new(worker) });
+        let this = Rc::new(Self { current: RefCell::new(worker), idle: IdleThread::default() });
         actix_rt::spawn(Rc::clone(&this).run_commands(commands));
         this
     }
 
-    /// The worker for a request that begins now.
+    /// The worker for a request or a connection that begins now.
+    #[inline]
+    pub(crate) fn begin(&self) -> Rc<Worker> {
+        self.idle.end();
+        self.current()
+    }
+
+    /// The worker of the current configuration.
     #[inline]
     pub(crate) fn current(&self) -> Rc<Worker> {
         Rc::clone(&self.current.borrow())

@@ -32,6 +32,8 @@ pub(crate) struct CgroupLevel {
     kernel: Option<PersistentFile>,
     /// The highest visible level of version 1 also reports the limits of the ancestors that are not visible.
     is_top: bool,
+    /// Whether the last reading found a limit.
+    has_limit: bool,
 }
 
 impl CgroupLevel {
@@ -46,6 +48,7 @@ impl CgroupLevel {
                 stat,
                 kernel: Some(file("memory.kmem.usage_in_bytes")),
                 is_top,
+                has_limit: false,
             },
             // Above `memory.high` the kernel throttles the processes until they use less, which stops a gateway like
             // a kill.
@@ -56,12 +59,24 @@ impl CgroupLevel {
                 stat,
                 kernel: None,
                 is_top,
+                has_limit: false,
             },
         }
     }
 
+    /// Whether the last reading found a limit.
+    pub(crate) fn has_limit(&self) -> bool {
+        self.has_limit
+    }
+
     /// Takes a reading; none if this level has no limit below `limit_max_bytes`.
     pub(crate) fn read(&mut self, limit_max_bytes: u64) -> io::Result<Option<CgroupMemory>> {
+        let found = self.read_limited(limit_max_bytes)?;
+        self.has_limit = found.is_some();
+        Ok(found)
+    }
+
+    fn read_limited(&mut self, limit_max_bytes: u64) -> io::Result<Option<CgroupMemory>> {
         let mut limit_bytes = u64::MAX;
         for file in &mut self.limits {
             if let Some(text) = file.read_if_present()? {

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::monitor::reading::{MemorySource, MemoryUse};
 use crate::monitor::sensors::cgroup::{CgroupLevel, CgroupMemory};
@@ -18,6 +19,9 @@ use crate::persistent_file::{PersistentFile, read_list};
 
 /// Kernel memory that a descriptor may take, in bytes: a connection's socket, its inode, file and event entry are about 4 KiB.
 const DESCRIPTOR_KERNEL_BYTES: u64 = 8 << 10;
+/// Time between two searches for the process's cgroup and for limits on levels that had none. They change seldom, and reading the files of
+/// all levels is half of the work of a sample.
+const REVIEW_EVERY: Duration = Duration::from_secs(1);
 /// Kernel memory that a thread may take, in bytes: its stack is 16 KiB, its task structure about 10 KiB.
 const THREAD_KERNEL_BYTES: u64 = 32 << 10;
 
@@ -51,9 +55,9 @@ impl MemorySensor {
     }
 
     /// Takes a reading; none if a file cannot be read. `open` is the number of open descriptors.
-    pub(crate) fn read(&mut self, open: Option<u64>) -> Option<MemoryUse> {
+    pub(crate) fn read(&mut self, open: Option<u64>, now: Instant) -> Option<MemoryUse> {
         match self {
-            Self::Linux(linux) => linux.read(open).ok(),
+            Self::Linux(linux) => linux.read(open, now).ok(),
             Self::Portable(portable) => portable.read(),
             Self::Absent => None,
         }
@@ -72,6 +76,8 @@ pub(crate) struct LinuxMemory {
     cgroup_text: Option<String>,
     levels: Vec<CgroupLevel>,
     version: CgroupVersion,
+    /// The last search for the cgroup and for limits.
+    reviewed: Option<Instant>,
 }
 
 /// What the process holds, in bytes.
@@ -94,10 +100,11 @@ impl LinuxMemory {
             cgroup_text: None,
             levels: Vec::new(),
             version: CgroupVersion::V2,
+            reviewed: None,
         }
     }
 
-    fn read(&mut self, open: Option<u64>) -> io::Result<MemoryUse> {
+    fn read(&mut self, open: Option<u64>, now: Instant) -> io::Result<MemoryUse> {
         let process = ProcessMemory::parse(&self.status.read()?).ok_or_else(missing_field)?;
         let own = OwnMemory {
             process,
@@ -112,12 +119,27 @@ impl LinuxMemory {
             return Ok(own.against_configured(limit_bytes));
         }
         let host = HostMemory::parse(&self.meminfo.read()?).ok_or_else(missing_field)?;
-        self.refresh_membership()?;
+        let limited = self.read_levels(host.total_bytes, now)?;
+        Ok(own.under_cgroups(&limited, self.version).unwrap_or_else(|| own.on_host(&host)))
+    }
+
+    /// The levels with a limit. Those that had none at the last review are skipped until the next.
+    fn read_levels(&mut self, limit_max_bytes: u64, now: Instant) -> io::Result<Vec<CgroupMemory>> {
+        let is_due =
+            self.reviewed.is_none_or(|reviewed| now.saturating_duration_since(reviewed) >= REVIEW_EVERY);
+        if is_due {
+            // A failed review is repeated with the next sample.
+            self.reviewed = None;
+            self.refresh_membership()?;
+        }
         let mut limited = Vec::new();
         for level in &mut self.levels {
-            limited.extend(level.read(host.total_bytes)?);
+            if is_due || level.has_limit() {
+                limited.extend(level.read(limit_max_bytes)?);
+            }
         }
-        Ok(own.under_cgroups(&limited, self.version).unwrap_or_else(|| own.on_host(&host)))
+        self.reviewed = if is_due { Some(now) } else { self.reviewed };
+        Ok(limited)
     }
 
     /// Finds the cgroup again if the process was moved to another one.

@@ -1,6 +1,8 @@
 //! The own share, nested limits and the choice of the source.
 
 use super::*;
+use crate::clock;
+use crate::monitor::sensors::test_directory::TestDirectory;
 
 const MIB: u64 = 1 << 20;
 
@@ -62,4 +64,33 @@ fn the_host_and_a_configured_limit_replace_a_cgroup() {
     assert_eq!((memory.used_bytes, memory.own_bytes), (970 * MIB, 49 * MIB));
     let memory = own(40, 5).against_configured(160 * MIB);
     assert_eq!((memory.used_bytes, memory.own_bytes, memory.limit_bytes), (65 * MIB, 65 * MIB, 160 * MIB));
+}
+
+/// X1: a limit is searched for once a second where there was none, and a limit that is known is followed with each sample
+#[test]
+fn a_new_limit_is_noticed_within_a_second() {
+    let stat = "anon 52428800\nfile 0\nkernel 0\nshmem 0\nslab_reclaimable 0\n";
+    let files = [
+        ("memory.max", "max\n"),
+        ("memory.high", "max\n"),
+        ("memory.current", "52428800\n"),
+        ("memory.stat", stat),
+    ];
+    let directory = TestDirectory::new("v2-review", &files);
+    let mut sensor = LinuxMemory::new(None);
+    sensor.refresh_membership().unwrap();
+    sensor.levels = vec![CgroupLevel::new(CgroupVersion::V2, &directory.0, false)];
+    let start = clock::now();
+    let mut limits = |millis| {
+        let levels = sensor.read_levels(8 << 30, start + Duration::from_millis(millis)).unwrap();
+        levels.iter().map(|level| level.limit_bytes / MIB).collect::<Vec<_>>()
+    };
+    assert_eq!(limits(0), [0; 0]);
+    directory.write("memory.max", "268435456\n");
+    assert_eq!((limits(100), limits(999), limits(1_000)), (vec![], vec![], vec![256]));
+    directory.write("memory.high", "134217728\n");
+    assert_eq!(limits(1_100), [128]);
+    directory.write("memory.max", "max\n");
+    directory.write("memory.high", "max\n");
+    assert_eq!(limits(1_200), [0; 0]);
 }

@@ -1,7 +1,7 @@
 //! The sensors: how much of each limited resource the process uses, and the limit.
 //!
-//! Each sensor keeps its files open, so that it works without a free descriptor, and reads its limits with every sample, because
-//! cgroups and `prlimit` change them at run time. A sensor that fails is unknown; the others go on.
+//! Each sensor keeps its files open, so that it works without a free descriptor, and reads its limits at run time, because cgroups
+//! and `prlimit` change them. A sensor that fails is unknown; the others go on.
 
 mod cgroup;
 mod cgroup_membership;
@@ -90,7 +90,7 @@ impl Sensors {
         };
         let (cpu, cpu_throttled) = self.cpu.read(now);
         Readings {
-            memory: self.memory.read(open),
+            memory: self.memory.read(open, now),
             descriptors,
             in_flight,
             ephemeral_ports: self.ports.read(now),
@@ -106,7 +106,7 @@ impl Sensors {
 /// The memory limit of the process on this system, in bytes: that of the tightest cgroup, else the host's memory.
 /// None if the system reports neither.
 pub fn system_memory_limit() -> Option<u64> {
-    MemorySensor::open(None).read(None).map(|memory| memory.limit_bytes)
+    MemorySensor::open(None).read(None, clock::now()).map(|memory| memory.limit_bytes)
 }
 
 #[cfg(test)]
