@@ -47,7 +47,7 @@ mod upstream;
 mod worker;
 
 pub use admin::config::{change as config_change, document as config_document};
-pub use admin::reload::problem as config_problem;
+pub use admin::problem::problem as config_problem;
 pub use descriptors::DescriptorLimitError;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use gateway::{

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
-use tidegate_config::{EffectiveKey, EffectiveValue, Literal, NOT_SET, Origin, restart_reason};
+use tidegate_config::{EffectiveKey, EffectiveValue, Literal, NOT_SET, restart_reason};
 
 use crate::admin::decisions::unexpected_query;
+use crate::admin::problem::origin;
 use crate::admin::status::stream::StatusFeed;
 use crate::http::error::{AdminStatus, json_reply};
 use crate::worker::slot::CurrentWorker;
@@ -82,18 +83,6 @@ pub(super) fn object(key: &EffectiveKey) -> Value {
         "range": key.accepts,
         "about": key.about(),
     })
-}
-
-/// Where a value is set.
-pub(super) fn origin(origin: &Origin, line: Option<usize>) -> Value {
-    let (kind, name) = match origin {
-        Origin::Default => ("default", None),
-        Origin::CommandLine => ("argument", None),
-        Origin::File(path) => ("file", Some(path.display().to_string())),
-        Origin::Variable(name) => ("variable", Some(name.clone())),
-        Origin::System => ("system", None),
-    };
-    json!({ "kind": kind, "name": name, "line": line })
 }
 
 fn to_json(literal: Literal) -> Value {

@@ -10,6 +10,7 @@ mod error_tally;
 mod limit_use;
 mod page;
 mod pending_logins;
+pub(crate) mod problem;
 pub(crate) mod rejection;
 pub(crate) mod reload;
 mod role;

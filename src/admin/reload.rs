@@ -11,10 +11,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 use tidegate_config::{ConfigDiff, Problem};
 
-use crate::admin::config::{change, object, origin};
+use crate::admin::config::{change, object};
 use crate::admin::decisions::unexpected_query;
+use crate::admin::problem::problem;
 use crate::http::error::{AdminStatus, json_reply};
 use crate::http::request_id;
+use crate::process::last_reload::ReloadResult;
 use crate::request_head::HeaderView;
 
 /// The result of a request to reload.
@@ -45,14 +47,19 @@ pub(crate) struct ReloadReply {
 }
 
 impl ReloadReply {
-    /// The result as a word.
-    pub(crate) fn result(&self) -> &'static str {
+    /// The result of a reload, or of a preview; none if a preview found a configuration that a reload would apply.
+    pub(crate) fn result(&self) -> Option<ReloadResult> {
         match self {
-            Self { problems, .. } if !problems.is_empty() => "refused",
-            Self { is_applied: true, .. } => "applied",
-            Self { diff, .. } if diff.is_empty() => "unchanged",
-            Self { .. } => "applicable",
+            Self { problems, .. } if !problems.is_empty() => Some(ReloadResult::Refused),
+            Self { is_applied: true, .. } => Some(ReloadResult::Applied),
+            Self { diff, .. } if diff.is_empty() => Some(ReloadResult::Unchanged),
+            Self { .. } => None,
         }
+    }
+
+    /// The result as a word.
+    fn word(&self) -> &'static str {
+        self.result().map_or("applicable", ReloadResult::as_str)
     }
 
     /// The result as a sentence.
@@ -106,18 +113,12 @@ fn document(reply: &ReloadReply) -> Value {
     let problems = |problems: &[Problem]| problems.iter().map(problem).collect::<Vec<_>>();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "result": reply.result(),
+        "result": reply.word(),
         "configuration": reply.number,
         "changes": changes.collect::<Vec<_>>(),
         "problems": problems(&reply.problems),
         "warnings": problems(&reply.warnings),
     })
-}
-
-/// A problem or a warning as JSON.
-pub fn problem(problem: &Problem) -> Value {
-    let Problem { key, source, line, message, hint } = problem;
-    json!({ "key": key, "message": message, "hint": hint, "origin": origin(source, *line) })
 }
 
 #[cfg(test)]
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn a_reply_has_its_result() {
         let bucket = "[buckets.b.s3]\nendpoints = [\"http://store\"]\n";
-        let of = |reply: ReloadReply| reply.result();
+        let of = |reply: ReloadReply| reply.word();
         let first = loaded(bucket);
         let diff = || {
             ConfigDiff::of(&first.effective, &loaded(&format!("log.level = \"warn\"\n{bucket}")).effective)

@@ -14,6 +14,7 @@ mod handed_over;
 mod jwks_fetcher;
 mod listening_sockets;
 mod liveness;
+mod process_state;
 mod reload;
 mod reload_check;
 mod reload_requests;
@@ -33,54 +34,42 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 
-use prometheus::Registry;
 use slog::{Logger, info};
 use tidegate_actors::{ActorSystem, Ids, Launch, Launches, clock};
 use tidegate_config::{Config, EffectiveConfig, SourceSet};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::admin::reload::ReloadRequests;
-use crate::admin::status::possible::possible;
 use crate::admin::status::refresh;
 use crate::admin::upgrade::UpgradeRequests;
-use crate::buffers::ReservedBytes;
-use crate::buffers::{BufferBudget, BufferMetrics};
-use crate::chaos::Chaos;
 use crate::decisions::Decisions;
-use crate::degradation::published::Degradation;
 use crate::descriptors::admission::DescriptorAdmission;
 use crate::descriptors::{DescriptorBudget, DescriptorShares};
 use crate::listener;
-use crate::live_requests::LiveRequests;
 use crate::pressure;
 use crate::process::configurations::{Configurations, ThreadCommand};
-use crate::process::drain_report::{DrainReports, DrainRequests};
-use crate::process::predecessors::Predecessors;
 use crate::process::retirement::Retirement;
-use crate::process::{DrainPhase, Process, Shared};
+use crate::process::{Process, Shared};
 use crate::server::connection_reserve::{ConnectionReserve, RESERVED};
-use crate::server::idle_closer::IdleCloser;
 use crate::server::idle_connections::IdleConnections;
 use crate::server::inherited::{ADMIN, DATA, InheritedSockets};
-use crate::server::tls::{CertificateReload, ServerTls};
+use crate::server::tls::CertificateReload;
 use crate::server::tls_tickets::TicketKeys;
-use crate::server::{
-    AcceptMetrics, ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads,
-};
-use crate::shortage::{ShortageMetrics, log_episodes};
+use crate::server::{ConnectionHandler, ConnectionLimit, Listener, Server, WorkerThread, WorkerThreads};
+use crate::shortage::log_episodes;
 use crate::telemetry::log::LogControl;
+use crate::telemetry::metrics::TlsMetrics;
 use crate::telemetry::metrics::exposition::Exposition;
-use crate::telemetry::metrics::{RequestMetrics, TlsMetrics};
 use crate::upgrade::{Inheritance, UpgradeContext};
-use crate::upstream::rules::event_streams::EventStreams;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::{Worker, worker_threads};
 use handed_over::PredecessorDrain;
 use listening_sockets::{ListeningSockets, SharedSocket};
+use process_state::{ListenerTls, process_state};
 use reload::Reloader;
 use reload_requests::ReloadSender;
 use shared_parts::SharedParts;
@@ -226,64 +215,6 @@ impl RunningGateway {
             "admin" => self.admin_address.to_string(), "inherited" => &self.inherited, "buckets" => shared.router.buckets().len(),
             "version" => env!("CARGO_PKG_VERSION"));
     }
-}
-
-/// The certificates of both listeners, with the keys of their session tickets.
-struct ListenerTls {
-    data: Option<Arc<ServerTls>>,
-    admin: Option<Arc<ServerTls>>,
-    ticket_keys: Arc<TicketKeys>,
-}
-
-impl ListenerTls {
-    fn load(config: &Config, ticket_keys: TicketKeys) -> Result<Self, StartError> {
-        let ticket_keys = Arc::new(ticket_keys);
-        let data = ServerTls::load(&config.server.tls, &ticket_keys)?;
-        let admin = ServerTls::load_admin(&config.admin.tls, &ticket_keys)?;
-        Ok(Self { data, admin, ticket_keys })
-    }
-}
-
-/// Builds the state of the process.
-fn process_state(
-    config: &Config,
-    registry: &Registry,
-    (tls, decisions): (ListenerTls, Arc<Decisions>),
-    (log, log_control): (&Logger, &LogControl),
-) -> Result<Process, StartError> {
-    let metrics = RequestMetrics::register(registry, config, log)?;
-    let buffer_metrics = BufferMetrics::register(registry)?;
-    let log_stats = log_control.stats();
-    log_stats.register(registry)?;
-    Ok(Process {
-        accepting: AcceptMetrics::register(registry)?,
-        degradation: Degradation::new(registry, metrics.refusals(), possible(config))?,
-        metrics,
-        log: log.clone(),
-        access_log: log_control.access_log(),
-        log_stats,
-        decisions,
-        live_requests: LiveRequests::new(clock::now()),
-        drain: watch::Sender::new(DrainPhase::Serving),
-        drain_report: DrainReports::default(),
-        drain_requests: DrainRequests::default(),
-        hand_over_lock: Arc::default(),
-        event_streams: EventStreams::default(),
-        status_streams: EventStreams::default(),
-        successor: AtomicU32::new(0),
-        predecessors: Predecessors::default(),
-        tls: tls.data,
-        admin_tls: tls.admin,
-        ticket_keys: tls.ticket_keys,
-        chaos: Chaos::default(),
-        send_buffer: ReservedBytes::default(),
-        buffer_budget: BufferBudget::new(config.server.buffer_budget),
-        body_memory: Arc::default(),
-        buffer_metrics,
-        client_connections: IdleConnections::data(clock::now()),
-        idle_closer: IdleCloser::register(registry)?,
-        shortages: ShortageMetrics::register(registry)?,
-    })
 }
 
 /// Starts the tasks that reload the certificates of the data listener and of the admin listener. Each notification reloads one of them.

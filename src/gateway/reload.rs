@@ -25,9 +25,11 @@ use super::replaced::ConfigurationsInUse;
 use super::shared_parts::SharedParts;
 use crate::admin::reload::{ReloadReply, ReloadRequests as _};
 use crate::admin::status::possible::possible;
+use crate::degradation::cause::Moment;
 use crate::descriptors::DescriptorBudget;
 use crate::process::Shared;
 use crate::process::configurations::{Configurations, WithdrawnKeys};
+use crate::process::last_reload::ReloadResult;
 use crate::server::tls::ServerTls;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::millis;
@@ -153,7 +155,7 @@ impl Reloader {
                 Err(error) => checked.reply.problems.push(start_problem(&error)),
             }
         }
-        self.log_reply(&checked.reply, began);
+        self.record(&checked.reply, began);
         checked.reply
     }
 
@@ -215,7 +217,11 @@ impl Reloader {
         });
     }
 
-    fn log_reply(&self, reply: &ReloadReply, began: Instant) {
+    /// Publishes the result in the status and in the metrics, and logs it.
+    fn record(&self, reply: &ReloadReply, began: Instant) {
+        let Some(result) = reply.result() else { return };
+        let at = Moment { now: clock::now(), wall: clock::wall() };
+        self.configurations.current().process.reloads.record(result, &reply.problems, reply.number, at);
         for Problem { key, message, source, line, hint } in &reply.problems {
             error!(self.log, "configuration refused, the one before it stays in use"; "key" => key, "detail" => message,
                 "source" => source.to_string(), "line" => line, "hint" => hint.as_deref());
@@ -223,7 +229,7 @@ impl Reloader {
         for Problem { key, message, hint, .. } in &reply.warnings {
             warn!(self.log, "configuration warning"; "key" => key, "detail" => message, "hint" => hint.as_deref());
         }
-        if reply.result() == "unchanged" {
+        if result == ReloadResult::Unchanged {
             let took = clock::now().saturating_duration_since(began);
             info!(self.log, "configuration reloaded: nothing has changed"; "configuration" => reply.number, "took_ms" => millis(took));
         }

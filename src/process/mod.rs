@@ -7,6 +7,7 @@
 pub(crate) mod configurations;
 pub(crate) mod drain_progress;
 pub(crate) mod drain_report;
+pub(crate) mod last_reload;
 pub(crate) mod predecessors;
 pub(crate) mod retirement;
 pub(crate) mod shared;
@@ -34,7 +35,7 @@ use crate::telemetry::log::{AccessLog, LogStats};
 use crate::telemetry::metrics::RequestMetrics;
 use crate::upstream::rules::event_streams::EventStreams;
 use drain_report::{DrainReports, DrainRequests};
-
+use last_reload::Reloads;
 use predecessors::Predecessors;
 
 pub(crate) use shared::Shared;
@@ -84,6 +85,8 @@ pub(crate) struct Process {
     pub(crate) metrics: RequestMetrics,
     /// The causes of degradation.
     pub(crate) degradation: Degradation,
+    /// The reloads of the configuration.
+    pub(crate) reloads: Reloads,
     pub(crate) log: Logger,
     pub(crate) access_log: AccessLog,
     pub(crate) log_stats: Arc<LogStats>,

@@ -10,6 +10,7 @@ mod history;
 mod level_sources;
 mod limit_use;
 mod process_sources;
+mod reloads;
 mod renewals;
 pub(crate) mod schema;
 mod stream;

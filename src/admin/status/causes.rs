@@ -18,6 +18,7 @@ use crate::degradation::episodes::CounterReading;
 use crate::degradation::finding::{Finding, Quantity, Scope};
 use crate::degradation::published::Sample;
 use crate::process::drain_report::DrainCause;
+use crate::process::last_reload::LastReload;
 use crate::shortage::{PresentShortage, Shortage};
 use crate::telemetry::log::CurrentFault;
 use crate::telemetry::{counted, millis};
@@ -72,6 +73,7 @@ fn of_process(input: &StatusInput<'_>) -> Vec<Finding> {
     findings.extend(level(&input.level, &input.actions));
     findings.extend(input.actions.iter().filter_map(shadow_action));
     findings.extend(input.shortages.iter().map(shortage));
+    findings.extend(input.last_reload.as_ref().and_then(refused_reload));
     findings.extend(input.certificates.iter().flat_map(|each| certificate(each, input)));
     findings.extend(input.token_keys.as_ref().and_then(|keys| token_keys(keys, input.now)));
     findings.extend(input.log.as_ref().map(|fault| log(fault, input.log_lines_lost)));
@@ -191,6 +193,20 @@ fn log(fault: &CurrentFault, lost: u64) -> Finding {
     let message = format!("{}; {} lost since the start; {remedy}", fault.detail, counted(lost, "lines"));
     let measured = Quantity::count(lost, "lines");
     Finding::new(CauseCode::Log, scope, message).since(fault.since).measured(measured)
+}
+
+fn refused_reload(last: &LastReload) -> Option<Finding> {
+    let since = last.refused_since?;
+    let (first, more) = last.problems.split_first()?;
+    let more = if more.is_empty() { String::new() } else { format!(" ({} more)", more.len()) };
+    let message = format!("the last reload was refused: {}: {}{more}", first.key, first.message);
+    let measured = Quantity::count(last.problems.len() as u64, "problems");
+    Some(
+        Finding::new(CauseCode::ConfigurationRefused, Scope::process(), message)
+            .since(since.now)
+            .measured(measured)
+            .threshold(Quantity::count(1, "problems")),
+    )
 }
 
 fn certificate(input: &CertificateInput, status: &StatusInput<'_>) -> Vec<Finding> {

@@ -9,6 +9,7 @@ use tidegate_config::{BreakerMode, OnFailure};
 
 use crate::admin::status::drains::BucketDrains;
 use crate::process::drain_report::DrainCause;
+use crate::process::last_reload::LastReload;
 use crate::process::{DrainPhase, Shared};
 use crate::server::certificate_validity::Validity;
 use crate::server::tls::ServerTls;
@@ -46,6 +47,7 @@ pub(super) struct StatusInput<'a> {
     pub(super) limiter_refuses: bool,
     /// Current shortages of the gateway itself.
     pub(super) shortages: Vec<PresentShortage>,
+    pub(super) last_reload: Option<LastReload>,
     pub(super) certificates: Vec<CertificateInput>,
     pub(super) token_keys: Option<TokenKeysInput>,
     pub(super) buckets: Vec<BucketInput<'a>>,
@@ -148,6 +150,7 @@ pub(super) fn collect(shared: &Shared, now: Instant, wall: SystemTime) -> Status
         actors: shared.actors.actor_stats().map(|stats| actor(stats, now)).collect(),
         limiter_refuses: shared.config.rate_limit.on_failure == OnFailure::Refuse,
         shortages: Shortage::present().collect(),
+        last_reload: shared.process.reloads.last(),
         certificates: [("data", &shared.process.tls), ("admin", &shared.process.admin_tls)]
             .into_iter()
             .filter_map(|(listener, tls)| tls.as_ref().map(|tls| certificate(listener, tls)))

@@ -31,6 +31,7 @@ use tidegate_actors::{
 };
 
 use crate::admin::drain;
+use crate::admin::problem::problem;
 use crate::admin::status::drains::{ActiveDrain, BucketDrains};
 use crate::admin::status::failing_endpoints::FailingEndpoints;
 use crate::degradation::cause::{Cause, CauseEvent, Moment};
@@ -86,6 +87,7 @@ fn parts(
 ) -> Map<String, Value> {
     let (actors, now) = (&shared.actors, at.now);
     let mut document = Map::new();
+    document.insert("configuration".to_owned(), configuration(shared));
     document.insert("drain".to_owned(), drain::status(&shared.process, now));
     document.extend(monitor(shared, now));
     document.insert("waits".to_owned(), shedding::waits(shared, now));
@@ -124,6 +126,15 @@ fn parts(
         }),
     );
     document
+}
+
+/// The configuration in use, and the last reload with its problems.
+fn configuration(shared: &Shared) -> Value {
+    let reload = shared.process.reloads.last().map(|last| {
+        let problems: Vec<_> = last.problems.iter().map(problem).collect();
+        json!({ "result": last.result.as_str(), "at": rfc3339(last.at.wall), "problems": problems })
+    });
+    json!({ "number": shared.number().get(), "last_reload": reload })
 }
 
 fn monitor(shared: &Shared, now: Instant) -> Map<String, Value> {

@@ -106,6 +106,7 @@ pub(super) fn healthy(now: Instant) -> StatusInput<'static> {
         actors: vec![actor("limiter"), actor("monitor"), actor("pool:photos")],
         limiter_refuses: true,
         shortages: Vec::new(),
+        last_reload: None,
         certificates: Vec::new(),
         token_keys: None,
         buckets: vec![BucketInput {

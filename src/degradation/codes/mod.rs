@@ -1,6 +1,7 @@
 //! The codes of all causes, in the order of their weight. `table.rs` has what is known about each.
 
 mod certificates;
+mod configuration;
 mod drains;
 mod failover;
 mod shadow;
@@ -130,6 +131,7 @@ codes!(
     CredentialCooling,
     CredentialRenewal,
     TokenKeysRefresh,
+    ConfigurationRefused,
     CertificateRefused,
     CertificateExpires,
     Log,

@@ -3,7 +3,7 @@
 
 use super::ScopeKind::{Actor, Bucket, Credential, Endpoint, Listener, Process};
 use super::Severity::{Critical, Degraded};
-use super::{CauseCode, CodeEntry, ScopeKind, certificates, drains, failover, shadow};
+use super::{CauseCode, CodeEntry, ScopeKind, certificates, configuration, drains, failover, shadow};
 
 /// The refusals of actors without a reply.
 const OF_ACTORS: &[&str] =
@@ -369,6 +369,7 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         refusals: &[],
         ends_when: "a fetch of the set succeeds",
     },
+    configuration::REFUSED,
     certificates::REFUSED,
     certificates::EXPIRES,
     CodeEntry {
