@@ -13,12 +13,21 @@ FROM rust:1-bookworm AS builder
 WORKDIR /build
 # The label `commit` of the metric `tidegate_build_info`: --build-arg BUILD_COMMIT=$(git rev-parse HEAD)
 ARG BUILD_COMMIT
+# A build with a profile of typical traffic takes twice as long and uses a tenth to a quarter less CPU time per request:
+# --build-arg PROFILE_GUIDED=1
+ARG PROFILE_GUIDED
 COPY . .
 # The caches persist between builds, so that a changed source file does not recompile the dependencies.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    cargo build --release --locked --package tidegate --bin tidegate --no-default-features \
- && install -D -m 0755 target/release/tidegate /out/tidegate
+    if [ -n "$PROFILE_GUIDED" ]; then \
+      rustup component add llvm-tools \
+   && deploy/profile-guided-build --no-default-features \
+   && install -D -m 0755 target/profile-guided/tidegate /out/tidegate; \
+    else \
+      cargo build --release --locked --package tidegate --bin tidegate --no-default-features \
+   && install -D -m 0755 target/release/tidegate /out/tidegate; \
+    fi
 
 FROM debian:bookworm-slim
 # CA certificates for upstreams with TLS. The binary itself needs only libc.
