@@ -15,9 +15,10 @@ use slog::{Logger, info, warn};
 use thiserror::Error;
 use tidegate::telemetry::log::{LogError, write_stderr};
 use tidegate::{ActivationError, DescriptorLimitError, Gateway, StartError, SuccessorError, startup_check};
-use tidegate_config::{Config, EffectiveConfig, Loaded, Problem, Problems, Sources, Warnings};
+use tidegate_config::{Config, EffectiveConfig, Problem, Problems, SourceSet, Warnings};
 
 use crate::admin_client::ReplyError;
+use crate::client_config;
 use crate::config_output::{self, ConfigChoice, UnknownKey};
 use crate::drain_command::{self, DrainChoice, DrainOutput};
 use crate::relaunch::RelaunchError;
@@ -219,24 +220,19 @@ pub(crate) fn drain(config: &Config, choice: &DrainChoice) -> Result<ExitCode, E
     Ok(ExitCode::from(end.code()))
 }
 
-/// Makes a running gateway load its configuration again, or checks a file. `loaded` names the gateway.
-pub(crate) fn reload(
-    loaded: Result<Loaded, Problems>,
-    arguments: &Arguments,
-    choice: &ReloadChoice,
-) -> Result<ExitCode, ExitError> {
-    let file = choice.check.as_ref().filter(|_| arguments.config.is_some());
-    let checked = file.map(|file| {
-        let sources = Sources::default().environment(tidegate_config::environment()).file(file);
-        tidegate_config::load_with_warnings(sources)
-    });
-    let output = match (&loaded, &checked) {
-        (Err(problems), _) => {
-            reload_command::output(&reload_command::refused_reply(problems), choice, "nothing was sent")
-        }
-        (Ok(named), Some(checked)) => reload_command::check(checked, &named.config, choice)?,
-        (Ok(named), None) if choice.check.is_some() => reload_command::check(&loaded, &named.config, choice)?,
-        (Ok(named), None) => reload_command::reload(&named.config, choice)?,
+/// Makes a running gateway load its configuration again, or checks a file by the rules of a reload. Without `--config` the file that is
+/// checked names the gateway.
+pub(crate) fn reload(arguments: &Arguments, choice: &ReloadChoice) -> Result<ExitCode, ExitError> {
+    let file = arguments.config.clone().or_else(|| choice.check.clone());
+    let named = client_config::load(file, choice.url.as_deref());
+    let checked = choice
+        .check
+        .clone()
+        .map(|file| SourceSet::new(Some(file), tidegate_config::environment(), arguments.strict).reload());
+    let output = match (&named, &checked) {
+        (_, Some(Err(problems))) | (Err(problems), _) => reload_command::refused(problems, choice),
+        (Ok(named), Some(Ok(loaded))) => reload_command::check(loaded, named, choice)?,
+        (Ok(named), None) => reload_command::reload(named, choice)?,
     };
     write_text(&mut io::stdout(), &output.text)?;
     Ok(ExitCode::from(u8::from(!output.is_accepted)))
@@ -244,12 +240,12 @@ pub(crate) fn reload(
 
 /// Makes a running gateway hand over to a new process.
 pub(crate) fn upgrade(
-    loaded: Result<Loaded, Problems>,
+    named: Result<Config, Problems>,
     choice: &UpgradeChoice,
 ) -> Result<ExitCode, ExitError> {
-    let output = match &loaded {
+    let output = match &named {
         Err(problems) => upgrade_command::refused(problems, choice),
-        Ok(named) => upgrade_command::upgrade(&named.config, choice)?,
+        Ok(named) => upgrade_command::upgrade(named, choice)?,
     };
     write_text(&mut io::stdout(), &output.text)?;
     Ok(ExitCode::from(u8::from(!output.is_done)))

@@ -2,6 +2,7 @@
 
 mod admin_client;
 mod cli;
+mod client_config;
 mod config_output;
 mod drain_command;
 mod health_check;
@@ -63,35 +64,38 @@ fn run(arguments: Arguments, report: &mut Option<FailureReport>) -> Result<ExitC
 
 /// Runs a command and ends. The environment stays as it is.
 fn run_command(arguments: &Arguments, command: &CliCommand) -> Result<ExitCode, ExitError> {
-    let checked = match command {
-        CliCommand::Incident(choice) => return cli::print_incident(arguments, choice),
-        CliCommand::Reload(choice) => choice.check.clone(),
-        _ => None,
-    };
-    let file = arguments.config.clone().or(checked);
-    let loaded = SourceSet::new(file, tidegate_config::environment(), arguments.strict).load();
+    let client = |url: &Option<String>| client_config::load(arguments.config.clone(), url.as_deref());
     match command {
-        CliCommand::Reload(choice) => return cli::reload(loaded, arguments, choice),
-        CliCommand::Upgrade(choice) => return cli::upgrade(loaded, choice),
-        _ => {}
-    }
-    let Loaded { config, warnings, effective, .. } = loaded.map_err(ExitError::Config)?;
-    match command {
-        CliCommand::Check => cli::check(&config, warnings, arguments.strict)?,
+        CliCommand::Incident(choice) => cli::print_incident(arguments, choice),
+        CliCommand::Reload(choice) => cli::reload(arguments, choice),
+        CliCommand::Upgrade(choice) => cli::upgrade(client(&choice.url), choice),
+        CliCommand::Drain(choice) => cli::drain(&client(&choice.url).map_err(ExitError::Config)?, choice),
+        CliCommand::Status(choice) => {
+            cli::print_status(&client(&choice.url).map_err(ExitError::Config)?, choice)
+        }
         CliCommand::Health => {
-            let probed = health_check::probe(&config);
+            let probed = health_check::probe(&client(&None).map_err(ExitError::Config)?);
             probed.map_err(|(address, why)| ExitError::Unhealthy { address, why })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        CliCommand::Check => {
+            let Loaded { config, warnings, .. } = load(arguments)?;
+            cli::check(&config, warnings, arguments.strict)?;
+            Ok(ExitCode::SUCCESS)
         }
         CliCommand::Config(choice) => {
+            let Loaded { config, warnings, effective, .. } = load(arguments)?;
             cli::print_config((&config, &effective), choice, warnings, arguments.strict)?;
+            Ok(ExitCode::SUCCESS)
         }
-        CliCommand::Drain(choice) => return cli::drain(&config, choice),
-        CliCommand::Status(choice) => return cli::print_status(&config, choice),
-        CliCommand::Simulate(choice) => return cli::simulate(choice, &config),
-        // They have ended above.
-        CliCommand::Incident(_) | CliCommand::Reload(_) | CliCommand::Upgrade(_) => {}
+        CliCommand::Simulate(choice) => cli::simulate(choice, &load(arguments)?.config),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Loads the configuration as a start does.
+fn load(arguments: &Arguments) -> Result<Loaded, ExitError> {
+    let sources = SourceSet::new(arguments.config.clone(), tidegate_config::environment(), arguments.strict);
+    sources.load().map_err(ExitError::Config)
 }
 
 fn run_gateway(arguments: Arguments, report: &mut Option<FailureReport>) -> Result<ExitCode, ExitError> {

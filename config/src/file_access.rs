@@ -20,7 +20,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::fs::{StatVfsMountFlags, fstatvfs, statvfs};
 use rustix::process::geteuid;
 
 const WRITE_BY_OTHERS: u32 = 0o002;
@@ -42,6 +42,11 @@ pub enum Exposure {
         /// permission bits
         mode: u32,
     },
+    /// it belongs to another user than root and the gateway's
+    Foreign {
+        /// user ID
+        owner: u32,
+    },
     /// others can replace it by another file
     Replaceable {
         /// the directory that others can write
@@ -54,6 +59,7 @@ impl fmt::Display for Exposure {
         match self {
             Self::Readable { mode } => write!(f, "can be read by other users (mode {mode:04o})"),
             Self::Writable { mode } => write!(f, "can be written by other users (mode {mode:04o})"),
+            Self::Foreign { owner } => write!(f, "belongs to another user (ID {owner})"),
             Self::Replaceable { directory } => {
                 write!(f, "can be replaced by other users, who can write to {}", directory.display())
             }
@@ -71,7 +77,10 @@ impl Exposure {
                  read-only mount"
             }
             Self::Writable { .. } => "chmod 600 it, or 640 with a group of its own",
-            Self::Replaceable { .. } => "chmod o-w the directory, or move the file",
+            Self::Foreign { .. } => "chown it to root or to the user of the gateway, or mount it read-only",
+            Self::Replaceable { .. } => {
+                "chmod o-w the directory and chown it to root or to the user of the gateway, or move the file"
+            }
         }
     }
 }
@@ -89,6 +98,7 @@ struct Mount {
 struct Step {
     directory: PathBuf,
     mode: u32,
+    owner: u32,
     is_read_only: bool,
     entry_owner: u32,
 }
@@ -98,6 +108,11 @@ impl Step {
     fn is_replaceable(&self, own_user: u32) -> bool {
         let is_kept = self.mode & STICKY != 0 && [0, own_user].contains(&self.entry_owner);
         self.mode & WRITE_BY_OTHERS != 0 && !self.is_read_only && !is_kept
+    }
+
+    /// Whether the directory belongs to another user than root and this one, who can replace the entry.
+    fn is_foreign(&self, own_user: u32) -> bool {
+        !self.is_read_only && ![0, own_user].contains(&self.owner)
     }
 }
 
@@ -143,14 +158,22 @@ pub(crate) fn exposure(file: &File, path: &Path) -> io::Result<Option<Exposure>>
     Ok(classify(&facts))
 }
 
-/// How others can change an open file, or replace it; none if they cannot. The file was opened by `path`.
+/// How others can change an open file, or replace it; none if they cannot. The file was opened by `path`. No user can change what is on a
+/// read-only mount.
 pub(crate) fn write_exposure(file: &File, path: &Path) -> io::Result<Option<Exposure>> {
-    let (mode, own_user) = (file.metadata()?.mode() & 0o7777, geteuid().as_raw());
+    let (metadata, own_user) = (file.metadata()?, geteuid().as_raw());
+    let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
     if mode & WRITE_BY_OTHERS != 0 {
         return Ok(Some(Exposure::Writable { mode }));
     }
-    let open = path_steps(path)?.into_iter().find(|step| step.is_replaceable(own_user));
-    Ok(open.map(|step| Exposure::Replaceable { directory: step.directory }))
+    if ![0, own_user].contains(&owner) && !fstatvfs(file)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(Some(Exposure::Foreign { owner }));
+    }
+    let is_open = |step: &Step| step.is_replaceable(own_user) || step.is_foreign(own_user);
+    Ok(path_steps(path)?
+        .into_iter()
+        .find(is_open)
+        .map(|step| Exposure::Replaceable { directory: step.directory }))
 }
 
 fn mount_of(file: &File) -> Option<Mount> {
@@ -229,9 +252,10 @@ fn path_steps(path: &Path) -> io::Result<Vec<Step>> {
 }
 
 fn step(directory: &Path, entry_owner: u32) -> io::Result<Step> {
-    let mode = fs::metadata(directory)?.mode();
+    let metadata = fs::metadata(directory)?;
+    let (mode, owner) = (metadata.mode(), metadata.uid());
     let is_read_only = statvfs(directory)?.f_flag.contains(StatVfsMountFlags::RDONLY);
-    Ok(Step { directory: directory.to_owned(), mode, is_read_only, entry_owner })
+    Ok(Step { directory: directory.to_owned(), mode, owner, is_read_only, entry_owner })
 }
 
 fn parts(path: &Path) -> VecDeque<OsString> {
@@ -255,7 +279,7 @@ mod tests {
     }
 
     fn passed(directory: &str, mode: u32, is_read_only: bool, entry_owner: u32) -> Step {
-        Step { directory: directory.into(), mode, is_read_only, entry_owner }
+        Step { directory: directory.into(), mode, owner: 0, is_read_only, entry_owner }
     }
 
     fn facts(mode: u32, mount: Option<Mount>, root_mode: u32) -> Facts {
@@ -319,6 +343,17 @@ mod tests {
         assert_eq!(classified(passed("/tmp", 0o1777, false, 0)), None, "sticky: the entry is root's");
         assert_eq!(classified(passed("/srv/open", 0o777, true, OWN + 1)), None, "the mount is read-only");
         assert_eq!(classified(passed("/srv/group", 0o775, false, OWN + 1)), None, "the group has access");
+    }
+
+    /// G3: a directory of another user than root and the gateway's lets that user replace the file, unless the mount is read-only
+    #[test]
+    fn a_directory_of_another_user_is_found() {
+        for (owner, is_read_only, expected) in
+            [(0, false, false), (OWN, false, false), (OWN + 1, false, true), (OWN + 1, true, false)]
+        {
+            let step = Step { owner, ..passed("/home/other", 0o755, is_read_only, 0) };
+            assert_eq!(step.is_foreign(OWN), expected, "{owner} {is_read_only}");
+        }
     }
 
     #[test]

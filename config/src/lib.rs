@@ -20,6 +20,7 @@ mod client_secret;
 mod concurrency;
 mod content_watch;
 mod cost;
+mod cut_text;
 mod dns;
 mod document;
 mod effective;
@@ -204,6 +205,25 @@ fn load_again(sources: Sources) -> Result<Loaded, Problems> {
     let mut merged = sources.merge();
     file_rules::add_problems(&mut merged);
     load_merged(merged)
+}
+
+/// The sections `server` and `admin` for a client of a running gateway. Problems of other keys than those of `admin` do not matter to it,
+/// so a shell without the secrets of the gateway is enough.
+fn load_for_client(sources: Sources) -> Result<Config, Problems> {
+    let MergedSources { mut settings, problems, .. } = sources.merge();
+    let is_of_client = |key: &str| key == "admin" || key.starts_with("admin.");
+    let is_of_source =
+        |problem: &Problem| !matches!(problem.source, Origin::Variable(_)) || is_of_client(&problem.key);
+    Problems::none_or(problems.into_iter().filter(is_of_source).collect())?;
+    settings
+        .retain(|path, _| path.segments().first().is_some_and(|name| name == "server" || name == "admin"));
+    let mut walk = Walk::over(settings);
+    let config = Config::read(&mut walk.root());
+    let mut problems = unknown::find(&walk);
+    problems.append(&mut walk.problems);
+    problems.retain(|problem| is_of_client(&problem.key));
+    Problems::none_or(problems)?;
+    Ok(config)
 }
 
 fn load_merged(merged: MergedSources) -> Result<Loaded, Problems> {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::cut_text::CutText;
 use crate::document::{self, Leaf};
 use crate::file_access::{self, Exposure};
 use crate::problem::{Origin, Problem};
@@ -120,8 +121,8 @@ pub(crate) struct ConfigFile {
     pub(crate) exposure: Option<Exposure>,
     /// how other users can change it
     pub(crate) write_exposure: Option<Exposure>,
-    /// whether it has no text
-    pub(crate) is_blank: bool,
+    /// why its text may be a part of a longer one
+    pub(crate) cut: Option<CutText>,
 }
 
 impl MergedSources {
@@ -204,8 +205,8 @@ fn read(path: &Path) -> io::Result<(Zeroizing<String>, ConfigFile)> {
     if read as u64 > FILE_BYTES_MAX {
         return Err(ErrorKind::FileTooLarge.into());
     }
-    let is_blank = text.trim().is_empty();
-    Ok((text, ConfigFile { path: path.to_owned(), exposure, write_exposure, is_blank }))
+    let cut = CutText::find(&text);
+    Ok((text, ConfigFile { path: path.to_owned(), exposure, write_exposure, cut }))
 }
 
 fn describe(error: &io::Error) -> String {

@@ -4,16 +4,16 @@
 //! file and all files that it names are read anew by each load.
 //!
 //! A reload has stricter rules for the file than a start. At a start an operator sees the warnings. A reload may have no operator, so a
-//! file that another user could have written is refused, and a file that was cut off is an error of its own.
+//! file that another user could have written is refused, and a file that may be cut off is an error of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use crate::source::Sources;
-use crate::{Loaded, Problem, Problems, load_again, load_with_warnings};
+use crate::source::{FILE_VARIABLE, Sources};
+use crate::{Config, Loaded, Problem, Problems, load_again, load_for_client, load_with_warnings};
 
 /// The sources of a configuration, for its start and each reload. There is no `Debug`, because the values may be secrets.
 pub struct SourceSet {
@@ -65,13 +65,33 @@ impl SourceSet {
         Ok(loaded)
     }
 
+    /// Loads what a client of the running gateway needs: the sections `server` and `admin`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a key of `admin` is invalid.
+    pub fn load_for_client(&self) -> Result<Config, Problems> {
+        load_for_client(self.sources())
+    }
+
+    /// The same without the file, for a client that has the URL of the gateway.
+    ///
+    /// # Errors
+    /// A variable of `admin` is invalid.
+    pub fn load_for_client_without_file(&self) -> Result<Config, Problems> {
+        load_for_client(
+            Sources::default().environment(self.variables().filter(|(name, _)| name != FILE_VARIABLE)),
+        )
+    }
+
     fn sources(&self) -> Sources {
-        let variables = self.variables.iter();
-        let variables = variables.map(|(name, value)| (name.clone(), std::ffi::OsStr::from_bytes(value)));
-        let sources = Sources::default().environment(variables);
+        let sources = Sources::default().environment(self.variables());
         match &self.file {
             Some(file) => sources.file(file),
             None => sources,
         }
+    }
+
+    fn variables(&self) -> impl Iterator<Item = (OsString, &OsStr)> {
+        self.variables.iter().map(|(name, value)| (name.clone(), OsStr::from_bytes(value)))
     }
 }

@@ -42,6 +42,10 @@ const REFUSED_UPGRADE: [u16; 2] = [409, 422];
 const TOKEN_HINT: &str = "; the token is that of the configuration: name the file of the gateway with --config FILE, or set \
                           TIDEGATE_ADMIN__TOKEN (or TIDEGATE_ADMIN__READ_TOKEN)";
 
+/// What helps a client if its configuration differs from that of the running gateway.
+const ADDRESS_HINT: &str = "; that is the address in the configuration: if admin.address or admin.port was changed after the start of \
+                            the gateway, give the URL that its log line `listening` has";
+
 /// A JSON document.
 pub(crate) struct ReceivedDocument {
     /// As it was received, with its members in their order.
@@ -54,8 +58,8 @@ pub(crate) struct ReceivedDocument {
 pub(crate) enum ClientError {
     #[error("{host} cannot be resolved: {source}")]
     Resolve { host: String, source: io::Error },
-    #[error("no connection to {address}: {source}")]
-    Connect { address: SocketAddr, source: io::Error },
+    #[error("no connection to {address}: {source}{hint}")]
+    Connect { address: SocketAddr, source: io::Error, hint: &'static str },
     #[error("{host} did not answer as the admin listener does: {source}")]
     Exchange { host: String, source: io::Error },
 }
@@ -199,7 +203,7 @@ impl AdminTarget {
             });
             match connected {
                 Ok(stream) => return Ok(stream),
-                Err(source) => last = ClientError::Connect { address, source },
+                Err(source) => last = ClientError::Connect { address, source, hint: self.hint },
             }
         }
         Err(last)

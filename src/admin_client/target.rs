@@ -7,6 +7,7 @@ use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tidegate_config::{Config, Secret};
 
+use super::ADDRESS_HINT;
 use super::tls::TrustedServer;
 
 /// An admin listener.
@@ -19,6 +20,8 @@ pub(crate) struct AdminTarget {
     /// None for cleartext.
     pub(super) tls: Option<TrustedServer>,
     pub(super) token: Option<Secret>,
+    /// What helps if nothing accepts a connection there.
+    pub(super) hint: &'static str,
 }
 
 /// An admin listener that cannot be asked.
@@ -74,7 +77,14 @@ impl AdminTarget {
             }
         };
         let host = std::net::SocketAddr::new(ip, admin.port).to_string();
-        Ok(Self { host, name: ip.to_string(), port: admin.port, tls, token: token(config) })
+        Ok(Self {
+            host,
+            name: ip.to_string(),
+            port: admin.port,
+            tls,
+            token: token(config),
+            hint: ADDRESS_HINT,
+        })
     }
 
     /// The listener at this URL, with the token of the configuration.
@@ -107,7 +117,7 @@ impl AdminTarget {
             ),
             (true, _) => Some(TrustedServer::of_system().map_err(InvalidTarget::Certificate)?),
         };
-        Ok(Self { host: authority.as_str().to_owned(), name, port, tls, token })
+        Ok(Self { host: authority.as_str().to_owned(), name, port, tls, token, hint: "" })
     }
 
     /// The same with the token of operators, for a request that changes something.

@@ -44,7 +44,7 @@ pub(crate) struct DrainChoice {
     no_wait: bool,
     /// Admin listener, as http://127.0.0.1:8090; by default that of the configuration.
     #[arg(value_name = "URL")]
-    url: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
 /// How the drain ended.

@@ -1,9 +1,9 @@
 //! `tidegate reload`: makes a running gateway load its configuration again, or checks a file against the running gateway (G3).
 //!
-//! It sends `POST /reload` to the admin listener, which needs the token of operators. With `--check FILE` it changes nothing: it loads the
-//! file with the variables of this process and compares it with `GET /config` of the running gateway. The values of secrets cannot be
-//! compared then, because no gateway shows them. `text.rs` makes the lines. The exit code is 0 if the configuration is in use or could be,
-//! and 1 if it is refused.
+//! It sends `POST /reload` to the admin listener, which needs the token of operators. With `--check FILE` it changes nothing: it loads
+//! the file by the rules of a reload with the variables of this process and compares it with `GET /config` of the running gateway. The
+//! values of secrets cannot be compared then, because no gateway shows them. `text.rs` makes the lines. The exit code is 0 if the
+//! configuration is in use or could be, and 1 if it is refused.
 
 mod text;
 
@@ -33,7 +33,7 @@ pub(crate) struct ReloadChoice {
     json: bool,
     /// Admin listener, as http://127.0.0.1:8090; by default that of the configuration.
     #[arg(value_name = "URL")]
-    url: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
 /// A text for stdout, and whether the configuration is in use or could be.
@@ -54,14 +54,10 @@ pub(crate) fn reload(config: &Config, choice: &ReloadChoice) -> Result<ReloadOut
 
 /// Compares a loaded file with the running gateway. `config` names the gateway.
 pub(crate) fn check(
-    file: &Result<Loaded, Problems>,
+    loaded: &Loaded,
     config: &Config,
     choice: &ReloadChoice,
 ) -> Result<ReloadOutput, ReplyError> {
-    let loaded = match file {
-        Ok(loaded) => loaded,
-        Err(problems) => return Ok(output(&refused_reply(problems), choice, "nothing was asked")),
-    };
     let target = AdminTarget::new(choice.url.as_deref(), config)?;
     let running = target.get_document("/config", CONFIG_DOCUMENT)?.value;
     let Some(before) = running["keys"].as_array() else { return Err(target.no_document(CONFIG_DOCUMENT)) };
@@ -85,14 +81,16 @@ pub(crate) fn check(
     Ok(output(&reply, choice, target.host()))
 }
 
-/// The reply about a configuration that cannot be loaded.
-pub(crate) fn refused_reply(problems: &Problems) -> Value {
+/// The output about a file that cannot be loaded: the gateway was not asked.
+pub(crate) fn refused(problems: &Problems, choice: &ReloadChoice) -> ReloadOutput {
     let problems: Vec<Value> = problems.iter().map(config_problem).collect();
-    json!({ "version": env!("CARGO_PKG_VERSION"), "result": "refused", "changes": [], "problems": problems, "warnings": [] })
+    let reply = json!({ "version": env!("CARGO_PKG_VERSION"), "result": "refused", "changes": [], "problems": problems,
+        "warnings": [] });
+    output(&reply, choice, "nothing was asked")
 }
 
 /// The reply as text or as JSON.
-pub(crate) fn output(reply: &Value, choice: &ReloadChoice, host: &str) -> ReloadOutput {
+fn output(reply: &Value, choice: &ReloadChoice, host: &str) -> ReloadOutput {
     let text = match choice.json {
         true => escape_json_document(&format!("{reply:#}\n")).into_owned(),
         false => text::lines(reply, host).join("\n") + "\n",

@@ -31,7 +31,7 @@ pub(crate) struct StatusChoice {
     json: bool,
     /// Admin listener, as http://127.0.0.1:8090; by default that of the configuration.
     #[arg(value_name = "URL")]
-    url: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
 /// Where the text goes.

@@ -21,7 +21,7 @@ pub(crate) struct UpgradeChoice {
     json: bool,
     /// Admin listener, as http://127.0.0.1:8090; by default that of the configuration.
     #[arg(value_name = "URL")]
-    url: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
 /// A text for stdout, and whether the new process serves.
@@ -40,7 +40,7 @@ pub(crate) fn upgrade(config: &Config, choice: &UpgradeChoice) -> Result<Upgrade
     }
 }
 
-/// The output about a configuration that cannot be loaded: nothing was sent, because the new process could not load it either.
+/// The output about a configuration that does not tell where the gateway is: nothing was sent.
 pub(crate) fn refused(problems: &Problems, choice: &UpgradeChoice) -> UpgradeOutput {
     let error = json!({ "code": "upgrade_refused", "message": problems.to_string() });
     output(&json!({ "error": error }), choice, "nothing was sent")

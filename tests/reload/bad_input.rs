@@ -1,6 +1,7 @@
 //! Bad input of reloads: the state before it goes on, with every problem in one reply, and many reloads at once lose nothing.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -67,6 +68,53 @@ async fn the_old_configuration_goes_on() {
     assert_eq!(apply(&gateway, &good).await["configuration"], 2, "a refused configuration has no number");
     assert_eq!(grace(&gateway).await, 2);
     wait_until_retired(&gateway, 1).await;
+}
+
+/// G3: a file that is cut off within a line or after the head of a section is refused, wherever that is
+#[tokio::test]
+async fn a_part_of_a_file_is_refused() {
+    let upstream = Upstream::ok("x");
+    let (gateway, secret) = start(&upstream).await;
+    let good = text(&upstream, &secret, 2);
+    let heads = good
+        .match_indices("]\n")
+        .map(|(at, _)| at + 2)
+        .filter(|at| good[..*at].lines().last().unwrap().starts_with('['));
+    let within_lines = (1..good.len()).filter(|at| !good[..*at].ends_with('\n'));
+    for end in heads.chain(within_lines.step_by(3)) {
+        write(&file_of(&gateway), &good[..end], 0o600);
+        let answer = gateway.post("/reload").await;
+        assert_eq!(answer.complete_status(), 422, "{:?}: {}", &good[..end], answer.text());
+    }
+    assert_eq!((gateway.get("/b/k").await.complete_status(), grace(&gateway).await), (200, json!(1)));
+    assert_eq!(apply(&gateway, &good).await["configuration"], 2);
+}
+
+/// G3: a file that belongs to another user than root and the gateway's is refused. Only root can give a file away.
+#[tokio::test]
+async fn a_file_of_another_user_is_refused() {
+    let upstream = Upstream::ok("x");
+    let (gateway, secret) = start(&upstream).await;
+    let file = file_of(&gateway);
+    write(&file, &text(&upstream, &secret, 2), 0o600);
+    let own_user = fs::metadata(&file).unwrap().uid();
+    let given = chown(&file, Some(own_user + 4711), None);
+    let answer = gateway.post("/reload").await;
+    let reply: Value = serde_json::from_slice(&answer.body).unwrap();
+    if given.is_err() {
+        assert_eq!((own_user == 0, &reply["result"]), (false, &json!("applied")), "{reply}");
+        return;
+    }
+    assert_eq!(
+        (answer.complete_status(), problem_keys(&reply)),
+        (422, vec![file.to_str().unwrap()]),
+        "{reply}"
+    );
+    let message =
+        format!("belongs to another user (ID {}), so a running gateway does not load it", own_user + 4711);
+    assert_eq!(reply["problems"][0]["message"], message);
+    chown(&file, Some(own_user), None).unwrap();
+    assert_eq!(apply(&gateway, &text(&upstream, &secret, 2)).await["result"], "applied");
 }
 
 /// G3: of many reloads at once each is answered, the last state is in effect, and nothing is left

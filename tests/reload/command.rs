@@ -57,11 +57,83 @@ async fn the_exit_code_is_the_result() {
     let document: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!((json.code, &document["result"]), (Some(1), &json!("refused")));
 
-    // the command has no configuration of its own that it could use
+    // the file does not tell where the gateway is
     write(&running.file, "[server\n", 0o600);
     let unread = run(operator(), &["--config", file]).await;
     assert_eq!(unread.code, Some(1), "{unread:?}");
-    assert!(unread.stdout.starts_with("refused: 1 problem (nothing was sent)\n"), "{}", unread.stdout);
+    assert!(unread.stdout.starts_with("refused: 1 problem (nothing was asked)\n"), "{}", unread.stdout);
+    // with the URL the gateway has the problem
+    let asked = run(operator(), &["--config", file, &url]).await;
+    assert_eq!(asked.code, Some(1), "{asked:?}");
+    assert!(
+        asked.stdout.starts_with("refused: configuration 1 stays in use, 1 problem (127."),
+        "{}",
+        asked.stdout
+    );
+}
+
+/// G3, X7: the commands need no secret and no file of the gateway but those of `admin`, and an error of another key does not matter
+#[tokio::test]
+async fn the_commands_need_the_admin_section_only() {
+    let upstream = Upstream::ok("x");
+    let running = Running::start(&upstream).await;
+    let file = running.file.with_file_name("other.toml");
+    let port = running.gateway.admin_address().port();
+    let builder = || Gateway::builder().set("admin.port", &port.to_string());
+    let rest = "[server]\nkeep_alive = -1\n[keys.k]\npolicy = \"all\"\nsecret_file = \"/nowhere/secret\"\n";
+    write(&file, &format!("[admin]\ntoken = \"{OPERATOR}\"\n{rest}"), 0o600);
+    let asked = run(builder(), &["--config", text(&file)]).await;
+    assert_eq!((asked.code, asked.stderr.as_str()), (Some(0), ""), "{asked:?}");
+    for command in ["status", "health"] {
+        let builder = builder().argument(command).argument("--config").argument(text(&file));
+        let report = tokio::task::spawn_blocking(move || builder.run()).await.unwrap();
+        assert_eq!(report.code, Some(0), "{command}: {report:?}");
+    }
+    // an error of `admin` does matter
+    write(&file, "[admin]\nmax_connections = \"many\"\n", 0o600);
+    let refused = run(Gateway::builder(), &["--config", text(&file)]).await;
+    assert!(refused.stdout.contains("problem: admin.max_connections: "), "{refused:?}");
+    assert_eq!(refused.code, Some(1));
+}
+
+/// G3: if nothing accepts at the address in the configuration, the error names the change that can be the cause
+#[tokio::test]
+async fn a_changed_address_has_a_hint() {
+    let upstream = Upstream::ok("x");
+    let running = Running::start(&upstream).await;
+    let nobody = unreachable::RefusingAddress::new();
+    let file = running.file.with_file_name("other.toml");
+    write(&file, &format!("[admin]\ntoken = \"{OPERATOR}\"\n"), 0o600);
+    let builder = Gateway::builder().set("admin.port", &nobody.address.port().to_string());
+    let report = run(builder, &["--config", text(&file)]).await;
+    assert_eq!(report.code, Some(3), "{report:?}");
+    assert!(
+        report.stderr.contains(" was changed after the start of the gateway, give the URL "),
+        "{}",
+        report.stderr
+    );
+}
+
+/// G3: `--check` refuses what a reload refuses because of the file itself
+#[tokio::test]
+async fn a_check_has_the_rules_of_a_reload() {
+    let upstream = Upstream::ok("x");
+    let running = Running::start(&upstream).await;
+    let file = running.file.with_file_name("new.toml");
+    for (content, mode, message) in [
+        (
+            running.text.as_str(),
+            0o666,
+            "can be written by other users (mode 0666), so a running gateway does not load it",
+        ),
+        (running.text.trim_end(), 0o600, "does not end with a newline, so it may be cut off"),
+        ("", 0o600, "is empty"),
+    ] {
+        write(&file, content, mode);
+        let report = run(operator(), &["--check", text(&file), &url(&running)]).await;
+        assert_eq!(report.code, Some(1), "{report:?}");
+        assert!(report.stdout.contains(message), "{message}\nin {}", report.stdout);
+    }
 }
 
 /// G3: a gateway that cannot be reached, and one that refuses the token, are exit code 3

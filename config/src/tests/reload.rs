@@ -289,3 +289,31 @@ fn keys_of_files_have_a_common_ending() {
         assert_eq!(is_read, name.ends_with("_file"), "{name} accepts {}", entry.accepts);
     }
 }
+
+/// G3, X7: a client of the running gateway needs the keys of `admin` and `server` alone, and with a URL no file
+#[test]
+fn a_client_needs_no_other_section() {
+    let directory = Directory::new("client");
+    let token = "a-token-of-operators-that-is-long";
+    let sources = directory.sources(&[("TIDEGATE_ADMIN__TOKEN", token), ("tidegate_server__port", "1")]);
+    fs::remove_file(directory.path("secret")).unwrap();
+    let text =
+        format!("{}[admin]\nport = 8003\n", directory.text()).replace("keep_alive = 7", "keep_alive = -7");
+    directory.write("t.toml", &text, 0o600);
+    assert_eq!(problems(sources.load()).len(), 1, "a variable in lower case is no variable of tidegate");
+    let client = sources.load_for_client().unwrap();
+    assert_eq!((client.admin.port, client.server.port), (8003, 8001));
+    assert_eq!(client.admin.operator_token().map(|token| token.expose().to_owned()), Some(token.to_owned()));
+
+    directory.write(
+        "t.toml",
+        "[admin]\nport = 8003\ntokn = \"x\"\n[buckets.b]\nauth = [\"anyone\"]\n",
+        0o600,
+    );
+    let refused = sources.load_for_client().unwrap_err();
+    assert_eq!(refused.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), ["admin.tokn"]);
+    directory.write("t.toml", "[admin\n", 0o600);
+    assert!(sources.load_for_client().is_err());
+    let client = sources.load_for_client_without_file().unwrap();
+    assert_eq!((client.admin.port, client.admin.operator_token().is_some()), (8090, true));
+}

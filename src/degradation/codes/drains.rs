@@ -6,7 +6,7 @@ use super::Severity::{Critical, Degraded};
 
 pub(super) const BUCKET_DRAINING: CodeEntry = CodeEntry {
     name: "bucket_draining",
-    severity: Critical,
+    severity: Degraded,
     scope: Bucket,
     meaning: "an operator drains the bucket",
     effect: "new requests of the bucket are answered 503; those under way end normally",

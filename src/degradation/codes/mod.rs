@@ -17,7 +17,7 @@ use table::CODES;
 pub(crate) enum Severity {
     /// Something is not as it should be, and requests are served.
     Degraded,
-    /// Requests are refused for a reason of the gateway itself, or a bucket is unusable.
+    /// Requests are refused for a reason of the gateway itself, or a bucket is unusable without an order to drain it.
     Critical,
 }
 
@@ -104,8 +104,8 @@ codes!(
     EndpointsFailing,
     CredentialsMissing,
     CredentialsOut,
-    BucketDraining,
     EndpointsDraining,
+    BucketDraining,
     CriticalLevel,
     WarningLevel,
     ConnectionsWait,

@@ -158,8 +158,8 @@ pub(crate) static CODES: [CodeEntry; CauseCode::ALL.len()] = [
         refusals: &["credentials_throttled", "credentials_refused"],
         ends_when: "the first credential may be used again",
     },
-    drains::BUCKET_DRAINING,
     drains::ENDPOINTS_DRAINING,
+    drains::BUCKET_DRAINING,
     CodeEntry {
         name: "critical",
         severity: Degraded,
