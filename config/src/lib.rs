@@ -212,8 +212,11 @@ fn load_again(sources: Sources) -> Result<Loaded, Problems> {
 fn load_for_client(sources: Sources) -> Result<Config, Problems> {
     let MergedSources { mut settings, problems, .. } = sources.merge();
     let is_of_client = |key: &str| key == "admin" || key.starts_with("admin.");
-    let is_of_source =
-        |problem: &Problem| !matches!(problem.source, Origin::Variable(_)) || is_of_client(&problem.key);
+    // A variable of another key does not matter, the file that a variable names does.
+    let is_of_source = |problem: &Problem| match &problem.source {
+        Origin::Variable(name) => name == source::FILE_VARIABLE || is_of_client(&problem.key),
+        _ => true,
+    };
     Problems::none_or(problems.into_iter().filter(is_of_source).collect())?;
     settings
         .retain(|path, _| path.segments().first().is_some_and(|name| name == "server" || name == "admin"));

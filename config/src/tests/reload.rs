@@ -316,4 +316,12 @@ fn a_client_needs_no_other_section() {
     assert!(sources.load_for_client().is_err());
     let client = sources.load_for_client_without_file().unwrap();
     assert_eq!((client.admin.port, client.admin.operator_token().is_some()), (8090, true));
+
+    let named = |path: &str| {
+        let variable = (OsString::from("TIDEGATE_CONFIG"), OsString::from(path));
+        SourceSet::new(None, [variable], false)
+    };
+    let nowhere = named("/nowhere/t.toml");
+    assert!(nowhere.load_for_client().unwrap_err().to_string().contains("no such file"));
+    assert_eq!(nowhere.load_for_client_without_file().unwrap().admin.port, 8090);
 }
