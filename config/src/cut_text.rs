@@ -18,14 +18,14 @@ pub(crate) enum CutText {
 }
 
 impl CutText {
-    /// Finds a sign in the text of a file. A text of comments alone has none.
-    pub(crate) fn find(text: &str) -> Option<Self> {
+    /// Finds a sign in the text of a file, in YAML or TOML. A text of comments alone has none.
+    pub(crate) fn find(text: &str, is_yaml: bool) -> Option<Self> {
         let is_content = |line: &&str| !line.is_empty() && !line.starts_with('#');
         let last = text.lines().map(str::trim).rfind(is_content);
         match last {
             _ if text.trim().is_empty() => Some(Self::Empty),
             _ if !text.ends_with('\n') => Some(Self::WithinLine),
-            Some(line) if is_head(line) => Some(Self::AfterHead),
+            Some(line) if is_head(line, is_yaml) => Some(Self::AfterHead),
             _ => None,
         }
     }
@@ -51,12 +51,13 @@ impl fmt::Display for CutText {
 }
 
 /// Whether a line is the head of a section in TOML (`[a.b]`), or a key without a value in YAML (`a:`).
-fn is_head(line: &str) -> bool {
+fn is_head(line: &str, is_yaml: bool) -> bool {
     let line = without_comment(line);
+    if is_yaml {
+        return line.ends_with(':');
+    }
     // The last line of a list of lists begins with a bracket too.
-    let is_toml =
-        line.starts_with('[') && line.ends_with(']') && (line.starts_with("[[") || !line.ends_with("]]"));
-    is_toml || line.ends_with(':')
+    line.starts_with('[') && line.ends_with(']') && (line.starts_with("[[") || !line.ends_with("]]"))
 }
 
 /// The line without a comment at its end. A `#` within a quoted name is no comment.
@@ -93,10 +94,13 @@ mod tests {
             ("[[a]]\n", Some(CutText::AfterHead)),
             ("a = [\n[\"b\"]]\n", None),
             ("a = [\n1,\n]\n", None),
-            ("a:\n  b: 1\n", None),
-            ("a:\n  b:\n", Some(CutText::AfterHead)),
         ] {
-            assert_eq!(CutText::find(text), expected, "{text:?}");
+            assert_eq!(CutText::find(text, false), expected, "{text:?}");
+        }
+        for (text, expected) in
+            [("a:\n  b: 1\n", None), ("a:\n  b:\n", Some(CutText::AfterHead)), ("a:\n  b:\n    [c]\n", None)]
+        {
+            assert_eq!(CutText::find(text, true), expected, "{text:?}");
         }
     }
 
@@ -106,13 +110,18 @@ mod tests {
         let whole = "server.port = 8081\n[rate_limit.global]\nrequests_per_second = 1000\n[buckets.b]\nauth = [\"anonymous\"]\n\
             [buckets.b.s3]\nendpoints = [\"http://store:9000\"]\n";
         for end in whole.char_indices().map(|(at, _)| at).filter(|at| !whole[..*at].ends_with('\n')) {
-            assert!(CutText::find(&whole[..end]).is_some(), "{:?}", &whole[..end]);
+            assert!(CutText::find(&whole[..end], false).is_some(), "{:?}", &whole[..end]);
         }
         let heads = whole
             .match_indices("]\n")
             .filter(|(at, _)| whole[..*at].lines().last().unwrap().starts_with('['));
         for (at, _) in heads {
-            assert_eq!(CutText::find(&whole[..at + 2]), Some(CutText::AfterHead), "{:?}", &whole[..at + 2]);
+            assert_eq!(
+                CutText::find(&whole[..at + 2], false),
+                Some(CutText::AfterHead),
+                "{:?}",
+                &whole[..at + 2]
+            );
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Leaf {
 
 /// The leaves of a document; the extension of `name` gives the format.
 pub(crate) fn parse(name: &Path, text: &str) -> Result<Vec<Leaf>, ValueError> {
-    match name.extension().and_then(|extension| extension.to_str()) {
+    match extension(name) {
         Some("toml") => parse_toml(text).map_err(|error| cannot_be_parsed(error.as_ref(), text)),
         Some("yaml" | "yml") => parse_yaml(text),
         _ => {
@@ -79,6 +79,15 @@ fn raw_toml(value: DeValue<'_>) -> Result<Raw, ParseError> {
             items.into_iter().map(Spanned::into_inner).map(raw_toml).collect::<Result<_, ParseError>>()?,
         ),
     })
+}
+
+/// Whether the extension of the file is that of YAML.
+pub(crate) fn is_yaml(name: &Path) -> bool {
+    matches!(extension(name), Some("yaml" | "yml"))
+}
+
+fn extension(name: &Path) -> Option<&str> {
+    name.extension()?.to_str()
 }
 
 fn parse_yaml(text: &str) -> Result<Vec<Leaf>, ValueError> {

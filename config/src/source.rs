@@ -205,7 +205,7 @@ fn read(path: &Path) -> io::Result<(Zeroizing<String>, ConfigFile)> {
     if read as u64 > FILE_BYTES_MAX {
         return Err(ErrorKind::FileTooLarge.into());
     }
-    let cut = CutText::find(&text);
+    let cut = CutText::find(&text, document::is_yaml(path));
     Ok((text, ConfigFile { path: path.to_owned(), exposure, write_exposure, cut }))
 }
 

@@ -17,7 +17,7 @@ use table::CODES;
 pub(crate) enum Severity {
     /// Something is not as it should be, and requests are served.
     Degraded,
-    /// Requests are refused for a reason of the gateway itself, or a bucket is unusable without an order to drain it.
+    /// Requests are refused for a reason of the gateway itself, or a bucket is unusable without an order to drain the bucket itself.
     Critical,
 }
 
